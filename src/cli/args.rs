@@ -1,0 +1,125 @@
+//! The command line as it is written. Each command turns its part into typed values at once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::commands::{
+    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, remove, save,
+    unmount, verify, whoami,
+};
+use super::exit::EXIT_CODES;
+use crate::daemon::MountSettings;
+
+const EXAMPLES: &str = "\
+Examples:
+  secretfs mount /secrets                      # as root: serve everyone
+  secretfs save DATABASE_URL postgresql://…    # or `-` for standard input, or nothing to be asked
+  secretfs list
+  cat /secrets/DATABASE_URL                    # any program reads a secret as a file
+  secretfs acl grant DATABASE_URL readers payment-svc
+  secretfs encrypt API_KEY > api-key.yaml      # sealed: safe in git
+  secretfs save api-key.yaml";
+
+const MOUNT_EXAMPLES: &str = "\
+The encryption key comes from --encryption-key-file, OB_ENCRYPTION_KEY, or the systemd credential
+`encryption-key`; `secretfs keygen` makes one.
+
+Examples:
+  secretfs mount --encryption-key-file /etc/secretfs/encryption-key
+  secretfs mount ~/secrets --background      # an ordinary user, for oneself";
+
+/// A filesystem of secrets: read them as files, deploy them as encrypted YAML.
+///
+/// The commands are clients of the mount and have no rights of their own: what you may do depends
+/// on your user and on the six lists of each secret. When something is refused, `cat
+/// /secrets/.status/last-error` tells why.
+#[derive(Parser)]
+#[command(name = "secretfs", version, after_help = EXAMPLES, after_long_help = long_help())]
+pub(super) struct Secretfs {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The same program in the form of the reference.
+#[derive(Parser)]
+#[command(name = "oo", version, after_long_help = EXIT_CODES)]
+pub(super) struct Oo {
+    #[command(subcommand)]
+    pub(super) group: OoGroup,
+}
+
+#[derive(Subcommand)]
+pub(super) enum OoGroup {
+    /// Save, list, read and remove secrets.
+    Secret(Secret),
+}
+
+#[derive(Args)]
+pub(super) struct Secret {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Args)]
+pub(super) struct Global {
+    /// Where secretfs is mounted [default: /secrets]
+    #[arg(
+        long,
+        global = true,
+        env = "SECRETFS_MOUNT",
+        value_name = "FOLDER",
+        hide_env_values = true,
+        value_hint = clap::ValueHint::DirPath
+    )]
+    pub(super) mount: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Mount secretfs and serve it until a signal or an unmount ends it.
+    #[command(after_help = MOUNT_EXAMPLES)]
+    Mount(MountSettings),
+    Save(save::Args),
+    List(list::Args),
+    Read(read::Args),
+    Remove(remove::Args),
+    Encrypt(encrypt::Args),
+    IsSecure(is_secure::Args),
+    Acl(acl::Args),
+    Verify(verify::Args),
+    Convert(convert::Args),
+    Exec(exec::Args),
+    Whoami(whoami::Args),
+    Keygen(keygen::Args),
+    Unmount(unmount::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// How data is written to standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+#[derive(Args)]
+pub(super) struct Output {
+    /// The form of what is written to standard output.
+    #[arg(long = "output", short, value_enum, default_value_t, value_name = "FORM")]
+    pub(super) format: Format,
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{EXIT_CODES}")
+}

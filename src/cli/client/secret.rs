@@ -1,0 +1,162 @@
+//! One secret: its value.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
+use zeroize::Zeroizing;
+
+use crate::model::{Key, MAX_VALUE_BYTES, Plaintext};
+
+use super::{Client, ClientError, close};
+
+/// Bytes read at a time.
+const CHUNK: usize = 64 << 10;
+
+impl Client {
+    /// The value of a secret.
+    ///
+    /// # Errors
+    /// It is not there, the caller may not read it, or the mount failed.
+    pub(in super::super) fn read(&self, key: &Key) -> Result<Plaintext, ClientError> {
+        File::open(self.path(key))
+            .and_then(|mut file| read_value(&mut file))
+            .map_err(self.refused("read", key.as_str()))
+    }
+
+    /// Creates a secret or replaces its value; durable when this returns.
+    ///
+    /// # Errors
+    /// The caller may not, or the mount failed; the old value stands.
+    pub(in super::super) fn write(&self, key: &Key, value: &Plaintext) -> Result<(), ClientError> {
+        let path = self.path(key);
+        let written = (|| {
+            if let Some(folder) = path.parent().filter(|_| !key.folder().is_empty()) {
+                make_folders(folder)?;
+            }
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o400)
+                .open(&path)?;
+            file.write_all(value.expose())?;
+            // `close` alone commits only what was written; an empty value needs this.
+            file.sync_all()?;
+            close(file)
+        })();
+        written.map_err(self.refused("save", key.as_str()))
+    }
+
+    /// Removes a secret.
+    ///
+    /// # Errors
+    /// It is not there, the caller may not, or the mount failed.
+    pub(in super::super) fn remove(&self, key: &Key) -> Result<(), ClientError> {
+        fs::remove_file(self.path(key)).map_err(self.refused("remove", key.as_str()))
+    }
+
+    /// Whether a secret of that name is there for the caller.
+    ///
+    /// # Errors
+    /// The mount failed.
+    pub(in super::super) fn exists(&self, key: &Key) -> Result<bool, ClientError> {
+        match fs::symlink_metadata(self.path(key)) {
+            Ok(metadata) => Ok(metadata.is_file()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(self.refused("find", key.as_str())(error)),
+        }
+    }
+
+    /// Whether the caller may write an existing secret.
+    pub(in super::super) fn may_write(&self, key: &Key) -> bool {
+        access(&self.path(key), AccessFlags::W_OK).is_ok()
+    }
+
+    /// The sealed YAML document for a value; needs no right.
+    ///
+    /// # Errors
+    /// The mount failed.
+    pub(in super::super) fn encrypt(
+        &self,
+        key: &Key,
+        value: &Plaintext,
+    ) -> Result<String, ClientError> {
+        let sealed = (|| {
+            let path = self.mount.join(".encrypt").join(key.as_str());
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(OFlag::O_CLOEXEC.bits())
+                .open(path)?;
+            file.write_all(value.expose())?;
+            read_text_at_start(&file)
+        })();
+        sealed.map_err(self.refused("encrypt", key.as_str()))
+    }
+}
+
+/// Reads to the end, into memory that is wiped. Beyond the largest value there is an error, before
+/// the rest is taken in.
+///
+/// # Errors
+/// The source's own, or [`ErrorKind::FileTooLarge`].
+pub(in super::super) fn read_value(source: &mut impl Read) -> io::Result<Plaintext> {
+    let mut value = Plaintext::default();
+    let mut chunk = Zeroizing::new(vec![0; CHUNK]);
+    loop {
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(value),
+            Ok(length) if value.len() + length > MAX_VALUE_BYTES => {
+                return Err(ErrorKind::FileTooLarge.into());
+            }
+            Ok(length) => value.push(&chunk[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes the folders of a key. Those that are there, seen or unseen, are left alone; whether the
+/// secret may be created is for the daemon to say when it is.
+fn make_folders(folder: &std::path::Path) -> io::Result<()> {
+    match fs::symlink_metadata(folder) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(folder),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_text_at_start(file: &File) -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read_at(&mut chunk, text.len() as u64)? {
+            0 => return String::from_utf8(text).map_err(|_| ErrorKind::InvalidData.into()),
+            length => text.extend_from_slice(&chunk[..length]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_exactly_up_to_the_limit() {
+        let largest = vec![7; MAX_VALUE_BYTES];
+        assert_eq!(read_value(&mut &*largest).unwrap().expose(), largest);
+        let error = read_value(&mut io::repeat(7)).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        assert!(read_value(&mut io::empty()).unwrap().is_empty());
+    }
+}

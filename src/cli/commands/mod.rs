@@ -1,0 +1,28 @@
+//! One file for each command: its arguments with their help, and `run`.
+
+pub(super) mod acl;
+pub(super) mod completions;
+pub(super) mod convert;
+mod dry_run;
+pub(super) mod encrypt;
+pub(super) mod exec;
+mod import;
+pub(super) mod is_secure;
+pub(super) mod keygen;
+pub(super) mod list;
+pub(super) mod man;
+pub(super) mod read;
+pub(super) mod remove;
+pub(super) mod save;
+pub(super) mod unmount;
+pub(super) mod verify;
+pub(super) mod whoami;
+
+use crate::model::Key;
+
+use super::error::{CliError, Result};
+
+/// An argument as a key.
+fn parse_key(text: &str) -> Result<Key> {
+    Key::parse(text).map_err(|source| CliError::Key { text: text.to_owned(), source })
+}

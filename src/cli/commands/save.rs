@@ -1,0 +1,169 @@
+//! `save`: a value, a file of documents, or a folder of them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::{dry_run, import};
+use crate::cli::client::Client;
+use crate::cli::documents::{self, DocumentFile};
+use crate::cli::error::Result;
+use crate::cli::style;
+use crate::cli::value::ValueArgs;
+use crate::model::{Caller, Key, may_create};
+
+/// Save a value under a key, or the documents of a YAML file or folder.
+///
+/// With a single argument: a file or folder of that name is applied; a name that ends in .yaml,
+/// .yml or `/` must be one; `-` takes documents from standard input; anything else is a key, and
+/// you are asked for its value.
+///
+/// Who is not an admin creates secrets below the own slug: `save K v` by alice saves `alice/K`,
+/// unless there is a `K` that she may write.
+///
+/// A file is applied whole or not at all. Every file of a folder is checked before the first is
+/// applied, and then each is applied by itself.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  secretfs save DATABASE_URL postgresql://user:pass@host/db
+  secretfs save API_KEY                         # asks, without echo
+  openssl rand -base64 32 | secretfs save JWT_SECRET - --trim
+  secretfs save TLS_KEY --from-file server.key
+  secretfs save secrets/production/ --dry-run   # what would change, never a value
+  secretfs save secrets/production/")]
+pub(in super::super) struct Args {
+    /// The key of the value, or a YAML file or a folder of them.
+    #[arg(value_name = "KEY|FILE|FOLDER", value_hint = clap::ValueHint::AnyPath)]
+    source: OsString,
+    #[command(flatten)]
+    value: ValueArgs,
+    /// Change nothing; tell what would be created, updated, left as it is, or denied.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+enum Source {
+    Value(Key),
+    Stdin,
+    File(PathBuf),
+    Folder(PathBuf),
+}
+
+pub(in super::super) fn run(client: &Client, args: Args) -> Result {
+    match source(args.source, args.value.is_given())? {
+        Source::Value(key) => save_value(client, key, args.value, args.dry_run),
+        Source::Stdin => save_files(client, vec![DocumentFile::stdin()?], args.dry_run),
+        Source::File(path) => save_files(client, vec![DocumentFile::open(&path)?], args.dry_run),
+        Source::Folder(path) => {
+            let files = documents::open_all(&documents::find(&path)?)?;
+            documents::check_distinct(&files)?;
+            save_files(client, files, args.dry_run)
+        }
+    }
+}
+
+fn source(argument: OsString, has_value: bool) -> Result<Source> {
+    let path = Path::new(&argument);
+    let must_be_path = documents::is_yaml(path) || argument.as_encoded_bytes().ends_with(b"/");
+    Ok(if has_value {
+        Source::Value(super::parse_key(&argument.to_string_lossy())?)
+    } else if argument == "-" {
+        Source::Stdin
+    } else if path.is_dir() {
+        Source::Folder(path.to_owned())
+    } else if path.exists() || must_be_path {
+        Source::File(path.to_owned())
+    } else {
+        Source::Value(super::parse_key(&argument.to_string_lossy())?)
+    })
+}
+
+fn save_value(client: &Client, key: Key, value: ValueArgs, dry_run: bool) -> Result {
+    let caller = client.caller()?;
+    let key = with_own_slug(&caller, key, |key| client.may_write(key))?;
+    let value = value.take()?;
+    if dry_run {
+        return dry_run::report(client, &caller, &[dry_run::Proposal::value(&key, &value)]);
+    }
+    client.write(&key, &value)?;
+    style::note(&format!("Saved `{key}`."));
+    Ok(())
+}
+
+fn save_files(client: &Client, files: Vec<DocumentFile>, dry_run: bool) -> Result {
+    if dry_run {
+        let documents = files.iter().flat_map(|file| &file.documents);
+        let proposals: Vec<_> = documents.map(dry_run::Proposal::document).collect();
+        return dry_run::report(client, &client.caller()?, &proposals);
+    }
+    import::apply(client, &files)
+}
+
+/// The key under which the caller saves: with the own slug in front where it is missing. A secret
+/// of exactly this name that the caller may write is meant itself.
+fn with_own_slug(caller: &Caller, key: Key, may_write: impl FnOnce(&Key) -> bool) -> Result<Key> {
+    match caller.own_slug() {
+        Some(own)
+            if !caller.is_admin()
+                && may_create(caller, key.as_str()).is_err()
+                && !may_write(&key) =>
+        {
+            super::parse_key(&format!("{own}/{key}"))
+        }
+        _ => Ok(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+    use crate::model::Slug;
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn puts_the_own_slug_in_front_where_it_is_missing() {
+        let caller = |own: Option<&str>, admin| {
+            Caller::new(2100, own.map(|own| Slug::parse(own).unwrap()), [], admin)
+        };
+        let alice = caller(Some("alice"), false);
+        for (caller, given, writable, saved) in [
+            (&alice, "K", false, "alice/K"),
+            (&alice, "alice/K", false, "alice/K"),
+            (&alice, "alice/sub/K", false, "alice/sub/K"),
+            (&alice, "alice", false, "alice/alice"),
+            (&alice, "alicea/K", false, "alice/alicea/K"),
+            (&alice, "bob/alice/K", false, "alice/bob/alice/K"),
+            (&alice, "shared/K", true, "shared/K"),
+            (&caller(Some("root"), true), "K", false, "K"),
+            (&caller(None, false), "K", false, "K"),
+        ] {
+            let key = with_own_slug(caller, key(given), |_| writable).unwrap();
+            assert_eq!(key.as_str(), saved);
+        }
+        let long = ["x".repeat(250).as_str(); 4].join("/") + "/" + &"y".repeat(18);
+        assert_eq!(
+            with_own_slug(&alice, key(&long), |_| false).unwrap_err().exit(),
+            Exit::BadInput
+        );
+    }
+
+    #[test]
+    fn tells_keys_from_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("K");
+        std::fs::write(&file, "").unwrap();
+        let is = |argument: &Path, has_value| source(argument.into(), has_value).unwrap();
+        assert!(matches!(is(folder.path(), false), Source::Folder(_)));
+        assert!(matches!(is(&file, false), Source::File(_)));
+        assert!(matches!(is(Path::new("missing.yaml"), false), Source::File(_)));
+        assert!(matches!(is(Path::new("missing/"), false), Source::File(_)));
+        assert!(matches!(is(Path::new("-"), false), Source::Stdin));
+        assert!(matches!(is(Path::new("API_KEY"), false), Source::Value(_)));
+        assert!(matches!(is(Path::new("missing.yaml"), true), Source::Value(_)));
+        assert!(source(file.into(), true).is_err(), "a path is not a key");
+    }
+}

@@ -1,0 +1,199 @@
+//! Files of documents outside the mount: found, read and checked before anything is sent.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::document::{self, Document, MAX_FILE_BYTES};
+use crate::model::Key;
+
+use super::error::{CliError, Result};
+
+/// A file of documents that can be parsed.
+pub(super) struct DocumentFile {
+    /// What it is called in messages.
+    pub(super) name: String,
+    /// Its bytes, which may hold values in the clear.
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// What stands in it.
+    pub(super) documents: Vec<Document>,
+}
+
+impl DocumentFile {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or everything that is wrong in it, with the lines.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(CliError::file("read", path))?;
+        Self::read(name, file, CliError::file("read", path))
+    }
+
+    /// Parses what stands on standard input.
+    ///
+    /// # Errors
+    /// As [`DocumentFile::open`].
+    pub(super) fn stdin() -> Result<Self> {
+        let failed = |source| CliError::Stream { action: "read standard input", source };
+        Self::read("standard input".to_owned(), io::stdin().lock(), failed)
+    }
+
+    fn read(
+        name: String,
+        source: impl Read,
+        failed: impl FnOnce(io::Error) -> CliError,
+    ) -> Result<Self> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        // One byte more than is allowed: the parser says what is wrong with it.
+        source.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        match document::parse(&bytes) {
+            Ok(documents) => Ok(Self { name, bytes, documents }),
+            Err(errors) => Err(CliError::Documents(
+                errors.iter().map(|error| format!("{name}: {error}")).collect(),
+            )),
+        }
+    }
+}
+
+/// Opens every file, those of a folder as [`find`] gives them.
+///
+/// # Errors
+/// Everything that is wrong in any of them.
+pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<DocumentFile>> {
+    let mut files = Vec::with_capacity(paths.len());
+    let mut errors = Vec::new();
+    for path in paths {
+        match DocumentFile::open(path) {
+            Ok(file) => files.push(file),
+            Err(error) => errors.push(error),
+        }
+    }
+    CliError::all(errors)?;
+    Ok(files)
+}
+
+/// Files that are applied together must not say two things about a secret: which of them would
+/// stand is chance.
+///
+/// # Errors
+/// Each key that stands in two files.
+pub(super) fn check_distinct(files: &[DocumentFile]) -> Result {
+    let mut seen: HashMap<&Key, (&str, usize)> = HashMap::new();
+    let mut errors = Vec::new();
+    for file in files {
+        for document in &file.documents {
+            let (key, line) = (document.key(), document.line());
+            if let Some((other, at)) = seen.insert(key, (&file.name, line)) {
+                errors.push(format!(
+                    "{}: line {line}: `{key}` stands in {other}, line {at}, too; keep one of them",
+                    file.name
+                ));
+            }
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(CliError::Documents(errors)) }
+}
+
+/// The YAML files in a folder and the folders below it, in order: `*.yaml` and `*.yml`, without
+/// those that start with a dot. Links to files are followed, links to folders are not.
+///
+/// # Errors
+/// A folder cannot be read, or there is no such file.
+pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    collect(folder, &mut found).map_err(CliError::file("read", folder))?;
+    found.sort_unstable();
+    if found.is_empty() { Err(CliError::NoDocuments(folder.to_owned())) } else { Ok(found) }
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        } else if entry.file_type()?.is_dir() {
+            collect(&path, found)?;
+        } else if is_yaml(&path) && is_file(&path)? {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path has the name of a YAML file.
+pub(super) fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn is_file(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn finds_yaml_files_in_order() {
+        let folder = folder(&[
+            ("b.yml", ""),
+            ("a/c.yaml", ""),
+            ("README.md", ""),
+            (".hidden.yaml", ""),
+            (".git/x.yaml", ""),
+        ]);
+        let found = find(folder.path()).unwrap();
+        assert_eq!(found, [folder.path().join("a/c.yaml"), folder.path().join("b.yml")]);
+        assert!(matches!(find(&folder.path().join("a/..")), Ok(found) if found.len() == 2));
+    }
+
+    #[test]
+    fn a_folder_without_any_is_an_error() {
+        let folder = folder(&[("README.md", "")]);
+        let error = find(folder.path()).unwrap_err();
+        assert_eq!(error.exit(), Exit::BadInput);
+        assert_eq!(find(&folder.path().join("missing")).unwrap_err().exit(), Exit::NotFound);
+    }
+
+    #[test]
+    fn every_error_names_file_and_line() {
+        let folder = folder(&[
+            ("a.yaml", "key: A\nvalue: hunter2\nreadrs: []\n"),
+            ("b.yaml", "key: /B\nvalue: hunter2\n"),
+        ]);
+        let error = open_all(&find(folder.path()).unwrap()).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains("a.yaml: line 3: ") && text.contains("b.yaml: line 1: "), "{text}");
+        assert!(!text.contains("hunter2"));
+        assert_eq!(error.exit(), Exit::BadInput);
+    }
+
+    #[test]
+    fn one_key_in_two_files_is_an_error() {
+        let folder = folder(&[("a.yaml", "key: K\nvalue: a"), ("b.yaml", "\nkey: K\nvalue: b")]);
+        let files = open_all(&find(folder.path()).unwrap()).unwrap();
+        let text = check_distinct(&files).unwrap_err().to_string();
+        assert!(text.contains("b.yaml: line 2: `K` stands in ") && text.contains("line 1, too"));
+        assert!(check_distinct(&files[..1]).is_ok());
+    }
+}

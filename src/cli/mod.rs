@@ -1,0 +1,110 @@
+//! The command line: `secretfs <command>`, and `oo secret <command>` in the form of the reference.
+//!
+//! A client of the mount: plain file operations, with the rights of whoever runs it and no others.
+//! Data goes to standard output, everything else to standard error; one place prints errors and
+//! gives the exit code ([`Exit`]).
+
+mod args;
+mod client;
+mod commands;
+mod documents;
+mod error;
+mod exit;
+mod output;
+mod pattern;
+mod sealed;
+mod style;
+mod table;
+mod value;
+mod yaml;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use args::{Command, Global, Oo, OoGroup, Secretfs};
+use client::Client;
+use commands::{
+    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, remove, save,
+    unmount, verify, whoami,
+};
+use error::Result;
+
+use crate::daemon::{self, MountSettings};
+
+pub use exit::Exit;
+
+/// Where the mount is if nothing says otherwise (contract, section 1).
+const DEFAULT_MOUNT: &str = "/secrets";
+
+/// Runs `secretfs` with the arguments of this process.
+pub fn main() -> ExitCode {
+    start::<Secretfs>(|parsed| run(parsed.global, parsed.command, &Secretfs::command()))
+}
+
+/// Runs `oo` with the arguments of this process.
+pub fn main_oo() -> ExitCode {
+    start::<Oo>(|Oo { group: OoGroup::Secret(secret) }| {
+        run(secret.global, secret.command, &Oo::command())
+    })
+}
+
+fn start<P: Parser>(run: impl FnOnce(P) -> Result) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let exit = match P::try_parse_from(&arguments) {
+        Ok(parsed) => match run(parsed) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                error.print();
+                error.exit()
+            }
+        },
+        Err(error) => {
+            let asked_for =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Where the help cannot be written there is nobody to tell.
+            _ = value::without_values(error, &arguments).print();
+            if asked_for { Exit::Done } else { Exit::Usage }
+        }
+    };
+    exit.into()
+}
+
+fn run(global: Global, command: Command, program: &clap::Command) -> Result {
+    if let Command::Mount(settings) = command {
+        let mountpoint = settings.mountpoint.or(global.mount);
+        return Ok(daemon::mount(MountSettings { mountpoint, ..settings })?);
+    }
+    die_quietly_of_broken_pipes();
+    let mount = global.mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
+    let client = || Client::connect(&mount);
+    match command {
+        Command::Mount(_) => unreachable!("it has been answered above"),
+        Command::Save(args) => save::run(&client()?, args),
+        Command::List(args) => list::run(&client()?, args),
+        Command::Read(args) => read::run(&client()?, args),
+        Command::Remove(args) => remove::run(&client()?, args),
+        Command::Encrypt(args) => encrypt::run(&client()?, args),
+        Command::IsSecure(args) => is_secure::run(&client()?, args),
+        Command::Acl(args) => acl::run(&client()?, args),
+        Command::Verify(args) => verify::run(args),
+        Command::Convert(args) => convert::run(&client()?, args),
+        Command::Exec(args) => exec::run(&client()?, args),
+        Command::Whoami(args) => whoami::run(&client()?, args),
+        Command::Keygen(args) => keygen::run(args),
+        Command::Unmount(args) => unmount::run(mount, args),
+        Command::Completions(args) => completions::run(args, program.clone()),
+        Command::Man(args) => man::run(args, program.clone()),
+    }
+}
+
+/// Rust ignores SIGPIPE, and a program whose reader has gone (`| head`) would end with an error. A
+/// daemon must not die because nobody reads its log: it keeps Rust's way.
+fn die_quietly_of_broken_pipes() {
+    // SAFETY: the default action runs no code of ours; no other thread exists yet.
+    let default = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    default.expect("SIGPIPE has a default action");
+}

@@ -1,0 +1,131 @@
+//! A value sealed by the daemon, as a document.
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::document::{self, Checksum, ChecksumAlgorithm, DocumentValue};
+use crate::model::{Key, Plaintext};
+
+use super::client::{Client, ClientError};
+use super::error::Result;
+use super::yaml::{Fields, Scalar};
+
+/// A checksum algorithm, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChecksumChoice(pub(super) Option<ChecksumAlgorithm>);
+
+impl Default for ChecksumChoice {
+    /// The contract's default.
+    fn default() -> Self {
+        Self(Some(ChecksumAlgorithm::Crc32))
+    }
+}
+
+impl ValueEnum for ChecksumChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self(Some(ChecksumAlgorithm::Crc32)),
+            Self(Some(ChecksumAlgorithm::Sha256)),
+            Self(Some(ChecksumAlgorithm::Sha512)),
+            Self(Some(ChecksumAlgorithm::Blake2s)),
+            Self(None),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.map_or("none", ChecksumAlgorithm::as_str)))
+    }
+}
+
+/// A sealed document.
+pub(super) struct Sealed {
+    id: Option<String>,
+    key: Key,
+    value: String,
+    checksum: Option<Checksum>,
+}
+
+impl Sealed {
+    /// Has the daemon seal a value for a key, under an id that it gives.
+    ///
+    /// # Errors
+    /// The mount failed, or its answer is not a sealed document for this key.
+    pub(super) fn seal(
+        client: &Client,
+        key: &Key,
+        value: &Plaintext,
+        checksum: ChecksumChoice,
+    ) -> Result<Self> {
+        let not_understood = || ClientError::not_understood(&format!(".encrypt/{key}"));
+        let text = client.encrypt(key, value)?;
+        let mut documents = document::parse(text.as_bytes()).map_err(|_| not_understood())?;
+        let mut document = documents.pop().ok_or_else(not_understood)?;
+        // What was cut off on its way shows in the checksum.
+        let whole = document.checksum().is_none_or(|checksum| checksum.matches(value));
+        match document.take_value() {
+            Some(DocumentValue::Sealed(sealed)) if whole && document.key() == key => Ok(Self {
+                id: document.id().map(ToString::to_string),
+                key: key.clone(),
+                value: sealed,
+                checksum: checksum.0.map(|algorithm| Checksum::of(algorithm, value)),
+            }),
+            _ => Err(not_understood().into()),
+        }
+    }
+
+    /// A value that is sealed already, with the checksum that stands beside it.
+    pub(super) fn existing(key: &Key, value: String, checksum: Option<Checksum>) -> Self {
+        Self { id: None, key: key.clone(), value, checksum }
+    }
+
+    /// The same under another id, or none.
+    pub(super) fn with_id(self, id: Option<String>) -> Self {
+        Self { id, ..self }
+    }
+
+    /// The fields of the document, in the order of the contract.
+    pub(super) fn fields(&self) -> Fields<'_> {
+        let mut fields = Vec::with_capacity(6);
+        fields.extend(self.id.iter().map(|id| ("id", Scalar::Text(id))));
+        fields.push(("key", Scalar::Text(self.key.as_str())));
+        fields.push(("value", Scalar::Text(&self.value)));
+        fields.push(("encrypted", Scalar::Flag(true)));
+        if let Some(checksum) = &self.checksum {
+            fields.push(("checksum", Scalar::Text(checksum.as_str())));
+            fields.push(("checksumAlgorithm", Scalar::Text(checksum.algorithm().as_str())));
+        }
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::yaml;
+
+    fn sealed(choice: ChecksumChoice) -> Sealed {
+        let value = Plaintext::copy_of(b"example-value");
+        let checksum = choice.0.map(|algorithm| Checksum::of(algorithm, &value));
+        Sealed::existing(&Key::parse("example-key").unwrap(), "c2Zz".into(), checksum)
+            .with_id(Some("secr_eR6LbYOBK2".into()))
+    }
+
+    #[test]
+    fn has_the_form_of_the_reference() {
+        assert_eq!(
+            *yaml::mapping(&sealed(ChecksumChoice::default()).fields()),
+            "id: \"secr_eR6LbYOBK2\"\nkey: \"example-key\"\nvalue: \"c2Zz\"\nencrypted: true\n\
+             checksum: \"45a3b25f\"\nchecksumAlgorithm: \"CRC32\"\n"
+        );
+        assert!(!yaml::mapping(&sealed(ChecksumChoice(None)).fields()).contains("checksum"));
+    }
+
+    #[test]
+    fn algorithms_are_written_as_in_the_contract() {
+        for name in ["CRC32", "SHA-256", "SHA-512", "BLAKE2s", "none"] {
+            let choice = ChecksumChoice::from_str(name, false).unwrap();
+            assert_eq!(choice.to_possible_value().unwrap().get_name(), name);
+        }
+        assert!(ChecksumChoice::from_str("MD5", true).is_err());
+    }
+}

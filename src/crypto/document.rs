@@ -1,0 +1,108 @@
+//! Sealed values in documents: base64 of magic and version (4 bytes), key id (8), salt (16), nonce
+//! (12), text, tag (16).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::model::{Key, Plaintext};
+
+use super::OpenError;
+use super::aead::{self, NONCE, TAG};
+use super::derive::expand;
+use super::master::KeyId;
+
+/// `sfs` and the version of the envelope.
+const MAGIC: [u8; 4] = *b"sfs\x01";
+const KEY_ID: usize = 8;
+const SALT: usize = 16;
+const HEADER: usize = MAGIC.len() + KEY_ID + SALT;
+/// Upstream's values are a 16-byte IV and at least one 16-byte block of AES-CBC.
+const BLOCK: usize = 16;
+
+/// A value as it stands in a document with `encrypted: true`: base64 of an envelope that can be
+/// opened only with the key that sealed it, and only under the name that it was sealed for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedValue(Vec<u8>);
+
+/// Why a text is not a sealed value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealedValueError {
+    /// Not base64.
+    #[error("the sealed value is not base64; seal it with `secretfs encrypt`")]
+    NotBase64,
+    /// It has the form of what upstream's own tool writes.
+    #[error(
+        "the value was encrypted by upstream's own tool; turn the file into a sealed one with `secretfs convert`"
+    )]
+    Upstream,
+    /// The envelope is of a version that is not known here.
+    #[error(
+        "the sealed value has a version that is not known here; use the version that sealed it"
+    )]
+    UnknownVersion,
+    /// It is not an envelope, or cut off.
+    #[error(
+        "the sealed value is not an envelope of secretfs, or is cut off; seal it with `secretfs encrypt`"
+    )]
+    Malformed,
+}
+
+impl SealedValue {
+    /// Checks the form of a sealed value. Needs no key.
+    ///
+    /// # Errors
+    /// The text is not one; what upstream's own tool wrote is told apart.
+    pub fn parse(text: &str) -> Result<Self, SealedValueError> {
+        let bytes = STANDARD.decode(text.trim()).map_err(|_| SealedValueError::NotBase64)?;
+        match bytes.first_chunk::<4>() {
+            Some(&MAGIC) if bytes.len() >= HEADER + NONCE + TAG => Ok(Self(bytes)),
+            Some(&MAGIC) => Err(SealedValueError::Malformed),
+            Some([b's', b'f', b's', _]) => Err(SealedValueError::UnknownVersion),
+            _ if bytes.len() >= 2 * BLOCK && bytes.len() % BLOCK == 0 => {
+                Err(SealedValueError::Upstream)
+            }
+            _ => Err(SealedValueError::Malformed),
+        }
+    }
+
+    /// The id of the key that sealed it.
+    pub fn key_id(&self) -> KeyId {
+        let id = self.0[MAGIC.len()..].first_chunk();
+        KeyId(*id.expect("the length was checked when it was parsed"))
+    }
+}
+
+impl fmt::Display for SealedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(&self.0))
+    }
+}
+
+pub(super) fn seal(key: &[u8; 32], id: KeyId, name: &Key, value: &Plaintext) -> SealedValue {
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&MAGIC);
+    header[4..12].copy_from_slice(&id.0);
+    aead::random(&mut header[12..]);
+    let key = message_key(key, &header);
+    SealedValue(aead::seal(&key, &header, name.as_str().as_bytes(), value.expose()))
+}
+
+pub(super) fn open(
+    key: &[u8; 32],
+    name: &Key,
+    sealed: &SealedValue,
+) -> Result<Plaintext, OpenError> {
+    let key = message_key(key, &sealed.0[..HEADER]);
+    aead::open(&key, HEADER, name.as_str().as_bytes(), &sealed.0).ok_or(OpenError::NotAuthentic)
+}
+
+/// Each envelope has a key of its own, from its random salt.
+fn message_key(key: &[u8; 32], header: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut derived = Zeroizing::new([0; 32]);
+    let info = [&b"secretfs v1 envelope "[..], &header[HEADER - SALT..]].concat();
+    expand(key, &info, &mut derived[..]);
+    derived
+}

@@ -1,0 +1,217 @@
+//! The current key and those before it.
+
+use zeroize::Zeroizing;
+
+use crate::model::{Key, Plaintext};
+
+use super::derive::{KeyBytes, derive};
+use super::{KeyId, MasterKey, OpenError, Purpose, SealedValue, document, record, record_key_id};
+
+/// Seals with the current key; opens with it and with those that were current once.
+pub struct Keyring {
+    /// The current one first.
+    keys: Vec<Keys>,
+}
+
+/// What is derived from one master key.
+struct Keys {
+    id: KeyId,
+    records: KeyBytes,
+    documents: KeyBytes,
+    audit: KeyBytes,
+    index: KeyBytes,
+}
+
+impl Keys {
+    /// The master key is gone after this.
+    fn derive(master: MasterKey) -> Self {
+        let of = |purpose| derive(master.expose(), purpose);
+        Self {
+            id: master.id(),
+            records: of(Purpose::Records),
+            documents: of(Purpose::Documents),
+            audit: of(Purpose::Audit),
+            index: of(Purpose::Index),
+        }
+    }
+}
+
+impl Keyring {
+    /// A keyring that seals with `current` and opens what any of these sealed.
+    pub fn new(current: MasterKey, previous: Vec<MasterKey>) -> Self {
+        Self { keys: std::iter::once(current).chain(previous).map(Keys::derive).collect() }
+    }
+
+    /// The id of the key that seals.
+    pub fn current_id(&self) -> KeyId {
+        self.current().id
+    }
+
+    /// The ids of all keys, the current one first.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.iter().map(|keys| keys.id)
+    }
+
+    /// A copy of what is derived from the current key for a purpose.
+    pub fn derived(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
+        let keys = self.current();
+        let key = match purpose {
+            Purpose::Records => &keys.records,
+            Purpose::Documents => &keys.documents,
+            Purpose::Audit => &keys.audit,
+            Purpose::Index => &keys.index,
+        };
+        Zeroizing::clone(key)
+    }
+
+    /// Seals a record to its place in the store.
+    pub fn seal_record(&self, place: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        let keys = self.current();
+        record::seal(&keys.records, keys.id, place, plaintext)
+    }
+
+    /// Opens a record.
+    ///
+    /// # Errors
+    /// It was changed, or sealed to another place, or with a key that is not here.
+    pub fn open_record(&self, place: &[u8], sealed: &[u8]) -> Result<Plaintext, OpenError> {
+        let id = record_key_id(sealed).ok_or(OpenError::Malformed)?;
+        record::open(&self.find(id)?.records, place, sealed).ok_or(OpenError::NotAuthentic)
+    }
+
+    /// Seals a value for a document, to the name of its secret.
+    pub fn seal_value(&self, name: &Key, value: &Plaintext) -> SealedValue {
+        let keys = self.current();
+        document::seal(&keys.documents, keys.id, name, value)
+    }
+
+    /// Opens a value from a document.
+    ///
+    /// # Errors
+    /// It was changed, or sealed for another name, or with a key that is not here.
+    pub fn open_value(&self, name: &Key, sealed: &SealedValue) -> Result<Plaintext, OpenError> {
+        document::open(&self.find(sealed.key_id())?.documents, name, sealed)
+    }
+
+    fn current(&self) -> &Keys {
+        self.keys.first().expect("a keyring is made with a current key")
+    }
+
+    fn find(&self, id: KeyId) -> Result<&Keys, OpenError> {
+        self.keys.iter().find(|keys| keys.id == id).ok_or(OpenError::UnknownKey(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SealedValueError;
+    use proptest::prelude::*;
+
+    /// A raw key: no password hash, so that the tests are quick.
+    fn master(byte: u8) -> MasterKey {
+        MasterKey::parse(&format!("{byte:02x}").repeat(32)).unwrap()
+    }
+
+    fn keyring(byte: u8) -> Keyring {
+        Keyring::new(master(byte), vec![])
+    }
+
+    fn key(name: &str) -> Key {
+        Key::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_record_opens_in_its_place_alone() {
+        let ring = keyring(1);
+        let sealed = ring.seal_record(b"place", b"value");
+        assert_eq!(ring.open_record(b"place", &sealed).unwrap().expose(), b"value");
+        assert_eq!(ring.open_record(b"other", &sealed).err(), Some(OpenError::NotAuthentic));
+        let stranger = keyring(2).open_record(b"place", &sealed);
+        assert_eq!(stranger.err(), Some(OpenError::UnknownKey(master(1).id())));
+        assert_ne!(sealed, ring.seal_record(b"place", b"value"));
+    }
+
+    #[test]
+    fn a_document_opens_under_its_name_alone() {
+        let (ring, value) = (keyring(1), Plaintext::copy_of(b"value"));
+        let sealed = ring.seal_value(&key("a/K"), &value);
+        let read = SealedValue::parse(&sealed.to_string()).unwrap();
+        assert_eq!(ring.open_value(&key("a/K"), &read).unwrap().expose(), b"value");
+        assert_eq!(ring.open_value(&key("b/K"), &read).err(), Some(OpenError::NotAuthentic));
+        assert_eq!(
+            keyring(2).open_value(&key("a/K"), &read).err(),
+            Some(OpenError::UnknownKey(master(1).id()))
+        );
+        assert_ne!(sealed.to_string(), ring.seal_value(&key("a/K"), &value).to_string());
+    }
+
+    #[test]
+    fn previous_keys_open_what_they_sealed() {
+        let old = keyring(1);
+        let new = Keyring::new(master(2), vec![master(1)]);
+        let record = old.seal_record(b"place", b"value");
+        assert_eq!(new.open_record(b"place", &record).unwrap().expose(), b"value");
+        assert_eq!(record_key_id(&new.seal_record(b"place", b"")), Some(master(2).id()));
+        let value = old.seal_value(&key("K"), &Plaintext::copy_of(b"value"));
+        assert_eq!(new.open_value(&key("K"), &value).unwrap().expose(), b"value");
+    }
+
+    #[test]
+    fn no_bit_can_change_and_no_byte_be_missing() {
+        let ring = keyring(1);
+        let record = ring.seal_record(b"place", b"value");
+        for bit in 0..record.len() * 8 {
+            let mut changed = record.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(ring.open_record(b"place", &changed).is_err(), "bit {bit}");
+        }
+        for length in 0..record.len() {
+            assert!(ring.open_record(b"place", &record[..length]).is_err(), "length {length}");
+        }
+        use base64::Engine;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let sealed = ring.seal_value(&key("K"), &Plaintext::copy_of(b"value"));
+        let bytes = base64.decode(sealed.to_string()).unwrap();
+        let opens = |bytes: &[u8]| {
+            SealedValue::parse(&base64.encode(bytes))
+                .is_ok_and(|sealed| ring.open_value(&key("K"), &sealed).is_ok())
+        };
+        assert!(opens(&bytes));
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(!opens(&changed), "bit {bit}");
+        }
+        assert!((0..bytes.len()).all(|length| !opens(&bytes[..length])));
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_told_apart() {
+        let error = |text| SealedValue::parse(text).err();
+        assert_eq!(error("not base64!"), Some(SealedValueError::NotBase64));
+        assert_eq!(error(""), Some(SealedValueError::Malformed));
+        assert_eq!(error("c2ZzAQ=="), Some(SealedValueError::Malformed));
+        assert_eq!(error("c2ZzAgAA"), Some(SealedValueError::UnknownVersion));
+        let upstream = "a37/KUAr4SOYi6Xw9i9T8qo3QCk8WvnzONo47jHAkwk=";
+        assert_eq!(error(upstream), Some(SealedValueError::Upstream));
+        assert!(SealedValueError::Upstream.to_string().contains("secretfs convert"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_survive(value in prop::collection::vec(any::<u8>(), 0..5000), place in prop::collection::vec(any::<u8>(), 0..40)) {
+            let ring = keyring(3);
+            let sealed = ring.seal_record(&place, &value);
+            prop_assert!(ring.open_record(&place, &sealed).unwrap().expose() == value);
+            let sealed = ring.seal_value(&key("K"), &Plaintext::copy_of(&value));
+            prop_assert!(ring.open_value(&key("K"), &sealed).unwrap().expose() == value);
+        }
+
+        #[test]
+        fn garbage_is_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {
+            prop_assert!(keyring(3).open_record(b"place", &bytes).is_err());
+            prop_assert!(SealedValue::parse(&text).is_err());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Why a daemon does not start, or ends badly.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::crypto::KeyTextError;
+use crate::identity::IdentitiesError;
+use crate::store::StoreError;
+use crate::vault::OpenVaultError;
+
+/// Why a daemon does not start, or ends badly.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration file is not one.
+    #[error("{path}: {what}; correct the file")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        what: String,
+    },
+    /// A file that was named cannot be read.
+    #[error("{path} cannot be read: {source}; name another file or change its mode")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No place for the state.
+    #[error("there is no home for the state folder; name one with --state-dir")]
+    NoStateDir,
+    /// The encryption key is not one.
+    #[error("{from}: {source}")]
+    Key {
+        /// Where it came from.
+        from: String,
+        /// What is wrong with it.
+        source: KeyTextError,
+    },
+    /// The identities file is not one.
+    #[error("{0}")]
+    Identities(#[from] IdentitiesError),
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The store opens, but not with this key.
+    #[error("{0}")]
+    Vault(#[from] OpenVaultError),
+    /// Something is mounted there.
+    #[error(
+        "{0} is in use: secretfs is mounted there already; unmount it first with `secretfs unmount`, or choose another mountpoint"
+    )]
+    InUse(PathBuf),
+    /// The mountpoint is no folder.
+    #[error("{0} is not a folder; choose another mountpoint")]
+    NotFolder(PathBuf),
+    /// The mountpoint cannot be used.
+    #[error("{path} cannot be used as mountpoint: {source}; choose another or change its mode")]
+    Mountpoint {
+        /// The mountpoint.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refuses the mount.
+    #[error(
+        "mounting on {path} failed: {source}; is /dev/fuse there, and fusermount3 for users other than root?"
+    )]
+    Mount {
+        /// The mountpoint.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Unmounting failed.
+    #[error("{path} was not unmounted: {source}")]
+    Unmount {
+        /// The mountpoint.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing is mounted there.
+    #[error("{0} is not a mount of secretfs; name its mountpoint with --mount")]
+    NotMounted(PathBuf),
+    /// The system refuses something that should always work.
+    #[error("{what}: {source}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The daemon that was started in the background ended before it served.
+    #[error("the daemon did not start; its own message stands above")]
+    BackgroundFailed,
+}
+
+impl DaemonError {
+    /// Whether the input is at fault, not the system.
+    pub fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Config { .. } | Self::Key { .. } | Self::Identities(_))
+    }
+}

@@ -1,0 +1,109 @@
+//! The folder on which to mount.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MntFlags, umount2};
+
+use super::error::DaemonError;
+
+/// Makes `path` ready: made if it is missing, cleared if a crash left a dead mount there.
+pub(super) fn prepare(path: &Path) -> Result<PathBuf, DaemonError> {
+    let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };
+    clear_if_dead(path)?;
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => return Err(DaemonError::NotFolder(path.to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let path = std::fs::canonicalize(path).map_err(failed)?;
+    if is_secretfs(&path).map_err(failed)? {
+        return Err(DaemonError::InUse(path));
+    }
+    Ok(path)
+}
+
+/// Unmounts what a daemon left that died ("Transport endpoint is not connected").
+///
+/// # Errors
+/// It cannot be unmounted.
+pub fn clear_if_dead(path: &Path) -> Result<(), DaemonError> {
+    let dead = |error: &io::Error| error.raw_os_error() == Some(nix::errno::Errno::ENOTCONN as i32);
+    // A crash may have left several on top of each other.
+    while std::fs::metadata(path).as_ref().is_err_and(dead) {
+        detach(path)?;
+    }
+    Ok(())
+}
+
+/// Unmounts a mount of secretfs. Files that are open stay usable until they are closed.
+///
+/// # Errors
+/// There is none, or it cannot be unmounted.
+pub fn unmount(path: &Path) -> Result<(), DaemonError> {
+    clear_if_dead(path)?;
+    let failed = |source| DaemonError::Unmount { path: path.to_owned(), source };
+    if !is_secretfs(path).map_err(failed)? {
+        return Err(DaemonError::NotMounted(path.to_owned()));
+    }
+    detach(path)
+}
+
+/// Detaches whatever is mounted there: at once, whoever uses it.
+pub(super) fn detach(path: &Path) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Unmount { path: path.to_owned(), source };
+    match umount2(path, MntFlags::MNT_DETACH) {
+        Ok(()) => Ok(()),
+        Err(nix::errno::Errno::EPERM) => {
+            let outcome = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(path).output();
+            let output = outcome.map_err(failed)?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(failed(io::Error::other(message)))
+        }
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// Whether a secretfs is mounted exactly there.
+///
+/// # Errors
+/// The table of mounts cannot be read.
+pub fn is_secretfs(path: &Path) -> io::Result<bool> {
+    let path = std::path::absolute(path)?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(table
+        .lines()
+        .filter_map(parse_mount)
+        .any(|(mountpoint, kind)| kind == "fuse.secretfs" && Path::new(&mountpoint) == path))
+}
+
+/// Mountpoint and type of one line of mountinfo (proc_pid_mountinfo(5)).
+fn parse_mount(line: &str) -> Option<(String, &str)> {
+    let (before, after) = line.split_once(" - ")?;
+    let mountpoint = before.split(' ').nth(4)?;
+    let unescaped = ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(mountpoint.to_owned(), |text, (code, character)| text.replace(code, character));
+    Some((unescaped, after.split(' ').next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_table_of_mounts() {
+        let line = "36 35 0:40 / /mnt/a\\040b rw,nosuid shared:1 - fuse.secretfs secretfs rw";
+        assert_eq!(parse_mount(line), Some(("/mnt/a b".to_owned(), "fuse.secretfs")));
+        assert_eq!(parse_mount("garbage"), None);
+        assert!(!is_secretfs(Path::new("/proc")).unwrap());
+    }
+}

@@ -1,0 +1,128 @@
+//! The life of a daemon.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::fs::{Fs, Options};
+use crate::fuse::{self, Mounted};
+use crate::identity::Resolver;
+use crate::store::SledStore;
+use crate::vault::Vault;
+
+use super::error::DaemonError;
+use super::settings::Resolved;
+use super::{hardening, key, logging, mountpoint, notify};
+
+/// How long callers that have files open may take to close them after an unmount.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Mounts and serves until a signal or an unmount.
+pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
+    hardening::wipe_environment();
+    hardening::protect_memory()?;
+    logging::start(settings.log_level);
+    let (keyring, insecure) = key::load(settings)?;
+    for reason in &insecure {
+        tracing::warn!("the service is not secure: {reason}");
+    }
+    let identities = Arc::new(Resolver::new(settings.identities.clone())?);
+    // First the mountpoint: the lock of the store of a daemon that died may take a moment to go.
+    let path = mountpoint::prepare(&settings.mountpoint)?;
+    let store = Arc::new(SledStore::open(&settings.state_dir)?);
+    let vault = Arc::new(Vault::open(store, keyring)?);
+    let options = Options { list_sidecars: settings.list_acl, insecure };
+    let fs = Arc::new(Fs::new(vault, Arc::clone(&identities), options));
+
+    let system = |what| move |source| DaemonError::System { what, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("the event loop could not be started"))?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(system("signals could not be caught"))?;
+        let (over, when_over) = oneshot::channel();
+        let mut mounted = fuse::mount(fs, &path, settings.threads, move || {
+            // Nobody listens any more when the end came by a signal.
+            let _ = over.send(());
+        })
+        .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+        tracing::info!(mountpoint = %path.display(), "serving");
+        announce(&format!("mounted at {}", path.display()));
+        notify::ready().map_err(system("readiness could not be announced"))?;
+        if signals.wait_for_end(when_over, &identities).await {
+            unmount(&mut mounted, &path)?;
+        }
+        finish(mounted)
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Whether the end came by a signal, so that the mount is still there.
+    async fn wait_for_end(
+        &mut self,
+        mut when_over: oneshot::Receiver<()>,
+        identities: &Resolver,
+    ) -> bool {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return true,
+                _ = self.interrupt.recv() => return true,
+                _ = &mut when_over => return false,
+                _ = self.hangup.recv() => match identities.reload() {
+                    Ok(()) => tracing::info!("the identities were read again"),
+                    Err(error) => tracing::error!(%error, "the identities stay as they were"),
+                },
+            }
+        }
+    }
+}
+
+/// Unmounts even if the mount is in use: a daemon that was told to stop stops.
+fn unmount(mounted: &mut Mounted, path: &std::path::Path) -> Result<(), DaemonError> {
+    match mounted.unmount() {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            tracing::info!(%error, "the mount is in use; it is detached");
+            mountpoint::detach(path)
+        }
+    }
+}
+
+/// Waits a moment for those who have files open. What they closed is stored; what they did not close
+/// was never promised.
+fn finish(mounted: Mounted) -> Result<(), DaemonError> {
+    let deadline = Instant::now() + GRACE;
+    while !mounted.is_over() {
+        if Instant::now() >= deadline {
+            tracing::info!("some files are still open; they end with the daemon");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let what = "serving requests ended with an error";
+    mounted.join().map_err(|source| DaemonError::System { what, source })
+}
+
+/// For scripts and people, whatever the form of the log.
+fn announce(line: &str) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,198 @@
+//! Settings: flags, then the configuration file, then defaults; resolved once.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::error::DaemonError;
+use super::existing;
+
+const DEFAULT_MOUNTPOINT: &str = "/secrets";
+const DEFAULT_CONFIG: &str = "/etc/secretfs/config.yaml";
+const DEFAULT_IDENTITIES: &str = "/etc/secretfs/identities.yaml";
+const ROOT_STATE_DIR: &str = "/var/lib/secretfs";
+/// Requests are short, so a few threads serve many callers; more than two, because a look-up in a
+/// slow name service holds one up.
+const DEFAULT_THREADS: usize = 4;
+const MAX_THREADS: usize = 64;
+
+/// What `secretfs mount` takes. Every setting can also stand in the configuration file, under the
+/// name of its flag.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct MountSettings {
+    /// Where to mount [default: /secrets]
+    pub mountpoint: Option<PathBuf>,
+
+    /// Folder of the store, mode 0700 [default: /var/lib/secretfs as root, $XDG_STATE_HOME/secretfs otherwise]
+    #[arg(long, value_name = "DIR", env = "SECRETFS_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Configuration file [default: /etc/secretfs/config.yaml if it exists]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Who a UID is [default: /etc/secretfs/identities.yaml if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub identities: Option<PathBuf>,
+
+    /// File with the encryption key; it goes before OB_ENCRYPTION_KEY
+    #[arg(long, value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+
+    /// File with older encryption keys, one on each line; they open what they sealed
+    #[arg(long, value_name = "FILE")]
+    pub previous_encryption_key_file: Option<PathBuf>,
+
+    /// Show the sidecars (KEY.acl) in listings
+    #[arg(long)]
+    pub list_acl: bool,
+
+    /// Return once it is mounted, and serve in the background
+    #[arg(long)]
+    #[serde(skip)]
+    pub background: bool,
+
+    /// Threads that serve requests [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
+    pub threads: Option<u16>,
+
+    /// How much to log [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what is about to.
+    Warn,
+    /// And what happens.
+    #[default]
+    Info,
+    /// And how.
+    Debug,
+}
+
+/// The settings that hold.
+pub(super) struct Resolved {
+    pub(super) mountpoint: PathBuf,
+    pub(super) state_dir: PathBuf,
+    pub(super) identities: Option<PathBuf>,
+    pub(super) encryption_key_file: Option<PathBuf>,
+    pub(super) previous_encryption_key_file: Option<PathBuf>,
+    pub(super) list_acl: bool,
+    pub(super) threads: usize,
+    pub(super) log_level: LogLevel,
+}
+
+impl Resolved {
+    pub(super) fn from(flags: MountSettings) -> Result<Self, DaemonError> {
+        let config = flags.config.clone().or_else(|| existing(DEFAULT_CONFIG));
+        let file = config.as_deref().map(read_config).transpose()?.unwrap_or_default();
+        Ok(Self {
+            mountpoint: flags
+                .mountpoint
+                .or(file.mountpoint)
+                .unwrap_or_else(|| DEFAULT_MOUNTPOINT.into()),
+            state_dir: match flags.state_dir.or(file.state_dir) {
+                Some(folder) => folder,
+                None => default_state_dir()?,
+            },
+            identities: flags
+                .identities
+                .or(file.identities)
+                .or_else(|| existing(DEFAULT_IDENTITIES)),
+            encryption_key_file: flags.encryption_key_file.or(file.encryption_key_file),
+            previous_encryption_key_file: flags
+                .previous_encryption_key_file
+                .or(file.previous_encryption_key_file),
+            list_acl: flags.list_acl || file.list_acl,
+            threads: flags
+                .threads
+                .or(file.threads)
+                .map_or(DEFAULT_THREADS, |threads| usize::from(threads).clamp(1, MAX_THREADS)),
+            log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
+        })
+    }
+
+    /// The command line that comes to the same settings, whatever the configuration file says.
+    pub(super) fn to_flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = vec!["mount".into(), self.mountpoint.clone().into()];
+        let files = [
+            ("--state-dir", Some(&self.state_dir)),
+            ("--identities", self.identities.as_ref()),
+            ("--encryption-key-file", self.encryption_key_file.as_ref()),
+            ("--previous-encryption-key-file", self.previous_encryption_key_file.as_ref()),
+        ];
+        for (flag, path) in files {
+            flags.extend(path.into_iter().flat_map(|path| [flag.into(), path.clone().into()]));
+        }
+        flags.extend(self.list_acl.then(|| "--list-acl".into()));
+        flags.extend(["--threads".into(), self.threads.to_string().into()]);
+        let level = self.log_level.to_possible_value().expect("no level is hidden");
+        flags.extend(["--log-level".into(), level.get_name().into()]);
+        flags
+    }
+}
+
+fn read_config(path: &Path) -> Result<MountSettings, DaemonError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| DaemonError::Unreadable { path: path.to_owned(), source })?;
+    if text.trim().is_empty() {
+        return Ok(MountSettings::default());
+    }
+    serde_yaml::from_str(&text)
+        .map_err(|error| DaemonError::Config { path: path.to_owned(), what: error.to_string() })
+}
+
+fn default_state_dir() -> Result<PathBuf, DaemonError> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(ROOT_STATE_DIR.into());
+    }
+    let home = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    home("XDG_STATE_HOME")
+        .or_else(|| home("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("secretfs"))
+        .ok_or(DaemonError::NoStateDir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yaml");
+        std::fs::write(&config, "mountpoint: /a\nstate-dir: /b\nlist-acl: true\nlog-level: warn\n")
+            .unwrap();
+        let flags = MountSettings {
+            config: Some(config),
+            state_dir: Some("/c".into()),
+            ..MountSettings::default()
+        };
+        let resolved = Resolved::from(flags).unwrap();
+        assert_eq!(resolved.mountpoint, Path::new("/a"));
+        assert_eq!(resolved.state_dir, Path::new("/c"));
+        assert!(resolved.list_acl);
+        assert_eq!(resolved.log_level, LogLevel::Warn);
+        assert_eq!(resolved.threads, DEFAULT_THREADS);
+    }
+
+    #[test]
+    fn a_bad_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yaml");
+        std::fs::write(&config, "mountpoint: /a\nmuontpoint: /b\n").unwrap();
+        let flags = MountSettings { config: Some(config), ..MountSettings::default() };
+        let error = Resolved::from(flags).err().unwrap();
+        assert!(error.is_bad_input() && error.to_string().contains("muontpoint"), "{error}");
+    }
+}

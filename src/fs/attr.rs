@@ -1,0 +1,73 @@
+//! What the file system shows of a node.
+
+use std::time::{Duration, SystemTime};
+
+/// Attributes of a version never change, so the kernel may keep them as long as it likes.
+pub const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Ask again each time.
+pub const NEVER: Duration = Duration::ZERO;
+
+/// The mode of a secret.
+pub(super) const SECRET_MODE: u16 = 0o400;
+/// The mode of a folder.
+pub(super) const FOLDER_MODE: u16 = 0o555;
+
+/// A file or a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+}
+
+/// What `stat` shows.
+#[derive(Clone, Debug)]
+pub struct Attr {
+    /// The node's number.
+    pub node: u64,
+    /// The inode number to show: for what is being written, that of the file as it was, because
+    /// editors (vim) refuse to write into what looks like another file.
+    pub inode: u64,
+    /// File or folder.
+    pub kind: FileKind,
+    /// The size in bytes.
+    pub size: u64,
+    /// The permission bits.
+    pub mode: u16,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The time of the last change.
+    pub modified: SystemTime,
+    /// How long the kernel may keep these attributes.
+    pub lifetime: Duration,
+}
+
+/// What a look-up finds.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The node's attributes.
+    pub attr: Attr,
+    /// How long the kernel may keep the name's meaning.
+    pub lifetime: Duration,
+}
+
+/// What an open gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The number of the handle; 0 where none is needed.
+    pub handle: u64,
+    /// How the kernel may treat the file's bytes.
+    pub caching: Caching,
+}
+
+/// How the kernel may treat an open file's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// They never change: keep them, and do not announce the close.
+    Immutable,
+    /// They are this handle's own: ask for every read, announce the close.
+    Private,
+}

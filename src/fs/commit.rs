@@ -1,0 +1,146 @@
+//! From a draft to a new version: at close, at fsync, or when the last handle is gone.
+
+use std::sync::Arc;
+
+use crate::vault::{Change, Done, Secret};
+
+use super::courier::{Errand, StaleName};
+use super::draft::{Draft, Next, Occasion, Target, Waiter};
+use super::handles::Handle;
+use super::task::Task;
+use super::{Answer, Fs, FsError, Requester};
+
+impl Fs {
+    /// A descriptor of the file was closed. What was written since the last commit is stored before
+    /// the answer, unless a signal is killing the writer.
+    pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
+        let answer = self.noting(who, "close", answer);
+        match self.handles.find(handle) {
+            Ok(Handle::Draft(draft)) => {
+                if Task::read(who.task).is_some_and(Task::is_being_killed) {
+                    draft.abandon();
+                    return answer(Ok(()));
+                }
+                self.commit(draft, Occasion::Close, answer);
+            }
+            Ok(_) => answer(Ok(())),
+            // A reader of a version has no handle and nothing to store.
+            Err(_) if handle == 0 => answer(Ok(())),
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    /// The caller wants it stored now.
+    pub fn sync(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
+        let answer = self.noting(who, "fsync", answer);
+        match self.handles.find(handle) {
+            Ok(Handle::Draft(draft)) => self.commit(draft, Occasion::Sync, answer),
+            _ => answer(Ok(())),
+        }
+    }
+
+    /// The last descriptor of a handle is gone.
+    pub fn release(self: &Arc<Self>, who: &Requester, handle: u64) {
+        let Some(Handle::Draft(draft)) = self.handles.remove(handle) else { return };
+        if !draft.closed() {
+            return;
+        }
+        let path = draft.path();
+        self.settling.begin(&path);
+        let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
+        let answer = self.noting(
+            who,
+            "close",
+            Box::new(move |_| {
+                fs.drafts.remove(&settled);
+                fs.settling.end(&path);
+            }),
+        );
+        self.commit(draft, Occasion::Release, answer);
+    }
+
+    pub(super) fn commit(self: &Arc<Self>, draft: Arc<Draft>, occasion: Occasion, waiter: Waiter) {
+        let fs = Arc::clone(self);
+        let again = move |draft, waiter| fs.commit(draft, occasion, waiter);
+        let (target, bytes, waiter) = match draft.next(occasion, waiter, again) {
+            Next::Answer(waiter) => return waiter(Ok(())),
+            Next::Refuse(error, waiter) => return waiter(Err(error)),
+            Next::Queued => return,
+            Next::Commit(target, bytes, waiter) => (target, bytes, waiter),
+        };
+        let caller = match self.identities.resolve(draft.uid()) {
+            Ok(caller) => caller,
+            Err(error) => return self.committed(&draft, waiter, Err(error.into())),
+        };
+        let fs = Arc::clone(self);
+        let done: Done = Box::new(move |outcome| match outcome {
+            Ok(changes) => {
+                let stale = fs.stale_after(&changes);
+                let waiting = fs.drafts_committed(&draft, &changes);
+                let answer = move || {
+                    waiter(Ok(()));
+                    waiting.into_iter().for_each(|waiter| waiter(Ok(())));
+                };
+                if occasion.may_wait_for_caches() {
+                    fs.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
+                } else {
+                    answer();
+                    fs.courier.send(Errand { stale, answer: None });
+                }
+            }
+            Err(error) => fs.committed(&draft, waiter, Err(error.into())),
+        });
+        match target {
+            Target::Value(target) => self.vault.write(caller, target, bytes, done),
+            Target::Lists(record) => self.vault.change_lists(caller, record, &bytes, done),
+        }
+    }
+
+    /// The commit of a draft failed.
+    fn committed(&self, draft: &Arc<Draft>, waiter: Waiter, outcome: Result<(), FsError>) {
+        let waiting = draft.committed(None);
+        waiter(outcome.clone());
+        waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
+    }
+
+    /// A new file exists now: what its writer does next is a change of it.
+    fn drafts_committed(&self, draft: &Arc<Draft>, changes: &[Change]) -> Vec<Waiter> {
+        let record =
+            changes.last().and_then(|change| change.after.as_ref()).map(|new| new.record());
+        self.drafts.refile(draft, || draft.committed(record))
+    }
+
+    /// What the kernel must forget after these changes.
+    pub(super) fn stale_after(&self, changes: &[Change]) -> Vec<StaleName> {
+        let mut stale = Vec::new();
+        for change in changes {
+            let Some(before) = &change.before else { continue };
+            let after = change.after.as_deref();
+            let same_value = after.is_some_and(|new| new.value().node() == before.value().node());
+            let same_key = after.is_some_and(|new| new.key() == before.key());
+            if !(same_value && same_key) && self.nodes.knows(before.value().node()) {
+                stale.push(stale_name(before.key().as_str()));
+            }
+            if !same_key {
+                self.vanished(before, &mut stale);
+            }
+        }
+        stale
+    }
+
+    /// The folders that existed because of a secret. (The kernel does not cache sidecars' names.)
+    fn vanished(&self, secret: &Secret, stale: &mut Vec<StaleName>) {
+        for folder in secret.key().ancestors() {
+            if self.vault.is_folder(folder) || self.folders.holds_below(folder) {
+                break;
+            }
+            self.folders.remove(folder);
+            stale.push(stale_name(folder));
+        }
+    }
+}
+
+pub(super) fn stale_name(path: &str) -> StaleName {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    StaleName { parent: Fs::folder_node(folder), name: name.to_owned() }
+}

@@ -1,0 +1,69 @@
+//! The thread that tells the kernel what its caches must forget.
+//!
+//! A notification sent from a thread that serves requests can wait for a lock that is held by a
+//! caller who waits for that thread: everything hangs. So one thread does nothing else. No lock is
+//! held while it notifies.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
+
+/// The kernel's caches.
+pub trait KernelCache: Clone + Send + 'static {
+    /// Makes the kernel forget what `name` in the folder `parent` means. Fails quietly where the
+    /// kernel does not know it.
+    fn forget_name(&self, parent: u64, name: &str);
+
+    /// Gives the kernel all bytes of a file. Fails quietly where the kernel does not know the node.
+    fn keep_bytes(&self, node: u64, bytes: &[u8]);
+}
+
+/// A name that means something else now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StaleName {
+    pub(super) parent: u64,
+    pub(super) name: String,
+}
+
+/// Names to forget, and who waits for that.
+///
+/// An answer to a caller that holds the kernel's lock on a folder (unlink, rename, mknod) must not be
+/// among these: the courier may be waiting for that very lock.
+pub(super) struct Errand {
+    pub(super) stale: Vec<StaleName>,
+    /// Given afterwards: who asks then must not get the old meaning.
+    pub(super) answer: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// The handle on the thread.
+pub(super) struct Courier {
+    errands: Sender<Errand>,
+    waiting: Mutex<Option<Receiver<Errand>>>,
+}
+
+impl Courier {
+    pub(super) fn new() -> Self {
+        let (errands, waiting) = channel();
+        Self { errands, waiting: Mutex::new(Some(waiting)) }
+    }
+
+    /// Starts the thread. It ends when the handle is dropped.
+    pub(super) fn start(&self, cache: impl KernelCache) -> io::Result<()> {
+        let Some(errands) = self.waiting.lock().take() else { return Ok(()) };
+        std::thread::Builder::new().name("courier".to_owned()).spawn(move || {
+            for errand in errands {
+                errand.stale.iter().for_each(|stale| cache.forget_name(stale.parent, &stale.name));
+                errand.answer.into_iter().for_each(|answer| answer());
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn send(&self, errand: Errand) {
+        // The receiver lives as long as the thread, and that as long as this handle.
+        if let Err(refused) = self.errands.send(errand) {
+            refused.0.answer.into_iter().for_each(|answer| answer());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Making files and folders.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::model::{Caller, KeyError, Operation, may_create};
+use crate::vault::{Heritage, WriteTarget};
+
+use super::draft::{Draft, Occasion};
+use super::handles::Handle;
+use super::lookup::STATUS_NAME;
+use super::nodes::Node;
+use super::scratch::Scratch;
+use super::task::process_of;
+use super::tasks::Note;
+use super::{
+    Answer, Entry, Fs, FsError, NEVER, Opened, Requester, checked_key, checked_name, join,
+};
+
+impl Fs {
+    /// Creates a file and opens it: a secret that appears when it is committed, or a scratch file
+    /// if its name starts with a dot.
+    ///
+    /// # Errors
+    /// The caller may not create there, or the name cannot be a key's.
+    pub fn create(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        exclusive: bool,
+    ) -> Result<(Entry, Opened), FsError> {
+        let created = self.create_quietly(who, parent, name, mode, exclusive);
+        self.note(who, "create", created)
+    }
+
+    /// Creates an empty secret and stores it before the answer (`mknod` of a regular file).
+    pub fn create_closed(
+        self: &Arc<Self>,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        answer: Answer<Entry>,
+    ) {
+        let answer = self.noting(who, "create", answer);
+        let draft = match self.draft_new(who, parent, name, mode, true) {
+            Ok(draft) => draft,
+            Err(error) => return answer(Err(error)),
+        };
+        let (fs, who, name) = (Arc::clone(self), *who, name.to_owned());
+        let stored = Box::new(move |outcome: Result<(), FsError>| {
+            answer(outcome.and_then(|()| fs.look_up(&who, parent, &name)));
+        });
+        self.commit(draft, Occasion::Create, stored);
+    }
+
+    fn create_quietly(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        exclusive: bool,
+    ) -> Result<(Entry, Opened), FsError> {
+        if name.as_encoded_bytes().starts_with(b".") {
+            return self.create_scratch(who, parent, name, mode);
+        }
+        let draft = self.draft_new(who, parent, name, mode, exclusive)?;
+        let opened = self.start(Arc::clone(&draft))?;
+        let caller = self.caller(who)?;
+        Ok((self.private_entry(Node::Draft(draft), &caller)?, opened))
+    }
+
+    fn draft_new(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        exclusive: bool,
+    ) -> Result<Arc<Draft>, FsError> {
+        let caller = self.caller(who)?;
+        let folder = self.folder(parent)?;
+        let path = join(&folder, checked_name(&folder, name)?);
+        let key = match checked_key(&path) {
+            // Somebody wants to write the lists of a secret that is not there.
+            Err(FsError::BadName { error: KeyError::SidecarName, .. }) => {
+                return Err(FsError::NotFound(path));
+            }
+            key => key?,
+        };
+        // The kernel asked a moment ago and was told that nothing is there; it may be by now.
+        if let Some(secret) = self.vault.secret(&path) {
+            if exclusive {
+                return Err(FsError::Exists(path));
+            }
+            self.vault.check(&caller, Operation::Write, &secret)?;
+        }
+        let heritage = self.heritage(who, &path);
+        self.vault.check_create(&caller, &key, heritage.as_ref())?;
+        // While it is being written a file shows itself as writable: programs that compare modes
+        // (vim) then write in place instead of replacing the file.
+        let mode = (mode & 0o777) as u16 | 0o200;
+        let target = WriteTarget::New { key, exclusive, heritage };
+        // A thread that came to write what was removed meanwhile creates it instead.
+        self.tasks.take(who, |note| match note {
+            Note::Rewrite { path: None, .. } => Some(()),
+            _ => None,
+        });
+        let (node, process) = (self.nodes.next_private(), process_of(who.task));
+        Ok(Arc::new(Draft::of_new(node, who, process, &path, target, mode)))
+    }
+
+    /// What a secret left that this thread removed or moved away a moment ago.
+    pub(super) fn heritage(&self, who: &Requester, path: &str) -> Option<Heritage> {
+        self.tasks.find(who, |note| match note {
+            Note::Replaced { key, heritage } if key == path => Some(heritage.clone()),
+            _ => None,
+        })
+    }
+
+    fn create_scratch(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+    ) -> Result<(Entry, Opened), FsError> {
+        let caller = self.caller(who)?;
+        let folder = self.folder(parent)?;
+        let name = checked_name(&folder, name)?;
+        self.may_make(&caller, &folder, name)?;
+        if name.chars().any(char::is_control) {
+            let error = KeyError::ControlCharacter;
+            return Err(FsError::BadName { path: join(&folder, name), error });
+        }
+        let scratch =
+            Arc::new(Scratch::new(self.nodes.next_private(), who.uid, who.gid, mode as u16));
+        self.scratch.put(&folder, name, Arc::clone(&scratch))?;
+        let entry = self.private_entry(Node::Scratch(Arc::clone(&scratch)), &caller)?;
+        Ok((entry, self.private(Handle::Scratch(scratch))))
+    }
+
+    fn private_entry(&self, node: Node, caller: &Caller) -> Result<Entry, FsError> {
+        let attr = self.attr_of(&node, caller)?;
+        self.nodes.look_up(&node);
+        Ok(Entry { attr, lifetime: NEVER })
+    }
+
+    /// Makes a folder, which lasts until it is emptied or removed.
+    ///
+    /// # Errors
+    /// The caller may not make it, or it is there already.
+    pub fn make_folder(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<Entry, FsError> {
+        let made = self.make_folder_quietly(who, parent, name);
+        self.note(who, "mkdir", made)
+    }
+
+    fn make_folder_quietly(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<Entry, FsError> {
+        let caller = self.caller(who)?;
+        let folder = self.folder(parent)?;
+        let name_text = checked_name(&folder, name)?;
+        let path = join(&folder, name_text);
+        crate::model::Key::check_folder(&path)
+            .map_err(|error| FsError::BadName { path: path.clone(), error })?;
+        self.may_make(&caller, &folder, name_text)?;
+        if self.vault.is_folder(&path) || self.vault.secret(&path).is_some() {
+            return Err(FsError::Exists(path));
+        }
+        self.folders.make(&path, who.uid)?;
+        self.look_up(who, parent, name)
+    }
+
+    /// Whether the caller may make something of that name in a folder.
+    pub(super) fn may_make(
+        &self,
+        caller: &Caller,
+        folder: &str,
+        name: &str,
+    ) -> Result<(), FsError> {
+        let path = join(folder, name);
+        match may_create(caller, &path) {
+            _ if path == STATUS_NAME => Err(super::status_is_read_only(&path)),
+            Ok(_grant) => Ok(()),
+            Err(denial) => Err(FsError::Denied { path, denial }),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! What one writer is writing, until it is committed.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::model::{MAX_VALUE_BYTES, Plaintext};
+use crate::vault::{RecordId, Value, Vault, WriteTarget};
+
+use super::Requester;
+use super::error::FsError;
+use super::nodes::sidecar_number;
+
+/// A private write node: reached by its writer alone, with a buffer of its own. Nobody else sees a
+/// byte of it before it is committed, and then as a new version node.
+pub(super) struct Draft {
+    node: u64,
+    inode: u64,
+    uid: u32,
+    gid: u32,
+    /// The process that creates the file; nothing for a file that exists.
+    creator: Option<u32>,
+    state: Mutex<State>,
+}
+
+/// Where a draft goes when it is committed.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// It becomes a value.
+    Value(WriteTarget),
+    /// It is a list document.
+    Lists(RecordId),
+}
+
+/// Called with how a commit went.
+pub(super) type Waiter = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+
+struct State {
+    path: String,
+    target: Target,
+    content: Content,
+    dirty: Dirty,
+    mode: u16,
+    modified: SystemTime,
+    handles: u32,
+    /// The last close was that of a task being killed: what it wrote is not finished.
+    abandoned: bool,
+    /// The file was removed or replaced under the writer: nothing of it is published any more.
+    ended: bool,
+    /// A write did not fit: what did must not be published as if it were all.
+    cut_off: bool,
+    committing: bool,
+    waiting: Vec<Waiter>,
+}
+
+enum Content {
+    /// Still what it was when it was opened.
+    Base(Arc<Value>),
+    Own(Plaintext),
+}
+
+/// What has happened since the last commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dirty {
+    Clean,
+    /// Created or truncated, nothing written: bash closes a duplicate before it writes, so this is
+    /// published only when the last handle is gone.
+    Emptied,
+    Written,
+}
+
+/// When a commit is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// One of the writer's descriptors was closed.
+    Close,
+    /// The writer asked for it to be stored, or it was truncated by path.
+    Sync,
+    /// It was created without being opened.
+    Create,
+    /// The last handle is gone.
+    Release,
+}
+
+impl Occasion {
+    /// Whether the answer may wait until the kernel has forgotten what is stale. Who creates holds
+    /// the kernel's lock on the folder; and nobody waits for the release of a handle but whoever opens
+    /// the name next, who may hold one.
+    pub(super) fn may_wait_for_caches(self) -> bool {
+        matches!(self, Self::Close | Self::Sync)
+    }
+}
+
+/// What to do about a request for a commit.
+pub(super) enum Next {
+    /// Nothing has to be stored: answer.
+    Answer(Waiter),
+    /// What was written is not whole: answer that.
+    Refuse(FsError, Waiter),
+    /// A commit is under way: it was queued behind it.
+    Queued,
+    /// Store this.
+    Commit(Target, Plaintext, Waiter),
+}
+
+impl Draft {
+    /// A draft that starts as a copy of a version.
+    pub(super) fn of_value(
+        node: u64,
+        who: &Requester,
+        path: &str,
+        base: Arc<Value>,
+        mode: u16,
+    ) -> Self {
+        let target = Target::Value(WriteTarget::Existing(base.record()));
+        let nodes = (node, base.node());
+        Self::new(nodes, who, None, path, target, Content::Base(base), Dirty::Clean, mode)
+    }
+
+    /// A draft that starts with these bytes.
+    pub(super) fn of_lists(
+        node: u64,
+        who: &Requester,
+        path: &str,
+        of: RecordId,
+        text: &str,
+    ) -> Self {
+        let content = Content::Own(Plaintext::copy_of(text.as_bytes()));
+        Self::new(
+            (node, sidecar_number(of)),
+            who,
+            None,
+            path,
+            Target::Lists(of),
+            content,
+            Dirty::Clean,
+            0o600,
+        )
+    }
+
+    /// A draft of a file that the process `creator` is creating.
+    pub(super) fn of_new(
+        node: u64,
+        who: &Requester,
+        creator: Option<u32>,
+        path: &str,
+        target: WriteTarget,
+        mode: u16,
+    ) -> Self {
+        let content = Content::Own(Plaintext::default());
+        Self::new(
+            (node, node),
+            who,
+            creator,
+            path,
+            Target::Value(target),
+            content,
+            Dirty::Emptied,
+            mode,
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        (node, inode): (u64, u64),
+        who: &Requester,
+        creator: Option<u32>,
+        path: &str,
+        target: Target,
+        content: Content,
+        dirty: Dirty,
+        mode: u16,
+    ) -> Self {
+        let state = State {
+            path: path.to_owned(),
+            target,
+            content,
+            dirty,
+            mode,
+            modified: SystemTime::now(),
+            handles: 0,
+            abandoned: false,
+            ended: false,
+            cut_off: false,
+            committing: false,
+            waiting: Vec::new(),
+        };
+        Self { node, inode, uid: who.uid, gid: who.gid, creator, state: Mutex::new(state) }
+    }
+
+    pub(super) fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// The inode number of the file as it was.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Whether that process of that UID is creating the file.
+    pub(super) fn is_creator(&self, uid: u32, process: Option<u32>) -> bool {
+        self.uid == uid && self.creator == process
+    }
+
+    /// UID and group that opened it: a file that is being written belongs to its writer, who may
+    /// give it what attributes it likes.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
+    /// The UID that opened it.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.state.lock().path.clone()
+    }
+
+    pub(super) fn target(&self) -> Target {
+        self.state.lock().target.clone()
+    }
+
+    /// Size, mode and time as they are now.
+    pub(super) fn shown(&self) -> (u64, u16, SystemTime) {
+        let state = self.state.lock();
+        (state.content.size() as u64, state.mode, state.modified)
+    }
+
+    pub(super) fn set_mode(&self, mode: u16) {
+        self.state.lock().mode = mode & 0o777;
+    }
+
+    pub(super) fn opened(&self) {
+        self.state.lock().handles += 1;
+    }
+
+    /// Whether that was the last handle.
+    pub(super) fn closed(&self) -> bool {
+        let mut state = self.state.lock();
+        state.handles = state.handles.saturating_sub(1);
+        state.handles == 0
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().handles > 0
+    }
+
+    /// The file was removed or replaced: what is written from now on goes nowhere, as on any Unix.
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
+    }
+
+    /// The file was renamed before it was committed.
+    pub(super) fn retarget(&self, path: &str, target: WriteTarget) {
+        let mut state = self.state.lock();
+        path.clone_into(&mut state.path);
+        state.target = Target::Value(target);
+    }
+
+    pub(super) fn read(
+        &self,
+        vault: &Vault,
+        offset: u64,
+        length: usize,
+    ) -> Result<Plaintext, FsError> {
+        match &self.state.lock().content {
+            Content::Base(value) => Ok(vault.read(value, offset, length)?),
+            Content::Own(bytes) => Ok(Plaintext::copy_of(bytes.slice(offset, length))),
+        }
+    }
+
+    /// Writes at `offset`; nothing is changed and nothing allocated if the end is over the limit.
+    pub(super) fn write(&self, vault: &Vault, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+        let mut state = self.state.lock();
+        let within = within_limit(offset, bytes.len(), &state.path);
+        state.cut_off |= within.is_err();
+        let offset = within?;
+        state.content.make_own(vault)?.write_at(offset, bytes);
+        state.touched(Dirty::Written);
+        Ok(())
+    }
+
+    /// Cuts or extends to `size` bytes.
+    pub(super) fn resize(&self, vault: &Vault, size: u64) -> Result<(), FsError> {
+        let mut state = self.state.lock();
+        let size = within_limit(size, 0, &state.path)?;
+        if size == 0 {
+            state.content = Content::Own(Plaintext::default());
+            state.cut_off = false;
+        } else {
+            state.content.make_own(vault)?.resize(size);
+        }
+        // Truncated to nothing, a shell may still be about to write; to a size, it is the content.
+        let dirty = if size == 0 && state.dirty != Dirty::Written {
+            Dirty::Emptied
+        } else {
+            Dirty::Written
+        };
+        state.touched(dirty);
+        Ok(())
+    }
+
+    /// The last close was that of a task being killed.
+    pub(super) fn abandon(&self) {
+        self.state.lock().abandoned = true;
+    }
+
+    /// What a request for a commit comes to. `again` runs the request once more after the commit
+    /// that is under way.
+    pub(super) fn next(
+        self: &Arc<Self>,
+        occasion: Occasion,
+        waiter: Waiter,
+        again: impl FnOnce(Arc<Self>, Waiter) + Send + 'static,
+    ) -> Next {
+        let mut state = self.state.lock();
+        if state.committing {
+            let draft = Arc::clone(self);
+            // Whoever waits shares the fate of the commit before it; only if that went well is
+            // there anything left to ask for.
+            state.waiting.push(Box::new(move |outcome| match outcome {
+                Ok(()) => again(draft, waiter),
+                Err(error) => waiter(Err(error)),
+            }));
+            return Next::Queued;
+        }
+        let due = match (occasion, state.dirty) {
+            (_, Dirty::Clean) | (Occasion::Close, Dirty::Emptied) => false,
+            (Occasion::Release, _) => !state.abandoned,
+            (Occasion::Close | Occasion::Sync | Occasion::Create, _) => true,
+        };
+        if occasion != Occasion::Release {
+            state.abandoned = false;
+        }
+        if state.cut_off {
+            return Next::Refuse(FsError::TooLarge(state.path.clone()), waiter);
+        }
+        if !due || state.ended {
+            return Next::Answer(waiter);
+        }
+        let bytes = match &state.content {
+            Content::Own(bytes) => Plaintext::copy_of(bytes.expose()),
+            Content::Base(_) => return Next::Answer(waiter),
+        };
+        state.dirty = Dirty::Clean;
+        state.committing = true;
+        Next::Commit(state.target.clone(), bytes, waiter)
+    }
+
+    /// A commit is over; gives those who wait for it. After the first one the file exists, and what
+    /// comes next is an update of it.
+    pub(super) fn committed(&self, record: Option<RecordId>) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        state.committing = false;
+        if let (Some(record), Target::Value(target @ WriteTarget::New { .. })) =
+            (record, &mut state.target)
+        {
+            *target = WriteTarget::Existing(record);
+        }
+        std::mem::take(&mut state.waiting)
+    }
+}
+
+impl State {
+    fn touched(&mut self, dirty: Dirty) {
+        self.dirty = dirty;
+        self.abandoned = false;
+        self.modified = SystemTime::now();
+    }
+}
+
+impl Content {
+    fn size(&self) -> usize {
+        match self {
+            Self::Base(value) => value.size() as usize,
+            Self::Own(bytes) => bytes.len(),
+        }
+    }
+
+    fn make_own(&mut self, vault: &Vault) -> Result<&mut Plaintext, FsError> {
+        if let Self::Base(value) = self {
+            *self = Self::Own(vault.read_all(value)?);
+        }
+        match self {
+            Self::Own(bytes) => Ok(bytes),
+            Self::Base(_) => unreachable!("it was made own just now"),
+        }
+    }
+}
+
+/// The offset as a number that fits memory, if `length` bytes from it on stay within 1 MiB.
+pub(super) fn within_limit(offset: u64, length: usize, path: &str) -> Result<usize, FsError> {
+    usize::try_from(offset)
+        .ok()
+        .filter(|start| start.checked_add(length).is_some_and(|end| end <= MAX_VALUE_BYTES))
+        .ok_or_else(|| FsError::TooLarge(path.to_owned()))
+}

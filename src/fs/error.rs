@@ -1,0 +1,114 @@
+//! Why a file operation failed.
+
+use std::sync::Arc;
+
+use crate::identity::ResolveError;
+use crate::model::{Denial, KeyError};
+use crate::vault::VaultError;
+
+/// Why a file operation failed. Its text is what `.status/last-error` shows: it names paths and
+/// lists, never a value.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FsError {
+    /// The vault said no.
+    #[error("{0}")]
+    Vault(#[from] Arc<VaultError>),
+    /// The rules about creating say no.
+    #[error("{path}: {denial}")]
+    Denied {
+        /// The path that was to be created.
+        path: String,
+        /// What was missing.
+        #[source]
+        denial: Denial,
+    },
+    /// Nothing is there.
+    #[error("{0}: there is nothing of that name; check the spelling")]
+    NotFound(String),
+    /// Something nobody may do.
+    #[error("{path}: {what}")]
+    Forbidden {
+        /// The path.
+        path: String,
+        /// What is not possible, and what is instead.
+        what: &'static str,
+    },
+    /// access(2) asked for something that nobody has here.
+    #[error("{path}: {what}")]
+    NoAccess {
+        /// The path.
+        path: String,
+        /// What is not possible, and what is instead.
+        what: &'static str,
+    },
+    /// Something is there already.
+    #[error("{0}: this exists already; choose another name")]
+    Exists(String),
+    /// A folder was wanted.
+    #[error("{0}: this is not a folder; name a folder")]
+    NotFolder(String),
+    /// A folder was not wanted.
+    #[error("{0}: this is a folder; name a file in it")]
+    IsFolder(String),
+    /// The folder still holds something.
+    #[error("{0}: the folder is not empty; remove what is in it first")]
+    NotEmpty(String),
+    /// The name cannot be a key.
+    #[error("{path}: {error}")]
+    BadName {
+        /// The path as it was written.
+        path: String,
+        /// The rule that it breaks.
+        #[source]
+        error: KeyError,
+    },
+    /// Over 1 MiB.
+    #[error("{0}: a value has at most 1 MiB; make it smaller")]
+    TooLarge(String),
+    /// Too much of something at once.
+    #[error("{path}: {what}")]
+    TooMany {
+        /// The path.
+        path: String,
+        /// The limit and what to do.
+        what: &'static str,
+    },
+    /// This cannot be moved by renaming.
+    #[error("{0}: this cannot be moved by renaming; copy it and remove the original")]
+    CrossDevice(String),
+    /// There is no such attribute, or it is not supported.
+    #[error("there is no such attribute")]
+    NoAttribute,
+    /// Attributes of this kind are not kept.
+    #[error("{0}: attributes of this kind are not supported; leave them out")]
+    Unsupported(String),
+    /// The node was replaced: the kernel looks the path up once more.
+    #[error("the file was replaced meanwhile; open it again")]
+    Stale,
+    /// A handle that is not (or no longer) known.
+    #[error("the file handle is not known; open the file again")]
+    BadHandle,
+    /// Who the caller is cannot be found out.
+    #[error("{0}")]
+    Identity(#[from] Arc<ResolveError>),
+}
+
+impl From<VaultError> for FsError {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(Arc::new(error))
+    }
+}
+
+impl From<ResolveError> for FsError {
+    fn from(error: ResolveError) -> Self {
+        Self::Identity(Arc::new(error))
+    }
+}
+
+impl FsError {
+    /// Whether the caller is told in `.status/last-error`. Looking for what is not there, and the
+    /// kernel's own retries, are part of normal operation.
+    pub(super) fn is_failure(&self) -> bool {
+        !matches!(self, Self::NotFound(_) | Self::NoAttribute | Self::Stale)
+    }
+}

@@ -1,0 +1,55 @@
+//! The thread that hands a version's bytes to the kernel before its first open is answered.
+//!
+//! It saves the reader the READ, and the GETATTR that the kernel sends after every READ (which makes
+//! it doubt the access time): reading again is one request from the second time on. Like the
+//! courier's, this work must not be done by a thread that serves requests: a page can be locked by a
+//! reader who waits for one. And it is not the courier's, who may be waiting for a folder.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
+
+use crate::model::Plaintext;
+
+use super::courier::KernelCache;
+
+/// Larger values are read when they are wanted.
+pub(super) const LARGEST: u32 = 128 * 1024;
+
+/// Bytes for the kernel, and who waits for that.
+pub(super) struct Fill {
+    pub(super) node: u64,
+    pub(super) bytes: Plaintext,
+    pub(super) answer: Box<dyn FnOnce() + Send>,
+}
+
+/// The handle on the thread, which ends when this is dropped.
+pub(super) struct Filler {
+    fills: Sender<Fill>,
+    waiting: Mutex<Option<Receiver<Fill>>>,
+}
+
+impl Filler {
+    pub(super) fn new() -> Self {
+        let (fills, waiting) = channel();
+        Self { fills, waiting: Mutex::new(Some(waiting)) }
+    }
+
+    pub(super) fn start(&self, cache: impl KernelCache) -> io::Result<()> {
+        let Some(fills) = self.waiting.lock().take() else { return Ok(()) };
+        std::thread::Builder::new().name("filler".to_owned()).spawn(move || {
+            for fill in fills {
+                cache.keep_bytes(fill.node, fill.bytes.expose());
+                (fill.answer)();
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn send(&self, fill: Fill) {
+        if let Err(refused) = self.fills.send(fill) {
+            (refused.0.answer)();
+        }
+    }
+}

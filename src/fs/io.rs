@@ -1,0 +1,84 @@
+//! Reading and writing open files.
+
+use std::sync::Arc;
+
+use crate::model::Plaintext;
+
+use super::handles::Handle;
+use super::nodes::Node;
+use super::{Fs, FsError, Requester};
+
+/// Bytes to answer a read with: at most what was asked for.
+pub struct FileBytes {
+    bytes: Arc<Plaintext>,
+    offset: u64,
+    length: usize,
+}
+
+impl FileBytes {
+    /// The bytes. They are wiped when this is dropped.
+    pub fn expose(&self) -> &[u8] {
+        self.bytes.slice(self.offset, self.length)
+    }
+}
+
+impl Fs {
+    /// Reads at most `length` bytes from `offset` on. The right to was checked when the file was
+    /// opened, and an open descriptor keeps what it was granted.
+    ///
+    /// # Errors
+    /// The handle is not known, or the stored value cannot be read.
+    pub fn read(
+        &self,
+        who: &Requester,
+        node: u64,
+        handle: u64,
+        offset: u64,
+        length: usize,
+    ) -> Result<FileBytes, FsError> {
+        let bytes = self.read_quietly(node, handle, offset, length);
+        self.note(who, "read", bytes)
+    }
+
+    fn read_quietly(
+        &self,
+        node: u64,
+        handle: u64,
+        offset: u64,
+        length: usize,
+    ) -> Result<FileBytes, FsError> {
+        let whole = |bytes| FileBytes { bytes: Arc::new(bytes), offset: 0, length };
+        if handle == 0 {
+            return match self.node(node)? {
+                Node::Value(value) => Ok(whole(self.vault.read(&value, offset, length)?)),
+                _ => Err(FsError::BadHandle),
+            };
+        }
+        match self.handles.find(handle)? {
+            Handle::Draft(draft) => Ok(whole(draft.read(&self.vault, offset, length)?)),
+            Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length))),
+            Handle::Snapshot(bytes) => Ok(FileBytes { bytes, offset, length }),
+            Handle::Folder(_) => Err(FsError::BadHandle),
+        }
+    }
+
+    /// Writes `bytes` at `offset` into the handle's own buffer.
+    ///
+    /// # Errors
+    /// The end is over 1 MiB, before anything is allocated; or the handle is not known.
+    pub fn write(
+        &self,
+        who: &Requester,
+        handle: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), FsError> {
+        let written = match self.handles.find(handle) {
+            Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
+            Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
+            Ok(Handle::Snapshot(_) | Handle::Folder(_)) => Err(FsError::BadHandle),
+            Err(error) => Err(error),
+        };
+        self.note(who, "write", written)
+    }
+}

@@ -1,0 +1,136 @@
+//! Listing folders.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::model::{Caller, SIDECAR_SUFFIX};
+use crate::vault::ChildKind;
+
+use super::handles::Handle;
+use super::nodes::{Node, folder_number};
+use super::status::StatusFile;
+use super::{Caching, FileKind, Fs, FsError, Opened, Requester, join};
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its node's number.
+    pub node: u64,
+    /// File or folder.
+    pub kind: FileKind,
+}
+
+impl Fs {
+    /// Opens a folder for listing.
+    ///
+    /// # Errors
+    /// The node is not a folder.
+    pub fn open_folder(&self, node: u64) -> Result<Opened, FsError> {
+        match self.node(node)? {
+            Node::Folder(_) | Node::StatusFolder => {
+                let handle = self.handles.add(Handle::Folder(Arc::new(Mutex::new(None))));
+                Ok(Opened { handle, caching: Caching::Private })
+            }
+            _ => Err(FsError::NotFolder("the file".to_owned())),
+        }
+    }
+
+    /// What the caller sees in the folder, as it was when the handle was read first or rewound
+    /// (`rewound`).
+    ///
+    /// # Errors
+    /// The handle is not known, or the caller cannot be resolved.
+    pub fn list(
+        &self,
+        who: &Requester,
+        node: u64,
+        handle: u64,
+        rewound: bool,
+    ) -> Result<Arc<[Listed]>, FsError> {
+        let Handle::Folder(listing) = self.handles.find(handle)? else {
+            return Err(FsError::BadHandle);
+        };
+        if !rewound && let Some(listed) = &*listing.lock() {
+            return Ok(Arc::clone(listed));
+        }
+        let listed = self.list_now(who, node)?;
+        *listing.lock() = Some(Arc::clone(&listed));
+        Ok(listed)
+    }
+
+    /// Closes a folder.
+    pub fn close_folder(&self, handle: u64) {
+        self.handles.remove(handle);
+    }
+
+    fn list_now(&self, who: &Requester, node: u64) -> Result<Arc<[Listed]>, FsError> {
+        let caller = self.caller(who)?;
+        match self.node(node)? {
+            Node::Folder(path) => Ok(self.list_folder(who, &caller, &path)),
+            Node::StatusFolder => Ok(StatusFile::ALL
+                .into_iter()
+                .map(|file| Listed {
+                    name: file.name().into(),
+                    node: Node::Status(file).number(),
+                    kind: FileKind::File,
+                })
+                .collect()),
+            _ => Err(FsError::NotFolder("the file".to_owned())),
+        }
+    }
+
+    fn list_folder(&self, who: &Requester, caller: &Caller, folder: &Arc<str>) -> Arc<[Listed]> {
+        let mut listed = Vec::new();
+        let mut folders = BTreeMap::new();
+        for child in self.vault.children(caller, folder) {
+            match child.kind {
+                ChildKind::Folder => {
+                    folders.insert(child.name, ());
+                }
+                ChildKind::Secret(secret) => {
+                    if self.options.list_sidecars {
+                        listed.push(Listed {
+                            name: format!("{}{SIDECAR_SUFFIX}", child.name).into(),
+                            node: Node::Sidecar(secret.record()).number(),
+                            kind: FileKind::File,
+                        });
+                    }
+                    let node = secret.value().node();
+                    listed.push(Listed { name: child.name, node, kind: FileKind::File });
+                }
+            }
+        }
+        for name in self.folders_of(who, caller, folder) {
+            folders.insert(name.into(), ());
+        }
+        listed.extend(folders.into_keys().map(|name| Listed {
+            node: folder_number(&join(folder, &name)),
+            name,
+            kind: FileKind::Folder,
+        }));
+        listed.extend(self.scratch.names(who.uid, folder).into_iter().filter_map(|name| {
+            let scratch = self.scratch.find(who.uid, folder, &name)?;
+            Some(Listed { name: name.into(), node: scratch.node(), kind: FileKind::File })
+        }));
+        listed.into()
+    }
+
+    /// Folders that hold nothing yet: those that the caller made (an admin sees all), and the
+    /// caller's own. Admins, who may create anywhere, do not have theirs shown: in the root, programs
+    /// must find secrets only.
+    fn folders_of(&self, who: &Requester, caller: &Caller, folder: &str) -> Vec<String> {
+        let seen_by = (!caller.is_admin()).then_some(who.uid);
+        let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
+        let first = |path: &String| {
+            let rest = &path[prefix_length..];
+            rest.split('/').next().unwrap_or(rest).to_owned()
+        };
+        let made = self.folders.visible_below(folder, seen_by);
+        let own = caller.own_slug().filter(|_| folder.is_empty() && !caller.is_admin());
+        made.iter().map(first).chain(own.map(|slug| slug.to_string())).collect()
+    }
+}

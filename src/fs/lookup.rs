@@ -1,0 +1,231 @@
+//! From names to nodes.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::document::emit_lists;
+use crate::model::{Caller, Key, SIDECAR_SUFFIX};
+use crate::vault::Secret;
+
+use super::attr::{FOLDER_MODE, SECRET_MODE};
+use super::draft::Draft;
+use super::nodes::{Node, ROOT};
+use super::status::StatusFile;
+use super::tasks::Note;
+use super::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Requester, join};
+
+/// The folder of status files, in the root.
+pub(super) const STATUS_NAME: &str = ".status";
+
+impl Fs {
+    /// What `name` in the folder `parent` means to this caller. The kernel knows the node from now
+    /// on, until it says [`Fs::forget`].
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], or the caller cannot be resolved.
+    pub fn look_up(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Entry, FsError> {
+        let not_found = || FsError::NotFound(name.to_string_lossy().into_owned());
+        let caller = self.caller(who)?;
+        let name = name.to_str().ok_or_else(not_found)?;
+        loop {
+            let (node, lifetime) = match self.node(parent)? {
+                Node::Folder(folder) => {
+                    self.find(who, &caller, &folder, name).ok_or_else(not_found)?
+                }
+                Node::StatusFolder => {
+                    (Node::Status(StatusFile::parse(name).ok_or_else(not_found)?), NEVER)
+                }
+                _ => return Err(FsError::NotFolder(name.to_owned())),
+            };
+            self.nodes.look_up(&node);
+            // Between the index and the table of nodes a commit may have replaced this version, and
+            // have seen nothing to make the kernel forget.
+            if lifetime == FOREVER && self.is_outdated(&node) {
+                self.nodes.forget(node.number(), 1);
+                continue;
+            }
+            let attr = self.attr_of(&node, &caller)?;
+            return Ok(Entry { attr, lifetime });
+        }
+    }
+
+    /// The attributes of a node.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] if the node is not known, or the caller cannot be resolved.
+    pub fn attributes(&self, who: &Requester, node: u64) -> Result<Attr, FsError> {
+        let node = self.node(node)?;
+        self.attr_of(&node, &*self.caller(who)?)
+    }
+
+    fn is_outdated(&self, node: &Node) -> bool {
+        let Node::Value(value) = node else { return false };
+        let current = self.vault.secret_of(value.record());
+        current.is_none_or(|secret| secret.value().node() != value.node())
+    }
+
+    /// The order matters: what is stored comes before what is being made.
+    fn find(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &Arc<str>,
+        name: &str,
+    ) -> Option<(Node, Duration)> {
+        if folder.is_empty() && name == STATUS_NAME {
+            return Some((Node::StatusFolder, NEVER));
+        }
+        if name.starts_with('.') {
+            return Some((Node::Scratch(self.scratch.find(who.uid, folder, name)?), NEVER));
+        }
+        let path = join(folder, name);
+        self.settling.wait_for(&path);
+        if let Some(secret) = self.vault.secret(&path) {
+            return Some(self.node_for_retry(who, &path, &secret, |node| {
+                let mode = SECRET_MODE;
+                Draft::of_value(node, who, &path, Arc::clone(secret.value()), mode)
+            }));
+        }
+        if self.vault.is_folder(&path) || self.folders.holds(&path) {
+            return Some((Node::Folder(path.into()), FOREVER));
+        }
+        if let Some(secret) =
+            path.strip_suffix(SIDECAR_SUFFIX).and_then(|key| self.vault.secret(key))
+        {
+            return Some(self.sidecar_for_retry(who, &path, &secret));
+        }
+        if let Some(draft) = self.drafts.creating(&path, who) {
+            return Some((Node::Draft(draft), NEVER));
+        }
+        self.is_folder_to(who, caller, &path).then(|| (Node::Folder(path.into()), NEVER))
+    }
+
+    /// Folders that exist for this caller alone.
+    fn is_folder_to(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        caller.own_slug().is_some_and(|own| own.as_str() == path)
+            || self.drafts.creates_below(path, who.uid)
+            || !self.scratch.names(who.uid, path).is_empty()
+            || self.was_emptied_by(who, path)
+    }
+
+    /// Whether this thread removed what made the folder exist: it may be about to put another secret
+    /// there (`mv`, `install`), or to remove the folder (`rm -r`).
+    pub(super) fn was_emptied_by(&self, who: &Requester, path: &str) -> bool {
+        let is_it = |note: &mut Note| match note {
+            Note::Replaced { key, .. } if is_below(key, path) => Some(()),
+            _ => None,
+        };
+        self.tasks.find(who, is_it).is_some()
+    }
+
+    /// The version's node; but for a thread that was told to look the path up again before it
+    /// writes, the draft that is its own.
+    fn node_for_retry(
+        &self,
+        who: &Requester,
+        path: &str,
+        secret: &Arc<Secret>,
+        make_draft: impl FnOnce(u64) -> Draft,
+    ) -> (Node, Duration) {
+        if let Some(draft) = self.draft_for_retry(who, path, make_draft) {
+            return (Node::Draft(draft), NEVER);
+        }
+        self.tasks.find(who, |note| match note {
+            Note::Reopen { served, .. } => {
+                *served = Some(secret.value().node());
+                Some(())
+            }
+            _ => None,
+        });
+        (Node::Value(Arc::clone(secret.value())), FOREVER)
+    }
+
+    fn sidecar_for_retry(
+        &self,
+        who: &Requester,
+        path: &str,
+        secret: &Arc<Secret>,
+    ) -> (Node, Duration) {
+        let make =
+            |node| Draft::of_lists(node, who, path, secret.record(), &emit_lists(secret.acl()));
+        match self.draft_for_retry(who, path, make) {
+            Some(draft) => (Node::Draft(draft), NEVER),
+            None => (Node::Sidecar(secret.record()), NEVER),
+        }
+    }
+
+    /// The kernel looks the path up twice; both look-ups get the same draft.
+    fn draft_for_retry(
+        &self,
+        who: &Requester,
+        path: &str,
+        make_draft: impl FnOnce(u64) -> Draft,
+    ) -> Option<Arc<Draft>> {
+        let mut make_draft = Some(make_draft);
+        self.tasks.find(who, |note| match note {
+            Note::Rewrite { path: Some(other), .. } if other != path => None,
+            Note::Rewrite { draft: Some(draft), .. } => Some(Arc::clone(draft)),
+            Note::Rewrite { path: of, draft, .. } => {
+                *of = Some(path.to_owned());
+                let made = Arc::new(make_draft.take()?(self.nodes.next_private()));
+                Some(Arc::clone(draft.insert(made)))
+            }
+            _ => None,
+        })
+    }
+
+    pub(super) fn attr_of(&self, node: &Node, caller: &Caller) -> Result<Attr, FsError> {
+        let file = Attr {
+            node: node.number(),
+            inode: node.number(),
+            kind: FileKind::File,
+            size: 0,
+            mode: SECRET_MODE,
+            uid: 0,
+            gid: 0,
+            modified: self.vault.last_change().into(),
+            lifetime: NEVER,
+        };
+        Ok(match node {
+            Node::Folder(_) | Node::StatusFolder => {
+                Attr { kind: FileKind::Folder, mode: FOLDER_MODE, ..file }
+            }
+            Node::Value(value) => Attr {
+                size: u64::from(value.size()),
+                modified: value.updated().into(),
+                lifetime: FOREVER,
+                ..file
+            },
+            Node::Sidecar(record) => {
+                let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
+                Attr { size: emit_lists(secret.acl()).len() as u64, mode: 0o600, ..file }
+            }
+            Node::Draft(draft) => {
+                let ((size, mode, modified), (uid, gid)) = (draft.shown(), draft.owner());
+                Attr { inode: draft.inode(), size, mode, uid, gid, modified, ..file }
+            }
+            Node::Scratch(scratch) => {
+                let ((size, mode, modified), (uid, gid)) = (scratch.shown(), scratch.owner());
+                Attr { size, mode, uid, gid, modified, ..file }
+            }
+            Node::Status(status) => {
+                Attr { size: self.status_text(*status, caller).len() as u64, mode: 0o444, ..file }
+            }
+        })
+    }
+
+    /// The node under which the kernel knows the folder of a key.
+    pub(super) fn folder_node(path: &str) -> u64 {
+        if path.is_empty() { ROOT } else { super::nodes::folder_number(path) }
+    }
+}
+
+fn is_below(key: &str, folder: &str) -> bool {
+    key.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The key whose sidecar this path is, if it has the form of one.
+pub(super) fn sidecar_key(path: &str) -> Option<Key> {
+    Key::parse(path.strip_suffix(SIDECAR_SUFFIX)?).ok()
+}

@@ -1,0 +1,215 @@
+//! The tree that callers see: nodes, handles, drafts, folders. Knows no `fuser`.
+//!
+//! The way of a read: `look_up` gives the kernel a version node that never changes, so that it may
+//! keep everything; `open` is where the caller is checked, each time. The way of a write: opening a
+//! version node for writing answers [`FsError::Stale`], the kernel looks the path up again, and that
+//! one look-up gives the thread a draft, a node of its own; closing commits it as a new version.
+//!
+//! Lock order: every lock in this layer is a leaf, but for the drafts' registry, which may be held
+//! while one draft is locked. None is held across a call into the vault that waits, or an answer.
+
+mod access;
+mod attr;
+mod commit;
+mod courier;
+mod create;
+mod draft;
+mod drafts;
+mod error;
+mod failures;
+mod filler;
+mod folders;
+mod handles;
+mod io;
+mod listing;
+mod lookup;
+mod nodes;
+mod open;
+mod remove;
+mod rename;
+mod requests;
+mod scratch;
+mod setattr;
+mod settling;
+mod status;
+mod task;
+mod tasks;
+mod xattr;
+
+use std::ffi::OsStr;
+use std::io as std_io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::identity::Resolver;
+use crate::model::{Caller, Key, MAX_COMPONENT_BYTES, Timestamp};
+use crate::vault::Vault;
+
+pub use access::Wanted;
+pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
+pub use courier::KernelCache;
+pub use error::FsError;
+pub use io::FileBytes;
+pub use listing::Listed;
+pub use nodes::ROOT;
+pub use rename::RenameMode;
+pub use requests::{Opcode, Requests};
+pub use setattr::Changes;
+
+use courier::Courier;
+use drafts::Drafts;
+use failures::Failures;
+use filler::Filler;
+use folders::MadeFolders;
+use handles::Handles;
+use nodes::{Node, Nodes};
+use scratch::ScratchFiles;
+use settling::Settling;
+use tasks::Tasks;
+
+/// Who sent a request, as the kernel reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requester {
+    /// The UID that decides.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// The thread; 0 if it lives in a PID namespace that the daemon does not see.
+    pub task: u32,
+}
+
+/// Takes an answer that is given later, from another thread.
+pub type Answer<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
+
+/// What is set once, at mount.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether listings show sidecars too.
+    pub list_sidecars: bool,
+    /// Why the set-up is not secure, a phrase each; empty if it is.
+    pub insecure: Vec<String>,
+}
+
+/// The file system.
+pub struct Fs {
+    vault: Arc<Vault>,
+    identities: Arc<Resolver>,
+    options: Options,
+    /// Counts the kernel's requests.
+    pub requests: Requests,
+    nodes: Nodes,
+    handles: Handles,
+    drafts: Drafts,
+    tasks: Tasks,
+    scratch: ScratchFiles,
+    folders: MadeFolders,
+    settling: Settling,
+    failures: Failures,
+    courier: Courier,
+    filler: Filler,
+}
+
+impl Fs {
+    /// A file system over a vault.
+    pub fn new(vault: Arc<Vault>, identities: Arc<Resolver>, options: Options) -> Self {
+        let start = Timestamp::from(SystemTime::now()).as_nanos() / 1000;
+        Self {
+            vault,
+            identities,
+            options,
+            requests: Requests::default(),
+            nodes: Nodes::new(start),
+            handles: Handles::new(),
+            drafts: Drafts::default(),
+            tasks: Tasks::default(),
+            scratch: ScratchFiles::default(),
+            folders: MadeFolders::default(),
+            settling: Settling::default(),
+            failures: Failures::default(),
+            courier: Courier::new(),
+            filler: Filler::new(),
+        }
+    }
+
+    /// Starts the threads that keep the kernel's caches right. Until then answers to writers wait.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn serve_caches(&self, cache: impl KernelCache) -> std_io::Result<()> {
+        self.filler.start(cache.clone())?;
+        self.courier.start(cache)
+    }
+
+    /// The kernel has forgotten that many look-ups of a node.
+    pub fn forget(&self, node: u64, lookups: u64) {
+        self.nodes.forget(node, lookups);
+    }
+
+    fn caller(&self, who: &Requester) -> Result<Arc<Caller>, FsError> {
+        Ok(self.identities.resolve(who.uid)?)
+    }
+
+    fn node(&self, number: u64) -> Result<Node, FsError> {
+        self.nodes.find(number).ok_or(FsError::Stale)
+    }
+
+    /// The path of a folder's node.
+    fn folder(&self, number: u64) -> Result<Arc<str>, FsError> {
+        match self.node(number)? {
+            Node::Folder(path) => Ok(path),
+            Node::StatusFolder => Err(status_is_read_only(".status")),
+            _ => Err(FsError::NotFolder("the parent".to_owned())),
+        }
+    }
+
+    /// Remembers why an operation failed, for `.status/last-error`.
+    fn note<T>(
+        &self,
+        who: &Requester,
+        operation: &str,
+        outcome: Result<T, FsError>,
+    ) -> Result<T, FsError> {
+        if let Err(error) = &outcome
+            && error.is_failure()
+        {
+            self.failures.add(who.uid, operation, error);
+        }
+        outcome
+    }
+
+    /// As [`Fs::note`], for an answer that comes later.
+    fn noting<T: 'static>(
+        self: &Arc<Self>,
+        who: &Requester,
+        operation: &'static str,
+        answer: Answer<T>,
+    ) -> Answer<T> {
+        let (fs, who) = (Arc::clone(self), *who);
+        Box::new(move |outcome| answer(fs.note(&who, operation, outcome)))
+    }
+}
+
+fn status_is_read_only(path: &str) -> FsError {
+    FsError::Forbidden {
+        path: path.to_owned(),
+        what: "nothing can be made, changed or removed here; write elsewhere",
+    }
+}
+
+/// A folder's path and a name in it.
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// A name that may stand in a path, for operations that make something.
+fn checked_name<'a>(folder: &str, name: &'a OsStr) -> Result<&'a str, FsError> {
+    let bad = |error| FsError::BadName { path: join(folder, &name.to_string_lossy()), error };
+    if name.len() > MAX_COMPONENT_BYTES {
+        return Err(bad(crate::model::KeyError::ComponentTooLong));
+    }
+    name.to_str().ok_or_else(|| bad(crate::model::KeyError::NotUtf8))
+}
+
+fn checked_key(path: &str) -> Result<Key, FsError> {
+    Key::parse(path).map_err(|error| FsError::BadName { path: path.to_owned(), error })
+}

@@ -1,0 +1,166 @@
+//! The nodes that the kernel knows.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use blake2::{Blake2s256, Digest};
+use parking_lot::RwLock;
+
+use crate::vault::{NODE_LIMIT, RecordId, Value};
+
+use super::draft::Draft;
+use super::scratch::Scratch;
+use super::status::StatusFile;
+
+/// The node of the mount's root (`FUSE_ROOT_ID`).
+pub const ROOT: u64 = 1;
+/// The node of `.status`.
+pub(super) const STATUS: u64 = 2;
+/// The nodes of the files in `.status` begin here.
+const STATUS_FILES: u64 = 16;
+
+/// Node numbers above those of versions tell by their highest bit what they are.
+const FOLDER: u64 = 1 << 62;
+const SIDECAR: u64 = 1 << 61;
+const PRIVATE: u64 = 1 << 60;
+const _: () = assert!(NODE_LIMIT <= PRIVATE);
+
+/// What a node is.
+#[derive(Clone)]
+pub(super) enum Node {
+    /// A folder, by its path; the root's is empty.
+    Folder(Arc<str>),
+    /// One version of a secret, immutable.
+    Value(Arc<Value>),
+    /// The lists of a secret.
+    Sidecar(RecordId),
+    /// What one writer is writing.
+    Draft(Arc<Draft>),
+    /// A scratch file.
+    Scratch(Arc<Scratch>),
+    /// `.status`.
+    StatusFolder,
+    /// A file in `.status`.
+    Status(StatusFile),
+}
+
+impl Node {
+    /// The node's number.
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Self::Folder(path) => folder_number(path),
+            Self::Value(value) => value.node(),
+            Self::Sidecar(record) => sidecar_number(*record),
+            Self::Draft(draft) => draft.node(),
+            Self::Scratch(scratch) => scratch.node(),
+            Self::StatusFolder => STATUS,
+            Self::Status(file) => STATUS_FILES + *file as u64,
+        }
+    }
+}
+
+/// The number of a sidecar's node.
+pub(super) fn sidecar_number(of: RecordId) -> u64 {
+    SIDECAR | of.as_u64()
+}
+
+/// The number of a folder's node: made from its path, so that it means the same after a restart.
+pub(super) fn folder_number(path: &str) -> u64 {
+    if path.is_empty() {
+        return ROOT;
+    }
+    let digest = Blake2s256::new().chain_update(b"secretfs folder ").chain_update(path).finalize();
+    let number = u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
+    FOLDER | number & (PRIVATE - 1)
+}
+
+/// The nodes that the kernel has looked up and not yet forgotten, with how often.
+pub(super) struct Nodes {
+    known: RwLock<HashMap<u64, Known>>,
+    next_private: AtomicU64,
+}
+
+struct Known {
+    node: Node,
+    lookups: u64,
+    /// Whether the kernel was given the version's bytes.
+    filled: AtomicBool,
+}
+
+impl Nodes {
+    /// Numbers of private nodes go on from `start`, which a clock makes larger on every start.
+    pub(super) fn new(start: u64) -> Self {
+        Self {
+            known: RwLock::new(HashMap::new()),
+            next_private: AtomicU64::new(start & (PRIVATE - 1)),
+        }
+    }
+
+    /// A number for a node that no other path leads to.
+    pub(super) fn next_private(&self) -> u64 {
+        PRIVATE | self.next_private.fetch_add(1, Ordering::Relaxed) & (PRIVATE - 1)
+    }
+
+    /// The node of that number, if the kernel can know it.
+    pub(super) fn find(&self, number: u64) -> Option<Node> {
+        match number {
+            ROOT => Some(Node::Folder("".into())),
+            STATUS => Some(Node::StatusFolder),
+            _ => self.known.read().get(&number).map(|known| known.node.clone()),
+        }
+    }
+
+    /// Whether the kernel knows that node.
+    pub(super) fn knows(&self, number: u64) -> bool {
+        number == ROOT || self.known.read().contains_key(&number)
+    }
+
+    /// The kernel is about to learn of this node.
+    pub(super) fn look_up(&self, node: &Node) {
+        let number = node.number();
+        if matches!(number, ROOT | STATUS) {
+            return;
+        }
+        let mut known = self.known.write();
+        known
+            .entry(number)
+            .or_insert_with(|| Known {
+                node: node.clone(),
+                lookups: 0,
+                filled: AtomicBool::new(false),
+            })
+            .lookups += 1;
+    }
+
+    /// The version of that node, once: for who gives the kernel its bytes.
+    pub(super) fn to_fill(&self, number: u64) -> Option<Arc<Value>> {
+        let known = self.known.read();
+        match known.get(&number)? {
+            Known { node: Node::Value(value), filled, .. }
+                if !filled.load(Ordering::Relaxed) && !filled.swap(true, Ordering::Relaxed) =>
+            {
+                Some(Arc::clone(value))
+            }
+            _ => None,
+        }
+    }
+
+    /// The kernel has forgotten that many look-ups of a node.
+    pub(super) fn forget(&self, number: u64, lookups: u64) {
+        let forgotten = {
+            let mut known = self.known.write();
+            match known.entry(number) {
+                Entry::Occupied(mut entry) => {
+                    let left = entry.get().lookups.saturating_sub(lookups);
+                    entry.get_mut().lookups = left;
+                    (left == 0).then(|| entry.remove())
+                }
+                Entry::Vacant(_) => None,
+            }
+        };
+        // Dropped without the lock: it may be the last holder of a version.
+        drop(forgotten);
+    }
+}

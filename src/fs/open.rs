@@ -1,0 +1,234 @@
+//! Opening files: where every access is checked, whatever the kernel has cached.
+
+use std::sync::Arc;
+
+use crate::document::emit_lists;
+use crate::model::{Caller, Operation, Plaintext};
+use crate::vault::{RecordId, Secret, Value, WriteTarget};
+
+use super::attr::SECRET_MODE;
+use super::draft::{Draft, Target};
+use super::filler::{Fill, LARGEST};
+use super::handles::Handle;
+use super::nodes::Node;
+use super::tasks::Note;
+use super::{Caching, Fs, FsError, Opened, Requester, status_is_read_only};
+
+/// How a file is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
+    read: bool,
+    write: bool,
+}
+
+impl Fs {
+    /// Opens a file. The answer is given at once, but for the first open of a small version, whose
+    /// bytes the kernel gets before.
+    ///
+    /// # Errors
+    /// The caller may not; or [`FsError::Stale`], upon which the kernel looks the path up again and
+    /// gets the node to open.
+    pub fn open(
+        &self,
+        who: &Requester,
+        node: u64,
+        read: bool,
+        write: bool,
+        answer: impl FnOnce(Result<Opened, FsError>) + Send + 'static,
+    ) {
+        let opened = self.open_quietly(who, node, Wish { read, write });
+        match self.note(who, "open", opened) {
+            Ok(opened) if opened.caching == Caching::Immutable => match self.bytes_to_fill(node) {
+                Some(bytes) => {
+                    let answer = Box::new(move || answer(Ok(opened)));
+                    self.filler.send(Fill { node, bytes, answer });
+                }
+                None => answer(Ok(opened)),
+            },
+            outcome => answer(outcome),
+        }
+    }
+
+    /// What the kernel is to be given. If it cannot be read now, the reader's own READ says why.
+    fn bytes_to_fill(&self, node: u64) -> Option<Plaintext> {
+        let value =
+            self.nodes.to_fill(node).filter(|value| (1..=LARGEST).contains(&value.size()))?;
+        self.vault.read_all(&value).ok()
+    }
+
+    fn open_quietly(&self, who: &Requester, node: u64, wish: Wish) -> Result<Opened, FsError> {
+        let caller = self.caller(who)?;
+        match self.node(node)? {
+            Node::Value(value) if wish.write => self.open_to_write(who, &caller, &value, wish),
+            Node::Value(value) => self.open_to_read(who, &caller, &value),
+            Node::Sidecar(record) => self.open_sidecar(who, &caller, node, record, wish),
+            Node::Draft(draft) => self.open_draft(who, &caller, draft, wish),
+            Node::Scratch(scratch) => Ok(self.private(Handle::Scratch(scratch))),
+            Node::Status(_) if wish.write => Err(status_is_read_only(".status")),
+            Node::Status(file) => {
+                Ok(self.snapshot(Plaintext::from(self.status_text(file, &caller).into_bytes())))
+            }
+            Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
+            Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
+        }
+    }
+
+    /// The warm path: one request, no handle, no store access.
+    fn open_to_read(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        value: &Value,
+    ) -> Result<Opened, FsError> {
+        const IMMUTABLE: Opened = Opened { handle: 0, caching: Caching::Immutable };
+        if let Some(secret) = self.vault.secret_of(value.record()) {
+            self.vault.check(caller, Operation::Read, &secret)?;
+            self.settling.wait_for(secret.key().as_str());
+        }
+        let current = self.vault.secret_of(value.record());
+        if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
+            return Ok(IMMUTABLE);
+        }
+        // Superseded or gone. The kernel looks up again once, and only once: what it found then is
+        // opened, even if it was superseded meanwhile. Without a look-up in between the node is all
+        // there is (a bind mount of the file): the current value is served through it.
+        let retry = self.tasks.take(who, |note| match note {
+            Note::Reopen { node, served } => Some((*node, *served)),
+            _ => None,
+        });
+        match (retry, current) {
+            (Some((_, Some(served))), Some(_)) if served == value.node() => Ok(IMMUTABLE),
+            (Some((_, Some(served))), None) if served == value.node() => {
+                Err(FsError::NotFound("the file".to_owned()))
+            }
+            (Some((node, None)), Some(secret)) if node == value.node() => {
+                Ok(self.snapshot(self.vault.read_all(secret.value())?))
+            }
+            _ => {
+                self.tasks.remember(who, Note::Reopen { node: value.node(), served: None });
+                Err(FsError::Stale)
+            }
+        }
+    }
+
+    fn open_to_write(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        value: &Arc<Value>,
+        wish: Wish,
+    ) -> Result<Opened, FsError> {
+        let Some(secret) = self.vault.secret_of(value.record()) else {
+            return Err(self.retry_as_draft(who, value.node(), None));
+        };
+        self.check_write(caller, &secret, wish)?;
+        if self.is_second_try(who, value.node()) {
+            let (node, path) = (self.nodes.next_private(), secret.key().as_str());
+            let current = Arc::clone(secret.value());
+            let draft = Draft::of_value(node, who, path, current, SECRET_MODE);
+            return self.start(Arc::new(draft));
+        }
+        Err(self.retry_as_draft(who, value.node(), Some(secret.key().to_string())))
+    }
+
+    fn open_sidecar(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        record: RecordId,
+        wish: Wish,
+    ) -> Result<Opened, FsError> {
+        let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+        self.vault.check(caller, Operation::ReadLists, &secret)?;
+        let (path, text) = (format!("{}.acl", secret.key()), emit_lists(secret.acl()));
+        if !wish.write {
+            return Ok(self.snapshot(Plaintext::from(text.into_bytes())));
+        }
+        if self.is_second_try(who, node) {
+            let private = self.nodes.next_private();
+            return self.start(Arc::new(Draft::of_lists(private, who, &path, record, &text)));
+        }
+        Err(self.retry_as_draft(who, node, Some(path)))
+    }
+
+    /// The thread's next look-up of the path gives it a draft.
+    pub(super) fn retry_as_draft(
+        &self,
+        who: &Requester,
+        node: u64,
+        path: Option<String>,
+    ) -> FsError {
+        self.tasks.remember(who, Note::Rewrite { node, path, draft: None });
+        FsError::Stale
+    }
+
+    /// Whether this thread was told to look again and came back with the same node: there is no
+    /// path to look up (a bind mount of the file, `/proc/self/fd`).
+    fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
+        let is_it = |note: &Note| match note {
+            Note::Rewrite { node, draft: None, .. } if *node == opened => Some(()),
+            _ => None,
+        };
+        self.tasks.take(who, is_it).is_some()
+    }
+
+    fn open_draft(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        draft: Arc<Draft>,
+        wish: Wish,
+    ) -> Result<Opened, FsError> {
+        self.tasks.take(who, |note| match note {
+            Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, &draft) => Some(()),
+            _ => None,
+        });
+        match draft.target() {
+            Target::Lists(record) => {
+                let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+                self.vault.check(caller, Operation::ReadLists, &secret)?;
+            }
+            Target::Value(WriteTarget::Existing(record)) => {
+                let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+                // Somebody who does not write, or is not the writer, gets the value as it is.
+                if !wish.write || draft.uid() != who.uid {
+                    self.vault.check(caller, Operation::Read, &secret)?;
+                    return Ok(self.snapshot(self.vault.read_all(secret.value())?));
+                }
+                self.check_write(caller, &secret, wish)?;
+            }
+            // Only its creator's look-ups lead here.
+            Target::Value(WriteTarget::New { .. }) if wish.write => {}
+            Target::Value(WriteTarget::New { .. }) => {
+                return Ok(self.snapshot(draft.read(&self.vault, 0, usize::MAX)?));
+            }
+        }
+        self.start(draft)
+    }
+
+    fn check_write(&self, caller: &Caller, secret: &Secret, wish: Wish) -> Result<(), FsError> {
+        self.vault.check(caller, Operation::Write, secret)?;
+        if wish.read {
+            self.vault.check(caller, Operation::Read, secret)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a handle on a draft.
+    pub(super) fn start(&self, draft: Arc<Draft>) -> Result<Opened, FsError> {
+        if !draft.is_open() {
+            self.drafts.add(&draft)?;
+        }
+        draft.opened();
+        Ok(self.private(Handle::Draft(draft)))
+    }
+
+    fn snapshot(&self, bytes: Plaintext) -> Opened {
+        self.private(Handle::Snapshot(Arc::new(bytes)))
+    }
+
+    pub(super) fn private(&self, handle: Handle) -> Opened {
+        Opened { handle: self.handles.add(handle), caching: Caching::Private }
+    }
+}

@@ -1,0 +1,138 @@
+//! Removing files and folders.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::vault::{Change, Heritage};
+
+use super::courier::Errand;
+use super::lookup::sidecar_key;
+use super::tasks::Note;
+use super::{Answer, Fs, FsError, Requester, checked_name, join};
+
+impl Fs {
+    /// Removes a file. The answer comes when that is durable.
+    pub fn unlink(
+        self: &Arc<Self>,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        answer: Answer<()>,
+    ) {
+        let answer = self.noting(who, "unlink", answer);
+        if let Err((answer, error)) = self.try_unlink(who, parent, name, answer) {
+            answer(Err(error));
+        }
+    }
+
+    fn try_unlink(
+        self: &Arc<Self>,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        answer: Answer<()>,
+    ) -> Result<(), (Answer<()>, FsError)> {
+        let (caller, folder, name) = match self.place(who, parent, name) {
+            Ok(place) => place,
+            Err(error) => return Err((answer, error)),
+        };
+        let path = join(&folder, name);
+        if name.starts_with('.') {
+            let removed = self.scratch.remove(who.uid, &folder, name);
+            answer(removed.map(|_| ()).ok_or(FsError::NotFound(path)));
+            return Ok(());
+        }
+        if self.vault.secret(&path).is_none() {
+            if let Some(draft) = self.drafts.creating(&path, who) {
+                self.drafts.end_one(&draft);
+                answer(Ok(()));
+                return Ok(());
+            }
+            if sidecar_key(&path).is_some_and(|key| self.vault.secret(key.as_str()).is_some()) {
+                let what = "a sidecar lives as long as its secret; remove the secret instead";
+                return Err((answer, FsError::Forbidden { path, what }));
+            }
+        }
+        let (fs, who) = (Arc::clone(self), *who);
+        self.vault.remove(
+            caller,
+            path,
+            Box::new(move |outcome| match outcome {
+                Ok(changes) => fs.removed(&who, &changes, answer),
+                Err(error) => answer(Err(error.into())),
+            }),
+        );
+        Ok(())
+    }
+
+    /// What follows a removal: writers of the secret write into the void, and the thread may put
+    /// another in its place or remove the folder that it emptied.
+    pub(super) fn removed(&self, who: &Requester, changes: &[Change], answer: Answer<()>) {
+        for change in changes {
+            let Some(before) = &change.before else { continue };
+            let path = before.key().as_str();
+            let heritage = match &change.after {
+                None => Heritage::of_removed(before),
+                Some(after) if after.key() != before.key() => Heritage::of_moved(before),
+                Some(_) => continue,
+            };
+            if change.after.is_none() {
+                self.drafts.end(before.record(), path);
+            }
+            self.tasks.remember(who, Note::Replaced { key: path.to_owned(), heritage });
+        }
+        // The caller holds the kernel's lock on the folder until it is answered, and the courier may
+        // be waiting for that lock: so this answer must not wait for the courier.
+        let stale = self.stale_after(changes);
+        answer(Ok(()));
+        self.courier.send(Errand { stale, answer: None });
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// It is not there, not empty, or exists whatever anybody does.
+    pub fn remove_folder(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<(), FsError> {
+        let removed = self.remove_folder_quietly(who, parent, name);
+        self.note(who, "rmdir", removed)
+    }
+
+    fn remove_folder_quietly(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<(), FsError> {
+        let (caller, folder, name) = self.place(who, parent, name)?;
+        let path = join(&folder, name);
+        if self.vault.is_folder(&path)
+            || self.folders.holds_below(&path)
+            || !self.scratch.names(who.uid, &path).is_empty()
+        {
+            return Err(FsError::NotEmpty(path));
+        }
+        if self.folders.holds(&path) {
+            self.may_make(&caller, &folder, name)?;
+            self.folders.remove(&path);
+            return Ok(());
+        }
+        if self.was_emptied_by(who, &path) {
+            return Ok(());
+        }
+        if caller.own_slug().is_some_and(|own| own.as_str() == path) {
+            let what = "your own folder always exists; leave it";
+            return Err(FsError::Forbidden { path, what });
+        }
+        Err(FsError::NotFound(path))
+    }
+
+    fn place<'a>(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &'a OsStr,
+    ) -> Result<(Arc<crate::model::Caller>, Arc<str>, &'a str), FsError> {
+        let folder = self.folder(parent)?;
+        Ok((self.caller(who)?, Arc::clone(&folder), checked_name(&folder, name)?))
+    }
+}

@@ -1,0 +1,223 @@
+//! Renaming.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::model::{KeyError, Operation};
+use crate::vault::{Change, RenameSource, RenameTarget, WriteTarget};
+
+use super::commit::stale_name;
+use super::courier::Errand;
+use super::draft::Draft;
+use super::lookup::sidecar_key;
+use super::scratch::Scratch;
+use super::{Answer, Fs, FsError, Requester, checked_key, checked_name, join};
+
+/// What renameat2(2) is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replace what has the new name.
+    Replace,
+    /// Fail if something has the new name.
+    NoReplace,
+}
+
+/// A name in a folder.
+struct Place {
+    folder: Arc<str>,
+    name: String,
+    path: String,
+}
+
+impl Place {
+    fn is_scratch(&self) -> bool {
+        self.name.starts_with('.')
+    }
+}
+
+/// What is renamed.
+enum Source {
+    Secret,
+    Draft(Arc<Draft>),
+    Scratch(Arc<Scratch>),
+}
+
+impl Fs {
+    /// Renames a file. The answer comes when that is durable.
+    #[allow(clippy::too_many_arguments)]
+    pub fn rename(
+        self: &Arc<Self>,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        new_parent: u64,
+        new_name: &OsStr,
+        mode: RenameMode,
+        answer: Answer<()>,
+    ) {
+        let answer = self.noting(who, "rename", answer);
+        let places = self
+            .rename_place(parent, name)
+            .and_then(|from| Ok((from, self.rename_place(new_parent, new_name)?)));
+        let source = places.and_then(|(from, to)| {
+            let source = self.rename_source(who, &from)?;
+            Ok((from, to, source))
+        });
+        match source {
+            Err(error) => answer(Err(error)),
+            Ok((from, to, Source::Scratch(scratch))) if to.is_scratch() => {
+                answer(self.rename_scratch(who, &from, &to, scratch, mode));
+            }
+            // Moving a secret into memory, or a file that is still written, is copying.
+            Ok((_, to, _)) if to.is_scratch() => answer(Err(FsError::CrossDevice(to.path))),
+            Ok((_, to, Source::Draft(draft))) => {
+                answer(self.rename_draft(who, &to, &draft, mode));
+            }
+            Ok((from, to, source)) => self.rename_stored(who, from, to, source, mode, answer),
+        }
+    }
+
+    fn rename_place(&self, parent: u64, name: &OsStr) -> Result<Place, FsError> {
+        let folder = self.folder(parent)?;
+        let name = checked_name(&folder, name)?.to_owned();
+        Ok(Place { path: join(&folder, &name), folder, name })
+    }
+
+    fn rename_source(&self, who: &Requester, from: &Place) -> Result<Source, FsError> {
+        if from.is_scratch() {
+            let scratch = self.scratch.find(who.uid, &from.folder, &from.name);
+            return scratch
+                .map(Source::Scratch)
+                .ok_or_else(|| FsError::NotFound(from.path.clone()));
+        }
+        self.settling.wait_for(&from.path);
+        if self.vault.secret(&from.path).is_some() {
+            return Ok(Source::Secret);
+        }
+        if let Some(draft) = self.drafts.creating(&from.path, who) {
+            return Ok(Source::Draft(draft));
+        }
+        if sidecar_key(&from.path).is_some_and(|key| self.vault.secret(key.as_str()).is_some()) {
+            let what = "a sidecar goes where its secret goes; rename the secret instead";
+            return Err(FsError::Forbidden { path: from.path.clone(), what });
+        }
+        if self.vault.is_folder(&from.path) || self.folders.holds(&from.path) {
+            return Err(FsError::CrossDevice(from.path.clone()));
+        }
+        Err(FsError::NotFound(from.path.clone()))
+    }
+
+    fn rename_scratch(
+        &self,
+        who: &Requester,
+        from: &Place,
+        to: &Place,
+        scratch: Arc<Scratch>,
+        mode: RenameMode,
+    ) -> Result<(), FsError> {
+        self.may_make(&*self.caller(who)?, &to.folder, &to.name)?;
+        let taken = self.scratch.find(who.uid, &to.folder, &to.name).is_some();
+        if taken && mode == RenameMode::NoReplace {
+            return Err(FsError::Exists(to.path.clone()));
+        }
+        self.scratch.remove(who.uid, &from.folder, &from.name);
+        self.scratch.put(&to.folder, &to.name, scratch)
+    }
+
+    /// A file that is still being created gets its new name when it is committed.
+    fn rename_draft(
+        &self,
+        who: &Requester,
+        to: &Place,
+        draft: &Arc<Draft>,
+        mode: RenameMode,
+    ) -> Result<(), FsError> {
+        let key = checked_key(&to.path)?;
+        let caller = self.caller(who)?;
+        let exclusive = mode == RenameMode::NoReplace;
+        let heritage = self.heritage(who, &to.path);
+        match self.vault.secret(&to.path) {
+            Some(_) if exclusive => return Err(FsError::Exists(to.path.clone())),
+            Some(secret) => {
+                self.vault.check(&caller, Operation::Write, &secret)?;
+            }
+            None => self.vault.check_create(&caller, &key, heritage.as_ref())?,
+        }
+        let target = WriteTarget::New { key, exclusive, heritage };
+        self.drafts.refile(draft, || draft.retarget(&to.path, target));
+        Ok(())
+    }
+
+    fn rename_stored(
+        self: &Arc<Self>,
+        who: &Requester,
+        from: Place,
+        to: Place,
+        source: Source,
+        mode: RenameMode,
+        answer: Answer<()>,
+    ) {
+        let prepared = self.caller(who).and_then(|caller| {
+            let target = self.rename_target(who, &to, mode)?;
+            let source = match &source {
+                Source::Scratch(scratch) => RenameSource::Bytes(scratch.read(0, usize::MAX)),
+                Source::Secret | Source::Draft(_) => RenameSource::Secret(checked_key(&from.path)?),
+            };
+            Ok((caller, source, target))
+        });
+        let (caller, vault_source, target) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return answer(Err(error)),
+        };
+        let (fs, who) = (Arc::clone(self), *who);
+        let done = move |outcome: Result<Vec<Change>, _>| match outcome {
+            Err(error) => answer(Err(FsError::from(error))),
+            Ok(changes) => {
+                if let Source::Scratch(_) = source {
+                    fs.scratch.remove(who.uid, &from.folder, &from.name);
+                }
+                fs.renamed(&who, &to, &changes, answer);
+            }
+        };
+        self.vault.rename(caller, vault_source, target, Box::new(done));
+    }
+
+    fn rename_target(
+        &self,
+        who: &Requester,
+        to: &Place,
+        mode: RenameMode,
+    ) -> Result<RenameTarget, FsError> {
+        if let Some(key) = sidecar_key(&to.path)
+            && self.vault.secret(key.as_str()).is_some()
+        {
+            return Ok(RenameTarget::Sidecar(key));
+        }
+        let key = match checked_key(&to.path) {
+            Err(FsError::BadName { error: KeyError::SidecarName, .. }) => {
+                return Err(FsError::NotFound(to.path.clone()));
+            }
+            key => key?,
+        };
+        Ok(RenameTarget::Key {
+            key,
+            exclusive: mode == RenameMode::NoReplace,
+            heritage: self.heritage(who, &to.path),
+        })
+    }
+
+    /// Ends whoever was writing what was replaced. The kernel now believes that the new name means
+    /// the old node: it must forget that, after its answer.
+    fn renamed(&self, who: &Requester, to: &Place, changes: &[Change], answer: Answer<()>) {
+        for change in changes {
+            if let (Some(before), Some(after)) = (&change.before, &change.after)
+                && before.key() == after.key()
+                && after.key().as_str() == to.path
+            {
+                self.drafts.end(after.record(), &to.path);
+            }
+        }
+        self.removed(who, changes, answer);
+        self.courier.send(Errand { stale: vec![stale_name(&to.path)], answer: None });
+    }
+}

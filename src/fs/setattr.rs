@@ -1,0 +1,200 @@
+//! Changing attributes: truncation is a write, the rest changes nothing that is kept.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::model::{Operation, SIDECAR_SUFFIX};
+use crate::vault::RecordId;
+
+use super::attr::{FOLDER_MODE, SECRET_MODE};
+use super::draft::{Draft, Occasion, within_limit};
+use super::handles::Handle;
+use super::nodes::Node;
+use super::tasks::Note;
+use super::{Answer, Attr, Fs, FsError, Requester};
+
+/// What is to be changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changes {
+    /// The mode.
+    pub mode: Option<u32>,
+    /// The owner.
+    pub uid: Option<u32>,
+    /// The group.
+    pub gid: Option<u32>,
+    /// The size in bytes.
+    pub size: Option<u64>,
+    /// The time of the last change.
+    pub modified: Option<SystemTime>,
+}
+
+impl Fs {
+    /// Changes attributes. A truncation by path is stored before the answer; one of an open file
+    /// belongs to its handle.
+    pub fn set_attributes(
+        self: &Arc<Self>,
+        who: &Requester,
+        node: u64,
+        handle: Option<u64>,
+        changes: Changes,
+        answer: Answer<Attr>,
+    ) {
+        let answer = self.noting(who, "setattr", answer);
+        let number = node;
+        let node = match self.node(node).and_then(|node| {
+            self.check_changes(&node, &changes)?;
+            Ok(node)
+        }) {
+            Ok(node) => node,
+            Err(error) => return answer(Err(error)),
+        };
+        let Some(size) = changes.size else {
+            self.keep_changes(&node, &changes);
+            return answer(self.attributes(who, number));
+        };
+        let truncated = match self.truncate(who, &node, handle, size) {
+            Ok(truncated) => truncated,
+            Err(error) => return answer(Err(error)),
+        };
+        match truncated {
+            Truncated::Kept => answer(self.attributes(who, number)),
+            Truncated::ToStore(draft) => {
+                let (fs, who) = (Arc::clone(self), *who);
+                let stored = Box::new(move |outcome: Result<(), FsError>| {
+                    answer(outcome.and_then(|()| fs.attributes(&who, number)));
+                });
+                self.commit(draft, Occasion::Sync, stored);
+            }
+        }
+    }
+
+    /// Mode, owner and group as they would have to be; times are whatever the caller likes.
+    fn check_changes(&self, node: &Node, changes: &Changes) -> Result<(), FsError> {
+        let forbidden = |what| Err(FsError::Forbidden { path: self.path_of(node), what });
+        let (uid, gid) = match node {
+            Node::Scratch(scratch) => scratch.owner(),
+            Node::Draft(draft) => draft.owner(),
+            _ => (0, 0),
+        };
+        if changes.uid.is_some_and(|new| new != uid) || changes.gid.is_some_and(|new| new != gid) {
+            return forbidden("its owner cannot be changed; put slugs into its lists instead");
+        }
+        let widest = match node {
+            Node::Folder(_) | Node::StatusFolder => FOLDER_MODE,
+            Node::Value(_) => SECRET_MODE,
+            Node::Sidecar(_) => 0o600,
+            Node::Status(_) => 0o444,
+            Node::Draft(_) | Node::Scratch(_) => 0o777,
+        };
+        if changes.mode.is_some_and(|mode| mode & 0o7777 & !u32::from(widest) != 0) {
+            return forbidden("its mode cannot be widened; put slugs into its lists instead");
+        }
+        Ok(())
+    }
+
+    /// Private files keep what they are given, as long as they last.
+    fn keep_changes(&self, node: &Node, changes: &Changes) {
+        let mode = changes.mode.map(|mode| (mode & 0o777) as u16);
+        match node {
+            Node::Draft(draft) => mode.into_iter().for_each(|mode| draft.set_mode(mode)),
+            Node::Scratch(scratch) => {
+                mode.into_iter().for_each(|mode| scratch.set_mode(mode));
+                changes.modified.into_iter().for_each(|time| scratch.set_modified(time));
+            }
+            _ => {}
+        }
+    }
+
+    fn truncate(
+        &self,
+        who: &Requester,
+        node: &Node,
+        handle: Option<u64>,
+        size: u64,
+    ) -> Result<Truncated, FsError> {
+        if let Some(handle) = handle.filter(|&handle| handle != 0) {
+            match self.handles.find(handle)? {
+                Handle::Draft(draft) => draft.resize(&self.vault, size)?,
+                Handle::Scratch(scratch) => scratch.resize(size)?,
+                Handle::Snapshot(_) | Handle::Folder(_) => return Err(FsError::BadHandle),
+            }
+            return Ok(Truncated::Kept);
+        }
+        match node {
+            Node::Draft(draft) => {
+                draft.resize(&self.vault, size)?;
+                // `open` with O_TRUNC truncates what it has opened; `truncate` has opened nothing.
+                if draft.is_open() {
+                    return Ok(Truncated::Kept);
+                }
+                self.forget_rewrite(who, draft);
+                Ok(Truncated::ToStore(Arc::clone(draft)))
+            }
+            Node::Scratch(scratch) => scratch.resize(size).map(|()| Truncated::Kept),
+            Node::Value(value) => {
+                let (record, operation) = (value.record(), Operation::Write);
+                Err(self.retry_truncation(who, value.node(), record, operation, size)?)
+            }
+            Node::Sidecar(record) => {
+                let operation = Operation::ReadLists;
+                Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
+            }
+            Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
+            Node::StatusFolder | Node::Status(_) => Err(super::status_is_read_only(".status")),
+        }
+    }
+
+    /// As for an open: the thread's next look-up gives it a draft to truncate.
+    fn retry_truncation(
+        &self,
+        who: &Requester,
+        node: u64,
+        record: RecordId,
+        operation: Operation,
+        size: u64,
+    ) -> Result<FsError, FsError> {
+        let caller = self.caller(who)?;
+        let Some(secret) = self.vault.secret_of(record) else {
+            return Ok(self.retry_as_draft(who, node, None));
+        };
+        self.vault.check(&caller, operation, &secret)?;
+        let path = match operation {
+            Operation::Write => secret.key().to_string(),
+            _ => format!("{}{SIDECAR_SUFFIX}", secret.key()),
+        };
+        within_limit(size, 0, &path)?;
+        Ok(self.retry_as_draft(who, node, Some(path)))
+    }
+
+    fn forget_rewrite(&self, who: &Requester, draft: &Arc<Draft>) {
+        self.tasks.take(who, |note| match note {
+            Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, draft) => Some(()),
+            _ => None,
+        });
+    }
+
+    /// How a node is called in an error.
+    pub(super) fn path_of(&self, node: &Node) -> String {
+        let key = |record| {
+            self.vault
+                .secret_of(record)
+                .map_or_else(|| "a removed secret".to_owned(), |secret| secret.key().to_string())
+        };
+        match node {
+            Node::Folder(path) => format!("{path}/"),
+            Node::Value(value) => key(value.record()),
+            Node::Sidecar(record) => key(*record) + SIDECAR_SUFFIX,
+            Node::Draft(draft) => draft.path(),
+            Node::Scratch(_) => "a scratch file".to_owned(),
+            Node::StatusFolder => ".status/".to_owned(),
+            Node::Status(file) => format!(".status/{}", file.name()),
+        }
+    }
+}
+
+enum Truncated {
+    /// In the buffer of a handle.
+    Kept,
+    /// Of a file that nobody has open.
+    ToStore(Arc<Draft>),
+}

@@ -1,0 +1,92 @@
+//! The files in `.status`.
+
+use std::fmt::Write;
+
+use crate::model::Caller;
+
+use super::Fs;
+
+/// One file in `.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StatusFile {
+    Whoami,
+    IsSecure,
+    LastError,
+    Version,
+    Metrics,
+}
+
+impl StatusFile {
+    pub(super) const ALL: [Self; 5] =
+        [Self::IsSecure, Self::LastError, Self::Metrics, Self::Version, Self::Whoami];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Whoami => "whoami",
+            Self::IsSecure => "is-secure",
+            Self::LastError => "last-error",
+            Self::Version => "version",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.name() == name)
+    }
+}
+
+impl Fs {
+    /// What a status file says to this caller at this moment.
+    pub(super) fn status_text(&self, file: StatusFile, caller: &Caller) -> String {
+        match file {
+            StatusFile::Whoami => whoami(caller),
+            StatusFile::LastError => self.failures.of(caller.uid()),
+            StatusFile::Version => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+            StatusFile::IsSecure => is_secure(&self.options.insecure),
+            StatusFile::Metrics => self.metrics(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        self.requests.write_to(&mut text);
+        write!(
+            text,
+            "# HELP secretfs_secrets Secrets in the store.\n\
+             # TYPE secretfs_secrets gauge\n\
+             secretfs_secrets {}\n\
+             # HELP secretfs_build_info The version that runs.\n\
+             # TYPE secretfs_build_info gauge\n\
+             secretfs_build_info{{version=\"{}\"}} 1\n",
+            self.vault.len(),
+            env!("CARGO_PKG_VERSION"),
+        )
+        .expect("a string takes all");
+        text
+    }
+}
+
+/// YAML with exactly three fields.
+fn whoami(caller: &Caller) -> String {
+    let mut text = match caller.own_slug() {
+        Some(slug) => format!("slug: {slug}\n"),
+        None => "slug: null\n".to_owned(),
+    };
+    text.push_str("slugs:\n");
+    for slug in caller.slugs() {
+        // `uid:7` needs no quotes in YAML: the colon is not followed by a space.
+        writeln!(text, "- {slug}").expect("a string takes all");
+    }
+    writeln!(text, "admin: {}", caller.is_admin()).expect("a string takes all");
+    text
+}
+
+fn is_secure(reasons: &[String]) -> String {
+    match reasons {
+        [] => "Service is secure.\n".to_owned(),
+        _ => reasons
+            .iter()
+            .map(|reason| format!("Error: secret svc is not secure: {reason}\n"))
+            .collect(),
+    }
+}

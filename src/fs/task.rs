@@ -1,0 +1,71 @@
+//! What `/proc` says of the thread that sent a request.
+
+use std::fs;
+
+/// The kernel sets this flag in a task that a signal is killing (`PF_SIGNALED`, `linux/sched.h`).
+const SIGNALED: u64 = 0x400;
+
+/// One reading of `/proc/<tid>/stat` (proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    flags: u64,
+    /// When the thread started, in clock ticks since boot: tells it from a later one of its number.
+    pub(super) started: u64,
+}
+
+impl Task {
+    /// The thread of that number; nothing if it is gone, or lives in a PID namespace that this
+    /// process does not see (its number is 0 then).
+    pub(super) fn read(number: u32) -> Option<Self> {
+        match number {
+            0 => None,
+            _ => Self::parse(&fs::read_to_string(format!("/proc/{number}/stat")).ok()?),
+        }
+    }
+
+    /// Whether a signal is killing the thread: what it wrote is not finished.
+    pub(super) fn is_being_killed(self) -> bool {
+        self.flags & SIGNALED != 0
+    }
+
+    /// The program's name stands in brackets and may itself hold brackets and spaces; the numbers
+    /// follow the last one, starting with field 3.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, numbers) = stat.rsplit_once(')')?;
+        let field = |number: usize| numbers.split_ascii_whitespace().nth(number - 3)?.parse().ok();
+        Some(Self { flags: field(9)?, started: field(22)? })
+    }
+}
+
+/// The process that a thread belongs to; nothing as for [`Task::read`].
+pub(super) fn process_of(thread: u32) -> Option<u32> {
+    if thread == 0 {
+        return None;
+    }
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_fields_behind_any_name() {
+        let stat = "7 (a) R (b) S 1 7 7 0 -1 4195328 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0";
+        let task = Task::parse(stat).unwrap();
+        assert_eq!(task, Task { flags: 4_195_328, started: 123_456 });
+        assert!(task.is_being_killed(), "4195328 is 0x400400");
+        assert_eq!(Task::parse("7 (x"), None);
+        assert_eq!(Task::parse("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn reads_this_thread() {
+        let task = Task::read(nix::unistd::gettid().as_raw().cast_unsigned()).unwrap();
+        assert!(task.started > 0 && !task.is_being_killed());
+        assert_eq!(Task::read(0), None);
+        let thread = nix::unistd::gettid().as_raw().cast_unsigned();
+        assert_eq!(process_of(thread), Some(std::process::id()));
+    }
+}

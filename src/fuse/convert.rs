@@ -1,0 +1,75 @@
+//! Between the library's types and ours.
+
+use std::time::SystemTime;
+
+use fuser::{AccessFlags, FileAttr, FileType, FopenFlags, Generation, INodeNo, Request, TimeOrNow};
+
+use crate::fs::{Attr, Caching, FileKind, Opened, Requester, Wanted};
+
+/// A node number never means something else later, so one generation is enough.
+pub(super) const GENERATION: Generation = Generation(0);
+
+const BLOCK_BYTES: u64 = 512;
+
+pub(super) fn requester(request: &Request) -> Requester {
+    Requester { uid: request.uid(), gid: request.gid(), task: request.pid() }
+}
+
+pub(super) fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::File => FileType::RegularFile,
+        FileKind::Folder => FileType::Directory,
+    }
+}
+
+/// For answers that tell attributes alone: there the inode number need not be the node's.
+pub(super) fn shown_attr(attr: &Attr) -> FileAttr {
+    FileAttr { ino: INodeNo(attr.inode), ..file_attr(attr) }
+}
+
+/// For answers that tell the kernel of a node.
+pub(super) fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.node),
+        size: attr.size,
+        blocks: attr.size.div_ceil(BLOCK_BYTES),
+        atime: attr.modified,
+        mtime: attr.modified,
+        ctime: attr.modified,
+        crtime: attr.modified,
+        kind: file_type(attr.kind),
+        perm: attr.mode,
+        nlink: match attr.kind {
+            FileKind::File => 1,
+            FileKind::Folder => 2,
+        },
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// An immutable version needs no FLUSH at close: closing it stays a local matter.
+pub(super) fn open_flags(opened: &Opened) -> FopenFlags {
+    match opened.caching {
+        Caching::Immutable => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+        Caching::Private => FopenFlags::FOPEN_DIRECT_IO,
+    }
+}
+
+pub(super) fn wanted(mask: AccessFlags) -> Wanted {
+    Wanted {
+        read: mask.contains(AccessFlags::R_OK),
+        write: mask.contains(AccessFlags::W_OK),
+        execute: mask.contains(AccessFlags::X_OK),
+    }
+}
+
+pub(super) fn time(time: TimeOrNow) -> SystemTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    }
+}

@@ -1,0 +1,77 @@
+//! The one map from errors to errno. Exhaustive on purpose: a new error must be given its number
+//! here.
+
+use fuser::Errno;
+
+use crate::document::ErrorKind;
+use crate::fs::FsError;
+use crate::model::KeyError;
+use crate::store::StoreError;
+use crate::vault::VaultError;
+
+/// Links, devices, FIFOs.
+pub(super) const NOBODY_MAY: Errno = Errno::EPERM;
+/// What makes no sense here: reading a link, exchanging two files.
+pub(super) const INVALID: Errno = Errno::EINVAL;
+/// The caller's buffer does not hold the attribute.
+pub(super) const BUFFER_TOO_SMALL: Errno = Errno::ERANGE;
+/// No ioctl is known.
+pub(super) const NO_SUCH_CONTROL: Errno = Errno::ENOTTY;
+/// Programs do without.
+pub(super) const UNSUPPORTED: Errno = Errno::EOPNOTSUPP;
+/// The kernel then does it by itself, and asks no more.
+pub(super) const LEFT_TO_THE_KERNEL: Errno = Errno::ENOSYS;
+
+/// The number that the caller sees.
+pub(super) fn errno(error: &FsError) -> Errno {
+    match error {
+        FsError::Vault(error) => of_vault(error),
+        FsError::Denied { .. } | FsError::NoAccess { .. } => Errno::EACCES,
+        FsError::NotFound(_) => Errno::ENOENT,
+        FsError::Forbidden { .. } => Errno::EPERM,
+        FsError::Exists(_) => Errno::EEXIST,
+        FsError::NotFolder(_) => Errno::ENOTDIR,
+        FsError::IsFolder(_) => Errno::EISDIR,
+        FsError::NotEmpty(_) => Errno::ENOTEMPTY,
+        FsError::BadName { error, .. } => of_name(*error),
+        FsError::TooLarge(_) => Errno::EFBIG,
+        FsError::TooMany { .. } => Errno::ENOSPC,
+        FsError::CrossDevice(_) => Errno::EXDEV,
+        FsError::NoAttribute => Errno::ENODATA,
+        FsError::Unsupported(_) => Errno::EOPNOTSUPP,
+        FsError::Stale => Errno::ESTALE,
+        // After a restart: the writer must learn that its buffer is lost.
+        FsError::BadHandle | FsError::Identity(_) => Errno::EIO,
+    }
+}
+
+fn of_name(error: KeyError) -> Errno {
+    match error {
+        KeyError::ComponentTooLong | KeyError::TooLong => Errno::ENAMETOOLONG,
+        KeyError::EmptyComponent
+        | KeyError::LeadingDot
+        | KeyError::SidecarName
+        | KeyError::ControlCharacter
+        | KeyError::NotUtf8 => Errno::EINVAL,
+    }
+}
+
+fn of_vault(error: &VaultError) -> Errno {
+    match error {
+        VaultError::Denied { .. } => Errno::EACCES,
+        VaultError::NotFound { .. } => Errno::ENOENT,
+        VaultError::Exists { .. } | VaultError::IdTaken { .. } => Errno::EEXIST,
+        VaultError::IsFolder { .. } => Errno::EISDIR,
+        VaultError::NotFolder { .. } => Errno::ENOTDIR,
+        VaultError::Lists { errors, .. } => match errors.kind() {
+            ErrorKind::Invalid => Errno::EINVAL,
+            ErrorKind::TooLarge => Errno::EFBIG,
+        },
+        VaultError::ListsTooLong { .. } => Errno::EFBIG,
+        VaultError::Store(StoreError::Full) => Errno::ENOSPC,
+        VaultError::Store(_)
+        | VaultError::Unseal { .. }
+        | VaultError::Incomplete { .. }
+        | VaultError::Stopping => Errno::EIO,
+    }
+}

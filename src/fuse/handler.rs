@@ -1,0 +1,605 @@
+//! Each request becomes one call of the file system and one answer.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
+};
+
+use crate::fs::{
+    Answer, Attr, Changes, Entry, FileKind, Fs, FsError, Listed, NEVER, Opcode, RenameMode,
+};
+use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
+
+use super::convert::{
+    GENERATION, file_attr, file_type, open_flags, requester, shown_attr, time, wanted,
+};
+use super::errno::{
+    BUFFER_TOO_SMALL, INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno,
+};
+
+const STATFS_BLOCK_BYTES: u32 = 4096;
+
+/// Serves requests on several threads. Answers that need the disk come from the courier's thread:
+/// a request thread waits for no other one.
+pub(super) struct Handler {
+    fs: Arc<Fs>,
+}
+
+impl Handler {
+    pub(super) fn new(fs: Arc<Fs>) -> Self {
+        Self { fs }
+    }
+
+    fn count(&self, opcode: Opcode) {
+        self.fs.requests.count(opcode);
+    }
+}
+
+fn answer_empty(reply: ReplyEmpty) -> Answer<()> {
+    Box::new(move |outcome| match outcome {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    })
+}
+
+fn reply_empty(reply: ReplyEmpty, outcome: Result<(), FsError>) {
+    answer_empty(reply)(outcome);
+}
+
+impl Filesystem for Handler {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Several look-ups in one folder at a time, and listings that save the look-ups after them.
+        // ATOMIC_O_TRUNC and WRITEBACK_CACHE stay off: see ARCHITECTURE.md. Where a kernel lacks one
+        // of these, things are slower and nothing else.
+        for wish in [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        ] {
+            if let Err(missing) = config.add_capabilities(wish) {
+                tracing::debug!(?missing, "the kernel lacks a FUSE capability");
+            }
+        }
+        let max_write = u32::try_from(MAX_VALUE_BYTES).expect("1 MiB fits");
+        config.set_max_write(max_write).map_err(|nearest| {
+            io::Error::other(format!("the kernel takes writes of {nearest} bytes at most"))
+        })?;
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Opcode::Lookup);
+        match self.fs.look_up(&requester(request), parent.0, name) {
+            Ok(entry) => {
+                let attr = file_attr(&entry.attr);
+                reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
+        self.count(Opcode::Forget);
+        self.fs.forget(node.0, lookups);
+    }
+
+    fn getattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        self.count(Opcode::Getattr);
+        match self.fs.attributes(&requester(request), node.0) {
+            Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.count(Opcode::Setattr);
+        let changes = Changes { mode, uid, gid, size, modified: mtime.map(time) };
+        let handle = handle.map(|handle| handle.0);
+        let answer: Answer<Attr> = Box::new(move |outcome| match outcome {
+            Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
+            Err(error) => reply.error(errno(&error)),
+        });
+        self.fs.set_attributes(&requester(request), node.0, handle, changes, answer);
+    }
+
+    fn readlink(&self, _request: &Request, _node: INodeNo, reply: ReplyData) {
+        self.count(Opcode::Readlink);
+        reply.error(INVALID);
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        self.count(Opcode::Mknod);
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return reply.error(NOBODY_MAY);
+        }
+        let answer: Answer<Entry> = Box::new(move |outcome| match outcome {
+            Ok(entry) => {
+                let attr = file_attr(&entry.attr);
+                reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
+            }
+            Err(error) => reply.error(errno(&error)),
+        });
+        self.fs.create_closed(&requester(request), parent.0, name, mode, answer);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        self.count(Opcode::Mkdir);
+        match self.fs.make_folder(&requester(request), parent.0, name) {
+            Ok(entry) => {
+                let attr = file_attr(&entry.attr);
+                reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Opcode::Unlink);
+        self.fs.unlink(&requester(request), parent.0, name, answer_empty(reply));
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Opcode::Rmdir);
+        reply_empty(reply, self.fs.remove_folder(&requester(request), parent.0, name));
+    }
+
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        self.count(Opcode::Symlink);
+        reply.error(NOBODY_MAY);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Rename);
+        let mode = if flags.is_empty() {
+            RenameMode::Replace
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            RenameMode::NoReplace
+        } else {
+            return reply.error(INVALID);
+        };
+        let (who, answer) = (requester(request), answer_empty(reply));
+        self.fs.rename(&who, parent.0, name, new_parent.0, new_name, mode, answer);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        self.count(Opcode::Link);
+        reply.error(NOBODY_MAY);
+    }
+
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Opcode::Open);
+        let mode = flags.acc_mode();
+        let (read, write) = (mode != OpenAccMode::O_WRONLY, mode != OpenAccMode::O_RDONLY);
+        self.fs.open(&requester(request), node.0, read, write, |outcome| match outcome {
+            Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(&opened)),
+            Err(error) => reply.error(errno(&error)),
+        });
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.count(Opcode::Read);
+        match self.fs.read(&requester(request), node.0, handle.0, offset, size as usize) {
+            Ok(bytes) => reply.data(bytes.expose()),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.count(Opcode::Write);
+        match self.fs.write(&requester(request), handle.0, offset, data) {
+            Ok(()) => reply.written(u32::try_from(data.len()).expect("a request is under 4 GiB")),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn flush(
+        &self,
+        request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Flush);
+        self.fs.flush(&requester(request), handle.0, answer_empty(reply));
+    }
+
+    fn release(
+        &self,
+        request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Release);
+        if handle.0 != 0 {
+            self.fs.release(&requester(request), handle.0);
+        }
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Fsync);
+        self.fs.sync(&requester(request), handle.0, answer_empty(reply));
+    }
+
+    fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Opcode::Opendir);
+        match self.fs.open_folder(node.0) {
+            Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.count(Opcode::Readdir);
+        let listed = match self.fs.list(&requester(request), node.0, handle.0, offset == 0) {
+            Ok(listed) => listed,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        for (position, entry) in entries(&listed, offset) {
+            let full = match entry {
+                DirEntry::Dot(name) => reply.add(node, position, fuser::FileType::Directory, name),
+                DirEntry::Listed(one) => {
+                    reply.add(INodeNo(one.node), position, file_type(one.kind), &*one.name)
+                }
+            };
+            if full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn readdirplus(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.count(Opcode::Readdirplus);
+        let who = requester(request);
+        let listed = match self.fs.list(&who, node.0, handle.0, offset == 0) {
+            Ok(listed) => listed,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        for (position, entry) in entries(&listed, offset) {
+            let full = match entry {
+                DirEntry::Dot(name) => match self.fs.attributes(&who, node.0) {
+                    Ok(attr) => {
+                        reply.add(node, position, name, &NEVER, &file_attr(&attr), GENERATION)
+                    }
+                    Err(error) => return reply.error(errno(&error)),
+                },
+                DirEntry::Listed(one) => {
+                    // What went since the listing was made is left out.
+                    let Ok(found) = self.fs.look_up(&who, node.0, OsStr::new(&*one.name)) else {
+                        continue;
+                    };
+                    let lifetime = match found.attr.kind {
+                        FileKind::File => found.attr.lifetime,
+                        FileKind::Folder => NEVER,
+                    };
+                    let (child, attr) = (INodeNo(found.attr.node), file_attr(&found.attr));
+                    let full = reply.add(child, position, &*one.name, &lifetime, &attr, GENERATION);
+                    if full {
+                        self.fs.forget(child.0, 1);
+                    }
+                    full
+                }
+            };
+            if full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Releasedir);
+        self.fs.close_folder(handle.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Fsyncdir);
+        // Every change was durable before it was answered.
+        reply.ok();
+    }
+
+    fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        self.count(Opcode::Statfs);
+        match self.fs.space() {
+            Ok((space, secrets)) => {
+                let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK_BYTES);
+                let (total, free) = (blocks(space.total), blocks(space.free));
+                let longest = u32::try_from(MAX_COMPONENT_BYTES).expect("255 fits");
+                let size = STATFS_BLOCK_BYTES;
+                reply.statfs(total, free, free, secrets + free, free, size, longest, size);
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Setxattr);
+        reply.error(errno(&self.fs.refuse_attribute(&requester(request), node.0, name)));
+    }
+
+    fn getxattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        self.count(Opcode::Getxattr);
+        reply_xattr(reply, size, self.fs.attribute(&requester(request), node.0, name));
+    }
+
+    fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        self.count(Opcode::Listxattr);
+        reply_xattr(reply, size, self.fs.attribute_names(&requester(request), node.0));
+    }
+
+    fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Opcode::Removexattr);
+        reply.error(errno(&self.fs.refuse_attribute(&requester(request), node.0, name)));
+    }
+
+    fn access(&self, request: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        self.count(Opcode::Access);
+        reply_empty(reply, self.fs.access(&requester(request), node.0, wanted(mask)));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.count(Opcode::Create);
+        let exclusive = flags & libc::O_EXCL != 0;
+        match self.fs.create(&requester(request), parent.0, name, mode, exclusive) {
+            Ok((entry, opened)) => reply.created(
+                &NEVER,
+                &file_attr(&entry.attr),
+                GENERATION,
+                FileHandle(opened.handle),
+                open_flags(&opened),
+            ),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn bmap(&self, _request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {
+        self.count(Opcode::Bmap);
+        reply.error(INVALID);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.count(Opcode::Ioctl);
+        reply.error(NO_SUCH_CONTROL);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Fallocate);
+        reply.error(UNSUPPORTED);
+    }
+
+    /// ENOSYS: the kernel then seeks on its own.
+    fn lseek(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.count(Opcode::Lseek);
+        reply.error(LEFT_TO_THE_KERNEL);
+    }
+
+    /// ENOSYS: the kernel then copies with reads and writes.
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _node_in: INodeNo,
+        _handle_in: FileHandle,
+        _offset_in: u64,
+        _node_out: INodeNo,
+        _handle_out: FileHandle,
+        _offset_out: u64,
+        _length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.count(Opcode::CopyFileRange);
+        reply.error(LEFT_TO_THE_KERNEL);
+    }
+}
+
+/// An entry of a folder as the kernel wants it.
+enum DirEntry<'a> {
+    Dot(&'static str),
+    Listed(&'a Listed),
+}
+
+/// The entries after `offset`, each with the offset that stands for "after this one".
+fn entries(listed: &[Listed], offset: u64) -> impl Iterator<Item = (u64, DirEntry<'_>)> {
+    let dots = [".", ".."].into_iter().map(DirEntry::Dot);
+    let all = dots.chain(listed.iter().map(DirEntry::Listed));
+    (1..).zip(all).skip(usize::try_from(offset).unwrap_or(usize::MAX))
+}
+
+fn reply_xattr(reply: ReplyXattr, size: u32, outcome: Result<Vec<u8>, FsError>) {
+    match outcome {
+        Ok(bytes) if size == 0 => {
+            reply.size(u32::try_from(bytes.len()).expect("attributes are short"))
+        }
+        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
+        Ok(_) => reply.error(BUFFER_TOO_SMALL),
+        Err(error) => reply.error(errno(&error)),
+    }
+}

@@ -1,0 +1,8 @@
+//! The only room that knows `fuser`: requests in, answers out, nothing decided.
+
+mod convert;
+mod errno;
+mod handler;
+mod session;
+
+pub use session::{Mounted, mount};

@@ -1,0 +1,5 @@
+//! The program `secretfs`.
+
+fn main() -> std::process::ExitCode {
+    secretfs::cli::main()
+}

@@ -1,0 +1,21 @@
+//! The words of the contract as types. Everything here is pure: no I/O, no clock, no locks.
+//!
+//! Types parse at the edge and cannot be wrong inside: a [`Key`] in hand is a valid key.
+
+mod access;
+mod acl;
+mod caller;
+mod key;
+mod plaintext;
+mod secret;
+mod slug;
+mod time;
+
+pub use access::{Denial, Grant, Operation, decide, may_create, may_see};
+pub use acl::{Acl, AclPatch, ListName, SlugList};
+pub use caller::Caller;
+pub use key::{Key, KeyError, MAX_COMPONENT_BYTES, MAX_KEY_BYTES, SIDECAR_SUFFIX};
+pub use plaintext::Plaintext;
+pub use secret::{IdError, MAX_VALUE_BYTES, SecretId};
+pub use slug::{Slug, SlugError};
+pub use time::Timestamp;

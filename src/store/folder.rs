@@ -1,0 +1,109 @@
+//! The state folder: its owner's alone, and one daemon's at a time.
+
+use std::fs::{DirBuilder, File, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::fstatvfs;
+
+use super::{Space, StoreError};
+
+/// Right after a `kill -9` the kernel may still hold the dead daemon's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// The state folder, checked and locked until it is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    lock: Flock<File>,
+}
+
+impl Folder {
+    /// Makes the folder if only its last component is missing, checks who may enter it, and locks it.
+    pub(super) fn open(path: &Path) -> Result<Folder, StoreError> {
+        make(path)?;
+        let metadata =
+            path.symlink_metadata().map_err(|error| StoreError::io("look at", path, error))?;
+        check(path, &metadata)?;
+        let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
+        Ok(Folder { path: path.to_owned(), lock: lock(path, file)? })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes names in the folder survive a power loss.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.lock.sync_all().map_err(|error| StoreError::io("sync", &self.path, error))
+    }
+
+    /// What an unprivileged process could still write counts as free: root's extra blocks are not
+    /// for a daemon.
+    pub(super) fn space(&self) -> Result<Space, StoreError> {
+        let stat = fstatvfs(&*self.lock).map_err(|errno| {
+            StoreError::io("ask for the free space of", &self.path, errno.into())
+        })?;
+        let block = stat.fragment_size();
+        Ok(Space { total: stat.blocks() * block, free: stat.blocks_available() * block })
+    }
+}
+
+/// Makes `path` with mode 0700 if it is missing; its parent must be there.
+pub(super) fn make(path: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::io("make", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    let mode = metadata.permissions().mode() & 0o7777;
+    let user = nix::unistd::geteuid().as_raw();
+    if !metadata.is_dir() {
+        Err(StoreError::NotAFolder { path })
+    } else if metadata.uid() != user {
+        Err(StoreError::Owner { path, owner: metadata.uid(), user })
+    } else if mode & 0o077 != 0 {
+        Err(StoreError::Unsafe { path, mode })
+    } else {
+        Ok(())
+    }
+}
+
+fn lock(path: &Path, file: File) -> Result<Flock<File>, StoreError> {
+    let mut file = Some(file);
+    let attempt =
+        || match Flock::lock(file.take().expect("put back below"), FlockArg::LockExclusiveNonblock)
+        {
+            Ok(locked) => Ok(Some(locked)),
+            Err((unlocked, Errno::EWOULDBLOCK)) => {
+                file = Some(unlocked);
+                Ok(None)
+            }
+            Err((_, errno)) => Err(StoreError::io("lock", path, errno.into())),
+        };
+    patiently(attempt)?.ok_or_else(|| StoreError::Locked { path: path.to_owned() })
+}
+
+/// Tries again for two seconds while the attempt gives nothing.
+pub(super) fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<Option<T>, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let result = attempt()?;
+        if result.is_some() || Instant::now() >= deadline {
+            return Ok(result);
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
+}

@@ -1,0 +1,309 @@
+//! Records on disk, in sled, which needs to be watched: see `pieces.rs` for the size of entries and
+//! `room.rs` for full disks.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ::sled::{Db, Mode};
+use parking_lot::{Mutex, RwLock};
+
+use super::folder::{self, Folder};
+use super::pieces::{self, ReadError};
+use super::room::Reserve;
+use super::{Batch, Space, Store, StoreError};
+
+/// What sled may cache, in bytes.
+const CACHE_BYTES: u64 = 16 << 20;
+/// sled's unit of allocation, in bytes; small on a small file system, where eight of them are kept
+/// free.
+const SEGMENT_BYTES: usize = 512 << 10;
+const SMALL_SEGMENT_BYTES: usize = 128 << 10;
+const SMALL_FILE_SYSTEM: u64 = 256 << 20;
+/// How many records a scan reads at once; a commit waits for no more than that.
+const SCAN_STEP: usize = 256;
+
+/// A store in the folder `store` of the state folder.
+#[derive(Debug)]
+pub struct SledStore {
+    /// Empty only if sled could not be opened again after the disk was full. Locked for writing
+    /// while a batch is applied, so that nobody reads half a record.
+    open: RwLock<Option<Open>>,
+    /// Held by who commits; taken before `open`.
+    writer: Mutex<Writer>,
+    path: PathBuf,
+    segment: usize,
+    reserve: Reserve,
+    // Last, so that the folder stays locked until sled is closed.
+    folder: Folder,
+}
+
+#[derive(Debug)]
+struct Open {
+    database: Db,
+    /// A descriptor of our own on sled's file: its flush is not yet safe against a power loss.
+    file: File,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    /// After a failed write nobody knows what is on the disk: no commit succeeds until a restart.
+    broken: Option<StoreError>,
+}
+
+impl SledStore {
+    /// Opens the store in the state folder `dir`, which is made (0700) if only its last component
+    /// is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsafe`] or [`StoreError::Owner`] if others may enter the folder,
+    /// [`StoreError::Locked`] if another process still has it open after two seconds,
+    /// [`StoreError::Corrupt`] if the files cannot be used.
+    pub fn open(dir: &Path) -> Result<SledStore, StoreError> {
+        let folder = Folder::open(dir)?;
+        let path = folder.path().join("store");
+        folder::make(&path)?;
+        folder.sync()?;
+        let segment = match segment_of(&path)? {
+            Some(segment) => segment,
+            None if folder.space()?.total < SMALL_FILE_SYSTEM => SMALL_SEGMENT_BYTES,
+            None => SEGMENT_BYTES,
+        };
+        let reserve = Reserve::new(&path, segment);
+        let open = Open::new(&path, segment, &reserve)?;
+        let (open, writer) = (RwLock::new(Some(open)), Mutex::default());
+        Ok(SledStore { open, writer, path, segment, reserve, folder })
+    }
+
+    /// Runs `read` on the open database, which is opened again if it was closed for want of space.
+    fn reading<T>(&self, read: impl Fn(&Db) -> Result<T, ReadError>) -> Result<T, StoreError> {
+        loop {
+            if let Some(open) = &*self.open.read() {
+                return read(&open.database).map_err(|error| self.unreadable(error));
+            }
+            let _writer = self.writer.lock();
+            self.ensure_open()?;
+        }
+    }
+
+    fn ensure_open(&self) -> Result<(), StoreError> {
+        let mut open = self.open.write();
+        if open.is_none() {
+            *open = Some(Open::new(&self.path, self.segment, &self.reserve)?);
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), Failure> {
+        {
+            let guard = self.open.upgradable_read();
+            let Some(open) = guard.as_ref() else { return Err(Failure::Before(StoreError::Full)) };
+            let before = |error| Failure::Before(error);
+            let (plan, room) = pieces::plan(&open.database, batch, self.segment / 128)
+                .map_err(|error| before(self.unreadable(error)))?;
+            let taken = if room.written < room.freed {
+                self.reserve.for_removal(&open.file, room.written)
+            } else {
+                self.reserve.for_growth(&open.file, room.written)
+            };
+            taken.map_err(|error| before(StoreError::io("make room in", &self.path, error)))?;
+            let guard = parking_lot::RwLockUpgradableReadGuard::upgrade(guard);
+            let open = guard.as_ref().expect("it was open, and only the writer closes it");
+            open.database.apply_batch(plan).map_err(|error| self.half(error))?;
+        }
+        let guard = self.open.read();
+        let open = guard.as_ref().expect("it was open, and only the writer closes it");
+        open.database.flush().map_err(|error| self.half(error))?;
+        open.file.sync_data().map_err(|source| {
+            let source = source.into();
+            Failure::Lost(StoreError::Io { action: "sync", path: self.path.clone(), source })
+        })
+    }
+
+    /// The disk is full in spite of the reserve: sled refuses everything until it is opened again.
+    /// Then the whole batch is there, or nothing of it.
+    fn reopen(&self, batch: &Batch) -> Result<(), StoreError> {
+        *self.open.write() = None;
+        self.ensure_open()?;
+        let guard = self.open.read();
+        let open = guard.as_ref().expect("it was just opened, and only the writer closes it");
+        match pieces::holds(&open.database, batch).map_err(|error| self.unreadable(error))? {
+            true => {
+                open.file.sync_data().map_err(|error| StoreError::io("sync", &self.path, error))
+            }
+            false => Err(StoreError::Full),
+        }
+    }
+
+    fn half(&self, error: ::sled::Error) -> Failure {
+        match translate("write", &self.path, error) {
+            StoreError::Full => Failure::Full,
+            error => Failure::Lost(error),
+        }
+    }
+
+    fn unreadable(&self, error: ReadError) -> StoreError {
+        match error {
+            ReadError::Sled(error) => translate("read", &self.path, error),
+            ReadError::Missing => {
+                let reason = "a piece of a record is missing".to_owned();
+                StoreError::Corrupt { path: self.path.clone(), reason }
+            }
+        }
+    }
+}
+
+/// How far a commit came.
+enum Failure {
+    /// Nothing was written.
+    Before(StoreError),
+    /// sled ran out of space: something was written, perhaps all.
+    Full,
+    /// Something was written, and nobody knows what.
+    Lost(StoreError),
+}
+
+impl Store for SledStore {
+    fn read(&self, address: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reading(|database| pieces::read(database, address))
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let step = self.reading(|database| {
+                pieces::read_some(database, prefix, after.as_deref(), SCAN_STEP)
+            })?;
+            let finished = step.len() < SCAN_STEP;
+            for (address, sealed) in &step {
+                if visit(address, sealed).is_break() {
+                    return Ok(());
+                }
+            }
+            match step.into_iter().next_back() {
+                Some((last, _)) if !finished => after = Some(last),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        batch.check()?;
+        let mut writer = self.writer.lock();
+        if let Some(error) = &writer.broken {
+            return Err(error.clone());
+        }
+        self.ensure_open()?;
+        match self.write(batch) {
+            Ok(()) => Ok(()),
+            Err(Failure::Before(error)) => Err(error),
+            Err(Failure::Full) => self.reopen(batch),
+            Err(Failure::Lost(error)) => {
+                writer.broken = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn space(&self) -> Result<Space, StoreError> {
+        self.folder.space()
+    }
+}
+
+impl Open {
+    /// Opens sled in `path`, with the ballast out of its way.
+    fn new(path: &Path, segment: usize, reserve: &Reserve) -> Result<Open, StoreError> {
+        let fail = |action| move |error| StoreError::io(action, path, error);
+        remove_unfinished_snapshots(path).map_err(fail("clean"))?;
+        reserve.drop_ballast().map_err(fail("clean"))?;
+        let database = open_unlocked(path, segment)?;
+        let file = protect(path).map_err(fail("sync"))?;
+        Ok(Open { database, file })
+    }
+}
+
+/// The folder is locked, so who holds sled's own lock is our own last instance, whose writing
+/// threads are about to end.
+fn open_unlocked(path: &Path, segment: usize) -> Result<Db, StoreError> {
+    let config = ::sled::Config::new()
+        .path(path)
+        .mode(Mode::LowSpace)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(segment)
+        .flush_every_ms(None);
+    folder::patiently(|| match config.open() {
+        Err(::sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other => Ok(None),
+        Err(error) => Err(translate("open", path, error)),
+        Ok(database) => Ok(Some(database)),
+    })?
+    .ok_or_else(|| StoreError::Locked { path: path.to_owned() })
+}
+
+/// Closes sled's files to others, makes them and their names durable, and gives the one with the
+/// records.
+fn protect(path: &Path) -> io::Result<File> {
+    for entry in path.read_dir()? {
+        let entry = entry?;
+        let mode = if entry.file_type()?.is_dir() { 0o700 } else { 0o600 };
+        std::fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
+        File::open(entry.path())?.sync_all()?;
+    }
+    File::open(path)?.sync_all()?;
+    File::options().read(true).write(true).open(path.join("db"))
+}
+
+/// The segment size that the store in `path` was made with: sled takes no other.
+fn segment_of(path: &Path) -> Result<Option<usize>, StoreError> {
+    let conf = path.join("conf");
+    let bytes = match std::fs::read(&conf) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|error| StoreError::io("read", &conf, error))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let size = text.lines().find_map(|line| line.strip_prefix("segment_size: ")?.parse().ok());
+    Ok(size)
+}
+
+/// A kill while sled opens leaves `snap.*.generating`, after which every open fails.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    for entry in path.read_dir()? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn translate(action: &'static str, path: &Path, error: ::sled::Error) -> StoreError {
+    match error {
+        ::sled::Error::Io(error) => StoreError::io(action, path, error),
+        other => StoreError::Corrupt { path: path.to_owned(), reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract;
+
+    #[test]
+    fn keeps_the_contract() {
+        let folders = std::cell::RefCell::new(Vec::new());
+        contract::run(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let store = SledStore::open(&folder.path().join("state")).unwrap();
+            folders.borrow_mut().push(folder);
+            store
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! The one writer: plans of many callers become one durable batch.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::store::{Batch, StoreError};
+
+use super::Shared;
+use super::error::VaultError;
+use super::transaction::{Change, Touched, Transaction, publish};
+
+/// Called on the writer thread with what changed, once that is durable and visible. It must not
+/// block: every other writer waits behind it.
+pub type Done = Box<dyn FnOnce(Result<Vec<Change>, VaultError>) + Send>;
+
+/// Decides, on the writer thread, what a request changes. It may run more than once: when the first
+/// attempt touches what an earlier request of the same group changes, it is made again after it.
+pub(super) type Plan = Box<dyn Fn(&mut Transaction<'_>) -> Result<(), VaultError> + Send>;
+
+/// A group is closed when it holds this many requests.
+const GROUP_REQUESTS: usize = 256;
+/// A group is closed when its batch is larger than this, in bytes.
+const GROUP_BYTES: usize = 4 << 20;
+/// How long the store stays idle before garbage is removed on its own account.
+const IDLE: Duration = Duration::from_millis(200);
+
+struct Request {
+    plan: Plan,
+    done: Done,
+}
+
+/// A planned request, waiting for its group to be stored.
+struct Planned {
+    request: Request,
+    changes: Vec<Change>,
+}
+
+/// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
+pub(super) struct Committer {
+    requests: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (requests, incoming) = channel();
+        let thread = std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || Writer { shared, deferred: VecDeque::new() }.run(&incoming))?;
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
+    }
+
+    pub(super) fn submit(&self, plan: Plan, done: Done) {
+        let requests = self.requests.as_ref().expect("present until drop");
+        if let Err(refused) = requests.send(Request { plan, done }) {
+            (refused.0.done)(Err(VaultError::Stopping));
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread's panic has aborted the process already, or a test reports it.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    /// Requests that wait for the group before theirs, in the order of their arrival.
+    deferred: VecDeque<Request>,
+}
+
+impl Writer {
+    fn run(mut self, incoming: &Receiver<Request>) {
+        loop {
+            if self.deferred.is_empty() {
+                match incoming.recv_timeout(IDLE) {
+                    Ok(request) => self.deferred.push_back(request),
+                    Err(RecvTimeoutError::Timeout) if self.shared.garbage.is_empty() => {
+                        match incoming.recv() {
+                            Ok(request) => self.deferred.push_back(request),
+                            Err(_) => return,
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.remove_garbage();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            self.deferred.extend(incoming.try_iter().take(GROUP_REQUESTS));
+            self.commit_group();
+        }
+    }
+
+    fn commit_group(&mut self) {
+        let mut batch = Batch::default();
+        let mut touched = HashSet::new();
+        let mut group: Vec<Planned> = Vec::new();
+        let mut later = VecDeque::new();
+        while let Some(request) = self.deferred.pop_front() {
+            if group.len() >= GROUP_REQUESTS || batch.bytes() >= GROUP_BYTES {
+                later.push_back(request);
+                continue;
+            }
+            let mut transaction = Transaction::new(&self.shared);
+            if let Err(error) = (request.plan)(&mut transaction) {
+                (request.done)(Err(error));
+            } else if conflicts(&transaction.touched, &touched) {
+                // Whatever comes later and touches the same must stay behind it.
+                touched.extend(transaction.touched);
+                later.push_back(request);
+            } else {
+                touched.extend(transaction.touched);
+                batch.append(transaction.batch);
+                group.push(Planned { request, changes: transaction.changes });
+            }
+        }
+        self.deferred = later;
+        self.store(batch, group);
+    }
+
+    fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
+        if batch.is_empty() {
+            return finish(group);
+        }
+        let garbage = self.shared.garbage.take_into(&mut batch);
+        match self.shared.records.commit(&batch) {
+            Ok(()) => {
+                publish(&mut self.shared.index.write(), group.iter().flat_map(|one| &one.changes));
+                finish(group);
+            }
+            Err(StoreError::Full) if group.len() > 1 => {
+                // One large value must not fail its neighbours: each tries on its own.
+                self.shared.garbage.give_back(garbage);
+                for one in group.drain(..) {
+                    self.store_alone(one.request);
+                }
+            }
+            Err(error) => {
+                self.shared.garbage.give_back(garbage);
+                fail(group, &error);
+            }
+        }
+    }
+
+    fn store_alone(&mut self, request: Request) {
+        let mut transaction = Transaction::new(&self.shared);
+        match (request.plan)(&mut transaction) {
+            Err(error) => (request.done)(Err(error)),
+            Ok(()) => {
+                let changes = transaction.changes;
+                self.store(transaction.batch, vec![Planned { request, changes }]);
+            }
+        }
+    }
+
+    fn remove_garbage(&mut self) {
+        let mut batch = Batch::default();
+        let garbage = self.shared.garbage.take_into(&mut batch);
+        if let Err(error) = self.shared.records.commit(&batch) {
+            tracing::warn!(%error, "values that were replaced are still stored; they are removed at the next start");
+            drop(garbage);
+        }
+    }
+}
+
+fn conflicts(ours: &HashSet<Touched>, theirs: &HashSet<Touched>) -> bool {
+    !theirs.is_empty() && ours.iter().any(|touched| touched.conflicts_with(theirs))
+}
+
+fn finish(group: Vec<Planned>) {
+    for one in group {
+        (one.request.done)(Ok(one.changes));
+    }
+}
+
+fn fail(group: Vec<Planned>, error: &StoreError) {
+    for one in group {
+        (one.request.done)(Err(VaultError::Store(error.clone())));
+    }
+}

@@ -1,0 +1,130 @@
+//! Why the vault said no.
+
+use std::io;
+
+use crate::crypto::{KeyId, OpenError};
+use crate::document::DocumentErrors;
+use crate::model::{Denial, SecretId};
+use crate::store::StoreError;
+
+/// Why an operation on secrets failed. Carries names, never values.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The lists say no.
+    #[error("{key}: {denial}")]
+    Denied {
+        /// The secret.
+        key: String,
+        /// What was missing.
+        #[source]
+        denial: Denial,
+    },
+    /// There is no such secret.
+    #[error("{key}: there is no such secret; create it first")]
+    NotFound {
+        /// The key that was asked for.
+        key: String,
+    },
+    /// The key is taken and was to be new.
+    #[error("{key}: there is a secret of this name already; choose another name or replace it")]
+    Exists {
+        /// The key that is taken.
+        key: String,
+    },
+    /// A folder has that name.
+    #[error(
+        "{key}: this is a folder of secrets, so it cannot be a secret too; choose another name"
+    )]
+    IsFolder {
+        /// The path of the folder.
+        key: String,
+    },
+    /// A secret stands where a folder would have to be.
+    #[error(
+        "{path}: this is a secret, so it cannot be a folder of secrets too; choose another name"
+    )]
+    NotFolder {
+        /// The path of the secret.
+        path: String,
+    },
+    /// The id belongs to another key.
+    #[error("{key}: the id {id} belongs to the secret {owner}; give this one an id of its own")]
+    IdTaken {
+        /// The secret that was to get the id.
+        key: String,
+        /// The id.
+        id: SecretId,
+        /// The secret that has it.
+        owner: String,
+    },
+    /// The new list document is not one.
+    #[error("{key}: the lists were not changed: {errors}")]
+    Lists {
+        /// The secret.
+        key: String,
+        /// What is wrong with the document.
+        #[source]
+        errors: DocumentErrors,
+    },
+    /// The six lists do not fit a record.
+    #[error(
+        "{key}: its lists are longer than 32 KiB in all; put teams into them instead of each user"
+    )]
+    ListsTooLong {
+        /// The secret.
+        key: String,
+    },
+    /// A stored value does not unseal.
+    #[error("{key}: its stored value does not unseal; restore it from an export: {source}")]
+    Unseal {
+        /// The secret, or its record if the name is not at hand.
+        key: String,
+        /// What the seal said.
+        source: OpenError,
+    },
+    /// A stored value is not there.
+    #[error("{key}: its stored value is incomplete; restore it from an export")]
+    Incomplete {
+        /// The secret, or its record if the name is not at hand.
+        key: String,
+    },
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping; try again once it is back")]
+    Stopping,
+}
+
+/// Why a vault could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenVaultError {
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Another key made the store.
+    #[error(
+        "the store was made with another encryption key (its key id is {}, the given one's {given}); give the key that made it, or put it into --previous-encryption-key-file",
+        .store.map_or_else(|| "unreadable".to_owned(), |id| id.to_string())
+    )]
+    OtherKey {
+        /// The id of the key that made the store, as far as it can be read.
+        store: Option<KeyId>,
+        /// The id of the key that was given.
+        given: KeyId,
+    },
+    /// The store was written by another version.
+    #[error(
+        "the store has a format that this version does not know; use the version that wrote it"
+    )]
+    UnknownFormat,
+    /// A record does not unseal although the key is right.
+    #[error("a record of the store does not unseal; restore the state folder from a backup: {0}")]
+    Unseal(#[source] OpenError),
+    /// A record unseals to something that is not a secret.
+    #[error("a record of the store is damaged; restore the state folder from a backup")]
+    BrokenRecord,
+    /// No thread could be started.
+    #[error("the writer thread could not be started; raise the limit of threads: {0}")]
+    NoThread(#[source] io::Error),
+}

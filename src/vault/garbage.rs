@@ -1,0 +1,53 @@
+//! Values that nobody can reach any more and that are still in the store.
+
+use parking_lot::Mutex;
+
+use super::record::Address;
+use super::secret::RecordId;
+use crate::store::Batch;
+
+/// How many values one group of changes takes along: more would make its writers wait.
+const PER_GROUP: usize = 64;
+
+/// One value to remove.
+#[derive(Clone, Copy)]
+pub(super) struct Dead {
+    pub(super) record: RecordId,
+    pub(super) version: u64,
+    pub(super) chunks: u16,
+}
+
+/// A list of stored values to remove. Each has a mark in the store since the change that superseded
+/// it, so that a restart finds what a crash left behind.
+#[derive(Default)]
+pub(super) struct Garbage(Mutex<Vec<Dead>>);
+
+impl Garbage {
+    pub(super) fn add(&self, dead: Dead) {
+        self.0.lock().push(dead);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    /// Adds the removal of some values to `batch` and gives them, for the case that it fails.
+    pub(super) fn take_into(&self, batch: &mut Batch) -> Vec<Dead> {
+        let mut waiting = self.0.lock();
+        let rest = waiting.len().saturating_sub(PER_GROUP);
+        let taken = waiting.split_off(rest);
+        drop(waiting);
+        for dead in &taken {
+            for chunk in 0..dead.chunks {
+                batch.remove(Address::chunk(dead.record, dead.version, chunk).as_bytes());
+            }
+            batch.remove(Address::garbage(dead.record, dead.version).as_bytes());
+        }
+        taken
+    }
+
+    /// Gives back what could not be removed.
+    pub(super) fn give_back(&self, taken: Vec<Dead>) {
+        self.0.lock().extend(taken);
+    }
+}

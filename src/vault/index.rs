@@ -1,0 +1,165 @@
+//! What is known without asking the store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_see};
+
+use super::FIRST_NODE;
+use super::error::VaultError;
+use super::record::Lists;
+use super::secret::{RecordId, Secret};
+
+/// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them.
+pub(super) struct Index {
+    by_key: BTreeMap<Key, Arc<Secret>>,
+    by_record: HashMap<RecordId, Arc<Secret>>,
+    by_id: HashMap<SecretId, RecordId>,
+    lists: Lists,
+    next_node: u64,
+    last_change: Timestamp,
+}
+
+/// One entry of a folder.
+pub struct Child {
+    /// The last component of its path.
+    pub name: Box<str>,
+    /// What it is.
+    pub kind: ChildKind,
+}
+
+/// What an entry of a folder is.
+pub enum ChildKind {
+    /// A folder of secrets.
+    Folder,
+    /// A secret.
+    Secret(Arc<Secret>),
+}
+
+impl Index {
+    /// An empty index at the time `now`. Node numbers go on from the microseconds of the clock: they
+    /// stay ahead of all that were ever given, even to secrets that are gone.
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            by_key: BTreeMap::new(),
+            by_record: HashMap::new(),
+            by_id: HashMap::new(),
+            lists: Lists::default(),
+            next_node: FIRST_NODE.max(now.as_nanos() / 1000),
+            last_change: now,
+        }
+    }
+
+    pub(super) fn by_key(&self, key: &str) -> Option<&Arc<Secret>> {
+        self.by_key.get(key)
+    }
+
+    pub(super) fn by_record(&self, record: RecordId) -> Option<&Arc<Secret>> {
+        self.by_record.get(&record)
+    }
+
+    pub(super) fn by_id(&self, id: &SecretId) -> Option<&Arc<Secret>> {
+        self.by_record(*self.by_id.get(id)?)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(super) fn last_change(&self) -> Timestamp {
+        self.last_change
+    }
+
+    pub(super) fn lists_mut(&mut self) -> &mut Lists {
+        &mut self.lists
+    }
+
+    /// A number that no version has had.
+    pub(super) fn next_node(&mut self) -> u64 {
+        let node = self.next_node;
+        self.next_node += 1;
+        node
+    }
+
+    pub(super) fn insert(&mut self, secret: Arc<Secret>) {
+        self.next_node = self.next_node.max(secret.value.node + 1).max(secret.record().0 + 1);
+        self.last_change = self.last_change.max(secret.value.updated);
+        self.by_id.insert(secret.id.clone(), secret.record());
+        self.by_record.insert(secret.record(), Arc::clone(&secret));
+        self.by_key.insert(secret.key.clone(), secret);
+    }
+
+    pub(super) fn remove(&mut self, secret: &Secret, now: Timestamp) {
+        self.by_key.remove(&secret.key);
+        self.by_record.remove(&secret.record());
+        self.by_id.remove(&secret.id);
+        self.last_change = self.last_change.max(now);
+    }
+
+    pub(super) fn is_folder(&self, path: &str) -> bool {
+        path.is_empty() || self.below(path).next().is_some()
+    }
+
+    /// Whether a new secret of this name would stand in the way of others, or they in its.
+    pub(super) fn check_free(&self, key: &Key) -> Result<(), VaultError> {
+        if self.is_folder(key.as_str()) {
+            return Err(VaultError::IsFolder { key: key.to_string() });
+        }
+        // A folder `x.acl` and the sidecar of a secret `x` would have one path.
+        if self.is_folder(&format!("{key}{SIDECAR_SUFFIX}")) {
+            return Err(VaultError::IsFolder { key: format!("{key}{SIDECAR_SUFFIX}") });
+        }
+        for folder in key.ancestors() {
+            let in_the_way = |path: &str| self.by_key.contains_key(path);
+            if in_the_way(folder) || folder.strip_suffix(SIDECAR_SUFFIX).is_some_and(in_the_way) {
+                return Err(VaultError::NotFolder { path: folder.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The secrets below a folder, in the order of their keys.
+    fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a Key, &'a Arc<Secret>)> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        self.by_key
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
+            .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
+    }
+
+    pub(super) fn children(&self, caller: &Caller, folder: &str) -> Vec<Child> {
+        let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
+        let mut sees = Visibility { caller, decided: HashMap::new() };
+        let mut children: Vec<Child> = Vec::new();
+        for (key, secret) in self.below(folder) {
+            let rest = &key.as_str()[prefix_length..];
+            let (name, kind) = match rest.split_once('/') {
+                None => (rest, ChildKind::Secret(Arc::clone(secret))),
+                Some((name, _)) if children.last().is_some_and(|last| &*last.name == name) => {
+                    continue;
+                }
+                Some((name, _)) => (name, ChildKind::Folder),
+            };
+            if sees.secret(secret) {
+                children.push(Child { name: name.into(), kind });
+            }
+        }
+        children
+    }
+}
+
+/// What one caller sees: each set of lists is looked at once, however many secrets share it.
+struct Visibility<'a> {
+    caller: &'a Caller,
+    decided: HashMap<*const Acl, bool>,
+}
+
+impl Visibility<'_> {
+    fn secret(&mut self, secret: &Secret) -> bool {
+        self.caller.is_admin()
+            || *self
+                .decided
+                .entry(Arc::as_ptr(&secret.acl))
+                .or_insert_with(|| may_see(self.caller, &secret.acl))
+    }
+}

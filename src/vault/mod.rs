@@ -1,0 +1,197 @@
+//! The only place where lists, crypto, store and (later) audit meet.
+//!
+//! A [`Vault`] answers everything local from an in-memory index (keys, lists, sizes, versions; never
+//! values), unseals a value when it is needed, and makes every change durable through one writer
+//! thread before anybody can see it.
+//!
+//! Lock order: the index lock is a leaf. It is held for look-ups and for the publication of a group
+//! of changes, never across a store access, a callback or another lock.
+
+mod committer;
+mod error;
+mod garbage;
+mod index;
+mod lists;
+mod read;
+mod record;
+mod remove;
+mod rename;
+mod secret;
+mod transaction;
+mod write;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::crypto::Keyring;
+use crate::model::{Caller, Operation, SecretId, Timestamp, decide};
+use crate::store::{Batch, Space, Store};
+
+pub use committer::Done;
+pub use error::{OpenVaultError, VaultError};
+pub use index::{Child, ChildKind};
+pub use rename::{RenameSource, RenameTarget};
+pub use secret::{RecordId, Secret, Value};
+pub use transaction::Change;
+pub use write::{Heritage, WriteTarget};
+
+use committer::Committer;
+use garbage::Garbage;
+use index::Index;
+use record::{Address, Records, StoreId};
+
+/// The first node number that a stored version may have; smaller ones are the file system's own.
+pub const FIRST_NODE: u64 = 1 << 10;
+/// Node numbers of stored versions are below this; the bits above tell other kinds apart.
+pub const NODE_LIMIT: u64 = 1 << 56;
+
+/// All secrets of one store, under one keyring.
+pub struct Vault {
+    shared: Arc<Shared>,
+    committer: Committer,
+}
+
+/// What the writer thread and the callers both work on.
+pub(crate) struct Shared {
+    records: Records,
+    index: RwLock<Index>,
+    garbage: Arc<Garbage>,
+}
+
+impl Vault {
+    /// Opens the store and builds the index. A store without records is made this keyring's own.
+    ///
+    /// # Errors
+    /// The store cannot be read, was made with another key, or holds a record that does not unseal.
+    pub fn open(store: Arc<dyn Store>, keyring: Keyring) -> Result<Self, OpenVaultError> {
+        let id = match store.read(Address::META.as_bytes())? {
+            Some(meta) => StoreId::parse(&meta).ok_or(OpenVaultError::UnknownFormat)?,
+            None => StoreId::random(),
+        };
+        let records = Records::new(store, keyring, id);
+        claim(&records)?;
+        let garbage = Arc::new(Garbage::default());
+        let index = load(&records, &garbage)?;
+        let shared = Arc::new(Shared { records, index: RwLock::new(index), garbage });
+        let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
+        Ok(Self { shared, committer })
+    }
+
+    /// The secret of that key.
+    pub fn secret(&self, key: &str) -> Option<Arc<Secret>> {
+        self.shared.index.read().by_key(key).cloned()
+    }
+
+    /// The secret of that record: it stays the same through renames and rotations.
+    pub fn secret_of(&self, record: RecordId) -> Option<Arc<Secret>> {
+        self.shared.index.read().by_record(record).cloned()
+    }
+
+    /// The secret of that id.
+    pub fn secret_by_id(&self, id: &SecretId) -> Option<Arc<Secret>> {
+        self.shared.index.read().by_id(id).cloned()
+    }
+
+    /// Whether some key lies below this path.
+    pub fn is_folder(&self, path: &str) -> bool {
+        self.shared.index.read().is_folder(path)
+    }
+
+    /// What `caller` sees in a folder, in byte order of the names: its secrets and the folders that
+    /// hold one which the caller sees.
+    pub fn children(&self, caller: &Caller, folder: &str) -> Vec<Child> {
+        self.shared.index.read().children(caller, folder)
+    }
+
+    /// How many secrets there are.
+    pub fn len(&self) -> usize {
+        self.shared.index.read().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When anything changed last; what folders show as their time.
+    pub fn last_change(&self) -> Timestamp {
+        self.shared.index.read().last_change()
+    }
+
+    /// The space of the file system that holds the store.
+    ///
+    /// # Errors
+    /// The store cannot tell.
+    pub fn space(&self) -> Result<Space, VaultError> {
+        Ok(self.shared.records.space()?)
+    }
+
+    /// Decides whether `caller` may do `operation` to `secret`.
+    ///
+    /// # Errors
+    /// [`VaultError::Denied`], which says what was missing.
+    pub fn check(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        secret: &Secret,
+    ) -> Result<(), VaultError> {
+        check(caller, operation, secret)
+    }
+}
+
+/// Every decision about a secret that exists passes here.
+fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<(), VaultError> {
+    match decide(caller, operation, secret.acl()) {
+        Ok(_grant) => Ok(()),
+        Err(denial) => Err(VaultError::Denied { key: secret.key().to_string(), denial }),
+    }
+}
+
+/// Proves that the keyring opens this store, or makes an empty store its own.
+fn claim(records: &Records) -> Result<(), OpenVaultError> {
+    match records.read_raw(&Address::CHECK)? {
+        Some(sealed) => match records.unseal(&Address::CHECK, &sealed) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(OpenVaultError::OtherKey {
+                store: records.key_id_of(&sealed),
+                given: records.current_key_id(),
+            }),
+        },
+        None => {
+            let mut batch = Batch::default();
+            batch.put(Address::META.as_bytes(), records.store_id().to_meta());
+            batch.put(Address::CHECK.as_bytes(), records.seal(&Address::CHECK, b""));
+            Ok(records.commit(&batch)?)
+        }
+    }
+}
+
+fn load(records: &Records, garbage: &Arc<Garbage>) -> Result<Index, OpenVaultError> {
+    let mut index = Index::new(Timestamp::from(std::time::SystemTime::now()));
+    let mut failed = None;
+    records.scan(&Address::HEADS, &mut |address, sealed| match records
+        .unseal_head(address, sealed, garbage, &mut index)
+    {
+        Ok(secret) => {
+            index.insert(Arc::new(secret));
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    records.scan(&Address::GARBAGE, &mut |address, content| {
+        if let Some(dead) = Address::parse_garbage(address, content) {
+            garbage.add(dead);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(index)
+}

@@ -1,0 +1,321 @@
+//! How secrets lie in the store: addresses, sealing, and the form of a head.
+//!
+//! | address | content |
+//! | --- | --- |
+//! | `m` | format and id of the store, in the clear |
+//! | `k` | an empty record, sealed: only the right key opens it |
+//! | `h` record | a head: key, id, lists, version, times; sealed |
+//! | `v` record version chunk | up to 32 KiB of a value; sealed |
+//! | `g` record version | a mark: this value is superseded and goes at the next occasion |
+//!
+//! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::{KeyId, Keyring, OpenError, record_key_id};
+use crate::model::{Acl, Key, ListName, Plaintext, SecretId, Slug, Timestamp};
+use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
+
+use super::error::OpenVaultError;
+use super::garbage::{Dead, Garbage};
+use super::index::Index;
+use super::secret::{RecordId, Secret, Value};
+
+/// The largest piece of a value in one record: what the store takes, less what sealing adds.
+pub(super) const CHUNK_BYTES: usize = MAX_RECORD_BYTES - 64;
+
+const FORMAT: u8 = 1;
+
+/// How many chunks a value of `size` bytes has.
+pub(super) fn chunk_count(size: usize) -> u16 {
+    u16::try_from(size.div_ceil(CHUNK_BYTES)).expect("a value has few chunks")
+}
+
+/// Where a record lies.
+pub(super) struct Address {
+    bytes: [u8; 19],
+    length: usize,
+}
+
+impl Address {
+    pub(super) const META: Self = Self::single(b'm');
+    pub(super) const CHECK: Self = Self::single(b'k');
+    pub(super) const HEADS: Self = Self::single(b'h');
+    pub(super) const GARBAGE: Self = Self::single(b'g');
+
+    const fn single(kind: u8) -> Self {
+        let mut bytes = [0; 19];
+        bytes[0] = kind;
+        Self { bytes, length: 1 }
+    }
+
+    fn with(mut self, number: &[u8]) -> Self {
+        self.bytes[self.length..self.length + number.len()].copy_from_slice(number);
+        self.length += number.len();
+        self
+    }
+
+    pub(super) fn head(record: RecordId) -> Self {
+        Self::HEADS.with(&record.0.to_be_bytes())
+    }
+
+    pub(super) fn chunk(record: RecordId, version: u64, chunk: u16) -> Self {
+        Self::single(b'v')
+            .with(&record.0.to_be_bytes())
+            .with(&version.to_be_bytes())
+            .with(&chunk.to_be_bytes())
+    }
+
+    pub(super) fn garbage(record: RecordId, version: u64) -> Self {
+        Self::GARBAGE.with(&record.0.to_be_bytes()).with(&version.to_be_bytes())
+    }
+
+    /// The value that a garbage mark names: its address tells record and version, its content the
+    /// number of chunks.
+    pub(super) fn parse_garbage(address: &[u8], content: &[u8]) -> Option<Dead> {
+        let (record, version) = address.strip_prefix(b"g")?.split_at_checked(8)?;
+        let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+        Some(Dead {
+            record: RecordId(number(record)?),
+            version: number(version)?,
+            chunks: u16::from_be_bytes(content.try_into().ok()?),
+        })
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Tells stores apart, so that a record cannot be carried from one to another.
+#[derive(Clone, Copy)]
+pub(super) struct StoreId([u8; 16]);
+
+impl StoreId {
+    pub(super) fn random() -> Self {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the kernel's random source answers once it is seeded");
+        Self(bytes)
+    }
+
+    pub(super) fn to_meta(self) -> Vec<u8> {
+        [&[FORMAT][..], &self.0].concat()
+    }
+
+    pub(super) fn parse(meta: &[u8]) -> Option<Self> {
+        let (&FORMAT, id) = meta.split_first()? else { return None };
+        Some(Self(id.try_into().ok()?))
+    }
+}
+
+/// The store with everything sealed on the way in and unsealed on the way out.
+pub(super) struct Records {
+    store: Arc<dyn Store>,
+    keyring: Keyring,
+    id: StoreId,
+}
+
+impl Records {
+    pub(super) fn new(store: Arc<dyn Store>, keyring: Keyring, id: StoreId) -> Self {
+        Self { store, keyring, id }
+    }
+
+    pub(super) fn store_id(&self) -> StoreId {
+        self.id
+    }
+
+    pub(super) fn current_key_id(&self) -> KeyId {
+        self.keyring.current_id()
+    }
+
+    pub(super) fn key_id_of(&self, sealed: &[u8]) -> Option<KeyId> {
+        record_key_id(sealed)
+    }
+
+    pub(super) fn space(&self) -> Result<Space, StoreError> {
+        self.store.space()
+    }
+
+    pub(super) fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.store.commit(batch)
+    }
+
+    pub(super) fn read_raw(&self, address: &Address) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.read(address.as_bytes())
+    }
+
+    #[allow(clippy::type_complexity)] // as the store's own
+    pub(super) fn scan(
+        &self,
+        prefix: &Address,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.store.scan(prefix.as_bytes(), visit)
+    }
+
+    pub(super) fn seal(&self, address: &Address, plaintext: &[u8]) -> Vec<u8> {
+        self.keyring.seal_record(self.place(address.as_bytes()).as_slice(), plaintext)
+    }
+
+    pub(super) fn unseal(&self, address: &Address, sealed: &[u8]) -> Result<Plaintext, OpenError> {
+        self.keyring.open_record(self.place(address.as_bytes()).as_slice(), sealed)
+    }
+
+    /// What a record is sealed to: the store and the address in it.
+    fn place(&self, address: &[u8]) -> Place {
+        let mut place = Place { bytes: [0; 16 + 19], length: 16 + address.len() };
+        place.bytes[..16].copy_from_slice(&self.id.0);
+        place.bytes[16..place.length].copy_from_slice(address);
+        place
+    }
+
+    /// The sealed head of `secret`, with its address.
+    pub(super) fn seal_head(&self, secret: &Secret) -> (Address, Vec<u8>) {
+        let address = Address::head(secret.record());
+        let head = Head::of(secret);
+        let encoded = postcard::to_stdvec(&head).expect("strings and numbers always encode");
+        let encoded = Plaintext::from(encoded);
+        let sealed = self.seal(&address, encoded.expose());
+        (address, sealed)
+    }
+
+    pub(super) fn unseal_head(
+        &self,
+        address: &[u8],
+        sealed: &[u8],
+        garbage: &Arc<Garbage>,
+        index: &mut Index,
+    ) -> Result<Secret, OpenVaultError> {
+        let broken = || OpenVaultError::BrokenRecord;
+        if address.len() != 9 {
+            return Err(broken());
+        }
+        let head = self
+            .keyring
+            .open_record(self.place(address).as_slice(), sealed)
+            .map_err(OpenVaultError::Unseal)?;
+        let record = RecordId(u64::from_be_bytes(address[1..].try_into().map_err(|_| broken())?));
+        let head: Head<'_> = postcard::from_bytes(head.expose()).map_err(|_| broken())?;
+        head.into_secret(record, garbage, index).ok_or_else(broken)
+    }
+}
+
+struct Place {
+    bytes: [u8; 16 + 19],
+    length: usize,
+}
+
+impl Place {
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// A head as it is encoded (postcard), before it is sealed. Fields are only ever added, with a new
+/// [`FORMAT`].
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    key: &'a str,
+    id: &'a str,
+    #[serde(borrow)]
+    lists: [Vec<&'a str>; 6],
+    created: u64,
+    version: u64,
+    node: u64,
+    size: u32,
+    updated: u64,
+    updated_by: &'a str,
+}
+
+impl<'a> Head<'a> {
+    fn of(secret: &'a Secret) -> Self {
+        let value = &secret.value;
+        Self {
+            key: secret.key.as_str(),
+            id: secret.id.as_str(),
+            lists: ListName::ALL
+                .map(|name| secret.acl.list(name).iter().map(Slug::as_str).collect()),
+            created: secret.created.as_nanos(),
+            version: value.version,
+            node: value.node,
+            size: value.size,
+            updated: value.updated.as_nanos(),
+            updated_by: value.updated_by.as_str(),
+        }
+    }
+
+    fn into_secret(
+        self,
+        record: RecordId,
+        garbage: &Arc<Garbage>,
+        index: &mut Index,
+    ) -> Option<Secret> {
+        let acl = index.lists_mut().intern_names(&self.lists)?;
+        let updated_by = Slug::parse(self.updated_by).ok()?;
+        Some(Secret {
+            key: Key::parse(self.key).ok()?,
+            id: SecretId::parse(self.id).ok()?,
+            acl,
+            created: Timestamp::from_nanos(self.created),
+            value: Arc::new(Value {
+                record,
+                version: self.version,
+                node: self.node,
+                size: self.size,
+                updated: Timestamp::from_nanos(self.updated),
+                updated_by,
+                superseded: AtomicBool::new(false),
+                garbage: Arc::clone(garbage),
+            }),
+        })
+    }
+}
+
+/// Lists shared by reference: a million secrets have a few hundred different sets of lists.
+#[derive(Default)]
+pub(super) struct Lists(HashMap<Box<[u8]>, Arc<Acl>>);
+
+/// Unused lists are looked for when there are more than this, and then at every doubling.
+const FIRST_PRUNE: usize = 1024;
+
+impl Lists {
+    /// The one shared copy of these lists.
+    pub(super) fn intern(&mut self, acl: Acl) -> Arc<Acl> {
+        let names = ListName::ALL.map(|name| acl.list(name).iter().map(Slug::as_str).collect());
+        let encoded = encode(&names);
+        if let Some(shared) = self.0.get(&encoded) {
+            return Arc::clone(shared);
+        }
+        self.keep(encoded, acl)
+    }
+
+    fn intern_names(&mut self, names: &[Vec<&str>; 6]) -> Option<Arc<Acl>> {
+        let encoded = encode(names);
+        if let Some(shared) = self.0.get(&encoded) {
+            return Some(Arc::clone(shared));
+        }
+        let mut acl = Acl::default();
+        for (name, slugs) in ListName::ALL.into_iter().zip(names) {
+            acl.set(name, slugs.iter().map(|slug| Slug::parse(slug).ok()).collect::<Option<_>>()?);
+        }
+        Some(self.keep(encoded, acl))
+    }
+
+    fn keep(&mut self, encoded: Box<[u8]>, acl: Acl) -> Arc<Acl> {
+        if self.0.len() >= FIRST_PRUNE && self.0.len().is_power_of_two() {
+            self.0.retain(|_, shared| Arc::strong_count(shared) > 1);
+        }
+        let shared = Arc::new(acl);
+        self.0.insert(encoded, Arc::clone(&shared));
+        shared
+    }
+}
+
+fn encode(names: &[Vec<&str>; 6]) -> Box<[u8]> {
+    postcard::to_stdvec(names).expect("strings always encode").into()
+}

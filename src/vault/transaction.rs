@@ -1,0 +1,268 @@
+//! One change of the store under construction: whole or not at all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use crate::model::{Acl, Caller, Key, Operation, Plaintext, SecretId, Slug, Timestamp};
+use crate::store::{Batch, MAX_RECORD_BYTES};
+
+use super::error::VaultError;
+use super::index::Index;
+use super::record::{Address, CHUNK_BYTES, chunk_count};
+use super::secret::{RecordId, Secret, Value};
+use super::{Shared, check};
+
+/// What happened to one secret: it appeared, went, or became another.
+#[derive(Clone)]
+pub struct Change {
+    /// The secret before; none if it is new.
+    pub before: Option<Arc<Secret>>,
+    /// The secret after; none if it is gone.
+    pub after: Option<Arc<Secret>>,
+}
+
+/// A plan works on one of these: it looks at the index as it is published, and collects what is to
+/// become of it. Plans run one after the other on the writer thread, so what they see stays true
+/// until they are done; two that touch the same name or id never share a group.
+pub(super) struct Transaction<'a> {
+    shared: &'a Shared,
+    pub(super) batch: Batch,
+    pub(super) changes: Vec<Change>,
+    pub(super) touched: HashSet<Touched>,
+}
+
+/// A name or id that a plan relies on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Touched {
+    /// The path is, becomes or was a secret.
+    Secret(String),
+    /// The path is a folder because of what the plan creates. Plans may share one.
+    Folder(String),
+    Id(SecretId),
+}
+
+impl Touched {
+    /// Whether a plan that touches this must not share a group with one that touched `others`.
+    pub(super) fn conflicts_with(&self, others: &HashSet<Self>) -> bool {
+        match self {
+            Self::Secret(path) => {
+                others.contains(self) || others.contains(&Self::Folder(path.clone()))
+            }
+            Self::Folder(path) => others.contains(&Self::Secret(path.clone())),
+            Self::Id(_) => others.contains(self),
+        }
+    }
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, batch: Batch::default(), changes: Vec::new(), touched: HashSet::new() }
+    }
+
+    pub(super) fn by_key(&self, key: &str) -> Option<Arc<Secret>> {
+        self.with_index(|index| index.by_key(key).cloned())
+    }
+
+    pub(super) fn by_record(&self, record: RecordId) -> Option<Arc<Secret>> {
+        self.with_index(|index| index.by_record(record).cloned())
+    }
+
+    pub(super) fn check(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        secret: &Secret,
+    ) -> Result<(), VaultError> {
+        check(caller, operation, secret)
+    }
+
+    /// A new secret. `id` is taken if it is given and free; one is made up otherwise.
+    pub(super) fn create(
+        &mut self,
+        caller: &Caller,
+        key: Key,
+        id: Option<SecretId>,
+        acl: Acl,
+        value: &Plaintext,
+    ) -> Result<(), VaultError> {
+        self.with_index(|index| index.check_free(&key))?;
+        let id = match id {
+            Some(id) => self.free_id(&key, id)?,
+            None => self.fresh_id(),
+        };
+        let record = RecordId(self.shared.index.write().next_node());
+        let now = now();
+        let value = self.store_value(record, 1, now, caller, value);
+        let acl = self.intern(acl);
+        self.touch(&key, &id);
+        let secret = Secret { key, id, acl, created: now, value };
+        self.put(None, secret)
+    }
+
+    /// A new value for a secret that exists.
+    pub(super) fn set_value(
+        &mut self,
+        caller: &Caller,
+        before: Arc<Secret>,
+        value: &Plaintext,
+    ) -> Result<(), VaultError> {
+        let version = before.value.version + 1;
+        let updated = before.value.updated.next(now());
+        let value = self.store_value(before.record(), version, updated, caller, value);
+        self.supersede(&before.value);
+        self.touch(&before.key, &before.id);
+        let after = Secret { value, ..same(&before) };
+        self.put(Some(before), after)
+    }
+
+    /// New lists for a secret that exists.
+    pub(super) fn set_acl(&mut self, before: Arc<Secret>, acl: Acl) -> Result<(), VaultError> {
+        self.touch(&before.key, &before.id);
+        let acl = self.intern(acl);
+        let after = Secret { acl, ..same(&before) };
+        self.put(Some(before), after)
+    }
+
+    /// Another name for a secret that exists.
+    pub(super) fn set_key(&mut self, before: Arc<Secret>, key: Key) -> Result<(), VaultError> {
+        self.with_index(|index| index.check_free(&key))?;
+        self.touch(&before.key, &before.id);
+        self.touch(&key, &before.id);
+        let after = Secret { key, ..same(&before) };
+        self.put(Some(before), after)
+    }
+
+    /// The end of a secret.
+    pub(super) fn remove(&mut self, before: Arc<Secret>) {
+        self.touch(&before.key, &before.id);
+        self.batch.remove(Address::head(before.record()).as_bytes());
+        self.supersede(&before.value);
+        self.changes.push(Change { before: Some(before), after: None });
+    }
+
+    fn put(&mut self, before: Option<Arc<Secret>>, after: Secret) -> Result<(), VaultError> {
+        let (address, sealed) = self.shared.records.seal_head(&after);
+        if sealed.len() > MAX_RECORD_BYTES {
+            return Err(VaultError::ListsTooLong { key: after.key.to_string() });
+        }
+        self.batch.put(address.as_bytes(), sealed);
+        self.changes.push(Change { before, after: Some(Arc::new(after)) });
+        Ok(())
+    }
+
+    fn store_value(
+        &mut self,
+        record: RecordId,
+        version: u64,
+        updated: Timestamp,
+        caller: &Caller,
+        value: &Plaintext,
+    ) -> Arc<Value> {
+        for (number, chunk) in (0u16..).zip(value.expose().chunks(CHUNK_BYTES)) {
+            let address = Address::chunk(record, version, number);
+            self.batch.put(address.as_bytes(), self.shared.records.seal(&address, chunk));
+        }
+        Arc::new(Value {
+            record,
+            version,
+            node: self.shared.index.write().next_node(),
+            size: u32::try_from(value.len()).expect("a value has at most 1 MiB"),
+            updated,
+            updated_by: caller.own_slug().cloned().unwrap_or_else(|| Slug::of_uid(caller.uid())),
+            superseded: AtomicBool::new(false),
+            garbage: Arc::clone(&self.shared.garbage),
+        })
+    }
+
+    /// Marks a value as garbage in the same batch that makes it so.
+    fn supersede(&mut self, value: &Value) {
+        let mark = Address::garbage(value.record, value.version);
+        let chunks = chunk_count(value.size as usize);
+        self.batch.put(mark.as_bytes(), chunks.to_be_bytes().to_vec());
+    }
+
+    fn touch(&mut self, key: &Key, id: &SecretId) {
+        self.touched.insert(Touched::Secret(key.to_string()));
+        self.touched.extend(key.ancestors().map(|folder| Touched::Folder(folder.to_owned())));
+        self.touched.insert(Touched::Id(id.clone()));
+    }
+
+    /// Whether no secret has this id.
+    pub(super) fn is_free(&self, id: &SecretId) -> bool {
+        self.with_index(|index| index.by_id(id).is_none())
+    }
+
+    /// All bytes of a version.
+    pub(super) fn read_value(&self, value: &Value) -> Result<Plaintext, VaultError> {
+        self.shared.records.read_value(value, 0, usize::MAX)
+    }
+
+    fn free_id(&self, key: &Key, id: SecretId) -> Result<SecretId, VaultError> {
+        match self.with_index(|index| index.by_id(&id).cloned()) {
+            Some(owner) => {
+                Err(VaultError::IdTaken { key: key.to_string(), id, owner: owner.key.to_string() })
+            }
+            None => Ok(id),
+        }
+    }
+
+    fn fresh_id(&self) -> SecretId {
+        loop {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random)
+                .expect("the kernel's random source answers once it is seeded");
+            let id = SecretId::from_random(random);
+            // 32 bytes are too few for ten characters once in 10^20; a taken id is rarer still.
+            let whole = id.as_str().len() == "secr_".len() + 10;
+            if whole && self.is_free(&id) {
+                return id;
+            }
+        }
+    }
+
+    fn intern(&self, acl: Acl) -> Arc<Acl> {
+        self.shared.index.write().lists_mut().intern(acl)
+    }
+
+    fn with_index<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        look(&self.shared.index.read())
+    }
+}
+
+/// Makes changes that are stored visible to everybody, all at once.
+pub(super) fn publish<'a>(index: &mut Index, changes: impl Iterator<Item = &'a Change>) {
+    let now = now();
+    for change in changes {
+        if let Some(before) = &change.before {
+            index.remove(before, now);
+        }
+        if let Some(after) = &change.after {
+            index.insert(Arc::clone(after));
+        }
+        mark_superseded(change);
+    }
+}
+
+fn mark_superseded(change: &Change) {
+    let Some(before) = &change.before else { return };
+    let kept = change.after.as_ref().is_some_and(|after| Arc::ptr_eq(&after.value, &before.value));
+    if !kept {
+        before.value.superseded.store(true, Ordering::Release);
+    }
+}
+
+fn same(secret: &Secret) -> Secret {
+    Secret {
+        key: secret.key.clone(),
+        id: secret.id.clone(),
+        acl: Arc::clone(&secret.acl),
+        created: secret.created,
+        value: Arc::clone(&secret.value),
+    }
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}

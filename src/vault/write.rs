@@ -1,0 +1,123 @@
+//! Writing a value: a new secret, or a new version of one.
+
+use std::sync::Arc;
+
+use crate::model::{Acl, Caller, Key, Operation, Plaintext, SecretId, decide, may_create};
+
+use super::Vault;
+use super::committer::Done;
+use super::error::VaultError;
+use super::secret::{RecordId, Secret};
+use super::transaction::Transaction;
+
+/// Where a value goes.
+#[derive(Clone)]
+pub enum WriteTarget {
+    /// To a secret that exists. If it is removed meanwhile, nothing is written: what was removed
+    /// while someone wrote it stays removed.
+    Existing(RecordId),
+    /// To a key that is to be new. If somebody else created it meanwhile, it is an update of that
+    /// secret, unless it had to be new.
+    New {
+        /// The key.
+        key: Key,
+        /// Whether a secret that exists is an error (`O_EXCL`).
+        exclusive: bool,
+        /// What the new secret takes over.
+        heritage: Option<Heritage>,
+    },
+}
+
+/// What a secret leaves to the one that a program puts in its place: editors and archivers replace
+/// a file by removing it, or moving it away, and creating it anew.
+#[derive(Clone)]
+pub struct Heritage {
+    id: Option<SecretId>,
+    acl: Arc<Acl>,
+}
+
+impl Heritage {
+    /// Of a secret that was removed: its id and lists.
+    pub fn of_removed(secret: &Secret) -> Self {
+        Self { id: Some(secret.id().clone()), acl: Arc::clone(secret.acl()) }
+    }
+
+    /// Of a secret that was moved away and keeps its id: its lists.
+    pub fn of_moved(secret: &Secret) -> Self {
+        Self { id: None, acl: Arc::clone(secret.acl()) }
+    }
+}
+
+impl Vault {
+    /// Whether `caller` may create `key`, or put it in the place of what left the `heritage`.
+    ///
+    /// # Errors
+    /// [`VaultError::Denied`].
+    pub fn check_create(
+        &self,
+        caller: &Caller,
+        key: &Key,
+        heritage: Option<&Heritage>,
+    ) -> Result<(), VaultError> {
+        check_create(caller, key, heritage)
+    }
+
+    /// Stores a value. Rights are checked when it is stored, with the lists of that moment.
+    pub fn write(&self, caller: Arc<Caller>, target: WriteTarget, value: Plaintext, done: Done) {
+        let plan = move |transaction: &mut Transaction<'_>| match &target {
+            WriteTarget::Existing(record) => match transaction.by_record(*record) {
+                Some(secret) => update(transaction, &caller, secret, &value),
+                None => Ok(()),
+            },
+            WriteTarget::New { key, exclusive, heritage } => {
+                match transaction.by_key(key.as_str()) {
+                    Some(_) if *exclusive => Err(VaultError::Exists { key: key.to_string() }),
+                    Some(secret) => update(transaction, &caller, secret, &value),
+                    None => create(transaction, &caller, key, heritage.as_ref(), &value),
+                }
+            }
+        };
+        self.committer.submit(Box::new(plan), done);
+    }
+}
+
+pub(super) fn check_create(
+    caller: &Caller,
+    key: &Key,
+    heritage: Option<&Heritage>,
+) -> Result<(), VaultError> {
+    let replaces = heritage.is_some_and(|left| decide(caller, Operation::Write, &left.acl).is_ok());
+    match may_create(caller, key.as_str()) {
+        Ok(_grant) => Ok(()),
+        Err(_) if replaces => Ok(()),
+        Err(denial) => Err(VaultError::Denied { key: key.to_string(), denial }),
+    }
+}
+
+pub(super) fn update(
+    transaction: &mut Transaction<'_>,
+    caller: &Caller,
+    secret: Arc<Secret>,
+    value: &Plaintext,
+) -> Result<(), VaultError> {
+    transaction.check(caller, Operation::Write, &secret)?;
+    transaction.set_value(caller, secret, value)
+}
+
+pub(super) fn create(
+    transaction: &mut Transaction<'_>,
+    caller: &Caller,
+    key: &Key,
+    heritage: Option<&Heritage>,
+    value: &Plaintext,
+) -> Result<(), VaultError> {
+    check_create(caller, key, heritage)?;
+    let acl = match (heritage, caller.own_slug()) {
+        (Some(left), _) => Acl::clone(&left.acl),
+        (None, Some(own)) if !caller.is_admin() => Acl::all_of(own),
+        (None, _) => Acl::default(),
+    };
+    // Somebody may have taken the id since: the secret gets one of its own then.
+    let id = heritage.and_then(|left| left.id.clone()).filter(|id| transaction.is_free(id));
+    transaction.create(caller, key.clone(), id, acl, value)
+}

@@ -1,0 +1,361 @@
+//! A mount of one's own: starts the daemon, waits until it serves, ends it and cleans up.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::daemon::Daemon;
+use crate::user::User;
+
+/// A user of the tests; none of them exists on the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Person {
+    pub(crate) name: &'static str,
+    pub(crate) uid: u32,
+}
+
+/// Admin by default.
+pub(crate) const ROOT: Person = Person { name: "root", uid: 0 };
+/// In the team `devops-team`.
+pub(crate) const ALICE: Person = Person { name: "alice", uid: 2100 };
+/// In no team.
+pub(crate) const BOB: Person = Person { name: "bob", uid: 2200 };
+/// Also in the team `devops-team`.
+pub(crate) const DAVE: Person = Person { name: "dave", uid: 2101 };
+/// Admin by the team `secret-admins`.
+pub(crate) const CAROL: Person = Person { name: "carol", uid: 2500 };
+/// A UID that nothing gives a name.
+pub(crate) const UNKNOWN: Person = Person { name: "4242", uid: 4242 };
+
+/// Who is who, unless a test says otherwise.
+pub(crate) const IDENTITIES: &str = "\
+admins: [root, secret-admins]
+identities:
+  - slug: payment-svc
+    uid: 2001
+  - slug: alice
+    uid: 2100
+    teams: [devops-team]
+  - slug: dave
+    uid: 2101
+    teams: [devops-team]
+  - slug: bob
+    uid: 2200
+  - slug: carol
+    uid: 2500
+    teams: [secret-admins]
+";
+
+/// 32 bytes in hex, so that no start has to wait for a password hash.
+pub(crate) const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
+
+/// How long the daemon may take to start or to end, and a condition to become true.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether mounts can be tested here; says so if not. Under `CI` they must be.
+pub(crate) fn can_mount() -> bool {
+    if nix::unistd::geteuid().is_root() && Path::new("/dev/fuse").exists() {
+        return true;
+    }
+    skip("needs root and /dev/fuse");
+    false
+}
+
+/// Says, past the test runner's capture, that the test does nothing here; fails under `CI`.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "CI must not skip a test that {why}");
+    let thread = std::thread::current();
+    let _ = writeln!(io::stderr(), "{}: skipped: {why}", thread.name().unwrap_or("a test"));
+}
+
+/// Waits until `condition` holds, or fails saying what did not come true.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "after {PATIENCE:?}, still not: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A mountpoint, a state folder, an identities file, and the daemon while it runs.
+pub(crate) struct Mount {
+    folder: TempDir,
+    point: PathBuf,
+    state: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, Option<String>)>,
+    daemon: Option<Daemon>,
+}
+
+/// A daemon that did not start.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+}
+
+impl Mount {
+    /// A running mount; `None` where mounting is impossible.
+    pub(crate) fn start() -> Option<Self> {
+        Self::prepare().map(Self::started)
+    }
+
+    /// As [`Mount::start`], without starting the daemon yet.
+    pub(crate) fn prepare() -> Option<Self> {
+        if !can_mount() {
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("secretfs-test-").tempdir().expect("a folder");
+        let mount = Self {
+            point: folder.path().join("secrets"),
+            state: folder.path().join("state"),
+            folder,
+            arguments: Vec::new(),
+            environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
+            daemon: None,
+        };
+        set_mode(mount.folder.path(), 0o755);
+        for (path, mode) in
+            [(mount.point(), 0o755), (mount.state(), 0o700), (mount.outside(), 0o777)]
+        {
+            fs::create_dir(&path).expect("the folder is empty");
+            set_mode(&path, mode);
+        }
+        Some(mount.with_identities(IDENTITIES))
+    }
+
+    /// Adds arguments of `secretfs mount`.
+    pub(crate) fn with_args(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Uses the mountpoint of another one.
+    pub(crate) fn at_point_of(mut self, other: &Self) -> Self {
+        self.point = other.point();
+        self
+    }
+
+    /// Uses the state folder of another one.
+    pub(crate) fn on_state_of(mut self, other: &Self) -> Self {
+        self.state = other.state();
+        self
+    }
+
+    /// Sets or removes a variable of the daemon's environment.
+    pub(crate) fn with_env(mut self, name: &'static str, value: Option<&str>) -> Self {
+        self.environment.push((name, value.map(str::to_owned)));
+        self
+    }
+
+    /// Writes the identities file.
+    #[track_caller]
+    pub(crate) fn with_identities(self, text: &str) -> Self {
+        fs::write(self.identities(), text).expect("the test's folder takes files");
+        self
+    }
+
+    /// Starts the daemon, which must succeed.
+    pub(crate) fn started(mut self) -> Self {
+        self.go();
+        self
+    }
+
+    /// Starts the daemon again, or for the first time.
+    #[track_caller]
+    pub(crate) fn go(&mut self) {
+        if let Err(refusal) = self.try_start() {
+            panic!("the daemon did not start ({}):\n{}", refusal.status, refusal.stderr);
+        }
+    }
+
+    /// Starts a daemon that must refuse with an exit code of its own choice and a message.
+    #[track_caller]
+    pub(crate) fn refused(&mut self) -> String {
+        let Err(refusal) = self.try_start() else {
+            panic!("the daemon started, against the rules")
+        };
+        let code = refusal.status.code();
+        assert!(
+            code.is_some_and(|code| (1..100).contains(&code)) && !refusal.stderr.contains("panick"),
+            "an exit code of the contract was expected, it was {}:\n{}",
+            refusal.status,
+            refusal.stderr
+        );
+        assert!(!refusal.stderr.trim().is_empty(), "it refused without a word");
+        refusal.stderr
+    }
+
+    /// Starts the daemon and waits until it serves or ends.
+    pub(crate) fn try_start(&mut self) -> Result<(), Refusal> {
+        let mut daemon = Daemon::spawn(self.command());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if daemon.said().lines().any(|line| line.contains("mounted at")) {
+                self.daemon = Some(daemon);
+                return Ok(());
+            }
+            if let Some(status) = daemon.ended() {
+                daemon.join_reader();
+                return Err(Refusal { status, stderr: daemon.said() });
+            }
+            if Instant::now() > deadline {
+                let said = daemon.said();
+                self.daemon = Some(daemon);
+                panic!("no `mounted at` within {PATIENCE:?}; the daemon said:\n{said}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The command that starts the daemon.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        command.arg("mount").arg(self.point());
+        command.arg("--state-dir").arg(self.state());
+        command.arg("--identities").arg(self.identities());
+        command.args(&self.arguments);
+        for name in ["SECRETFS_MOUNT", "SECRETFS_STATE_DIR", "CREDENTIALS_DIRECTORY"] {
+            command.env_remove(name);
+        }
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
+    /// Ends the daemon with SIGTERM; it must exit with 0 and leave no mount. Gives what it said.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> String {
+        self.stop_with(Signal::SIGTERM)
+    }
+
+    /// As [`Mount::stop`], with another signal.
+    #[track_caller]
+    pub(crate) fn stop_with(&mut self, signal: Signal) -> String {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        kill(daemon.pid(), signal).expect("it is our child");
+        let status = daemon.wait(PATIENCE);
+        if status.is_none() {
+            daemon.kill();
+            self.unmount_by_force();
+        }
+        daemon.join_reader();
+        let said = daemon.said();
+        let code = status.map(|status| status.code());
+        assert_eq!(
+            code,
+            Some(Some(0)),
+            "the exit code after {signal} (None: none at all):\n{said}"
+        );
+        assert!(self.mounted().is_none(), "the daemon ended and left its mount:\n{said}");
+        said
+    }
+
+    /// Stops the daemon and starts it again on the same state.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.go();
+    }
+
+    /// Kills the daemon with SIGKILL and leaves what it left.
+    pub(crate) fn kill9(&mut self) {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        daemon.kill();
+        daemon.join_reader();
+    }
+
+    /// Sends a signal that does not end the daemon.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("it is our child");
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn pid(&self) -> Pid {
+        self.daemon.as_ref().expect("the daemon runs").pid()
+    }
+
+    /// What the daemon wrote to standard error since it was started.
+    pub(crate) fn said(&self) -> String {
+        self.daemon.as_ref().map_or_else(String::new, Daemon::said)
+    }
+
+    /// Acts as this person, in a new process.
+    pub(crate) fn user(&self, person: Person) -> User {
+        self.user_with_groups(person, &[])
+    }
+
+    /// As [`Mount::user`]; the process is in these groups as well.
+    pub(crate) fn user_with_groups(&self, person: Person, groups: &[u32]) -> User {
+        User::new(person.name, person.uid, groups, &self.point(), &self.outside())
+    }
+
+    /// Where the filesystem is mounted.
+    pub(crate) fn point(&self) -> PathBuf {
+        self.point.clone()
+    }
+
+    /// The state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.state.clone()
+    }
+
+    /// The identities file.
+    pub(crate) fn identities(&self) -> PathBuf {
+        self.folder.path().join("identities.yaml")
+    }
+
+    /// A folder outside the mount that everyone may write to.
+    pub(crate) fn outside(&self) -> PathBuf {
+        self.folder.path().join("outside")
+    }
+
+    /// The line of `/proc/self/mountinfo` for the mountpoint.
+    pub(crate) fn mounted(&self) -> Option<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("Linux has it");
+        let point = format!(" {} ", self.point().display());
+        table.lines().rfind(|line| line.contains(&point)).map(str::to_owned)
+    }
+
+    /// Not what another one has mounted.
+    fn unmount_by_force(&self) {
+        let own = self.point.starts_with(self.folder.path());
+        while own
+            && self.mounted().is_some()
+            && umount2(&self.point(), MntFlags::MNT_DETACH).is_ok()
+        {}
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said();
+            eprintln!("the daemon said:\n{said}");
+            if let Some(mut daemon) = self.daemon.take() {
+                daemon.kill();
+            }
+        } else if self.daemon.is_some() {
+            self.stop();
+        }
+        self.unmount_by_force();
+    }
+}
+
+/// Sets the permissions of a path outside the mount.
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the path is ours");
+}

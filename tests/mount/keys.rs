@@ -1,0 +1,122 @@
+//! Section 6: which encryption key is used, and that it does not leak.
+
+use std::fs;
+
+use crate::harness::{KEY, Mount, ROOT, set_mode};
+
+const ANOTHER: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
+
+#[test]
+fn without_a_key_it_warns_at_every_start() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mut mount = mount.with_env("OB_ENCRYPTION_KEY", None);
+    for start in 1..=2 {
+        mount.go();
+        assert!(mount.said().contains("default encryption key"), "{start}: {}", mount.said());
+        mount.stop();
+    }
+    // The built-in default is this one.
+    let mut mount = mount.with_env("OB_ENCRYPTION_KEY", Some("changeMeToSomethingSecureForReal"));
+    mount.go();
+}
+
+#[test]
+fn with_a_key_it_does_not_warn() {
+    let Some(mut mount) = Mount::start() else { return };
+    assert!(!mount.stop().contains("default encryption key"));
+}
+
+#[test]
+fn any_string_is_a_key() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mut mount = mount.with_env("OB_ENCRYPTION_KEY", Some("correct horse, battery; staple"));
+    mount.go();
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.restart();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+}
+
+#[test]
+fn hex_and_base64_of_the_same_bytes_are_the_same_key() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mut mount = mount.with_env("OB_ENCRYPTION_KEY", Some(&"00".repeat(32)));
+    mount.go();
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.stop();
+    let base64 = "A".repeat(43) + "=";
+    let mut mount = mount.with_env("OB_ENCRYPTION_KEY", Some(&base64));
+    mount.go();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+}
+
+#[test]
+fn a_store_of_another_key_refuses_to_open() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.stop();
+    for key in [Some(ANOTHER), None] {
+        mount = mount.with_env("OB_ENCRYPTION_KEY", key);
+        let said = mount.refused();
+        assert!(said.contains("key"), "it should say that another key made the store:\n{said}");
+        assert!(!said.contains(ANOTHER) && !said.contains(KEY), "a key was printed");
+        assert!(mount.mounted().is_none(), "a refusal left a mount");
+    }
+    let mut mount = mount.with_env("OB_ENCRYPTION_KEY", Some(KEY));
+    mount.go();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"), "the refusals harmed nothing");
+}
+
+#[test]
+fn the_key_can_come_from_a_file() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.stop();
+    let file = mount.state().with_file_name("key");
+    fs::write(&file, format!("{KEY}\n")).unwrap();
+    set_mode(&file, 0o600);
+    let file = file.to_str().unwrap().to_owned();
+    let mut mount =
+        mount.with_env("OB_ENCRYPTION_KEY", None).with_args(&["--encryption-key-file", &file]);
+    mount.go();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+}
+
+#[test]
+fn the_key_can_be_a_systemd_credential() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.stop();
+    let folder = mount.state().with_file_name("credentials");
+    fs::create_dir(&folder).unwrap();
+    set_mode(&folder, 0o700);
+    fs::write(folder.join("encryption-key"), KEY).unwrap();
+    set_mode(&folder.join("encryption-key"), 0o400);
+    let mut mount = mount
+        .with_env("OB_ENCRYPTION_KEY", None)
+        .with_env("CREDENTIALS_DIRECTORY", folder.to_str());
+    mount.go();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+}
+
+#[test]
+fn a_key_file_that_is_missing_refuses_the_start() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mut mount = mount.with_args(&["--encryption-key-file", "/nonexistent/key"]);
+    let said = mount.refused();
+    assert!(said.contains("/nonexistent/key"), "it should name the file:\n{said}");
+}
+
+#[test]
+fn the_key_is_wiped_from_the_process() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).write("K", "value").unwrap();
+    for file in ["environ", "cmdline"] {
+        let bytes = fs::read(format!("/proc/{}/{file}", mount.pid())).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(KEY), "the key is in /proc/PID/{file}");
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", mount.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "it could leave a core dump: {core}");
+    assert!(!mount.stop().contains(KEY), "the key was printed");
+}

@@ -1,0 +1,28 @@
+//! The contract, held against a real mount by processes of several users: black-box, one file per
+//! operation. Without root and `/dev/fuse` these tests say that they are skipped; under `CI` they fail.
+
+mod acl;
+mod agent;
+mod daemon;
+mod harness;
+mod protocol;
+mod requests;
+mod user;
+
+mod at_rest;
+mod attributes;
+mod create;
+mod folders;
+mod identities;
+mod keys;
+mod lifecycle;
+mod programs;
+mod promises;
+mod rename;
+mod rights;
+mod roundtrips;
+mod scratch;
+mod sidecar;
+mod status;
+mod stress;
+mod write;

@@ -1,0 +1,125 @@
+//! Section 4, "Scratch files": names that start with a dot, for programs that write and then rename.
+
+use nix::errno::Errno::{EACCES, EFBIG, ENOENT, ENOSPC};
+
+use crate::acl::all_six;
+use crate::harness::{ALICE, BOB, Mount, ROOT};
+
+#[test]
+fn a_scratch_file_is_seen_by_its_uid_alone() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice, again) = (mount.user(ROOT), mount.user(ALICE), mount.user(ALICE));
+    alice.write("alice/K", "value").unwrap();
+    assert_eq!(alice.write("alice/.K.swp", "scratch"), Ok(()));
+    assert_eq!(again.read("alice/.K.swp").as_deref(), Ok("scratch"), "in another process as well");
+    assert_eq!(again.stat("alice/.K.swp").unwrap().size, 7);
+    assert_eq!(root.read("alice/.K.swp"), Err(ENOENT));
+    assert_eq!(root.stat("alice/.K.swp"), Err(ENOENT));
+    assert_eq!(root.unlink("alice/.K.swp"), Err(ENOENT));
+    assert_eq!(root.list("alice"), Ok(vec!["K".to_owned()]));
+    // The same name is another file for another user.
+    assert_eq!(root.write("alice/.K.swp", "root's"), Ok(()));
+    assert_eq!(alice.read("alice/.K.swp").as_deref(), Ok("scratch"));
+    assert_eq!(root.read("alice/.K.swp").as_deref(), Ok("root's"));
+    assert_eq!(alice.unlink("alice/.K.swp"), Ok(()));
+    assert_eq!(alice.read("alice/.K.swp"), Err(ENOENT));
+    assert_eq!(root.read("alice/.K.swp").as_deref(), Ok("root's"));
+}
+
+#[test]
+fn it_is_an_ordinary_file() {
+    let Some(mount) = Mount::start() else { return };
+    let alice = mount.user(ALICE);
+    alice.write("alice/.s", "0123456789").unwrap();
+    alice.append("alice/.s", "ab").unwrap();
+    let file = alice.open("alice/.s", libc::O_RDWR).unwrap();
+    file.write_at(1, "X").unwrap();
+    assert_eq!(file.read_at(0, 4).as_deref(), Ok(&b"0X23"[..]));
+    file.set_length(3).unwrap();
+    assert_eq!(file.sync(), Ok(()));
+    file.close().unwrap();
+    assert_eq!(alice.read("alice/.s").as_deref(), Ok("0X2"));
+    assert_eq!(alice.truncate("alice/.s", 1), Ok(()));
+    assert_eq!(alice.rename("alice/.s", "alice/.t"), Ok(()));
+    assert_eq!(alice.read("alice/.s"), Err(ENOENT));
+    assert_eq!(alice.read("alice/.t").as_deref(), Ok("0"));
+    alice.write("alice/.s", "new").unwrap();
+    assert_eq!(alice.rename("alice/.s", "alice/.t"), Ok(()));
+    assert_eq!(alice.read("alice/.t").as_deref(), Ok("new"));
+    let mode = alice.stat("alice/.t").unwrap().mode;
+    assert_eq!((mode & libc::S_IFMT, mode & 0o077), (libc::S_IFREG, 0), "it is private: {mode:o}");
+}
+
+#[test]
+fn only_where_the_caller_may_create() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    root.put("bob/present", "value", "readers: [alice]\n");
+    assert_eq!(alice.write("bob/.s", "scratch"), Err(EACCES));
+    assert_eq!(alice.write(".s", "scratch"), Err(EACCES));
+    assert_eq!(root.write("bob/.s", "scratch"), Ok(()));
+    assert_eq!(root.write(".s", "scratch"), Ok(()));
+}
+
+#[test]
+fn there_are_64_of_a_mebibyte_each() {
+    let Some(mount) = Mount::start() else { return };
+    let (alice, bob) = (mount.user(ALICE), mount.user(BOB));
+    let largest = vec![b'x'; 1 << 20];
+    alice.write("alice/.0", &largest).unwrap();
+    assert_eq!(alice.append("alice/.0", "x"), Err(EFBIG));
+    let huge = alice.open("alice/.0", libc::O_WRONLY).unwrap();
+    assert_eq!(huge.set_length(1_000_000_000_000_000), Err(EFBIG));
+    assert_eq!(huge.close(), Ok(()));
+    for number in 1..64 {
+        assert_eq!(alice.write(&format!("alice/.{number}"), "x"), Ok(()), "number {number}");
+    }
+    assert_eq!(alice.write("alice/.64", "x"), Err(ENOSPC));
+    assert_eq!(bob.write("bob/.0", "x"), Ok(()), "the limit is each UID's own");
+    alice.unlink("alice/.1").unwrap();
+    assert_eq!(alice.write("alice/.64", "x"), Ok(()));
+    assert_eq!(alice.write("alice/K", "value"), Ok(()), "secrets do not count");
+}
+
+#[test]
+fn they_are_gone_after_a_restart_and_never_stored() {
+    let Some(mut mount) = Mount::start() else { return };
+    let alice = mount.user(ALICE);
+    alice.write("alice/K", "value").unwrap();
+    alice.write("alice/.s", "scratch").unwrap();
+    mount.restart();
+    let alice = mount.user(ALICE);
+    assert_eq!(alice.read("alice/.s"), Err(ENOENT));
+    assert_eq!(alice.read("alice/K").as_deref(), Ok("value"));
+}
+
+#[test]
+fn renamed_it_becomes_a_secret() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    alice.write("alice/.new", "one").unwrap();
+    assert_eq!(alice.rename("alice/.new", "alice/K"), Ok(()), "onto a free key");
+    assert_eq!(root.read("alice/K").as_deref(), Ok("one"));
+    assert_eq!(alice.lists("alice/K"), all_six(&["alice"]));
+    assert_eq!(alice.read("alice/.new"), Err(ENOENT));
+
+    root.write("alice/K.acl", "readers: [alice, bob]\n").unwrap();
+    let (id, lists) = (root.id("alice/K"), root.lists("alice/K"));
+    alice.write("alice/.new", "two").unwrap();
+    assert_eq!(alice.rename("alice/.new", "alice/K"), Ok(()), "onto a secret");
+    assert_eq!(root.read("alice/K").as_deref(), Ok("two"));
+    assert_eq!((root.id("alice/K"), root.lists("alice/K")), (id, lists));
+
+    root.put("svc/K", "old", "readers: [alice]\n");
+    alice.write("alice/.new", "three").unwrap();
+    assert_eq!(alice.rename("alice/.new", "svc/K"), Err(EACCES), "no writer of the target");
+    assert_eq!(alice.rename("alice/.new", "svc/free"), Err(EACCES), "nothing to create there");
+    assert_eq!(root.read("svc/K").as_deref(), Ok("old"));
+    root.put("svc/K", "old", "writers: [alice]\n");
+    assert_eq!(alice.rename("alice/.new", "svc/K"), Ok(()));
+    assert_eq!(root.read("svc/K").as_deref(), Ok("three"));
+
+    root.write(".new", "root's").unwrap();
+    assert_eq!(root.rename(".new", "K"), Ok(()));
+    assert_eq!(root.lists("K"), all_six(&[]));
+}

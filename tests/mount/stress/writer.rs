@@ -1,0 +1,147 @@
+//! Writers in the ways in which programs change files.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Ledger;
+use super::{Job, Report, value};
+
+/// Each has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Writer {
+    /// open with O_TRUNC, several writes, close.
+    InPlace,
+    /// bash's `>`.
+    Bash,
+    /// A temporary name, then rename: in turn one with a dot and one without.
+    Rename,
+    /// Create, unlink, create: odd numbers are values, even ones removals.
+    Churn,
+    /// As `InPlace`, and killed at some moment.
+    Killed,
+}
+
+impl Writer {
+    pub(super) const ALL: [Self; 5] =
+        [Self::InPlace, Self::Bash, Self::Rename, Self::Churn, Self::Killed];
+
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::InPlace => "in-place",
+            Self::Bash => "bash",
+            Self::Rename => "rename",
+            Self::Churn => "churn",
+            Self::Killed => "killed",
+        }
+    }
+
+    /// Whether there is a value with this number.
+    pub(super) fn writes(self, sequence: u64) -> bool {
+        self != Self::Churn || sequence % 2 == 1
+    }
+}
+
+/// Writes until the time is over; whatever fails is an anomaly.
+pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
+    let path = job.folder.join(writer.key());
+    let mut report = Report::default();
+    let end = Instant::now() + Duration::from_secs(job.seconds);
+    while Instant::now() < end {
+        let sequence = ledger.begin(writer);
+        let outcome = match writer {
+            Writer::InPlace => {
+                write_chunks(OpenOptions::new().write(true).truncate(true), &path, sequence)
+                    .map(|()| true)
+            }
+            Writer::Bash => with_bash(&path, sequence).map(|()| true),
+            Writer::Rename => replace(&job.folder, &path, sequence).map(|()| true),
+            Writer::Churn if writer.writes(sequence) => {
+                write_chunks(OpenOptions::new().write(true).create_new(true), &path, sequence)
+                    .map(|()| true)
+            }
+            Writer::Churn => fs::remove_file(&path).map(|()| true),
+            Writer::Killed => killed(&path, sequence),
+        };
+        report.operations += 1;
+        match outcome {
+            Ok(true) => ledger.acknowledge(writer, sequence),
+            Ok(false) => {}
+            Err(error) => {
+                report.anomaly("a writer failed", format!("{} {sequence}: {error}", writer.key()));
+                // A churn that lost its place would only report what follows from that.
+                if writer == Writer::Churn {
+                    return report;
+                }
+            }
+        }
+    }
+    report
+}
+
+fn write_chunks(options: &OpenOptions, path: &Path, sequence: u64) -> io::Result<()> {
+    let mut file = options.open(path)?;
+    for chunk in value::of(sequence).chunks(1000) {
+        file.write_all(chunk)?;
+    }
+    Ok(nix::unistd::close(file)?)
+}
+
+fn with_bash(path: &Path, sequence: u64) -> io::Result<()> {
+    let value = String::from_utf8(value::of(sequence)).expect("letters");
+    let output = Command::new("bash")
+        .args(["-c", "printf %s \"$1\" > \"$2\"", "bash", &value])
+        .arg(path)
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn replace(folder: &Path, path: &Path, sequence: u64) -> io::Result<()> {
+    let temporary = folder.join(["rename.new", ".rename.new"][(sequence % 2) as usize]);
+    write_chunks(OpenOptions::new().write(true).create_new(true), &temporary, sequence)?;
+    fs::rename(&temporary, path)
+}
+
+/// Whether the writer finished before it was killed.
+fn killed(path: &Path, sequence: u64) -> io::Result<bool> {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let value = value::of(sequence);
+    // SAFETY: the child calls only what is safe after a fork, and ends with `_exit`.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            // SAFETY: the path ends in NUL, every chunk is as long as is said; system calls only.
+            unsafe {
+                let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_TRUNC);
+                let mut good = file >= 0;
+                for chunk in value.chunks(500) {
+                    let count = libc::write(file, chunk.as_ptr().cast(), chunk.len());
+                    good &= usize::try_from(count) == Ok(chunk.len());
+                }
+                good &= libc::close(file) == 0;
+                libc::_exit(i32::from(!good))
+            }
+        }
+        ForkResult::Parent { child } => {
+            // Any moment of the writing will do: the numbers spread over it.
+            std::thread::sleep(Duration::from_micros(sequence * 7919 % 3000));
+            // It may have ended by itself.
+            let _ = kill(child, Signal::SIGKILL);
+            match waitpid(child, None)? {
+                WaitStatus::Exited(_, 0) => Ok(true),
+                WaitStatus::Signaled(..) => Ok(false),
+                status => Err(io::Error::other(format!("{status:?}"))),
+            }
+        }
+    }
+}
