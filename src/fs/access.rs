@@ -3,6 +3,7 @@
 use crate::model::Operation;
 use crate::store::Space;
 
+use super::encrypt::Encrypt;
 use super::nodes::Node;
 use super::{Fs, FsError, Requester};
 
@@ -26,13 +27,14 @@ impl Fs {
         let caller = self.caller(who)?;
         let node = self.node(node)?;
         let no = |what| Err(FsError::NoAccess { path: self.path_of(&node), what });
-        let is_folder = matches!(node, Node::Folder(_) | Node::StatusFolder);
-        if wanted.execute && !is_folder {
+        if wanted.execute && !node.is_folder() {
             return no("a secret is not a program; read it");
         }
         match &node {
             Node::Folder(folder) if wanted.write => self.may_make(&caller, folder, "x"),
-            Node::StatusFolder | Node::Status(_) if wanted.write => {
+            Node::StatusFolder | Node::Status(_) | Node::Encrypt(Encrypt::Folder(_))
+                if wanted.write =>
+            {
                 no("nothing can be written here; read it")
             }
             Node::Value(value) => {

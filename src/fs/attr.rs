@@ -12,6 +12,9 @@ pub(super) const SECRET_MODE: u16 = 0o400;
 /// The mode of a folder.
 pub(super) const FOLDER_MODE: u16 = 0o555;
 
+/// The mode of a file of `.encrypt`: anybody may have a value sealed.
+pub(super) const ENCRYPT_MODE: u16 = 0o666;
+
 /// A file or a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {

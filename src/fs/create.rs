@@ -8,7 +8,7 @@ use crate::vault::{Heritage, WriteTarget};
 
 use super::draft::{Draft, Occasion};
 use super::handles::Handle;
-use super::lookup::STATUS_NAME;
+use super::lookup::is_reserved;
 use super::nodes::Node;
 use super::scratch::Scratch;
 use super::task::process_of;
@@ -192,7 +192,7 @@ impl Fs {
     ) -> Result<(), FsError> {
         let path = join(folder, name);
         match may_create(caller, &path) {
-            _ if path == STATUS_NAME => Err(super::status_is_read_only(&path)),
+            _ if is_reserved(&path) => Err(super::nothing_is_made_in(&path)),
             Ok(_grant) => Ok(()),
             Err(denial) => Err(FsError::Denied { path, denial }),
         }

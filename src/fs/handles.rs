@@ -12,6 +12,7 @@ use super::draft::Draft;
 use super::error::FsError;
 use super::listing::Listed;
 use super::scratch::Scratch;
+use super::sealing::Sealing;
 
 /// What a handle stands for. Readers of a version need none: its node says everything.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub(super) enum Handle {
     Scratch(Arc<Scratch>),
     /// Bytes as they were at the open.
     Snapshot(Arc<Plaintext>),
+    /// A file of `.encrypt`.
+    Sealing(Arc<Sealing>),
     /// A folder being listed; the listing is made at its first read, and anew when it is rewound.
     Folder(Arc<Mutex<Option<Arc<[Listed]>>>>),
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::model::Plaintext;
+use crate::model::{Key, Plaintext};
 
 use super::handles::Handle;
 use super::nodes::Node;
+use super::sealing::Excerpt;
 use super::{Fs, FsError, Requester};
 
 /// Bytes to answer a read with: at most what was asked for.
@@ -58,6 +59,11 @@ impl Fs {
             Handle::Draft(draft) => Ok(whole(draft.read(&self.vault, offset, length)?)),
             Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length))),
             Handle::Snapshot(bytes) => Ok(FileBytes { bytes, offset, length }),
+            Handle::Sealing(sealing) => {
+                let seal = |key: &Key, value: &Plaintext| self.vault.seal(key, value);
+                let Excerpt { document, offset } = sealing.read(offset, seal)?;
+                Ok(FileBytes { bytes: document, offset, length })
+            }
             Handle::Folder(_) => Err(FsError::BadHandle),
         }
     }
@@ -76,6 +82,7 @@ impl Fs {
         let written = match self.handles.find(handle) {
             Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
             Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
+            Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
             Ok(Handle::Snapshot(_) | Handle::Folder(_)) => Err(FsError::BadHandle),
             Err(error) => Err(error),
         };

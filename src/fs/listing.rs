@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use crate::model::{Caller, SIDECAR_SUFFIX};
 use crate::vault::ChildKind;
 
+use super::encrypt::Encrypt;
 use super::handles::Handle;
 use super::nodes::{Node, folder_number};
 use super::status::StatusFile;
@@ -30,13 +31,11 @@ impl Fs {
     /// # Errors
     /// The node is not a folder.
     pub fn open_folder(&self, node: u64) -> Result<Opened, FsError> {
-        match self.node(node)? {
-            Node::Folder(_) | Node::StatusFolder => {
-                let handle = self.handles.add(Handle::Folder(Arc::new(Mutex::new(None))));
-                Ok(Opened { handle, caching: Caching::Private })
-            }
-            _ => Err(FsError::NotFolder("the file".to_owned())),
+        if !self.node(node)?.is_folder() {
+            return Err(FsError::NotFolder("the file".to_owned()));
         }
+        let handle = self.handles.add(Handle::Folder(Arc::new(Mutex::new(None))));
+        Ok(Opened { handle, caching: Caching::Private })
     }
 
     /// What the caller sees in the folder, as it was when the handle was read first or rewound
@@ -79,6 +78,8 @@ impl Fs {
                     kind: FileKind::File,
                 })
                 .collect()),
+            // There is a file for every key.
+            Node::Encrypt(Encrypt::Folder(_)) => Ok(Arc::new([])),
             _ => Err(FsError::NotFolder("the file".to_owned())),
         }
     }

@@ -8,15 +8,21 @@ use crate::document::emit_lists;
 use crate::model::{Caller, Key, SIDECAR_SUFFIX};
 use crate::vault::Secret;
 
-use super::attr::{FOLDER_MODE, SECRET_MODE};
+use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::draft::Draft;
+use super::encrypt::{ENCRYPT_NAME, Encrypt};
 use super::nodes::{Node, ROOT};
 use super::status::StatusFile;
 use super::tasks::Note;
 use super::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Requester, join};
 
 /// The folder of status files, in the root.
-pub(super) const STATUS_NAME: &str = ".status";
+const STATUS_NAME: &str = ".status";
+
+/// Whether a path has a meaning of its own, so that no scratch file can have it.
+pub(super) fn is_reserved(path: &str) -> bool {
+    matches!(path, STATUS_NAME | ENCRYPT_NAME)
+}
 
 impl Fs {
     /// What `name` in the folder `parent` means to this caller. The kernel knows the node from now
@@ -27,16 +33,19 @@ impl Fs {
     pub fn look_up(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Entry, FsError> {
         let not_found = || FsError::NotFound(name.to_string_lossy().into_owned());
         let caller = self.caller(who)?;
-        let name = name.to_str().ok_or_else(not_found)?;
+        let text = || name.to_str().ok_or_else(not_found);
         loop {
             let (node, lifetime) = match self.node(parent)? {
                 Node::Folder(folder) => {
-                    self.find(who, &caller, &folder, name).ok_or_else(not_found)?
+                    self.find(who, &caller, &folder, text()?).ok_or_else(not_found)?
                 }
                 Node::StatusFolder => {
-                    (Node::Status(StatusFile::parse(name).ok_or_else(not_found)?), NEVER)
+                    (Node::Status(StatusFile::parse(text()?).ok_or_else(not_found)?), NEVER)
                 }
-                _ => return Err(FsError::NotFolder(name.to_owned())),
+                Node::Encrypt(Encrypt::Folder(folder)) => {
+                    (self.find_to_encrypt(who, &caller, &folder, name)?.into(), NEVER)
+                }
+                _ => return Err(FsError::NotFolder(name.to_string_lossy().into_owned())),
             };
             self.nodes.look_up(&node);
             // Between the index and the table of nodes a commit may have replaced this version, and
@@ -73,8 +82,10 @@ impl Fs {
         folder: &Arc<str>,
         name: &str,
     ) -> Option<(Node, Duration)> {
-        if folder.is_empty() && name == STATUS_NAME {
-            return Some((Node::StatusFolder, NEVER));
+        match name {
+            STATUS_NAME if folder.is_empty() => return Some((Node::StatusFolder, NEVER)),
+            ENCRYPT_NAME if folder.is_empty() => return Some((Encrypt::top().into(), NEVER)),
+            _ => {}
         }
         if name.starts_with('.') {
             return Some((Node::Scratch(self.scratch.find(who.uid, folder, name)?), NEVER));
@@ -188,9 +199,10 @@ impl Fs {
             lifetime: NEVER,
         };
         Ok(match node {
-            Node::Folder(_) | Node::StatusFolder => {
+            Node::Folder(_) | Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_)) => {
                 Attr { kind: FileKind::Folder, mode: FOLDER_MODE, ..file }
             }
+            Node::Encrypt(node) => Attr { size: node.size(), mode: ENCRYPT_MODE, ..file },
             Node::Value(value) => Attr {
                 size: u64::from(value.size()),
                 modified: value.updated().into(),

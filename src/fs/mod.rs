@@ -15,6 +15,7 @@ mod courier;
 mod create;
 mod draft;
 mod drafts;
+mod encrypt;
 mod error;
 mod failures;
 mod filler;
@@ -25,10 +26,12 @@ mod listing;
 mod lookup;
 mod nodes;
 mod open;
+mod quota;
 mod remove;
 mod rename;
 mod requests;
 mod scratch;
+mod sealing;
 mod setattr;
 mod settling;
 mod status;
@@ -58,11 +61,13 @@ pub use setattr::Changes;
 
 use courier::Courier;
 use drafts::Drafts;
+use encrypt::Encrypt;
 use failures::Failures;
 use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
 use nodes::{Node, Nodes};
+use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
 use tasks::Tasks;
@@ -105,6 +110,7 @@ pub struct Fs {
     folders: MadeFolders,
     settling: Settling,
     failures: Failures,
+    encrypting: Quota,
     courier: Courier,
     filler: Filler,
 }
@@ -126,6 +132,7 @@ impl Fs {
             folders: MadeFolders::default(),
             settling: Settling::default(),
             failures: Failures::default(),
+            encrypting: encrypt::quota(),
             courier: Courier::new(),
             filler: Filler::new(),
         }
@@ -157,7 +164,9 @@ impl Fs {
     fn folder(&self, number: u64) -> Result<Arc<str>, FsError> {
         match self.node(number)? {
             Node::Folder(path) => Ok(path),
-            Node::StatusFolder => Err(status_is_read_only(".status")),
+            node @ (Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_))) => {
+                Err(nothing_is_made_in(&self.path_of(&node)))
+            }
             _ => Err(FsError::NotFolder("the parent".to_owned())),
         }
     }
@@ -189,7 +198,7 @@ impl Fs {
     }
 }
 
-fn status_is_read_only(path: &str) -> FsError {
+fn nothing_is_made_in(path: &str) -> FsError {
     FsError::Forbidden {
         path: path.to_owned(),
         what: "nothing can be made, changed or removed here; write elsewhere",

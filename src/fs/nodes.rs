@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use crate::vault::{NODE_LIMIT, RecordId, Value};
 
 use super::draft::Draft;
+use super::encrypt::Encrypt;
 use super::scratch::Scratch;
 use super::status::StatusFile;
 
@@ -44,6 +45,8 @@ pub(super) enum Node {
     StatusFolder,
     /// A file in `.status`.
     Status(StatusFile),
+    /// `.encrypt` and what is in it.
+    Encrypt(Encrypt),
 }
 
 impl Node {
@@ -57,7 +60,12 @@ impl Node {
             Self::Scratch(scratch) => scratch.node(),
             Self::StatusFolder => STATUS,
             Self::Status(file) => STATUS_FILES + *file as u64,
+            Self::Encrypt(node) => node.number(),
         }
+    }
+
+    pub(super) fn is_folder(&self) -> bool {
+        matches!(self, Self::Folder(_) | Self::StatusFolder | Self::Encrypt(Encrypt::Folder(_)))
     }
 }
 
@@ -68,10 +76,17 @@ pub(super) fn sidecar_number(of: RecordId) -> u64 {
 
 /// The number of a folder's node: made from its path, so that it means the same after a restart.
 pub(super) fn folder_number(path: &str) -> u64 {
-    if path.is_empty() {
-        return ROOT;
-    }
-    let digest = Blake2s256::new().chain_update(b"secretfs folder ").chain_update(path).finalize();
+    if path.is_empty() { ROOT } else { path_number("folder", path) }
+}
+
+/// The number of a folder of some kind of tree, by the path that it has there.
+pub(super) fn path_number(kind: &str, path: &str) -> u64 {
+    let digest = Blake2s256::new()
+        .chain_update(b"secretfs ")
+        .chain_update(kind)
+        .chain_update(b" ")
+        .chain_update(path)
+        .finalize();
     let number = u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
     FOLDER | number & (PRIVATE - 1)
 }

@@ -8,11 +8,12 @@ use crate::vault::{RecordId, Secret, Value, WriteTarget};
 
 use super::attr::SECRET_MODE;
 use super::draft::{Draft, Target};
+use super::encrypt::Encrypt;
 use super::filler::{Fill, LARGEST};
 use super::handles::Handle;
 use super::nodes::Node;
 use super::tasks::Note;
-use super::{Caching, Fs, FsError, Opened, Requester, status_is_read_only};
+use super::{Caching, Fs, FsError, Opened, Requester, nothing_is_made_in};
 
 /// How a file is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +65,16 @@ impl Fs {
             Node::Sidecar(record) => self.open_sidecar(who, &caller, node, record, wish),
             Node::Draft(draft) => self.open_draft(who, &caller, draft, wish),
             Node::Scratch(scratch) => Ok(self.private(Handle::Scratch(scratch))),
-            Node::Status(_) if wish.write => Err(status_is_read_only(".status")),
+            Node::Status(_) if wish.write => Err(nothing_is_made_in(".status")),
             Node::Status(file) => {
                 Ok(self.snapshot(Plaintext::from(self.status_text(file, &caller).into_bytes())))
             }
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
             Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
+            Node::Encrypt(Encrypt::File(file)) => {
+                self.open_to_encrypt(who, &file, (wish.read, wish.write))
+            }
+            node @ Node::Encrypt(Encrypt::Folder(_)) => Err(FsError::IsFolder(self.path_of(&node))),
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::vault::{Change, Heritage};
 
 use super::courier::Errand;
-use super::lookup::sidecar_key;
+use super::lookup::{is_reserved, sidecar_key};
 use super::tasks::Note;
-use super::{Answer, Fs, FsError, Requester, checked_name, join};
+use super::{Answer, Fs, FsError, Requester, checked_name, join, nothing_is_made_in};
 
 impl Fs {
     /// Removes a file. The answer comes when that is durable.
@@ -37,6 +37,9 @@ impl Fs {
             Err(error) => return Err((answer, error)),
         };
         let path = join(&folder, name);
+        if is_reserved(&path) {
+            return Err((answer, nothing_is_made_in(&path)));
+        }
         if name.starts_with('.') {
             let removed = self.scratch.remove(who.uid, &folder, name);
             answer(removed.map(|_| ()).ok_or(FsError::NotFound(path)));
@@ -105,6 +108,9 @@ impl Fs {
     ) -> Result<(), FsError> {
         let (caller, folder, name) = self.place(who, parent, name)?;
         let path = join(&folder, name);
+        if is_reserved(&path) {
+            return Err(nothing_is_made_in(&path));
+        }
         if self.vault.is_folder(&path)
             || self.folders.holds_below(&path)
             || !self.scratch.names(who.uid, &path).is_empty()

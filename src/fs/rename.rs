@@ -9,9 +9,9 @@ use crate::vault::{Change, RenameSource, RenameTarget, WriteTarget};
 use super::commit::stale_name;
 use super::courier::Errand;
 use super::draft::Draft;
-use super::lookup::sidecar_key;
+use super::lookup::{is_reserved, sidecar_key};
 use super::scratch::Scratch;
-use super::{Answer, Fs, FsError, Requester, checked_key, checked_name, join};
+use super::{Answer, Fs, FsError, Requester, checked_key, checked_name, join, nothing_is_made_in};
 
 /// What renameat2(2) is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,11 @@ impl Fs {
     fn rename_place(&self, parent: u64, name: &OsStr) -> Result<Place, FsError> {
         let folder = self.folder(parent)?;
         let name = checked_name(&folder, name)?.to_owned();
-        Ok(Place { path: join(&folder, &name), folder, name })
+        let path = join(&folder, &name);
+        if is_reserved(&path) {
+            return Err(nothing_is_made_in(&path));
+        }
+        Ok(Place { path, folder, name })
     }
 
     fn rename_source(&self, who: &Requester, from: &Place) -> Result<Source, FsError> {

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use crate::model::{Operation, SIDECAR_SUFFIX};
 use crate::vault::RecordId;
 
-use super::attr::{FOLDER_MODE, SECRET_MODE};
+use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::draft::{Draft, Occasion, within_limit};
+use super::encrypt::Encrypt;
 use super::handles::Handle;
 use super::nodes::Node;
 use super::tasks::Note;
@@ -80,10 +81,11 @@ impl Fs {
             return forbidden("its owner cannot be changed; put slugs into its lists instead");
         }
         let widest = match node {
-            Node::Folder(_) | Node::StatusFolder => FOLDER_MODE,
+            Node::Folder(_) | Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_)) => FOLDER_MODE,
             Node::Value(_) => SECRET_MODE,
             Node::Sidecar(_) => 0o600,
             Node::Status(_) => 0o444,
+            Node::Encrypt(Encrypt::File(_)) => ENCRYPT_MODE,
             Node::Draft(_) | Node::Scratch(_) => 0o777,
         };
         if changes.mode.is_some_and(|mode| mode & 0o7777 & !u32::from(widest) != 0) {
@@ -116,6 +118,7 @@ impl Fs {
             match self.handles.find(handle)? {
                 Handle::Draft(draft) => draft.resize(&self.vault, size)?,
                 Handle::Scratch(scratch) => scratch.resize(size)?,
+                Handle::Sealing(sealing) => sealing.resize(size)?,
                 Handle::Snapshot(_) | Handle::Folder(_) => return Err(FsError::BadHandle),
             }
             return Ok(Truncated::Kept);
@@ -140,7 +143,10 @@ impl Fs {
                 Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
             }
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
-            Node::StatusFolder | Node::Status(_) => Err(super::status_is_read_only(".status")),
+            Node::StatusFolder | Node::Status(_) => Err(super::nothing_is_made_in(".status")),
+            // What a descriptor holds is cut through the descriptor.
+            Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Kept),
+            Node::Encrypt(Encrypt::Folder(_)) => Err(FsError::IsFolder(self.path_of(node))),
         }
     }
 
@@ -188,6 +194,7 @@ impl Fs {
             Node::Scratch(_) => "a scratch file".to_owned(),
             Node::StatusFolder => ".status/".to_owned(),
             Node::Status(file) => format!(".status/{}", file.name()),
+            Node::Encrypt(node) => node.path(),
         }
     }
 }

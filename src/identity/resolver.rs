@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 
 use super::{Directory, FileFault, Identities, MAX_IDENTITIES_BYTES, Nss, NssError, rules};
-use crate::model::Caller;
+use crate::model::{Caller, Slug};
 
 /// How long an answer is given again without a new look-up.
 pub const MAX_AGE: Duration = Duration::from_secs(10);
@@ -102,6 +102,12 @@ impl Resolver {
     /// A look-up failed; an older answer is not given instead.
     pub fn resolve(&self, uid: u32) -> Result<Arc<Caller>, ResolveError> {
         self.resolve_at(uid, Instant::now())
+    }
+
+    /// Whether the identities file gives this name to somebody as its own slug.
+    pub fn is_own_slug(&self, name: &str) -> bool {
+        let Ok(slug) = Slug::parse(name) else { return false };
+        self.state.read().identities.uid_of(&slug).is_some()
     }
 
     /// Reads the identities file again and forgets every answer.

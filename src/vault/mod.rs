@@ -16,6 +16,7 @@ mod read;
 mod record;
 mod remove;
 mod rename;
+mod seal;
 mod secret;
 mod transaction;
 mod write;

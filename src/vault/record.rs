@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::crypto::{KeyId, Keyring, OpenError, record_key_id};
+use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, record_key_id};
 use crate::model::{Acl, Key, ListName, Plaintext, SecretId, Slug, Timestamp};
 use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
 
@@ -164,6 +164,11 @@ impl Records {
 
     pub(super) fn unseal(&self, address: &Address, sealed: &[u8]) -> Result<Plaintext, OpenError> {
         self.keyring.open_record(self.place(address.as_bytes()).as_slice(), sealed)
+    }
+
+    /// A value sealed for a document, to the name of its secret.
+    pub(super) fn seal_value(&self, key: &Key, value: &Plaintext) -> SealedValue {
+        self.keyring.seal_value(key, value)
     }
 
     /// What a record is sealed to: the store and the address in it.

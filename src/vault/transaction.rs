@@ -90,7 +90,7 @@ impl<'a> Transaction<'a> {
         self.with_index(|index| index.check_free(&key))?;
         let id = match id {
             Some(id) => self.free_id(&key, id)?,
-            None => self.fresh_id(),
+            None => self.shared.fresh_id(),
         };
         let record = RecordId(self.shared.index.write().next_node());
         let now = now();
@@ -205,20 +205,6 @@ impl<'a> Transaction<'a> {
                 Err(VaultError::IdTaken { key: key.to_string(), id, owner: owner.key.to_string() })
             }
             None => Ok(id),
-        }
-    }
-
-    fn fresh_id(&self) -> SecretId {
-        loop {
-            let mut random = [0; 32];
-            getrandom::fill(&mut random)
-                .expect("the kernel's random source answers once it is seeded");
-            let id = SecretId::from_random(random);
-            // 32 bytes are too few for ten characters once in 10^20; a taken id is rarer still.
-            let whole = id.as_str().len() == "secr_".len() + 10;
-            if whole && self.is_free(&id) {
-                return id;
-            }
         }
     }
 

@@ -12,6 +12,7 @@ mod user;
 mod at_rest;
 mod attributes;
 mod create;
+mod encrypt;
 mod folders;
 mod identities;
 mod keys;

@@ -88,8 +88,11 @@ impl Client {
         key: &Key,
         value: &Plaintext,
     ) -> Result<String, ClientError> {
+        // Folders are marked as such: the daemon need not know them.
+        let mut path = self.mount.join(".encrypt");
+        path.extend(key.folder().split('/').filter(|name| !name.is_empty()).map(in_folder));
+        path.push(key.name());
         let sealed = (|| {
-            let path = self.mount.join(".encrypt").join(key.as_str());
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -97,11 +100,14 @@ impl Client {
                 .truncate(false)
                 .mode(0o600)
                 .custom_flags(OFlag::O_CLOEXEC.bits())
-                .open(path)?;
+                .open(&path)?;
             file.write_all(value.expose())?;
             read_text_at_start(&file)
         })();
-        sealed.map_err(self.refused("encrypt", key.as_str()))
+        sealed.map_err(|source| {
+            let reason = self.last_error(&source, &format!(".encrypt/{key}"));
+            ClientError::Refused { action: "encrypt", name: key.to_string(), source, reason }
+        })
     }
 }
 
@@ -134,6 +140,11 @@ fn make_folders(folder: &std::path::Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(folder),
         Err(error) => Err(error),
     }
+}
+
+/// A folder of `.encrypt` under the name that always means one.
+fn in_folder(name: &str) -> String {
+    format!(".in:{name}")
 }
 
 fn read_text_at_start(file: &File) -> io::Result<String> {

@@ -1,0 +1,159 @@
+//! `.encrypt`: a file for every key, into which anybody writes a value and reads its sealed
+//! document.
+//!
+//! The kernel asks for each name of a path alone and does not say whether more follows, so whether
+//! `a` in `.encrypt/a` is a key or a folder must be told from what is known: a folder holds secrets,
+//! was made, or is somebody's own. Everything else is a key. Where that is not what is meant,
+//! `.in:a` is always the folder `a`, since no key begins with a dot.
+
+use std::ffi::OsStr;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::model::{Caller, Key, KeyError};
+
+use super::nodes::{Node, path_number};
+use super::quota::Quota;
+use super::sealing::Sealing;
+use super::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
+
+/// Its name in the root.
+pub(super) const ENCRYPT_NAME: &str = ".encrypt";
+/// What makes a name a folder, known or not.
+const FOLDER_PREFIX: &str = ".in:";
+/// How many files one UID may have open: each can take 1 MiB of memory.
+const PER_UID: usize = 64;
+
+/// A node in `.encrypt`.
+#[derive(Clone)]
+pub(super) enum Encrypt {
+    /// A folder, by the path that keys in it begin with; that of `.encrypt` is empty.
+    Folder(Arc<str>),
+    /// A key, as one look-up found it.
+    File(Arc<EncryptFile>),
+}
+
+/// A file as one look-up found it: a node of its own, so that callers share no page of the kernel's
+/// cache.
+pub(super) struct EncryptFile {
+    node: u64,
+    uid: u32,
+    key: Key,
+    /// What was opened last.
+    open: Mutex<Weak<Sealing>>,
+}
+
+impl Encrypt {
+    pub(super) fn top() -> Self {
+        Self::Folder("".into())
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Self::Folder(path) => path_number("encrypt", path),
+            Self::File(file) => file.node,
+        }
+    }
+
+    /// How it is called in an error.
+    pub(super) fn path(&self) -> String {
+        match self {
+            Self::Folder(path) => join(ENCRYPT_NAME, &format!("{path}/")),
+            Self::File(file) => join(ENCRYPT_NAME, file.key.as_str()),
+        }
+    }
+
+    /// The size of a file that is open.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Folder(_) => 0,
+            Self::File(file) => file.open.lock().upgrade().map_or(0, |open| open.end()),
+        }
+    }
+}
+
+/// The limit on open files.
+pub(super) fn quota() -> Quota {
+    Quota::new(PER_UID, "you have 64 files of .encrypt open; close some first")
+}
+
+impl Fs {
+    /// What a name in a folder of `.encrypt` means. There is a file for every key.
+    ///
+    /// # Errors
+    /// The name cannot be part of a key.
+    pub(super) fn find_to_encrypt(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<Encrypt, FsError> {
+        let found = self.find_to_encrypt_quietly(who, caller, folder, name);
+        self.note(who, "encrypt", found)
+    }
+
+    fn find_to_encrypt_quietly(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<Encrypt, FsError> {
+        let marked = name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX));
+        let path = match marked {
+            Some(name) => join(folder, name),
+            None => join(folder, checked_name(folder, name)?),
+        };
+        if marked.is_some() || self.is_known_folder(caller, &path) {
+            Key::check_folder(&path).map_err(|error| bad_name(&path, error))?;
+            return Ok(Encrypt::Folder(path.into()));
+        }
+        let key = checked_key(&path).map_err(|error| match error {
+            FsError::BadName { error, .. } => bad_name(&path, error),
+            other => other,
+        })?;
+        let (node, uid) = (self.nodes.next_private(), who.uid);
+        Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, open: Mutex::default() })))
+    }
+
+    fn is_known_folder(&self, caller: &Caller, path: &str) -> bool {
+        self.vault.is_folder(path)
+            || self.folders.holds(path)
+            || caller.own_slug().is_some_and(|own| own.as_str() == path)
+            || self.identities.is_own_slug(path)
+    }
+
+    /// Opens a file of `.encrypt`, for both reading and writing: one alone leads to nothing.
+    pub(super) fn open_to_encrypt(
+        &self,
+        who: &Requester,
+        file: &EncryptFile,
+        (read, write): (bool, bool),
+    ) -> Result<Opened, FsError> {
+        if who.uid != file.uid {
+            // Somebody else's look-up came in between; the kernel makes another.
+            return Err(FsError::Stale);
+        }
+        let path = join(ENCRYPT_NAME, file.key.as_str());
+        if !(read && write) {
+            let what = "open it for reading and writing: write a value, then read its document";
+            return Err(FsError::Forbidden { path, what });
+        }
+        let place = self.encrypting.take(who.uid, &path)?;
+        let sealing = Arc::new(Sealing::new(file.key.clone(), place));
+        *file.open.lock() = Arc::downgrade(&sealing);
+        Ok(self.private(super::handles::Handle::Sealing(sealing)))
+    }
+}
+
+fn bad_name(path: &str, error: KeyError) -> FsError {
+    FsError::BadName { path: join(ENCRYPT_NAME, path), error }
+}
+
+impl From<Encrypt> for Node {
+    fn from(node: Encrypt) -> Self {
+        Self::Encrypt(node)
+    }
+}
