@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
-    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, remove, save,
-    unmount, verify, whoami,
+    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey, remove,
+    save, unmount, verify, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -96,6 +96,7 @@ pub(super) enum Command {
     Exec(exec::Args),
     Whoami(whoami::Args),
     Keygen(keygen::Args),
+    Rekey(rekey::Args),
     Unmount(unmount::Args),
     Completions(completions::Args),
     Man(man::Args),

@@ -70,6 +70,11 @@ pub(super) enum CliError {
     /// Nothing there has this id.
     #[error("no secret that you may see has the id `{0}`; `secretfs list` shows the ids")]
     NoSuchId(String),
+    /// Re-sealing stopped before its end.
+    #[error(
+        "it stopped before its end: {0}; then run `secretfs rekey` again, it goes on from there"
+    )]
+    Rekey(String),
     /// The answer is no; the reasons, one a line.
     #[error("{}", .0.join("\n"))]
     No(Vec<String>),
@@ -108,7 +113,7 @@ impl CliError {
         match self {
             Self::Client(error) => error.exit(),
             Self::Daemon(error) if error.is_bad_input() => Exit::BadInput,
-            Self::Daemon(_) => Exit::Unavailable,
+            Self::Daemon(_) | Self::Rekey(_) => Exit::Unavailable,
             Self::File { source, .. } => exit_of(source),
             Self::Stream { .. } => Exit::Internal,
             Self::Key { .. }

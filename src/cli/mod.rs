@@ -28,8 +28,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
-    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, remove, save,
-    unmount, verify, whoami,
+    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey, remove,
+    save, unmount, verify, whoami,
 };
 use error::Result;
 
@@ -95,6 +95,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Exec(args) => exec::run(&client()?, args),
         Command::Whoami(args) => whoami::run(&client()?, args),
         Command::Keygen(args) => keygen::run(args),
+        Command::Rekey(args) => rekey::run(client, args),
         Command::Unmount(args) => unmount::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
         Command::Man(args) => man::run(args, program.clone()),

@@ -2,14 +2,8 @@
 
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
-/// 32 bytes of key, on the heap, so that moving it leaves no copy behind; wiped when dropped.
-pub(super) type KeyBytes = Box<Zeroizing<[u8; 32]>>;
-
-pub(super) fn no_key() -> KeyBytes {
-    Box::new(Zeroizing::new([0; 32]))
-}
+use super::locked::KeyBytes;
 
 /// What a derived key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +30,7 @@ impl Purpose {
 }
 
 pub(super) fn derive(master: &[u8; 32], purpose: Purpose) -> KeyBytes {
-    let mut key = no_key();
+    let mut key = KeyBytes::zeros();
     expand(master, purpose.info(), &mut key[..]);
     key
 }

@@ -1,16 +1,19 @@
 //! The current key and those before it.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use crate::model::{Key, Plaintext};
 
-use super::derive::{KeyBytes, derive};
+use super::derive::derive;
+use super::locked::KeyBytes;
 use super::{KeyId, MasterKey, OpenError, Purpose, SealedValue, document, record, record_key_id};
 
 /// Seals with the current key; opens with it and with those that were current once.
 pub struct Keyring {
-    /// The current one first.
-    keys: Vec<Keys>,
+    /// The current one first; each once.
+    keys: Vec<Arc<Keys>>,
 }
 
 /// What is derived from one master key.
@@ -39,7 +42,23 @@ impl Keys {
 impl Keyring {
     /// A keyring that seals with `current` and opens what any of these sealed.
     pub fn new(current: MasterKey, previous: Vec<MasterKey>) -> Self {
-        Self { keys: std::iter::once(current).chain(previous).map(Keys::derive).collect() }
+        Self::of(Arc::new(Keys::derive(current)), previous)
+    }
+
+    /// A keyring with the same current key and other previous ones: for a key that can be read only
+    /// once (from the environment).
+    pub fn with_previous(&self, previous: Vec<MasterKey>) -> Self {
+        Self::of(Arc::clone(&self.keys[0]), previous)
+    }
+
+    fn of(current: Arc<Keys>, previous: Vec<MasterKey>) -> Self {
+        let mut keys = vec![current];
+        for master in previous {
+            if keys.iter().all(|known| known.id != master.id()) {
+                keys.push(Arc::new(Keys::derive(master)));
+            }
+        }
+        Self { keys }
     }
 
     /// The id of the key that seals.
@@ -52,6 +71,11 @@ impl Keyring {
         self.keys.iter().map(|keys| keys.id)
     }
 
+    /// Whether it holds the key of that id.
+    pub fn holds(&self, id: KeyId) -> bool {
+        self.find(id).is_ok()
+    }
+
     /// A copy of what is derived from the current key for a purpose.
     pub fn derived(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
         let keys = self.current();
@@ -61,7 +85,7 @@ impl Keyring {
             Purpose::Audit => &keys.audit,
             Purpose::Index => &keys.index,
         };
-        Zeroizing::clone(key)
+        Zeroizing::new(**key)
     }
 
     /// Seals a record to its place in the store.
@@ -98,7 +122,8 @@ impl Keyring {
     }
 
     fn find(&self, id: KeyId) -> Result<&Keys, OpenError> {
-        self.keys.iter().find(|keys| keys.id == id).ok_or(OpenError::UnknownKey(id))
+        let found = self.keys.iter().find(|keys| keys.id == id);
+        found.map(Arc::as_ref).ok_or(OpenError::UnknownKey(id))
     }
 }
 
@@ -155,6 +180,17 @@ mod tests {
         assert_eq!(record_key_id(&new.seal_record(b"place", b"")), Some(master(2).id()));
         let value = old.seal_value(&key("K"), &Plaintext::copy_of(b"value"));
         assert_eq!(new.open_value(&key("K"), &value).unwrap().expose(), b"value");
+    }
+
+    #[test]
+    fn a_key_counts_once_and_the_current_one_can_be_kept() {
+        let ring = Keyring::new(master(2), vec![master(1), master(2), master(1)]);
+        assert_eq!(ring.ids().collect::<Vec<_>>(), [master(2).id(), master(1).id()]);
+        let next = ring.with_previous(vec![master(3)]);
+        assert_eq!(next.ids().collect::<Vec<_>>(), [master(2).id(), master(3).id()]);
+        assert!(next.holds(master(3).id()) && !next.holds(master(1).id()));
+        let record = ring.seal_record(b"place", b"value");
+        assert_eq!(next.open_record(b"place", &record).unwrap().expose(), b"value");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::derive::{KeyBytes, key_id, no_key};
+use super::derive::key_id;
+use super::locked::KeyBytes;
 
 /// The key that is used when none is given. Everybody knows it.
 pub const BUILT_IN_KEY: &str = "changeMeToSomethingSecureForReal";
@@ -33,6 +34,18 @@ pub struct KeyId(pub(super) [u8; 8]);
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl KeyId {
+    /// Its bytes, to be stored.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+
+    /// An id that was stored.
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -134,7 +147,7 @@ fn from_hex(text: &str) -> Option<KeyBytes> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
     }
-    let mut key = no_key();
+    let mut key = KeyBytes::zeros();
     for (index, byte) in key.iter_mut().enumerate() {
         let digits = &text[2 * index..2 * index + 2];
         let all_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -152,7 +165,7 @@ fn from_base64(text: &str) -> Option<KeyBytes> {
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     [alphabet::STANDARD, alphabet::URL_SAFE].iter().find_map(|alphabet| {
         let decoded = Zeroizing::new(GeneralPurpose::new(alphabet, config).decode(text).ok()?);
-        let mut key = no_key();
+        let mut key = KeyBytes::zeros();
         (decoded.len() == 32).then(|| key.copy_from_slice(&decoded))?;
         Some(key)
     })
@@ -161,7 +174,7 @@ fn from_base64(text: &str) -> Option<KeyBytes> {
 fn from_password(text: &str) -> KeyBytes {
     let params = Params::new(PASSWORD_MEMORY_KIB, PASSWORD_PASSES, 1, Some(32))
         .expect("the parameters are within Argon2's bounds");
-    let mut key = no_key();
+    let mut key = KeyBytes::zeros();
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into(text.as_bytes(), PASSWORD_SALT, &mut key[..])
         .expect("salt and output have valid lengths");

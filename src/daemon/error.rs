@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::crypto::KeyTextError;
 use crate::identity::IdentitiesError;
 use crate::store::StoreError;
-use crate::vault::OpenVaultError;
+use crate::vault::{OpenVaultError, VaultError};
 
 /// Why a daemon does not start, or ends badly.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum DaemonError {
         /// What is wrong with it.
         source: KeyTextError,
     },
+    /// Nothing says which key to seal with.
+    #[error(
+        "no encryption key is given to seal with; give one with --encryption-key-file or OB_ENCRYPTION_KEY"
+    )]
+    NoKey,
+    /// Rekeying did not start.
+    #[error("{0}")]
+    Rekey(Box<VaultError>),
     /// The identities file is not one.
     #[error("{0}")]
     Identities(#[from] IdentitiesError),
@@ -100,6 +108,6 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the input is at fault, not the system.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Config { .. } | Self::Key { .. } | Self::Identities(_))
+        matches!(self, Self::Config { .. } | Self::Key { .. } | Self::NoKey | Self::Identities(_))
     }
 }

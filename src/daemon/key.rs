@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::crypto::{Keyring, MasterKey};
+use crate::crypto::{KeyTextError, Keyring, MasterKey, Weakness};
 
 use super::error::DaemonError;
 use super::hardening::take_encryption_key;
@@ -14,31 +14,81 @@ use super::settings::Resolved;
 /// The name of the systemd credential.
 const CREDENTIAL: &str = "encryption-key";
 
-/// The keyring, and why its key is not secure.
-pub(super) fn load(settings: &Resolved) -> Result<(Keyring, Vec<String>), DaemonError> {
-    // Taken in any case: it must not stay in the environment.
-    let from_environment = take_encryption_key();
-    let mut insecure = Vec::new();
-    let current = if let Some(path) = &settings.encryption_key_file {
-        insecure.extend(readable_by_others(path));
-        from_file(path)?
-    } else if let Some(text) = from_environment {
-        MasterKey::parse(&text)
-            .map_err(|source| DaemonError::Key { from: "OB_ENCRYPTION_KEY".to_owned(), source })?
-    } else if let Some(path) = credential() {
-        from_file(&path)?
-    } else {
-        MasterKey::built_in()
-    };
-    insecure.extend(current.weaknesses().iter().map(ToString::to_string));
-    let previous = match &settings.previous_encryption_key_file {
-        Some(path) => {
-            insecure.extend(readable_by_others(path));
-            MasterKey::parse_lines(&read(path)?).map_err(|source| error(path, source))?
-        }
-        None => Vec::new(),
-    };
-    Ok((Keyring::new(current, previous), insecure))
+/// The places that keys are read from, at the start and on SIGHUP.
+pub(super) struct KeyFiles {
+    /// None if it came from the environment or is the built-in one: it stays what it is.
+    current: Option<PathBuf>,
+    previous: Option<PathBuf>,
+}
+
+/// What was read.
+pub(super) struct Keys {
+    pub(super) keyring: Keyring,
+    /// Of the current key.
+    pub(super) weaknesses: Vec<Weakness>,
+}
+
+impl KeyFiles {
+    /// Reads the keys for the first time.
+    pub(super) fn load(settings: &Resolved) -> Result<(Self, Keys), DaemonError> {
+        // Taken in any case: it must not stay in the environment.
+        let from_environment = take_encryption_key();
+        let (path, current) = match (&settings.encryption_key_file, from_environment) {
+            (Some(path), _) => (Some(path.clone()), from_file(path)?),
+            (None, Some(text)) => {
+                let error = |source| error("OB_ENCRYPTION_KEY".as_ref(), source);
+                (None, MasterKey::parse(&text).map_err(error)?)
+            }
+            (None, None) => match credential() {
+                Some(path) => {
+                    let key = from_file(&path)?;
+                    (Some(path), key)
+                }
+                None => (None, MasterKey::built_in()),
+            },
+        };
+        let previous = settings.previous_encryption_key_file.clone();
+        let files = Self { current: path, previous };
+        let weaknesses = current.weaknesses().to_vec();
+        let keyring = Keyring::new(current, files.read_previous()?);
+        Ok((files, Keys { keyring, weaknesses }))
+    }
+
+    /// Reads them again. A key that can be read only once is taken over from `keyring`, which has
+    /// these weaknesses.
+    pub(super) fn load_again(
+        &self,
+        keyring: &Keyring,
+        weaknesses: &[Weakness],
+    ) -> Result<Keys, DaemonError> {
+        let previous = self.read_previous()?;
+        Ok(match &self.current {
+            Some(path) => {
+                let current = from_file(path)?;
+                let weaknesses = current.weaknesses().to_vec();
+                Keys { keyring: Keyring::new(current, previous), weaknesses }
+            }
+            None => {
+                Keys { keyring: keyring.with_previous(previous), weaknesses: weaknesses.to_vec() }
+            }
+        })
+    }
+
+    /// The files that others than their owner can read.
+    pub(super) fn readable_by_others(&self) -> impl Iterator<Item = &Path> {
+        let readable = |path: &&Path| {
+            std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
+        };
+        [&self.current, &self.previous]
+            .into_iter()
+            .filter_map(|path| path.as_deref())
+            .filter(readable)
+    }
+
+    fn read_previous(&self) -> Result<Vec<MasterKey>, DaemonError> {
+        let Some(path) = &self.previous else { return Ok(Vec::new()) };
+        MasterKey::parse_lines(&read(path)?).map_err(|source| error(path, source))
+    }
 }
 
 fn credential() -> Option<PathBuf> {
@@ -56,13 +106,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, DaemonError> {
         .map_err(|source| DaemonError::Unreadable { path: path.to_owned(), source })
 }
 
-fn error(path: &Path, source: crate::crypto::KeyTextError) -> DaemonError {
-    DaemonError::Key { from: path.display().to_string(), source }
-}
-
-fn readable_by_others(path: &Path) -> Option<String> {
-    let mode = std::fs::metadata(path).ok()?.mode();
-    (mode & 0o077 != 0).then(|| {
-        format!("its key file {} can be read by others; give it mode 0600", path.display())
-    })
+fn error(from: &Path, source: KeyTextError) -> DaemonError {
+    DaemonError::Key { from: from.display().to_string(), source }
 }

@@ -6,6 +6,8 @@ mod key;
 mod logging;
 mod mountpoint;
 mod notify;
+mod rekey;
+mod reload;
 mod serve;
 mod settings;
 
@@ -13,6 +15,7 @@ use std::path::Path;
 
 pub use error::DaemonError;
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
+pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 
 pub use hardening::take_encryption_key;

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Options};
 use crate::fuse::{self, Mounted};
 use crate::identity::Resolver;
@@ -14,8 +16,10 @@ use crate::store::SledStore;
 use crate::vault::Vault;
 
 use super::error::DaemonError;
+use super::key::{KeyFiles, Keys};
+use super::reload::Reload;
 use super::settings::Resolved;
-use super::{hardening, key, logging, mountpoint, notify};
+use super::{hardening, logging, mountpoint, notify};
 
 /// How long callers that have files open may take to close them after an unmount.
 const GRACE: Duration = Duration::from_secs(1);
@@ -25,17 +29,23 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
     logging::start(settings.log_level);
-    let (keyring, insecure) = key::load(settings)?;
+    let (key_files, keys) = KeyFiles::load(settings)?;
+    let insecure = insecure(&key_files, &keys);
     for reason in &insecure {
         tracing::warn!("the service is not secure: {reason}");
+    }
+    if !keys_are_locked() {
+        tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
     let identities = Arc::new(Resolver::new(settings.identities.clone())?);
     // First the mountpoint: the lock of the store of a daemon that died may take a moment to go.
     let path = mountpoint::prepare(&settings.mountpoint)?;
     let store = Arc::new(SledStore::open(&settings.state_dir)?);
-    let vault = Arc::new(Vault::open(store, keyring)?);
+    let vault = Arc::new(Vault::open(store, keys.keyring)?);
     let options = Options { list_sidecars: settings.list_acl, insecure };
-    let fs = Arc::new(Fs::new(vault, Arc::clone(&identities), options));
+    let fs = Arc::new(Fs::new(Arc::clone(&vault), Arc::clone(&identities), options));
+    let weaknesses = Mutex::new(keys.weaknesses);
+    let reload = Arc::new(Reload { identities, vault, key_files, weaknesses });
 
     let system = |what| move |source| DaemonError::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -53,11 +63,19 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
         tracing::info!(mountpoint = %path.display(), "serving");
         announce(&format!("mounted at {}", path.display()));
         notify::ready().map_err(system("readiness could not be announced"))?;
-        if signals.wait_for_end(when_over, &identities).await {
+        if signals.wait_for_end(when_over, &reload).await {
             unmount(&mut mounted, &path)?;
         }
         finish(mounted)
     })
+}
+
+/// Why the set-up is not secure, a phrase each.
+fn insecure(files: &KeyFiles, keys: &Keys) -> Vec<String> {
+    let readable = files.readable_by_others().map(|path| {
+        format!("its key file {} can be read by others; give it mode 0600", path.display())
+    });
+    keys.weaknesses.iter().map(ToString::to_string).chain(readable).collect()
 }
 
 struct Signals {
@@ -79,17 +97,18 @@ impl Signals {
     async fn wait_for_end(
         &mut self,
         mut when_over: oneshot::Receiver<()>,
-        identities: &Resolver,
+        reload: &Arc<Reload>,
     ) -> bool {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return true,
                 _ = self.interrupt.recv() => return true,
                 _ = &mut when_over => return false,
-                _ = self.hangup.recv() => match identities.reload() {
-                    Ok(()) => tracing::info!("the identities were read again"),
-                    Err(error) => tracing::error!(%error, "the identities stay as they were"),
-                },
+                // It waits for the disk: on a thread of its own, so that an end is not held up.
+                _ = self.hangup.recv() => {
+                    let reload = Arc::clone(reload);
+                    tokio::task::spawn_blocking(move || reload.run());
+                }
             }
         }
     }

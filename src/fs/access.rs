@@ -5,6 +5,7 @@ use crate::store::Space;
 
 use super::encrypt::Encrypt;
 use super::nodes::Node;
+use super::status::StatusFile;
 use super::{Fs, FsError, Requester};
 
 /// What a caller asks whether it may.
@@ -32,6 +33,9 @@ impl Fs {
         }
         match &node {
             Node::Folder(folder) if wanted.write => self.may_make(&caller, folder, "x"),
+            Node::Status(StatusFile::Rekey) if wanted.read || wanted.write => {
+                Ok(self.vault.check_rekey(&caller)?)
+            }
             Node::StatusFolder | Node::Status(_) | Node::Encrypt(Encrypt::Folder(_))
                 if wanted.write =>
             {

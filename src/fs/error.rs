@@ -41,6 +41,14 @@ pub enum FsError {
         /// What is not possible, and what is instead.
         what: &'static str,
     },
+    /// What was written to a control file is no command of it.
+    #[error("{path}: there is no such command; {what}")]
+    BadCommand {
+        /// The control file.
+        path: &'static str,
+        /// The commands that there are.
+        what: &'static str,
+    },
     /// Something is there already.
     #[error("{0}: this exists already; choose another name")]
     Exists(String),

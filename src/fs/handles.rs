@@ -25,6 +25,8 @@ pub(super) enum Handle {
     Snapshot(Arc<Plaintext>),
     /// A file of `.encrypt`.
     Sealing(Arc<Sealing>),
+    /// A control file: takes commands, and gives its text as it was at the open.
+    Control(Arc<Plaintext>),
     /// A folder being listed; the listing is made at its first read, and anew when it is rewound.
     Folder(Arc<Mutex<Option<Arc<[Listed]>>>>),
 }

@@ -58,7 +58,9 @@ impl Fs {
         match self.handles.find(handle)? {
             Handle::Draft(draft) => Ok(whole(draft.read(&self.vault, offset, length)?)),
             Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length))),
-            Handle::Snapshot(bytes) => Ok(FileBytes { bytes, offset, length }),
+            Handle::Snapshot(bytes) | Handle::Control(bytes) => {
+                Ok(FileBytes { bytes, offset, length })
+            }
             Handle::Sealing(sealing) => {
                 let seal = |key: &Key, value: &Plaintext| self.vault.seal(key, value);
                 let Excerpt { document, offset } = sealing.read(offset, seal)?;
@@ -83,6 +85,7 @@ impl Fs {
             Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
             Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
+            Ok(Handle::Control(_)) => self.control(bytes),
             Ok(Handle::Snapshot(_) | Handle::Folder(_)) => Err(FsError::BadHandle),
             Err(error) => Err(error),
         };

@@ -222,7 +222,8 @@ impl Fs {
                 Attr { size, mode, uid, gid, modified, ..file }
             }
             Node::Status(status) => {
-                Attr { size: self.status_text(*status, caller).len() as u64, mode: 0o444, ..file }
+                let size = self.status_text(*status, caller).len() as u64;
+                Attr { size, mode: status.mode(), ..file }
             }
         })
     }

@@ -11,6 +11,7 @@
 mod access;
 mod attr;
 mod commit;
+mod control;
 mod courier;
 mod create;
 mod draft;

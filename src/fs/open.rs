@@ -12,6 +12,7 @@ use super::encrypt::Encrypt;
 use super::filler::{Fill, LARGEST};
 use super::handles::Handle;
 use super::nodes::Node;
+use super::status::StatusFile;
 use super::tasks::Note;
 use super::{Caching, Fs, FsError, Opened, Requester, nothing_is_made_in};
 
@@ -65,6 +66,7 @@ impl Fs {
             Node::Sidecar(record) => self.open_sidecar(who, &caller, node, record, wish),
             Node::Draft(draft) => self.open_draft(who, &caller, draft, wish),
             Node::Scratch(scratch) => Ok(self.private(Handle::Scratch(scratch))),
+            Node::Status(StatusFile::Rekey) => self.open_control(&caller),
             Node::Status(_) if wish.write => Err(nothing_is_made_in(".status")),
             Node::Status(file) => {
                 Ok(self.snapshot(Plaintext::from(self.status_text(file, &caller).into_bytes())))

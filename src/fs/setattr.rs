@@ -11,6 +11,7 @@ use super::draft::{Draft, Occasion, within_limit};
 use super::encrypt::Encrypt;
 use super::handles::Handle;
 use super::nodes::Node;
+use super::status::StatusFile;
 use super::tasks::Note;
 use super::{Answer, Attr, Fs, FsError, Requester};
 
@@ -84,7 +85,7 @@ impl Fs {
             Node::Folder(_) | Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_)) => FOLDER_MODE,
             Node::Value(_) => SECRET_MODE,
             Node::Sidecar(_) => 0o600,
-            Node::Status(_) => 0o444,
+            Node::Status(file) => file.mode(),
             Node::Encrypt(Encrypt::File(_)) => ENCRYPT_MODE,
             Node::Draft(_) | Node::Scratch(_) => 0o777,
         };
@@ -119,6 +120,8 @@ impl Fs {
                 Handle::Draft(draft) => draft.resize(&self.vault, size)?,
                 Handle::Scratch(scratch) => scratch.resize(size)?,
                 Handle::Sealing(sealing) => sealing.resize(size)?,
+                // `>` truncates first.
+                Handle::Control(_) => {}
                 Handle::Snapshot(_) | Handle::Folder(_) => return Err(FsError::BadHandle),
             }
             return Ok(Truncated::Kept);
@@ -143,6 +146,10 @@ impl Fs {
                 Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
             }
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
+            Node::Status(StatusFile::Rekey) => {
+                self.vault.check_rekey(&*self.caller(who)?)?;
+                Ok(Truncated::Kept)
+            }
             Node::StatusFolder | Node::Status(_) => Err(super::nothing_is_made_in(".status")),
             // What a descriptor holds is cut through the descriptor.
             Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Kept),

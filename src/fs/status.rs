@@ -14,11 +14,12 @@ pub(super) enum StatusFile {
     LastError,
     Version,
     Metrics,
+    Rekey,
 }
 
 impl StatusFile {
-    pub(super) const ALL: [Self; 5] =
-        [Self::IsSecure, Self::LastError, Self::Metrics, Self::Version, Self::Whoami];
+    pub(super) const ALL: [Self; 6] =
+        [Self::IsSecure, Self::LastError, Self::Metrics, Self::Rekey, Self::Version, Self::Whoami];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -27,6 +28,14 @@ impl StatusFile {
             Self::LastError => "last-error",
             Self::Version => "version",
             Self::Metrics => "metrics",
+            Self::Rekey => "rekey",
+        }
+    }
+
+    pub(super) fn mode(self) -> u16 {
+        match self {
+            Self::Rekey => 0o600,
+            _ => 0o444,
         }
     }
 
@@ -44,6 +53,8 @@ impl Fs {
             StatusFile::Version => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
             StatusFile::IsSecure => is_secure(&self.options.insecure),
             StatusFile::Metrics => self.metrics(),
+            StatusFile::Rekey if caller.is_admin() => self.rekey_text(),
+            StatusFile::Rekey => String::new(),
         }
     }
 

@@ -29,6 +29,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Denied { .. } | FsError::NoAccess { .. } => Errno::EACCES,
         FsError::NotFound(_) => Errno::ENOENT,
         FsError::Forbidden { .. } => Errno::EPERM,
+        FsError::BadCommand { .. } => Errno::EINVAL,
         FsError::Exists(_) => Errno::EEXIST,
         FsError::NotFolder(_) => Errno::ENOTDIR,
         FsError::IsFolder(_) => Errno::EISDIR,
@@ -58,7 +59,7 @@ fn of_name(error: KeyError) -> Errno {
 
 fn of_vault(error: &VaultError) -> Errno {
     match error {
-        VaultError::Denied { .. } => Errno::EACCES,
+        VaultError::Denied { .. } | VaultError::AdminOnly { .. } => Errno::EACCES,
         VaultError::NotFound { .. } => Errno::ENOENT,
         VaultError::Exists { .. } | VaultError::IdTaken { .. } => Errno::EEXIST,
         VaultError::IsFolder { .. } => Errno::EISDIR,
@@ -72,6 +73,8 @@ fn of_vault(error: &VaultError) -> Errno {
         VaultError::Store(_)
         | VaultError::Unseal { .. }
         | VaultError::Incomplete { .. }
+        | VaultError::MissingKeys { .. }
+        | VaultError::NoThread(_)
         | VaultError::Stopping => Errno::EIO,
     }
 }

@@ -10,6 +10,7 @@ pub(super) fn run<S: Store>(open: impl Fn() -> S) {
     reads_what_was_written(&open());
     scans_by_prefix_in_order(&open());
     a_scan_stops_when_told_and_may_read(&open());
+    a_scan_may_commit(&open());
     the_last_change_of_an_address_counts(&open());
     a_refused_batch_changes_nothing(&open());
     sizes_from_nothing_to_the_limit(&open());
@@ -84,6 +85,22 @@ fn a_scan_stops_when_told_and_may_read(store: &impl Store) {
     };
     store.scan(b"", &mut visit).unwrap();
     assert_eq!(seen, [b"a", b"b"]);
+}
+
+fn a_scan_may_commit(store: &impl Store) {
+    let records: Vec<[u8; 2]> = (0..1000u16).map(u16::to_be_bytes).collect();
+    let mut batch = Batch::new();
+    records.iter().for_each(|address| batch.put(address, vec![0]));
+    store.commit(&batch).unwrap();
+    let mut seen = 0;
+    let mut visit = |address: &[u8], _: &[u8]| {
+        seen += 1;
+        store.commit(&puts(&[(address, b"rewritten")])).unwrap();
+        ControlFlow::Continue(())
+    };
+    store.scan(b"", &mut visit).unwrap();
+    assert_eq!(seen, 1000);
+    assert!(scan(store, b"").iter().all(|(_, sealed)| sealed == b"rewritten"));
 }
 
 fn the_last_change_of_an_address_counts(store: &impl Store) {

@@ -36,8 +36,8 @@ pub trait Store: Send + Sync {
     fn read(&self, address: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Shows every record whose address starts with `prefix`, in order of address, until `visit`
-    /// breaks. It is not a snapshot: a commit that runs meanwhile may show or not. `visit` may
-    /// read the store but not commit to it.
+    /// breaks. It is not a snapshot: a commit that runs meanwhile may show or not. No lock is held
+    /// while `visit` runs: it may read the store and commit to it.
     #[allow(clippy::type_complexity)] // an alias would hide the one thing to know
     fn scan(
         &self,

@@ -55,10 +55,31 @@ impl Committer {
     }
 
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        let requests = self.requests.as_ref().expect("present until drop");
-        if let Err(refused) = requests.send(Request { plan, done }) {
-            (refused.0.done)(Err(VaultError::Stopping));
-        }
+        submit(self.requests(), plan, done);
+    }
+
+    /// For a thread that goes on handing in. It must end before this is dropped.
+    pub(super) fn submitter(&self) -> Submitter {
+        Submitter(self.requests().clone())
+    }
+
+    fn requests(&self) -> &Sender<Request> {
+        self.requests.as_ref().expect("present until drop")
+    }
+}
+
+/// Hands in requests from another thread.
+pub(super) struct Submitter(Sender<Request>);
+
+impl Submitter {
+    pub(super) fn submit(&self, plan: Plan, done: Done) {
+        submit(&self.0, plan, done);
+    }
+}
+
+fn submit(requests: &Sender<Request>, plan: Plan, done: Done) {
+    if let Err(refused) = requests.send(Request { plan, done }) {
+        (refused.0.done)(Err(VaultError::Stopping));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why the vault said no.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::crypto::{KeyId, OpenError};
 use crate::document::DocumentErrors;
@@ -18,6 +19,12 @@ pub enum VaultError {
         /// What was missing.
         #[source]
         denial: Denial,
+    },
+    /// Something that is not about one secret, and that only an admin may.
+    #[error("you may not {what}: only an admin may; ask one")]
+    AdminOnly {
+        /// What was asked for.
+        what: &'static str,
     },
     /// There is no such secret.
     #[error("{key}: there is no such secret; create it first")]
@@ -88,9 +95,18 @@ pub enum VaultError {
         /// The secret, or its record if the name is not at hand.
         key: String,
     },
+    /// Records are sealed with keys that are not given.
+    #[error("{}", needed(missing))]
+    MissingKeys {
+        /// The ids of these keys.
+        missing: Vec<KeyId>,
+    },
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// No thread could be started.
+    #[error("a thread could not be started; raise the limit of threads: {0}")]
+    NoThread(#[source] Arc<io::Error>),
     /// The daemon is stopping.
     #[error("the daemon is stopping; try again once it is back")]
     Stopping,
@@ -113,6 +129,12 @@ pub enum OpenVaultError {
         /// The id of the key that was given.
         given: KeyId,
     },
+    /// The key is right, but records are still sealed with others.
+    #[error("{}", needed(missing))]
+    MissingKeys {
+        /// The ids of these keys.
+        missing: Vec<KeyId>,
+    },
     /// The store was written by another version.
     #[error(
         "the store has a format that this version does not know; use the version that wrote it"
@@ -127,4 +149,12 @@ pub enum OpenVaultError {
     /// No thread could be started.
     #[error("the writer thread could not be started; raise the limit of threads: {0}")]
     NoThread(#[source] io::Error),
+}
+
+fn needed(missing: &[KeyId]) -> String {
+    let ids: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    format!(
+        "records of the store are still sealed with the key {}, which is not here; put it into --previous-encryption-key-file until `secretfs rekey` is done",
+        ids.join(" and ")
+    )
 }

@@ -8,7 +8,7 @@ use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_se
 
 use super::FIRST_NODE;
 use super::error::VaultError;
-use super::record::Lists;
+use super::record::{Lists, chunk_count};
 use super::secret::{RecordId, Secret};
 
 /// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them.
@@ -19,6 +19,16 @@ pub(super) struct Index {
     lists: Lists,
     next_node: u64,
     last_change: Timestamp,
+    totals: Totals,
+}
+
+/// What all current values take together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Their bytes.
+    pub bytes: u64,
+    /// The records that hold them.
+    pub chunks: u64,
 }
 
 /// One entry of a folder.
@@ -48,6 +58,7 @@ impl Index {
             lists: Lists::default(),
             next_node: FIRST_NODE.max(now.as_nanos() / 1000),
             last_change: now,
+            totals: Totals::default(),
         }
     }
 
@@ -71,6 +82,10 @@ impl Index {
         self.last_change
     }
 
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
+    }
+
     pub(super) fn lists_mut(&mut self) -> &mut Lists {
         &mut self.lists
     }
@@ -85,6 +100,8 @@ impl Index {
     pub(super) fn insert(&mut self, secret: Arc<Secret>) {
         self.next_node = self.next_node.max(secret.value.node + 1).max(secret.record().0 + 1);
         self.last_change = self.last_change.max(secret.value.updated);
+        self.totals.bytes += u64::from(secret.value.size);
+        self.totals.chunks += u64::from(chunk_count(secret.value.size as usize));
         self.by_id.insert(secret.id.clone(), secret.record());
         self.by_record.insert(secret.record(), Arc::clone(&secret));
         self.by_key.insert(secret.key.clone(), secret);
@@ -95,6 +112,8 @@ impl Index {
         self.by_record.remove(&secret.record());
         self.by_id.remove(&secret.id);
         self.last_change = self.last_change.max(now);
+        self.totals.bytes -= u64::from(secret.value.size);
+        self.totals.chunks -= u64::from(chunk_count(secret.value.size as usize));
     }
 
     pub(super) fn is_folder(&self, path: &str) -> bool {

@@ -11,9 +11,11 @@ mod committer;
 mod error;
 mod garbage;
 mod index;
+mod keys;
 mod lists;
 mod read;
 mod record;
+mod rekey;
 mod remove;
 mod rename;
 mod seal;
@@ -28,11 +30,12 @@ use parking_lot::RwLock;
 
 use crate::crypto::Keyring;
 use crate::model::{Caller, Operation, SecretId, Timestamp, decide};
-use crate::store::{Batch, Space, Store};
+use crate::store::{Space, Store};
 
 pub use committer::Done;
 pub use error::{OpenVaultError, VaultError};
-pub use index::{Child, ChildKind};
+pub use index::{Child, ChildKind, Totals};
+pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
 pub use secret::{RecordId, Secret, Value};
 pub use transaction::Change;
@@ -41,7 +44,9 @@ pub use write::{Heritage, WriteTarget};
 use committer::Committer;
 use garbage::Garbage;
 use index::Index;
+use keys::KeysInUse;
 use record::{Address, Records, StoreId};
+use rekey::Rekey;
 
 /// The first node number that a stored version may have; smaller ones are the file system's own.
 pub const FIRST_NODE: u64 = 1 << 10;
@@ -51,12 +56,15 @@ pub const NODE_LIMIT: u64 = 1 << 56;
 /// All secrets of one store, under one keyring.
 pub struct Vault {
     shared: Arc<Shared>,
+    // Before the committer: it hands in until it is dropped.
+    rekey: Rekey,
     committer: Committer,
 }
 
 /// What the writer thread and the callers both work on.
 pub(crate) struct Shared {
     records: Records,
+    keys_in_use: KeysInUse,
     index: RwLock<Index>,
     garbage: Arc<Garbage>,
 }
@@ -72,12 +80,12 @@ impl Vault {
             None => StoreId::random(),
         };
         let records = Records::new(store, keyring, id);
-        claim(&records)?;
+        let keys_in_use = keys::claim(&records)?;
         let garbage = Arc::new(Garbage::default());
         let index = load(&records, &garbage)?;
-        let shared = Arc::new(Shared { records, index: RwLock::new(index), garbage });
+        let shared = Arc::new(Shared { records, keys_in_use, index: RwLock::new(index), garbage });
         let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
-        Ok(Self { shared, committer })
+        Ok(Self { shared, rekey: Rekey::idle(), committer })
     }
 
     /// The secret of that key.
@@ -116,6 +124,11 @@ impl Vault {
         self.len() == 0
     }
 
+    /// What their values take together.
+    pub fn totals(&self) -> Totals {
+        self.shared.index.read().totals()
+    }
+
     /// When anything changed last; what folders show as their time.
     pub fn last_change(&self) -> Timestamp {
         self.shared.index.read().last_change()
@@ -148,25 +161,6 @@ fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<(), V
     match decide(caller, operation, secret.acl()) {
         Ok(_grant) => Ok(()),
         Err(denial) => Err(VaultError::Denied { key: secret.key().to_string(), denial }),
-    }
-}
-
-/// Proves that the keyring opens this store, or makes an empty store its own.
-fn claim(records: &Records) -> Result<(), OpenVaultError> {
-    match records.read_raw(&Address::CHECK)? {
-        Some(sealed) => match records.unseal(&Address::CHECK, &sealed) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(OpenVaultError::OtherKey {
-                store: records.key_id_of(&sealed),
-                given: records.current_key_id(),
-            }),
-        },
-        None => {
-            let mut batch = Batch::default();
-            batch.put(Address::META.as_bytes(), records.store_id().to_meta());
-            batch.put(Address::CHECK.as_bytes(), records.seal(&Address::CHECK, b""));
-            Ok(records.commit(&batch)?)
-        }
     }
 }
 

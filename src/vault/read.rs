@@ -1,5 +1,6 @@
 //! Reading a value.
 
+use crate::crypto::OpenError;
 use crate::model::{MAX_VALUE_BYTES, Plaintext};
 
 use super::Vault;
@@ -54,10 +55,20 @@ impl Records {
     fn read_chunk(&self, value: &Value, number: usize) -> Result<Plaintext, VaultError> {
         let number = u16::try_from(number).expect("a value has at most 32 chunks");
         let address = Address::chunk(value.record, value.version, number);
-        let sealed =
-            self.read_raw(&address)?.ok_or_else(|| VaultError::Incomplete { key: name(value) })?;
-        self.unseal(&address, &sealed)
-            .map_err(|source| VaultError::Unseal { key: name(value), source })
+        let mut tried = false;
+        loop {
+            let sealed = self
+                .read_raw(&address)?
+                .ok_or_else(|| VaultError::Incomplete { key: name(value) })?;
+            match self.unseal(&address, &sealed) {
+                // It was re-sealed, and its key removed, since it was read.
+                Err(OpenError::UnknownKey(_)) if !tried => tried = true,
+                outcome => {
+                    return outcome
+                        .map_err(|source| VaultError::Unseal { key: name(value), source });
+                }
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! | address | content |
 //! | --- | --- |
 //! | `m` | format and id of the store, in the clear |
-//! | `k` | an empty record, sealed: only the right key opens it |
+//! | `k` | the ids of all keys that records may be sealed with; sealed with the current one |
 //! | `h` record | a head: key, id, lists, version, times; sealed |
 //! | `v` record version chunk | up to 32 KiB of a value; sealed |
 //! | `g` record version | a mark: this value is superseded and goes at the next occasion |
@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, record_key_id};
@@ -44,7 +45,7 @@ pub(super) struct Address {
 
 impl Address {
     pub(super) const META: Self = Self::single(b'm');
-    pub(super) const CHECK: Self = Self::single(b'k');
+    pub(super) const KEYS: Self = Self::single(b'k');
     pub(super) const HEADS: Self = Self::single(b'h');
     pub(super) const GARBAGE: Self = Self::single(b'g');
 
@@ -92,6 +93,32 @@ impl Address {
     }
 }
 
+/// What lies at an address, as far as re-sealing is concerned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordKind {
+    /// Not sealed.
+    Clear,
+    Head(RecordId),
+    Chunk(RecordId),
+    /// Sealed, and never changed but by its own plans.
+    Other,
+}
+
+impl RecordKind {
+    pub(super) fn of(address: &[u8]) -> Self {
+        let record = || {
+            let number = address.get(1..9)?.try_into().ok()?;
+            Some(RecordId(u64::from_be_bytes(number)))
+        };
+        match (address.first(), record()) {
+            (Some(b'm' | b'g'), _) => Self::Clear,
+            (Some(b'h'), Some(record)) => Self::Head(record),
+            (Some(b'v'), Some(record)) => Self::Chunk(record),
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Tells stores apart, so that a record cannot be carried from one to another.
 #[derive(Clone, Copy)]
 pub(super) struct StoreId([u8; 16]);
@@ -116,21 +143,27 @@ impl StoreId {
 /// The store with everything sealed on the way in and unsealed on the way out.
 pub(super) struct Records {
     store: Arc<dyn Store>,
-    keyring: Keyring,
+    keyring: RwLock<Arc<Keyring>>,
     id: StoreId,
 }
 
 impl Records {
     pub(super) fn new(store: Arc<dyn Store>, keyring: Keyring, id: StoreId) -> Self {
-        Self { store, keyring, id }
+        Self { store, keyring: RwLock::new(Arc::new(keyring)), id }
     }
 
     pub(super) fn store_id(&self) -> StoreId {
         self.id
     }
 
-    pub(super) fn current_key_id(&self) -> KeyId {
-        self.keyring.current_id()
+    /// What was read from the store before this call opens with it: a keyring is replaced before
+    /// anything is sealed with its key.
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring.read())
+    }
+
+    pub(super) fn set_keyring(&self, keyring: Arc<Keyring>) {
+        *self.keyring.write() = keyring;
     }
 
     pub(super) fn key_id_of(&self, sealed: &[u8]) -> Option<KeyId> {
@@ -149,6 +182,19 @@ impl Records {
         self.store.read(address.as_bytes())
     }
 
+    pub(super) fn read_at(&self, address: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.read(address)
+    }
+
+    /// Shows every record of the store.
+    #[allow(clippy::type_complexity)] // as the store's own
+    pub(super) fn scan_all(
+        &self,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.store.scan(b"", visit)
+    }
+
     #[allow(clippy::type_complexity)] // as the store's own
     pub(super) fn scan(
         &self,
@@ -159,16 +205,32 @@ impl Records {
     }
 
     pub(super) fn seal(&self, address: &Address, plaintext: &[u8]) -> Vec<u8> {
-        self.keyring.seal_record(self.place(address.as_bytes()).as_slice(), plaintext)
+        self.seal_with(&self.keyring(), address, plaintext)
+    }
+
+    pub(super) fn seal_with(
+        &self,
+        keyring: &Keyring,
+        address: &Address,
+        plaintext: &[u8],
+    ) -> Vec<u8> {
+        keyring.seal_record(self.place(address.as_bytes()).as_slice(), plaintext)
     }
 
     pub(super) fn unseal(&self, address: &Address, sealed: &[u8]) -> Result<Plaintext, OpenError> {
-        self.keyring.open_record(self.place(address.as_bytes()).as_slice(), sealed)
+        self.keyring().open_record(self.place(address.as_bytes()).as_slice(), sealed)
+    }
+
+    /// The record with a seal of the current key.
+    pub(super) fn reseal(&self, address: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let (place, keyring) = (self.place(address), self.keyring());
+        let plaintext = keyring.open_record(place.as_slice(), sealed)?;
+        Ok(keyring.seal_record(place.as_slice(), plaintext.expose()))
     }
 
     /// A value sealed for a document, to the name of its secret.
     pub(super) fn seal_value(&self, key: &Key, value: &Plaintext) -> SealedValue {
-        self.keyring.seal_value(key, value)
+        self.keyring().seal_value(key, value)
     }
 
     /// What a record is sealed to: the store and the address in it.
@@ -201,7 +263,7 @@ impl Records {
             return Err(broken());
         }
         let head = self
-            .keyring
+            .keyring()
             .open_record(self.place(address).as_slice(), sealed)
             .map_err(OpenVaultError::Unseal)?;
         let record = RecordId(u64::from_be_bytes(address[1..].try_into().map_err(|_| broken())?));

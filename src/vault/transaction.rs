@@ -27,7 +27,7 @@ pub struct Change {
 /// become of it. Plans run one after the other on the writer thread, so what they see stays true
 /// until they are done; two that touch the same name or id never share a group.
 pub(super) struct Transaction<'a> {
-    shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     pub(super) batch: Batch,
     pub(super) changes: Vec<Change>,
     pub(super) touched: HashSet<Touched>,
@@ -41,6 +41,8 @@ pub(super) enum Touched {
     /// The path is a folder because of what the plan creates. Plans may share one.
     Folder(String),
     Id(SecretId),
+    /// Which keys are in use.
+    Keys,
 }
 
 impl Touched {
@@ -51,7 +53,7 @@ impl Touched {
                 others.contains(self) || others.contains(&Self::Folder(path.clone()))
             }
             Self::Folder(path) => others.contains(&Self::Secret(path.clone())),
-            Self::Id(_) => others.contains(self),
+            Self::Id(_) | Self::Keys => others.contains(self),
         }
     }
 }

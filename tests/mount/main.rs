@@ -19,6 +19,7 @@ mod keys;
 mod lifecycle;
 mod programs;
 mod promises;
+mod rekey;
 mod rename;
 mod rights;
 mod roundtrips;

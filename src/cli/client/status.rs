@@ -19,6 +19,19 @@ impl Client {
             .map_err(self.refused("read", file))
     }
 
+    /// Writes a command to a control file of `.status`.
+    ///
+    /// # Errors
+    /// The mount failed, or the caller may not.
+    pub(in super::super) fn command(
+        &self,
+        file: &'static str,
+        command: &str,
+    ) -> Result<(), ClientError> {
+        fs::write(self.mount.join(".status").join(file), command)
+            .map_err(self.refused("write to", file))
+    }
+
     /// Who the caller is to the daemon.
     ///
     /// # Errors

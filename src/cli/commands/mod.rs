@@ -12,6 +12,7 @@ pub(super) mod keygen;
 pub(super) mod list;
 pub(super) mod man;
 pub(super) mod read;
+pub(super) mod rekey;
 pub(super) mod remove;
 pub(super) mod save;
 pub(super) mod unmount;

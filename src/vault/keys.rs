@@ -1,0 +1,146 @@
+//! Which keys the store's records are sealed with, and changing the current one while it runs.
+//!
+//! The record `k` holds the ids of all keys that any record may be sealed with, and is itself sealed
+//! with the current one. A key's id is written there, durably, before anything is sealed with it, and
+//! taken out only by a rekey that found nothing under it. So whoever opens the store knows at once
+//! whether a key is missing.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use parking_lot::Mutex;
+
+use crate::crypto::{KeyId, Keyring};
+use crate::store::Batch;
+
+use super::error::{OpenVaultError, VaultError};
+use super::record::{Address, Records};
+use super::transaction::{Touched, Transaction};
+use super::{Shared, Vault};
+
+/// The ids in the record `k`, as it is stored. Changed on the writer thread alone.
+pub(super) struct KeysInUse(Mutex<Vec<KeyId>>);
+
+impl KeysInUse {
+    pub(super) fn ids(&self) -> Vec<KeyId> {
+        self.0.lock().clone()
+    }
+}
+
+/// Proves that the keyring opens everything in this store, or makes an empty store its own.
+pub(super) fn claim(records: &Records) -> Result<KeysInUse, OpenVaultError> {
+    let keyring = records.keyring();
+    let current = keyring.current_id();
+    let mut batch = Batch::default();
+    let ids = match records.read_raw(&Address::KEYS)? {
+        Some(sealed) => {
+            let sealed_with = records.key_id_of(&sealed);
+            let other = || OpenVaultError::OtherKey { store: sealed_with, given: current };
+            let text = records.unseal(&Address::KEYS, &sealed).map_err(|_| other())?;
+            let mut ids = parse(text.expose()).ok_or(OpenVaultError::BrokenRecord)?;
+            // Before there were several, the record was empty.
+            if ids.is_empty() {
+                ids.extend(sealed_with);
+            }
+            let missing = missing(&ids, &keyring);
+            if !missing.is_empty() {
+                return Err(OpenVaultError::MissingKeys { missing });
+            }
+            if ids.contains(&current) && sealed_with == Some(current) {
+                return Ok(KeysInUse(Mutex::new(ids)));
+            }
+            with(ids, current)
+        }
+        None => {
+            batch.put(Address::META.as_bytes(), records.store_id().to_meta());
+            vec![current]
+        }
+    };
+    batch.put(Address::KEYS.as_bytes(), records.seal(&Address::KEYS, &encode(&ids)));
+    records.commit(&batch)?;
+    Ok(KeysInUse(Mutex::new(ids)))
+}
+
+impl Vault {
+    /// The id of the key that seals, and those of all keys that the store still needs.
+    pub fn key_ids(&self) -> (KeyId, Vec<KeyId>) {
+        (self.shared.records.keyring().current_id(), self.shared.keys_in_use.ids())
+    }
+
+    /// The keyring as it is now.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.shared.records.keyring()
+    }
+
+    /// Seals with another keyring from now on. Returns when that is durable; requests go on
+    /// meanwhile, and none fails because of it.
+    ///
+    /// # Errors
+    /// A key that the store still needs is not in it, or the store failed: the old one stays.
+    pub fn replace_keyring(&self, keyring: Keyring) -> Result<(), VaultError> {
+        let keyring = Arc::new(keyring);
+        let planned = Arc::clone(&keyring);
+        let plan = move |transaction: &mut Transaction<'_>| {
+            let ids = transaction.keys_in_use();
+            let missing = missing(&ids, &planned);
+            if !missing.is_empty() {
+                return Err(VaultError::MissingKeys { missing });
+            }
+            transaction.put_keys(&with(ids, planned.current_id()), &planned);
+            Ok(())
+        };
+        let (answer, answered) = sync_channel(1);
+        let shared = Arc::clone(&self.shared);
+        let done = Box::new(move |outcome: Result<_, VaultError>| {
+            let outcome = outcome.map(|_| {
+                let mut ids = shared.keys_in_use.0.lock();
+                *ids = with(std::mem::take(&mut ids), keyring.current_id());
+                shared.records.set_keyring(keyring);
+            });
+            // Whoever asked has gone; the keyring is replaced all the same.
+            let _ = answer.send(outcome);
+        });
+        self.committer.submit(Box::new(plan), done);
+        answered.recv().unwrap_or(Err(VaultError::Stopping))
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) fn keys_in_use(&self) -> Vec<KeyId> {
+        self.shared.keys_in_use.ids()
+    }
+
+    /// Stores which keys are in use, sealed with `keyring`.
+    pub(super) fn put_keys(&mut self, ids: &[KeyId], keyring: &Keyring) {
+        self.touched.insert(Touched::Keys);
+        let sealed = self.shared.records.seal_with(keyring, &Address::KEYS, &encode(ids));
+        self.batch.put(Address::KEYS.as_bytes(), sealed);
+    }
+}
+
+impl Shared {
+    /// To be called once that list is stored.
+    pub(super) fn set_keys_in_use(&self, ids: Vec<KeyId>) {
+        *self.keys_in_use.0.lock() = ids;
+    }
+}
+
+fn missing(ids: &[KeyId], keyring: &Keyring) -> Vec<KeyId> {
+    ids.iter().copied().filter(|&id| !keyring.holds(id)).collect()
+}
+
+fn with(mut ids: Vec<KeyId>, id: KeyId) -> Vec<KeyId> {
+    if !ids.contains(&id) {
+        ids.push(id);
+    }
+    ids
+}
+
+fn encode(ids: &[KeyId]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_bytes()).collect()
+}
+
+fn parse(bytes: &[u8]) -> Option<Vec<KeyId>> {
+    let (ids, rest) = bytes.as_chunks();
+    rest.is_empty().then(|| ids.iter().map(|&id| KeyId::from_bytes(id)).collect())
+}
