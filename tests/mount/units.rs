@@ -1,0 +1,81 @@
+//! What is shipped for systemd is what systemd accepts.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::skip;
+
+/// A file below `mount/`.
+fn shipped(name: &str) -> String {
+    fs::read_to_string(format!("{}/mount/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn systemd_accepts_the_units() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return skip("needs systemd-analyze");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("secretfs.service");
+    let installed = "/usr/bin/secretfs";
+    let text = shipped("secretfs.service");
+    assert!(text.contains(installed));
+    fs::write(&unit, text.replace(installed, env!("CARGO_BIN_EXE_secretfs"))).unwrap();
+    let user = folder.path().join("reader.service");
+    let service = "[Service]\nExecStart=/bin/cat /secrets/reader/KEY\n";
+    fs::write(&user, shipped("examples/requires-secrets.conf") + service).unwrap();
+    let output =
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).args([&unit, &user]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("secretfs.service") || line.contains("reader.service"))
+        .collect();
+    assert!(output.status.success() && ours.is_empty(), "{}:\n{said}", output.status);
+}
+
+#[test]
+fn nothing_hides_the_mount_from_the_machine() {
+    // systemd.exec(5): each of these gives the service a mount namespace of its own.
+    let hiding = [
+        "Protect",
+        "Private",
+        "ReadOnlyPaths",
+        "ReadWritePaths",
+        "InaccessiblePaths",
+        "BindPaths",
+        "BindReadOnlyPaths",
+        "TemporaryFileSystem",
+        "RootDirectory",
+        "RootImage",
+        "MountFlags",
+        "DynamicUser",
+        "MountAPIVFS",
+    ];
+    let harmless = ["ProtectHostname", "ProtectClock"];
+    for line in shipped("secretfs.service").lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split('=').next().unwrap();
+        let hides = hiding.iter().any(|hiding| name.starts_with(hiding));
+        assert!(!hides || harmless.contains(&name), "{line} would hide the mount");
+    }
+}
+
+#[test]
+fn the_lines_for_fstab_have_the_form_of_fstab() {
+    let text = shipped("examples/fstab");
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| line.trim_start_matches('#'))
+        .filter(|l| l.contains("secretfs  /"))
+        .collect();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [source, point, kind, _options, "0", "0"] = fields[..] else {
+            panic!("six fields: {line}")
+        };
+        assert_eq!((source, kind), ("secretfs", "secretfs"));
+        assert!(point.starts_with('/'));
+    }
+}
