@@ -12,6 +12,17 @@ pub(super) const TAG: usize = 16;
 pub(super) fn seal(key: &[u8; 32], header: &[u8], context: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut nonce = [0; NONCE];
     random(&mut nonce);
+    seal_with(nonce, key, header, context, plaintext)
+}
+
+/// As [`seal`], with a nonce that the caller answers for.
+pub(super) fn seal_with(
+    nonce: [u8; NONCE],
+    key: &[u8; 32],
+    header: &[u8],
+    context: &[u8],
+    plaintext: &[u8],
+) -> Vec<u8> {
     let text = header.len() + NONCE;
     let mut sealed = Vec::with_capacity(text + plaintext.len() + TAG);
     sealed.extend_from_slice(header);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use blake2::Blake2sMac256;
+use blake2::digest::{FixedOutput, KeyInit, Update};
 use zeroize::Zeroizing;
 
 use crate::model::{Key, Plaintext};
@@ -68,6 +70,11 @@ impl SealedValue {
         }
     }
 
+    /// How long the text of a sealed value of `size` bytes is, in bytes.
+    pub fn text_length(size: usize) -> usize {
+        (HEADER + NONCE + size + TAG).div_ceil(3) * 4
+    }
+
     /// The id of the key that sealed it.
     pub fn key_id(&self) -> KeyId {
         let id = self.0[MAGIC.len()..].first_chunk();
@@ -81,13 +88,61 @@ impl fmt::Display for SealedValue {
     }
 }
 
+/// The randomness of many sealed values: with the same seed the same value under the same name gives
+/// the same envelope, any other value or name one with a salt and a nonce of its own. So a text that
+/// holds sealed values can be made again piece by piece, and no nonce is used for two messages.
+pub struct SealingSeed([u8; 32]);
+
+impl SealingSeed {
+    /// A seed that nobody has had.
+    pub fn random() -> Self {
+        let mut bytes = [0; 32];
+        aead::random(&mut bytes);
+        Self(bytes)
+    }
+
+    fn salt_and_nonce(&self, name: &Key, value: &Plaintext) -> [u8; SALT + NONCE] {
+        let mut mac = <Blake2sMac256 as KeyInit>::new(&self.0.into());
+        mac.update(&(name.as_str().len() as u64).to_be_bytes());
+        mac.update(name.as_str().as_bytes());
+        mac.update(value.expose());
+        let digest: [u8; 32] = mac.finalize_fixed().into();
+        *digest.first_chunk().expect("28 of 32 bytes")
+    }
+}
+
 pub(super) fn seal(key: &[u8; 32], id: KeyId, name: &Key, value: &Plaintext) -> SealedValue {
+    let mut random = [0; SALT + NONCE];
+    aead::random(&mut random);
+    seal_with(random, key, id, name, value)
+}
+
+pub(super) fn seal_seeded(
+    seed: &SealingSeed,
+    key: &[u8; 32],
+    id: KeyId,
+    name: &Key,
+    value: &Plaintext,
+) -> SealedValue {
+    seal_with(seed.salt_and_nonce(name, value), key, id, name, value)
+}
+
+fn seal_with(
+    random: [u8; SALT + NONCE],
+    key: &[u8; 32],
+    id: KeyId,
+    name: &Key,
+    value: &Plaintext,
+) -> SealedValue {
+    let (salt, nonce) = random.split_first_chunk::<SALT>().expect("it is longer");
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC);
     header[4..12].copy_from_slice(&id.0);
-    aead::random(&mut header[12..]);
+    header[12..].copy_from_slice(salt);
     let key = message_key(key, &header);
-    SealedValue(aead::seal(&key, &header, name.as_str().as_bytes(), value.expose()))
+    let nonce = nonce.try_into().expect("the rest is the nonce");
+    let name = name.as_str().as_bytes();
+    SealedValue(aead::seal_with(nonce, &key, &header, name, value.expose()))
 }
 
 pub(super) fn open(

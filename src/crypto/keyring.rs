@@ -8,7 +8,9 @@ use crate::model::{Key, Plaintext};
 
 use super::derive::derive;
 use super::locked::KeyBytes;
-use super::{KeyId, MasterKey, OpenError, Purpose, SealedValue, document, record, record_key_id};
+use super::{
+    KeyId, MasterKey, OpenError, Purpose, SealedValue, SealingSeed, document, record, record_key_id,
+};
 
 /// Seals with the current key; opens with it and with those that were current once.
 pub struct Keyring {
@@ -109,6 +111,17 @@ impl Keyring {
         document::seal(&keys.documents, keys.id, name, value)
     }
 
+    /// As [`Keyring::seal_value`]; with the same seed, the same again.
+    pub fn seal_value_seeded(
+        &self,
+        seed: &SealingSeed,
+        name: &Key,
+        value: &Plaintext,
+    ) -> SealedValue {
+        let keys = self.current();
+        document::seal_seeded(seed, &keys.documents, keys.id, name, value)
+    }
+
     /// Opens a value from a document.
     ///
     /// # Errors
@@ -169,6 +182,30 @@ mod tests {
             Some(OpenError::UnknownKey(master(1).id()))
         );
         assert_ne!(sealed.to_string(), ring.seal_value(&key("a/K"), &value).to_string());
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_again_and_never_one_nonce_for_two() {
+        let (ring, seed) = (keyring(1), SealingSeed::random());
+        let seal = |seed: &SealingSeed, name: &str, value: &[u8]| {
+            ring.seal_value_seeded(seed, &key(name), &Plaintext::copy_of(value)).to_string()
+        };
+        let sealed = seal(&seed, "a/K", b"value");
+        assert_eq!(sealed, seal(&seed, "a/K", b"value"));
+        assert_eq!(sealed.len(), SealedValue::text_length(5));
+        // What is before the text (magic, key id, salt, nonce) is the first 40 bytes.
+        let start = |sealed: &str| sealed[..53].to_owned();
+        let others = [
+            seal(&seed, "a/K", b"valuf"),
+            seal(&seed, "a/L", b"value"),
+            seal(&seed, "a/Kv", b"alue"),
+            seal(&SealingSeed::random(), "a/K", b"value"),
+        ];
+        for other in others {
+            assert_ne!(start(&other), start(&sealed));
+        }
+        let parsed = SealedValue::parse(&sealed).unwrap();
+        assert_eq!(ring.open_value(&key("a/K"), &parsed).unwrap().expose(), b"value");
     }
 
     #[test]

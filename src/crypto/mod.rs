@@ -19,7 +19,7 @@ mod record;
 mod upstream;
 
 pub use derive::Purpose;
-pub use document::{SealedValue, SealedValueError};
+pub use document::{SealedValue, SealedValueError, SealingSeed};
 pub use error::OpenError;
 pub use keyring::Keyring;
 pub use locked::keys_are_locked;

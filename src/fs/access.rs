@@ -36,7 +36,8 @@ impl Fs {
             Node::Status(StatusFile::Rekey) if wanted.read || wanted.write => {
                 Ok(self.vault.check_rekey(&caller)?)
             }
-            Node::StatusFolder | Node::Status(_) | Node::Encrypt(Encrypt::Folder(_))
+            Node::Encrypt(Encrypt::File(_)) => Ok(()),
+            Node::StatusFolder | Node::Status(_) | Node::Encrypt(_) | Node::Exported(_)
                 if wanted.write =>
             {
                 no("nothing can be written here; read it")

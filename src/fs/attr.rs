@@ -30,7 +30,8 @@ pub struct Attr {
     /// The node's number.
     pub node: u64,
     /// The inode number to show: for what is being written, that of the file as it was, because
-    /// editors (vim) refuse to write into what looks like another file.
+    /// editors (vim) refuse to write into what looks like another file; where every look-up has a
+    /// node of its own, one that stays.
     pub inode: u64,
     /// File or folder.
     pub kind: FileKind,

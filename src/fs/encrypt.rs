@@ -63,13 +63,17 @@ impl Encrypt {
             Self::File(file) => join(ENCRYPT_NAME, file.key.as_str()),
         }
     }
+}
 
-    /// The size of a file that is open.
+impl EncryptFile {
+    /// The inode number to show, the same for every look-up: programs compare it (cp).
+    pub(super) fn inode(&self) -> u64 {
+        path_number("encrypt file", self.key.as_str())
+    }
+
+    /// Where what was opened last ends.
     pub(super) fn size(&self) -> u64 {
-        match self {
-            Self::Folder(_) => 0,
-            Self::File(file) => file.open.lock().upgrade().map_or(0, |open| open.end()),
-        }
+        self.open.lock().upgrade().map_or(0, |open| open.end())
     }
 }
 

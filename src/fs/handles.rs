@@ -10,6 +10,7 @@ use crate::model::Plaintext;
 
 use super::draft::Draft;
 use super::error::FsError;
+use super::export::OpenExport;
 use super::listing::Listed;
 use super::scratch::Scratch;
 use super::sealing::Sealing;
@@ -27,6 +28,8 @@ pub(super) enum Handle {
     Sealing(Arc<Sealing>),
     /// A control file: takes commands, and gives its text as it was at the open.
     Control(Arc<Plaintext>),
+    /// A text of the export.
+    Export(Arc<OpenExport>),
     /// A folder being listed; the listing is made at its first read, and anew when it is rewound.
     Folder(Arc<Mutex<Option<Arc<[Listed]>>>>),
 }

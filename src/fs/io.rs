@@ -66,6 +66,7 @@ impl Fs {
                 let Excerpt { document, offset } = sealing.read(offset, seal)?;
                 Ok(FileBytes { bytes: document, offset, length })
             }
+            Handle::Export(export) => Ok(whole(self.read_export(&export, offset, length)?)),
             Handle::Folder(_) => Err(FsError::BadHandle),
         }
     }
@@ -86,7 +87,9 @@ impl Fs {
             Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
             Ok(Handle::Control(_)) => self.control(bytes),
-            Ok(Handle::Snapshot(_) | Handle::Folder(_)) => Err(FsError::BadHandle),
+            Ok(Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_)) => {
+                Err(FsError::BadHandle)
+            }
             Err(error) => Err(error),
         };
         self.note(who, "write", written)

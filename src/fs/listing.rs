@@ -9,6 +9,7 @@ use crate::model::{Caller, SIDECAR_SUFFIX};
 use crate::vault::ChildKind;
 
 use super::encrypt::Encrypt;
+use super::export::Exported;
 use super::handles::Handle;
 use super::nodes::{Node, folder_number};
 use super::status::StatusFile;
@@ -78,8 +79,10 @@ impl Fs {
                     kind: FileKind::File,
                 })
                 .collect()),
-            // There is a file for every key.
-            Node::Encrypt(Encrypt::Folder(_)) => Ok(Arc::new([])),
+            // What is there is found by name.
+            Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => {
+                Ok(Arc::new([]))
+            }
             _ => Err(FsError::NotFolder("the file".to_owned())),
         }
     }

@@ -11,6 +11,7 @@ use crate::vault::Secret;
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::draft::Draft;
 use super::encrypt::{ENCRYPT_NAME, Encrypt};
+use super::export::{EXPORT_ALL_NAME, EXPORT_NAME, Exported};
 use super::nodes::{Node, ROOT};
 use super::status::StatusFile;
 use super::tasks::Note;
@@ -21,7 +22,7 @@ const STATUS_NAME: &str = ".status";
 
 /// Whether a path has a meaning of its own, so that no scratch file can have it.
 pub(super) fn is_reserved(path: &str) -> bool {
-    matches!(path, STATUS_NAME | ENCRYPT_NAME)
+    matches!(path, STATUS_NAME | ENCRYPT_NAME | EXPORT_NAME | EXPORT_ALL_NAME)
 }
 
 impl Fs {
@@ -44,6 +45,10 @@ impl Fs {
                 }
                 Node::Encrypt(Encrypt::Folder(folder)) => {
                     (self.find_to_encrypt(who, &caller, &folder, name)?.into(), NEVER)
+                }
+                Node::Exported(Exported::Folder(folder)) => {
+                    let found = self.find_export(who, &caller, &folder, text()?);
+                    (found.ok_or_else(not_found)?.into(), NEVER)
                 }
                 _ => return Err(FsError::NotFolder(name.to_string_lossy().into_owned())),
             };
@@ -82,10 +87,10 @@ impl Fs {
         folder: &Arc<str>,
         name: &str,
     ) -> Option<(Node, Duration)> {
-        match name {
-            STATUS_NAME if folder.is_empty() => return Some((Node::StatusFolder, NEVER)),
-            ENCRYPT_NAME if folder.is_empty() => return Some((Encrypt::top().into(), NEVER)),
-            _ => {}
+        if folder.is_empty()
+            && let Some(node) = self.find_reserved(who, name)
+        {
+            return Some((node, NEVER));
         }
         if name.starts_with('.') {
             return Some((Node::Scratch(self.scratch.find(who.uid, folder, name)?), NEVER));
@@ -110,6 +115,17 @@ impl Fs {
             return Some((Node::Draft(draft), NEVER));
         }
         self.is_folder_to(who, caller, &path).then(|| (Node::Folder(path.into()), NEVER))
+    }
+
+    /// Names in the root that mean something of their own.
+    fn find_reserved(&self, who: &Requester, name: &str) -> Option<Node> {
+        match name {
+            STATUS_NAME => Some(Node::StatusFolder),
+            ENCRYPT_NAME => Some(Encrypt::top().into()),
+            EXPORT_NAME => Some(Exported::top().into()),
+            EXPORT_ALL_NAME => Some(self.export_file(who, "").into()),
+            _ => None,
+        }
     }
 
     /// Folders that exist for this caller alone.
@@ -199,10 +215,19 @@ impl Fs {
             lifetime: NEVER,
         };
         Ok(match node {
-            Node::Folder(_) | Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_)) => {
+            Node::Folder(_)
+            | Node::StatusFolder
+            | Node::Encrypt(Encrypt::Folder(_))
+            | Node::Exported(Exported::Folder(_)) => {
                 Attr { kind: FileKind::Folder, mode: FOLDER_MODE, ..file }
             }
-            Node::Encrypt(node) => Attr { size: node.size(), mode: ENCRYPT_MODE, ..file },
+            Node::Encrypt(Encrypt::File(open)) => {
+                Attr { inode: open.inode(), size: open.size(), mode: ENCRYPT_MODE, ..file }
+            }
+            Node::Exported(Exported::File(open)) => {
+                let (inode, size) = (open.inode(), self.export_size(open, caller));
+                Attr { inode, size, mode: 0o444, ..file }
+            }
             Node::Value(value) => Attr {
                 size: u64::from(value.size()),
                 modified: value.updated().into(),

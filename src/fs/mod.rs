@@ -18,6 +18,7 @@ mod draft;
 mod drafts;
 mod encrypt;
 mod error;
+mod export;
 mod failures;
 mod filler;
 mod folders;
@@ -62,7 +63,6 @@ pub use setattr::Changes;
 
 use courier::Courier;
 use drafts::Drafts;
-use encrypt::Encrypt;
 use failures::Failures;
 use filler::Filler;
 use folders::MadeFolders;
@@ -112,6 +112,7 @@ pub struct Fs {
     settling: Settling,
     failures: Failures,
     encrypting: Quota,
+    exporting: Quota,
     courier: Courier,
     filler: Filler,
 }
@@ -134,6 +135,7 @@ impl Fs {
             settling: Settling::default(),
             failures: Failures::default(),
             encrypting: encrypt::quota(),
+            exporting: export::quota(),
             courier: Courier::new(),
             filler: Filler::new(),
         }
@@ -165,9 +167,7 @@ impl Fs {
     fn folder(&self, number: u64) -> Result<Arc<str>, FsError> {
         match self.node(number)? {
             Node::Folder(path) => Ok(path),
-            node @ (Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_))) => {
-                Err(nothing_is_made_in(&self.path_of(&node)))
-            }
+            node if node.is_folder() => Err(nothing_is_made_in(&self.path_of(&node))),
             _ => Err(FsError::NotFolder("the parent".to_owned())),
         }
     }

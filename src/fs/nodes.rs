@@ -12,6 +12,7 @@ use crate::vault::{NODE_LIMIT, RecordId, Value};
 
 use super::draft::Draft;
 use super::encrypt::Encrypt;
+use super::export::Exported;
 use super::scratch::Scratch;
 use super::status::StatusFile;
 
@@ -47,6 +48,8 @@ pub(super) enum Node {
     Status(StatusFile),
     /// `.encrypt` and what is in it.
     Encrypt(Encrypt),
+    /// `.export.yaml`, `.export` and what is in it.
+    Exported(Exported),
 }
 
 impl Node {
@@ -61,11 +64,18 @@ impl Node {
             Self::StatusFolder => STATUS,
             Self::Status(file) => STATUS_FILES + *file as u64,
             Self::Encrypt(node) => node.number(),
+            Self::Exported(node) => node.number(),
         }
     }
 
     pub(super) fn is_folder(&self) -> bool {
-        matches!(self, Self::Folder(_) | Self::StatusFolder | Self::Encrypt(Encrypt::Folder(_)))
+        matches!(
+            self,
+            Self::Folder(_)
+                | Self::StatusFolder
+                | Self::Encrypt(Encrypt::Folder(_))
+                | Self::Exported(Exported::Folder(_))
+        )
     }
 }
 
@@ -79,7 +89,7 @@ pub(super) fn folder_number(path: &str) -> u64 {
     if path.is_empty() { ROOT } else { path_number("folder", path) }
 }
 
-/// The number of a folder of some kind of tree, by the path that it has there.
+/// The number of what lies at a path in some kind of tree.
 pub(super) fn path_number(kind: &str, path: &str) -> u64 {
     let digest = Blake2s256::new()
         .chain_update(b"secretfs ")

@@ -9,6 +9,7 @@ use crate::vault::{RecordId, Secret, Value, WriteTarget};
 use super::attr::SECRET_MODE;
 use super::draft::{Draft, Target};
 use super::encrypt::Encrypt;
+use super::export::Exported;
 use super::filler::{Fill, LARGEST};
 use super::handles::Handle;
 use super::nodes::Node;
@@ -76,7 +77,12 @@ impl Fs {
             Node::Encrypt(Encrypt::File(file)) => {
                 self.open_to_encrypt(who, &file, (wish.read, wish.write))
             }
-            node @ Node::Encrypt(Encrypt::Folder(_)) => Err(FsError::IsFolder(self.path_of(&node))),
+            Node::Exported(Exported::File(file)) => {
+                self.open_export(who, &caller, &file, wish.write)
+            }
+            node @ (Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_))) => {
+                Err(FsError::IsFolder(self.path_of(&node)))
+            }
         }
     }
 

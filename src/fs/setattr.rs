@@ -9,6 +9,7 @@ use crate::vault::RecordId;
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::draft::{Draft, Occasion, within_limit};
 use super::encrypt::Encrypt;
+use super::export::Exported;
 use super::handles::Handle;
 use super::nodes::Node;
 use super::status::StatusFile;
@@ -82,11 +83,15 @@ impl Fs {
             return forbidden("its owner cannot be changed; put slugs into its lists instead");
         }
         let widest = match node {
-            Node::Folder(_) | Node::StatusFolder | Node::Encrypt(Encrypt::Folder(_)) => FOLDER_MODE,
+            Node::Folder(_)
+            | Node::StatusFolder
+            | Node::Encrypt(Encrypt::Folder(_))
+            | Node::Exported(Exported::Folder(_)) => FOLDER_MODE,
             Node::Value(_) => SECRET_MODE,
             Node::Sidecar(_) => 0o600,
             Node::Status(file) => file.mode(),
-            Node::Encrypt(Encrypt::File(_)) => ENCRYPT_MODE,
+            Node::Exported(_) => 0o444,
+            Node::Encrypt(_) => ENCRYPT_MODE,
             Node::Draft(_) | Node::Scratch(_) => 0o777,
         };
         if changes.mode.is_some_and(|mode| mode & 0o7777 & !u32::from(widest) != 0) {
@@ -122,7 +127,9 @@ impl Fs {
                 Handle::Sealing(sealing) => sealing.resize(size)?,
                 // `>` truncates first.
                 Handle::Control(_) => {}
-                Handle::Snapshot(_) | Handle::Folder(_) => return Err(FsError::BadHandle),
+                Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_) => {
+                    return Err(FsError::BadHandle);
+                }
             }
             return Ok(Truncated::Kept);
         }
@@ -150,10 +157,11 @@ impl Fs {
                 self.vault.check_rekey(&*self.caller(who)?)?;
                 Ok(Truncated::Kept)
             }
-            Node::StatusFolder | Node::Status(_) => Err(super::nothing_is_made_in(".status")),
             // What a descriptor holds is cut through the descriptor.
             Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Kept),
-            Node::Encrypt(Encrypt::Folder(_)) => Err(FsError::IsFolder(self.path_of(node))),
+            Node::StatusFolder | Node::Status(_) | Node::Encrypt(_) | Node::Exported(_) => {
+                Err(super::nothing_is_made_in(&self.path_of(node)))
+            }
         }
     }
 
@@ -202,6 +210,7 @@ impl Fs {
             Node::StatusFolder => ".status/".to_owned(),
             Node::Status(file) => format!(".status/{}", file.name()),
             Node::Encrypt(node) => node.path(),
+            Node::Exported(node) => node.path(),
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::document::DocumentErrors;
 use crate::model::{Denial, SecretId};
 use crate::store::StoreError;
 
+use super::secret::Secret;
+
 /// Why an operation on secrets failed. Carries names, never values.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
@@ -110,6 +112,18 @@ pub enum VaultError {
     /// The daemon is stopping.
     #[error("the daemon is stopping; try again once it is back")]
     Stopping,
+}
+
+impl VaultError {
+    /// The same, about a value that is known by its record alone, with the name of its secret.
+    pub(super) fn of(self, secret: &Secret) -> Self {
+        let key = secret.key().to_string();
+        match self {
+            Self::Unseal { source, .. } => Self::Unseal { key, source },
+            Self::Incomplete { .. } => Self::Incomplete { key },
+            other => other,
+        }
+    }
 }
 
 /// Why a vault could not be opened.

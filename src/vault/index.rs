@@ -146,9 +146,21 @@ impl Index {
             .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
     }
 
+    /// The secrets of one caller's interest at a path and below it, in the order of their keys.
+    pub(super) fn at_and_below<'a>(
+        &'a self,
+        caller: &'a Caller,
+        path: &'a str,
+        may: fn(&Caller, &Acl) -> bool,
+    ) -> impl Iterator<Item = &'a Arc<Secret>> {
+        let mut sees = Visibility::new(caller, may);
+        let below = self.below(path).map(|(_, secret)| secret);
+        self.by_key.get(path).into_iter().chain(below).filter(move |secret| sees.secret(secret))
+    }
+
     pub(super) fn children(&self, caller: &Caller, folder: &str) -> Vec<Child> {
         let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
-        let mut sees = Visibility { caller, decided: HashMap::new() };
+        let mut sees = Visibility::new(caller, may_see);
         let mut children: Vec<Child> = Vec::new();
         for (key, secret) in self.below(folder) {
             let rest = &key.as_str()[prefix_length..];
@@ -170,15 +182,20 @@ impl Index {
 /// What one caller sees: each set of lists is looked at once, however many secrets share it.
 struct Visibility<'a> {
     caller: &'a Caller,
+    may: fn(&Caller, &Acl) -> bool,
     decided: HashMap<*const Acl, bool>,
 }
 
-impl Visibility<'_> {
+impl<'a> Visibility<'a> {
+    fn new(caller: &'a Caller, may: fn(&Caller, &Acl) -> bool) -> Self {
+        Self { caller, may, decided: HashMap::new() }
+    }
+
     fn secret(&mut self, secret: &Secret) -> bool {
         self.caller.is_admin()
             || *self
                 .decided
                 .entry(Arc::as_ptr(&secret.acl))
-                .or_insert_with(|| may_see(self.caller, &secret.acl))
+                .or_insert_with(|| (self.may)(self.caller, &secret.acl))
     }
 }

@@ -9,6 +9,7 @@
 
 mod committer;
 mod error;
+mod export;
 mod garbage;
 mod index;
 mod keys;
@@ -34,6 +35,7 @@ use crate::store::{Space, Store};
 
 pub use committer::Done;
 pub use error::{OpenVaultError, VaultError};
+pub use export::Export;
 pub use index::{Child, ChildKind, Totals};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};

@@ -13,6 +13,7 @@ mod at_rest;
 mod attributes;
 mod create;
 mod encrypt;
+mod export;
 mod folders;
 mod helper;
 mod identities;

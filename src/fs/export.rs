@@ -1,0 +1,171 @@
+//! `.export.yaml` and `.export/<prefix>.yaml`: what the caller may read, sealed, as a text that is
+//! made while it is read.
+//!
+//! A file shows its true size, so that programs that trust it (tar, rsync, scp) copy all of it.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::model::{Caller, Key, Plaintext};
+use crate::vault::Export;
+
+use super::handles::Handle;
+use super::nodes::{Node, path_number};
+use super::quota::{Place, Quota};
+use super::{Fs, FsError, Opened, Requester, join, nothing_is_made_in};
+
+/// The folder's name in the root.
+pub(super) const EXPORT_NAME: &str = ".export";
+/// The name in the root of the file that holds everything.
+pub(super) const EXPORT_ALL_NAME: &str = ".export.yaml";
+const SUFFIX: &str = ".yaml";
+/// How many files one UID may have open: each keeps the values that it holds from being removed.
+const PER_UID: usize = 64;
+
+/// A node of the export.
+#[derive(Clone)]
+pub(super) enum Exported {
+    /// A folder, by the path that prefixes in it begin with; that of `.export` is empty.
+    Folder(Arc<str>),
+    /// A text, as one look-up found it.
+    File(Arc<ExportFile>),
+}
+
+/// A text as one look-up found it: a node of its own, so that callers share no page of the kernel's
+/// cache.
+pub(super) struct ExportFile {
+    node: u64,
+    uid: u32,
+    /// Empty for everything.
+    prefix: Arc<str>,
+    /// What was opened last.
+    open: Mutex<Weak<OpenExport>>,
+}
+
+/// A text that is open.
+pub(super) struct OpenExport {
+    export: Export,
+    _place: Place,
+}
+
+impl Exported {
+    pub(super) fn top() -> Self {
+        Self::Folder("".into())
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Self::Folder(path) => path_number("export", path),
+            Self::File(file) => file.node,
+        }
+    }
+
+    /// How it is called in an error.
+    pub(super) fn path(&self) -> String {
+        match self {
+            Self::Folder(path) => join(EXPORT_NAME, &format!("{path}/")),
+            Self::File(file) => file.path(),
+        }
+    }
+}
+
+impl ExportFile {
+    /// The inode number to show, the same for every look-up: programs compare it (cp).
+    pub(super) fn inode(&self) -> u64 {
+        path_number("export file", &self.prefix)
+    }
+
+    fn path(&self) -> String {
+        match &*self.prefix {
+            "" => EXPORT_ALL_NAME.to_owned(),
+            prefix => join(EXPORT_NAME, &format!("{prefix}{SUFFIX}")),
+        }
+    }
+}
+
+impl From<Exported> for Node {
+    fn from(node: Exported) -> Self {
+        Self::Exported(node)
+    }
+}
+
+/// The limit on open files.
+pub(super) fn quota() -> Quota {
+    Quota::new(PER_UID, "you have 64 exports open; close some first")
+}
+
+impl Fs {
+    /// The file that holds everything that the caller may read below a prefix.
+    pub(super) fn export_file(&self, who: &Requester, prefix: &str) -> Exported {
+        Exported::File(Arc::new(ExportFile {
+            node: self.nodes.next_private(),
+            uid: who.uid,
+            prefix: prefix.into(),
+            open: Mutex::default(),
+        }))
+    }
+
+    /// What a name in a folder of `.export` means. A prefix is there if the caller sees a secret of
+    /// that name or below it.
+    pub(super) fn find_export(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+        name: &str,
+    ) -> Option<Exported> {
+        let path = join(folder, name);
+        if let Some(prefix) = path.strip_suffix(SUFFIX)
+            && Key::check_folder(prefix).is_ok()
+            && self.is_exported(caller, prefix)
+        {
+            return Some(self.export_file(who, prefix));
+        }
+        self.vault.is_folder(&path).then(|| Exported::Folder(path.into()))
+    }
+
+    fn is_exported(&self, caller: &Caller, prefix: &str) -> bool {
+        caller.own_slug().is_some_and(|own| own.as_str() == prefix)
+            || self.vault.sees(caller, prefix)
+    }
+
+    /// The size of a text: of the one that is open, else of what it would be now.
+    pub(super) fn export_size(&self, file: &ExportFile, caller: &Caller) -> u64 {
+        match file.open.lock().upgrade() {
+            Some(open) => open.export.size(),
+            None => self.vault.export(caller, &file.prefix).size(),
+        }
+    }
+
+    /// Opens a text, with what the caller may read now.
+    pub(super) fn open_export(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        file: &ExportFile,
+        write: bool,
+    ) -> Result<Opened, FsError> {
+        if who.uid != file.uid {
+            // Somebody else's look-up came in between; the kernel makes another.
+            return Err(FsError::Stale);
+        }
+        if write {
+            return Err(nothing_is_made_in(&file.path()));
+        }
+        let place = self.exporting.take(who.uid, &file.path())?;
+        let export = self.vault.export(caller, &file.prefix);
+        let open = Arc::new(OpenExport { export, _place: place });
+        *file.open.lock() = Arc::downgrade(&open);
+        Ok(self.private(Handle::Export(open)))
+    }
+
+    pub(super) fn read_export(
+        &self,
+        open: &OpenExport,
+        offset: u64,
+        length: usize,
+    ) -> Result<Plaintext, FsError> {
+        Ok(Plaintext::from(self.vault.read_export(&open.export, offset, length)?))
+    }
+}

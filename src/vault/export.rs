@@ -1,0 +1,446 @@
+//! What a caller may read, as one text of sealed documents.
+//!
+//! The text is fixed when it is asked for, but no part of it is made before it is read: the length
+//! of each document follows from its secret's key, id, lists and size, so any piece can be made
+//! alone, and made again with the same bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::crypto::{Keyring, SealedValue, SealingSeed};
+use crate::document::{Checksum, ChecksumAlgorithm, DocumentValue, Emission, Layout, emit};
+use crate::model::{Acl, Caller, Operation, Plaintext, decide, may_see};
+
+use super::Vault;
+use super::error::VaultError;
+use super::secret::Secret;
+
+/// The text when there is nothing to export: an empty list.
+const NOTHING: &str = "[]\n";
+/// The most that one read gives, in bytes: it keeps one of the threads that serve everybody.
+const MOST_AT_ONCE: usize = 128 << 10;
+
+/// The secrets that one caller might read at one moment, as a text. Their values can be read for as
+/// long as this lives, whatever becomes of them.
+pub struct Export {
+    /// The keys of that moment: the text stays the same when the current one changes.
+    keyring: Arc<Keyring>,
+    seed: SealingSeed,
+    /// In the order of their keys.
+    documents: Box<[Place]>,
+    /// The document that was made last: a reader goes on in the middle of it.
+    last: Mutex<Option<(usize, Arc<str>)>>,
+}
+
+/// Where the document of a secret ends in the text.
+struct Place {
+    end: u64,
+    secret: Arc<Secret>,
+}
+
+impl Export {
+    /// How long the text is, in bytes.
+    pub fn size(&self) -> u64 {
+        self.documents.last().map_or(NOTHING.len() as u64, |last| last.end)
+    }
+
+    /// How many secrets there are.
+    pub fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
+    fn start(&self, number: usize) -> u64 {
+        number.checked_sub(1).map_or(0, |before| self.documents[before].end)
+    }
+}
+
+impl Vault {
+    /// Whether `caller` sees the secret of that path or one below it.
+    pub fn sees(&self, caller: &Caller, path: &str) -> bool {
+        self.shared.index.read().at_and_below(caller, path, may_see).next().is_some()
+    }
+
+    /// What `caller` may read at a path and below it (all, if it is empty), as it is now.
+    pub fn export(&self, caller: &Caller, path: &str) -> Export {
+        let secrets: Vec<_> = {
+            let index = self.shared.index.read();
+            index.at_and_below(caller, path, may_read).cloned().collect()
+        };
+        let mut measure = Measure::default();
+        let mut end = 0;
+        let documents = secrets.into_iter().map(|secret| {
+            end += measure.document(&secret);
+            Place { end, secret }
+        });
+        Export {
+            keyring: self.shared.records.keyring(),
+            seed: SealingSeed::random(),
+            documents: documents.collect(),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Some of the text from `offset` on: at most `length` bytes, none at its end alone.
+    ///
+    /// # Errors
+    /// A value cannot be read or does not unseal; the error names the secret.
+    pub fn read_export(
+        &self,
+        export: &Export,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, VaultError> {
+        if export.is_empty() {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(NOTHING.len());
+            let end = start.saturating_add(length).min(NOTHING.len());
+            return Ok(NOTHING.as_bytes()[start..end].to_vec());
+        }
+        let length = length.min(MOST_AT_ONCE);
+        let mut bytes = Vec::with_capacity(length);
+        let mut number = export.documents.partition_point(|place| place.end <= offset);
+        while bytes.len() < length && number < export.documents.len() {
+            let text = self.document_of(export, number)?;
+            let at = offset + bytes.len() as u64 - export.start(number);
+            let rest = &text.as_bytes()[usize::try_from(at).expect("a document fits memory")..];
+            bytes.extend_from_slice(&rest[..rest.len().min(length - bytes.len())]);
+            number += 1;
+        }
+        Ok(bytes)
+    }
+
+    fn document_of(&self, export: &Export, number: usize) -> Result<Arc<str>, VaultError> {
+        if let Some((last, text)) = &*export.last.lock()
+            && *last == number
+        {
+            return Ok(Arc::clone(text));
+        }
+        let secret = &export.documents[number].secret;
+        let value = self.read_all(secret.value()).map_err(|error| error.of(secret))?;
+        let sealed = export.keyring.seal_value_seeded(&export.seed, secret.key(), &value);
+        let mut text = String::new();
+        write(secret, sealed.to_string(), &checksum(&value), Some(secret.acl()), &mut text);
+        debug_assert_eq!(text.len() as u64, export.documents[number].end - export.start(number));
+        let text: Arc<str> = text.into();
+        *export.last.lock() = Some((number, Arc::clone(&text)));
+        Ok(text)
+    }
+}
+
+fn may_read(caller: &Caller, acl: &Acl) -> bool {
+    decide(caller, Operation::Read, acl).is_ok()
+}
+
+/// All checksums of this kind are equally long.
+fn checksum(value: &Plaintext) -> Checksum {
+    Checksum::of(ChecksumAlgorithm::default(), value)
+}
+
+fn write(
+    secret: &Secret,
+    sealed: String,
+    checksum: &Checksum,
+    lists: Option<&Acl>,
+    out: &mut impl fmt::Write,
+) {
+    let emission = Emission {
+        id: Some(secret.id()),
+        key: secret.key(),
+        value: &DocumentValue::Sealed(sealed),
+        checksum: Some(checksum),
+        lists,
+    };
+    emit(&emission, Layout::Item, out).expect("memory takes all");
+}
+
+/// Tells how long documents are without making them. Lists are measured once, however many secrets
+/// share them.
+struct Measure {
+    checksum: Checksum,
+    lists: HashMap<*const Acl, u64>,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self { checksum: checksum(&Plaintext::default()), lists: HashMap::new() }
+    }
+}
+
+impl Measure {
+    fn document(&mut self, secret: &Secret) -> u64 {
+        let without = self.length(secret, None);
+        let lists = match self.lists.get(&Arc::as_ptr(secret.acl())) {
+            Some(&length) => length,
+            None => {
+                let length = self.length(secret, Some(secret.acl())) - without;
+                self.lists.insert(Arc::as_ptr(secret.acl()), length);
+                length
+            }
+        };
+        let sealed = SealedValue::text_length(secret.value().size() as usize);
+        without + lists + sealed as u64
+    }
+
+    fn length(&self, secret: &Secret, lists: Option<&Acl>) -> u64 {
+        let mut counter = Counter(0);
+        write(secret, String::new(), &self.checksum, lists, &mut counter);
+        counter.0
+    }
+}
+
+struct Counter(u64);
+
+impl fmt::Write for Counter {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc::channel;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::MasterKey;
+    use crate::document::parse;
+    use crate::model::{Key, ListName, SecretId, Slug, SlugList};
+    use crate::store::MemoryStore;
+    use crate::vault::record::Address;
+    use crate::vault::transaction::Transaction;
+
+    /// What an export carries of a secret, by its key.
+    type Secrets = BTreeMap<String, (String, Vec<u8>, Acl)>;
+
+    fn keyring() -> Keyring {
+        Keyring::new(MasterKey::parse(&"07".repeat(32)).unwrap(), Vec::new())
+    }
+
+    fn vault() -> (Arc<MemoryStore>, Vault) {
+        let store = Arc::new(MemoryStore::new());
+        (Arc::clone(&store), Vault::open(store, keyring()).unwrap())
+    }
+
+    fn admin() -> Caller {
+        Caller::new(0, Slug::parse("root").ok(), [], true)
+    }
+
+    fn alice() -> Caller {
+        Caller::new(2100, Slug::parse("alice").ok(), [], false)
+    }
+
+    fn change(
+        vault: &Vault,
+        plan: impl Fn(&mut Transaction<'_>) -> Result<(), VaultError> + Send + 'static,
+    ) -> Result<(), VaultError> {
+        let (done, finished) = channel();
+        let answer = Box::new(move |outcome: Result<_, _>| done.send(outcome.map(drop)).unwrap());
+        vault.committer.submit(Box::new(plan), answer);
+        finished.recv().unwrap()
+    }
+
+    fn create(
+        vault: &Vault,
+        key: &str,
+        id: Option<SecretId>,
+        acl: Acl,
+        value: &[u8],
+    ) -> Result<(), VaultError> {
+        let (key, value) = (Key::parse(key).unwrap(), Plaintext::copy_of(value));
+        change(vault, move |transaction| {
+            transaction.create(&admin(), key.clone(), id.clone(), acl.clone(), &value)
+        })
+    }
+
+    fn readers(names: &[&str]) -> Acl {
+        let mut acl = Acl::default();
+        acl.set(ListName::Readers, names.iter().map(|name| Slug::parse(name).unwrap()).collect());
+        acl
+    }
+
+    /// The whole text, read in steps of this size.
+    fn text(vault: &Vault, export: &Export, step: usize) -> Result<String, VaultError> {
+        let mut text = Vec::new();
+        loop {
+            let piece = vault.read_export(export, text.len() as u64, step)?;
+            if piece.is_empty() {
+                assert_eq!(text.len() as u64, export.size());
+                return Ok(String::from_utf8(text).unwrap());
+            }
+            text.extend(piece);
+        }
+    }
+
+    fn keys(text: &str) -> Vec<String> {
+        let documents = parse(text.as_bytes()).unwrap();
+        documents.iter().map(|document| document.key().to_string()).collect()
+    }
+
+    fn contents(vault: &Vault) -> Secrets {
+        let export = vault.export(&admin(), "");
+        let described = |place: &Place| {
+            let secret = &place.secret;
+            let value = vault.read_all(secret.value()).unwrap().expose().to_vec();
+            let acl = Acl::clone(secret.acl());
+            (secret.key().to_string(), (secret.id().to_string(), value, acl))
+        };
+        export.documents.iter().map(described).collect()
+    }
+
+    fn import(vault: &Vault, text: &str) {
+        for mut document in parse(text.as_bytes()).unwrap() {
+            let key = document.key().clone();
+            let Some(DocumentValue::Sealed(sealed)) = document.take_value() else {
+                panic!("{key} is not sealed")
+            };
+            let sealed = SealedValue::parse(&sealed).unwrap();
+            let value = keyring().open_value(&key, &sealed).unwrap();
+            assert!(document.checksum().unwrap().matches(&value));
+            let mut acl = Acl::default();
+            for (name, list) in document.lists().iter() {
+                acl.set(name, list.clone());
+            }
+            assert_eq!(document.lists().iter().count(), 6);
+            create(vault, key.as_str(), document.id().cloned(), acl, value.expose()).unwrap();
+        }
+    }
+
+    #[test]
+    fn holds_what_the_caller_may_read() {
+        let (_, vault) = vault();
+        for (key, names) in [
+            ("a", &["bob"][..]),
+            ("b/x", &["alice"]),
+            ("b/y/z", &["bob", "alice"]),
+            ("bb", &["alice"]),
+        ] {
+            create(&vault, key, None, readers(names), key.as_bytes()).unwrap();
+        }
+        let exported = |caller: &Caller, path: &str| {
+            let export = vault.export(caller, path);
+            text(&vault, &export, 1000).unwrap()
+        };
+        assert_eq!(keys(&exported(&admin(), "")), ["a", "b/x", "b/y/z", "bb"]);
+        assert_eq!(keys(&exported(&alice(), "")), ["b/x", "b/y/z", "bb"]);
+        assert_eq!(keys(&exported(&alice(), "b")), ["b/x", "b/y/z"]);
+        assert_eq!(keys(&exported(&alice(), "b/y")), ["b/y/z"]);
+        assert_eq!(keys(&exported(&alice(), "bb")), ["bb"]);
+        assert_eq!(exported(&alice(), "a"), "[]\n");
+        assert_eq!(exported(&admin(), "nothing"), "[]\n");
+        assert!(vault.sees(&alice(), "b") && !vault.sees(&alice(), "a"));
+    }
+
+    #[test]
+    fn stays_as_it_was() {
+        let (_, vault) = vault();
+        create(&vault, "K", None, Acl::default(), b"old").unwrap();
+        create(&vault, "L", None, Acl::default(), b"removed").unwrap();
+        let before = contents(&vault);
+        let export = vault.export(&admin(), "");
+        change(&vault, |transaction| {
+            let secret = transaction.by_key("K").unwrap();
+            transaction.set_value(&admin(), secret, &Plaintext::copy_of(b"new"))?;
+            let secret = transaction.by_key("L").unwrap();
+            transaction.remove(secret);
+            Ok(())
+        })
+        .unwrap();
+        // A commit takes along the removal of what nobody holds.
+        create(&vault, "M", None, Acl::default(), b"later").unwrap();
+        let (_, copy) = self::vault();
+        import(&copy, &text(&vault, &export, 10).unwrap());
+        assert_eq!(contents(&copy), before);
+        assert_eq!(keys(&text(&vault, &vault.export(&admin(), ""), 10).unwrap()), ["K", "M"]);
+    }
+
+    #[test]
+    fn what_does_not_unseal_is_an_error_that_names_it() {
+        let (store, vault) = vault();
+        for key in ["a", "b", "c"] {
+            create(&vault, key, None, Acl::default(), b"value").unwrap();
+        }
+        let damaged = vault.secret("b").unwrap();
+        let address = Address::chunk(damaged.record(), 1, 0);
+        for content in [Some(vec![1; 60]), None] {
+            store.tamper(address.as_bytes(), content);
+            let export = vault.export(&admin(), "");
+            for step in [10, 100_000] {
+                let error = text(&vault, &export, step).unwrap_err().to_string();
+                assert!(error.starts_with("b: its stored value "), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_values_come_in_pieces() {
+        let (_, vault) = vault();
+        let largest = vec![0xff; 1 << 20];
+        create(&vault, "large", None, Acl::default(), &largest).unwrap();
+        create(&vault, "none", None, Acl::default(), b"").unwrap();
+        let export = vault.export(&admin(), "");
+        assert_eq!(vault.read_export(&export, 0, 1 << 20).unwrap().len(), MOST_AT_ONCE);
+        let (_, copy) = self::vault();
+        import(&copy, &text(&vault, &export, 1 << 20).unwrap());
+        assert_eq!(contents(&copy), contents(&vault));
+    }
+
+    fn any_acl() -> impl Strategy<Value = Acl> {
+        let slug = prop::sample::select(vec!["alice", "bob", "uid:7", "null", "0x1f", "gid:0"]);
+        let list = prop::collection::vec(slug, 0..4).prop_map(|names| {
+            names.into_iter().map(|name| Slug::parse(name).unwrap()).collect::<SlugList>()
+        });
+        prop::collection::vec(list, 6).prop_map(|lists| {
+            let mut acl = Acl::default();
+            ListName::ALL.into_iter().zip(lists).for_each(|(name, list)| acl.set(name, list));
+            acl
+        })
+    }
+
+    fn any_secret() -> impl Strategy<Value = (String, Option<String>, Acl, Vec<u8>)> {
+        let key = r#"[a-c"'\\ :#\-é\u{2028}]{1,6}(/[a-b]{1,2}){0,2}"#;
+        let value = prop_oneof![
+            4 => prop::collection::vec(any::<u8>(), 0..100),
+            1 => (0usize..40_000).prop_map(|size| vec![b'x'; size]),
+        ];
+        (key, prop::option::of("[A-Za-z0-9_-]{1,64}"), any_acl(), value)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn any_secrets_exported_and_imported_are_the_same(
+            secrets in prop::collection::vec(any_secret(), 1..12),
+            step in 20usize..5000,
+            pieces in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3000), 10),
+        ) {
+            let (_, vault) = vault();
+            for (key, id, acl, value) in secrets {
+                let id = id.map(|id| SecretId::parse(&id).unwrap());
+                // A name or an id that is taken leaves the set as it is.
+                _ = create(&vault, &key, id, acl, &value);
+            }
+            let export = vault.export(&admin(), "");
+            let whole = text(&vault, &export, step).unwrap();
+            let (_, copy) = self::vault();
+            import(&copy, &whole);
+            prop_assert!(contents(&copy) == contents(&vault));
+            for (start, length) in pieces {
+                let start = start.index(whole.len() + 10);
+                let piece = vault.read_export(&export, start as u64, length).unwrap();
+                let end = (start + length).min(whole.len());
+                prop_assert_eq!(piece.as_slice(), &whole.as_bytes()[start.min(end)..end]);
+            }
+        }
+    }
+}
