@@ -103,6 +103,8 @@ impl Fs {
                 Draft::of_value(node, who, &path, Arc::clone(secret.value()), mode)
             }));
         }
+        // A file that was only created makes its folder and its sidecar exist, too.
+        self.settling.wait_for_around(&path);
         if self.vault.is_folder(&path) || self.folders.holds(&path) {
             return Some((Node::Folder(path.into()), FOREVER));
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::model::SIDECAR_SUFFIX;
+
 /// A disk that takes longer than this has other problems; the old value is served then.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,9 +44,20 @@ impl Settling {
 
     /// Waits until no commit of that path is under way.
     pub(super) fn wait_for(&self, path: &str) {
+        self.wait_while(|paths| paths.contains_key(path));
+    }
+
+    /// Waits until no commit of what would make that path a folder or a sidecar is under way.
+    pub(super) fn wait_for_around(&self, path: &str) {
+        let below = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        let secret = path.strip_suffix(SIDECAR_SUFFIX);
+        self.wait_while(|paths| paths.keys().any(|key| below(key) || Some(key.as_str()) == secret));
+    }
+
+    fn wait_while(&self, mut under_way: impl FnMut(&HashMap<String, usize>) -> bool) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut paths = self.paths.lock();
-            self.settled.wait_while_for(&mut paths, |paths| paths.contains_key(path), PATIENCE);
+            self.settled.wait_while_for(&mut paths, |paths| under_way(paths), PATIENCE);
         }
     }
 }

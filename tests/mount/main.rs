@@ -1,6 +1,9 @@
 //! The contract, held against a real mount by processes of several users: black-box, one file per
 //! operation. Without root and `/dev/fuse` these tests say that they are skipped; under `CI` they fail.
 
+#[path = "../programs/mod.rs"]
+mod software;
+
 mod acl;
 mod agent;
 mod daemon;

@@ -174,3 +174,14 @@ fn programs_edit_it() {
         assert_eq!(alice.list("alice"), Ok(vec!["K".to_owned()]));
     }
 }
+
+#[test]
+fn a_file_that_was_only_created_has_its_lists_at_once() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    for number in 0..50 {
+        let name = format!("alice/K{number}");
+        assert_eq!(alice.write(&name, ""), Ok(()));
+        assert_eq!(root.write(&format!("{name}.acl"), "readers: [bob]\n"), Ok(()), "{name}");
+    }
+}

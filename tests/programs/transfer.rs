@@ -1,0 +1,51 @@
+//! rsync and tar, into the mount and out of it.
+
+use super::Stage;
+
+/// A folder with two files and one below, in `$T/in`.
+const FILES: &str = r#"
+mkdir -p $T/in/below
+printf one > $T/in/A; printf two > $T/in/B; head -c 300000 /dev/urandom > $T/in/below/LARGE
+chmod 400 $T/in/A $T/in/B $T/in/below/LARGE; chown -R 2100:2100 $T/in
+same() { diff -r $T/in $1; }
+"#;
+
+#[test]
+fn rsync_in_and_out() {
+    let Some(stage) = Stage::with(&["rsync"]) else { return };
+    // Folders are always 0555, so that is what has to be asked for; `--super` keeps rsync from making
+    // them writable for their owner first.
+    stage.run(&format!(
+        r#"{FILES}
+        into() {{ as 2100 rsync -rtp --chmod=D555,F400 --super "$@" $T/in/ $S/alice/; }}
+        into
+        same $S/alice
+        # The second time nothing is sent: sizes and times are those that were set.
+        into --out-format=%n | grep -v '/$' > $T/again || :
+        [ ! -s $T/again ] || {{ cat $T/again >&2; exit 1; }}
+        as 2100 rsync -a $S/alice/ $T/out/
+        same $T/out
+        printf 'one more' > $T/in/A
+        rm -f $T/in/B
+        into --delete
+        same $S/alice
+        # What others may not see does not go with it.
+        as 2200 rsync -r $S/ $T/bob/ && [ ! -e $T/bob/alice ]"#
+    ));
+}
+
+#[test]
+fn tar_in_and_out() {
+    let Some(stage) = Stage::with(&["tar"]) else { return };
+    // Files with their folders in their names: a folder's mode, and root's chown, are not tar's to set.
+    stage.run(&format!(
+        r#"{FILES}
+        (cd $T/in && find . -type f | tar -cf $T/in.tar --files-from=-)
+        as 2100 tar -C $S/alice -xf $T/in.tar
+        same $S/alice
+        mkdir $S/copy && tar -C $S/copy --no-same-owner -xf $T/in.tar
+        same $S/copy
+        mkdir $T/out && as 2100 tar -C $S/alice -cf - . | tar -C $T/out -xf -
+        same $T/out"#
+    ));
+}
