@@ -77,7 +77,8 @@ pub(super) fn plan(
         let old = database.get(head(address))?;
         let old_pieces = old.as_deref().and_then(|first| first.first().copied()).unwrap_or(0);
         room.freed += old.map_or(0, |first| address.len() + first.len());
-        room.freed += usize::from(old_pieces) * (address.len() + piece);
+        // All but the last, which may be short.
+        room.freed += usize::from(old_pieces).saturating_sub(1) * (address.len() + piece);
         let new_pieces = match sealed {
             Some(sealed) => {
                 let tails = sealed.len().saturating_sub(1) / piece;
@@ -88,7 +89,8 @@ pub(super) fn plan(
                 for (number, part) in (0..tails).zip(rest.chunks(piece)) {
                     plan.insert(tail(address, number), part);
                 }
-                room.written += sealed.len() + (usize::from(tails) + 1) * address.len();
+                room.written +=
+                    sealed.len() + (usize::from(tails) + 1) * (address.len() + 2 + ENTRY_BYTES);
                 tails
             }
             None => {
@@ -111,7 +113,18 @@ pub(super) fn holds(database: &Db, batch: &Batch) -> Result<bool, ReadError> {
     Ok(true)
 }
 
-/// What a batch does to the space that records take, in bytes.
+/// How many bytes all entries take.
+pub(super) fn live_bytes(database: &Db) -> Result<u64, ReadError> {
+    database.iter().try_fold(0, |sum, entry| {
+        let (place, piece) = entry?;
+        Ok(sum + (place.len() + piece.len() + ENTRY_BYTES) as u64)
+    })
+}
+
+/// What sled adds to an entry, about.
+const ENTRY_BYTES: usize = 8;
+
+/// What a batch does to the space that records take, in bytes: writes at most, frees at least.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Room {
     pub(super) written: usize,

@@ -11,7 +11,7 @@ use ::sled::{Db, Mode};
 use parking_lot::{Mutex, RwLock};
 
 use super::folder::{self, Folder};
-use super::pieces::{self, ReadError};
+use super::pieces::{self, ReadError, Room};
 use super::room::Reserve;
 use super::{Batch, Space, Store, StoreError};
 
@@ -51,6 +51,10 @@ struct Open {
 struct Writer {
     /// After a failed write nobody knows what is on the disk: no commit succeeds until a restart.
     broken: Option<StoreError>,
+    /// How many bytes all entries take, at most; counted first when the disk is short.
+    live: Option<u64>,
+    /// Whether that is what was counted, and not a bound after something was freed.
+    exact: bool,
 }
 
 impl SledStore {
@@ -78,14 +82,25 @@ impl SledStore {
         Ok(SledStore { open, writer, path, segment, reserve, folder })
     }
 
-    /// Runs `read` on the open database, which is opened again if it was closed for want of space.
+    /// Runs `read` on the open database, which is opened again if sled ran out of space: it tidies up
+    /// while it reads, too.
     fn reading<T>(&self, read: impl Fn(&Db) -> Result<T, ReadError>) -> Result<T, StoreError> {
+        let mut reopened = false;
         loop {
             if let Some(open) = &*self.open.read() {
-                return read(&open.database).map_err(|error| self.unreadable(error));
+                match read(&open.database).map_err(|error| self.unreadable(error)) {
+                    Err(StoreError::Full) if !reopened => {}
+                    outcome => return outcome,
+                }
             }
             let _writer = self.writer.lock();
-            self.ensure_open()?;
+            // Another reader may have opened it again meanwhile.
+            let works = self.open.read().as_ref().is_some_and(|open| read(&open.database).is_ok());
+            if !works {
+                *self.open.write() = None;
+                self.ensure_open()?;
+                reopened = true;
+            }
         }
     }
 
@@ -97,19 +112,18 @@ impl SledStore {
         Ok(())
     }
 
-    fn write(&self, batch: &Batch) -> Result<(), Failure> {
+    fn write(&self, batch: &Batch, writer: &mut Writer) -> Result<(), Failure> {
         {
             let guard = self.open.upgradable_read();
             let Some(open) = guard.as_ref() else { return Err(Failure::Before(StoreError::Full)) };
             let before = |error| Failure::Before(error);
-            let (plan, room) = pieces::plan(&open.database, batch, self.segment / 128)
-                .map_err(|error| before(self.unreadable(error)))?;
-            let taken = if room.written < room.freed {
-                self.reserve.for_removal(&open.file, room.written)
-            } else {
-                self.reserve.for_growth(&open.file, room.written)
-            };
-            taken.map_err(|error| before(StoreError::io("make room in", &self.path, error)))?;
+            let (plan, room) = pieces::plan(&open.database, batch, self.segment / 128).map_err(
+                |error| match self.unreadable(error) {
+                    StoreError::Full => Failure::Full,
+                    error => before(error),
+                },
+            )?;
+            self.make_room(open, room, writer).map_err(before)?;
             let guard = parking_lot::RwLockUpgradableReadGuard::upgrade(guard);
             let open = guard.as_ref().expect("it was open, and only the writer closes it");
             open.database.apply_batch(plan).map_err(|error| self.half(error))?;
@@ -121,6 +135,35 @@ impl SledStore {
             let source = source.into();
             Failure::Lost(StoreError::Io { action: "sync", path: self.path.clone(), source })
         })
+    }
+
+    /// Sees to it that sled finds room, for it does not recover from a full disk: blocks behind the
+    /// end of its file are taken for this batch, and a batch that makes the store larger must leave
+    /// so much that sled can go on cleaning up its file for those that make it smaller.
+    fn make_room(&self, open: &Open, room: Room, writer: &mut Writer) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("make room in", &self.path, error);
+        let grows = room.written >= room.freed;
+        self.reserve.allocate_for(&open.file, room.written, grows).map_err(failed)?;
+        let fits = |live: u64| {
+            let (free, wanted) = (self.folder.space()?.free, live + room.written as u64);
+            self.reserve.holds(&open.file, free, wanted).map_err(failed)
+        };
+        let spacious = |free| self.reserve.is_spacious(&open.file, free, room.written);
+        if grows && !spacious(self.folder.space()?.free).map_err(failed)? {
+            let fits_by_bound = writer.live.map_or(Ok(false), fits)?;
+            if !fits_by_bound && !writer.exact {
+                let counted = pieces::live_bytes(&open.database);
+                writer.live = Some(counted.map_err(|error| self.unreadable(error))?);
+                writer.exact = true;
+            }
+            if !fits_by_bound && !writer.live.map_or(Ok(false), fits)? {
+                return Err(StoreError::Full);
+            }
+        }
+        writer.live =
+            writer.live.map(|live| (live + room.written as u64).saturating_sub(room.freed as u64));
+        writer.exact &= room.freed == 0;
+        Ok(())
     }
 
     /// The disk is full in spite of the reserve: sled refuses everything until it is opened again.
@@ -201,7 +244,7 @@ impl Store for SledStore {
             return Err(error.clone());
         }
         self.ensure_open()?;
-        match self.write(batch) {
+        match self.write(batch, &mut writer) {
             Ok(()) => Ok(()),
             Err(Failure::Before(error)) => Err(error),
             Err(Failure::Full) => self.reopen(batch),
@@ -225,6 +268,7 @@ impl Open {
         reserve.drop_ballast().map_err(fail("clean"))?;
         let database = open_unlocked(path, segment)?;
         let file = protect(path).map_err(fail("sync"))?;
+        reserve.refill(&file).map_err(fail("make room in"))?;
         Ok(Open { database, file })
     }
 }

@@ -147,6 +147,46 @@ fn a_full_disk_stops_writers_and_nobody_else() {
     drop(disk);
 }
 
+/// Removing needs room as well: sled writes what is gone before it gives anything back.
+#[test]
+fn a_disk_that_others_fill_stops_no_reader_and_no_restart() {
+    let Some(mut mount) = Mount::prepare() else { return };
+    let disk = SmallDisk::on(&mount.state(), "size=4m,mode=0700");
+    mount.go();
+    let value = |number: usize| vec![b'a' + (number % 26) as u8; 100 + number % 400];
+    let root = mount.user(ROOT);
+    let mut kept: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let full = (0..10_000).find_map(|number| {
+        let written = root.write(&format!("k{number}"), value(number));
+        written.map(|()| kept.insert(number, value(number))).err()
+    });
+    assert_eq!(full, Some(ENOSPC), "after {} values", kept.len());
+
+    let filler = mount.state().join("filler");
+    for attempt in 0..3 {
+        let mut rest = std::fs::File::create(&filler).expect("a tmpfs takes an empty file");
+        while std::io::Write::write_all(&mut rest, &[0; 4096]).is_ok() {}
+        mount.kill9();
+        mount.go();
+        let root = mount.user(ROOT);
+        let odd: Vec<usize> = kept.keys().copied().filter(|number| number % 3 == attempt).collect();
+        for number in odd {
+            match root.unlink(&format!("k{number}")) {
+                Ok(()) => drop(kept.remove(&number)),
+                Err(errno) => assert_eq!(errno, ENOSPC, "attempt {attempt}: removing {number}"),
+            }
+        }
+        for (number, value) in &kept {
+            let read = root.read_bytes(&format!("k{number}"));
+            assert!(read.as_ref() == Ok(value), "attempt {attempt}: {number} is {:?}", read.err());
+        }
+    }
+    std::fs::remove_file(&filler).unwrap();
+    assert_eq!(mount.user(ROOT).unlink(&format!("k{}", kept.keys().next().unwrap())), Ok(()));
+    mount.stop();
+    drop(disk);
+}
+
 #[test]
 fn odd_requests_do_not_stop_the_daemon() {
     let Some(mount) = Mount::start() else { return };
