@@ -11,6 +11,9 @@ use super::commands::{
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
 
+/// Names the mount where `--mount` does not.
+const MOUNT_VARIABLE: &str = "SECRETFS_MOUNT";
+
 const EXAMPLES: &str = "\
 Examples:
   secretfs mount /secrets                      # as root: serve everyone
@@ -43,7 +46,9 @@ pub(super) struct Secretfs {
     pub(super) command: Command,
 }
 
-/// The same program in the form of the reference.
+/// A filesystem of secrets, under its second name.
+///
+/// `oo secret <command>` is `secretfs <command>`.
 #[derive(Parser)]
 #[command(name = "oo", version, after_long_help = EXIT_CODES)]
 pub(super) struct Oo {
@@ -67,16 +72,24 @@ pub(super) struct Secret {
 
 #[derive(Args)]
 pub(super) struct Global {
-    /// Where secretfs is mounted [default: /secrets]
+    /// Where secretfs is mounted [default: $SECRETFS_MOUNT, else /secrets]
     #[arg(
         long,
         global = true,
-        env = "SECRETFS_MOUNT",
         value_name = "FOLDER",
-        hide_env_values = true,
+        display_order = 900,
         value_hint = clap::ValueHint::DirPath
     )]
-    pub(super) mount: Option<PathBuf>,
+    mount: Option<PathBuf>,
+}
+
+impl Global {
+    /// The mount that is named, if one is. Not by clap: to it a variable that is set is an argument
+    /// that was given, and stands in every usage line.
+    pub(super) fn mount(self) -> Option<PathBuf> {
+        let variable = || std::env::var_os(MOUNT_VARIABLE).filter(|value| !value.is_empty());
+        self.mount.or_else(|| variable().map(PathBuf::from))
+    }
 }
 
 #[derive(Subcommand)]
@@ -117,7 +130,7 @@ pub(super) enum Format {
 #[derive(Args)]
 pub(super) struct Output {
     /// The form of what is written to standard output.
-    #[arg(long = "output", short, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(long = "output", short = 'o', value_enum, default_value_t, value_name = "FORM")]
     pub(super) format: Format,
 }
 

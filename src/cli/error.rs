@@ -55,6 +55,9 @@ pub(super) enum CliError {
     /// A name that no environment variable can have.
     #[error("`{0}` cannot name an environment variable; name it yourself with --env NAME=KEY")]
     VariableName(String),
+    /// A folder of the mount without secrets.
+    #[error("no secret that you may see is right below `{0}`; `secretfs list` shows what is there")]
+    NothingBelow(String),
     /// `--env` without a `=`.
     #[error("`{0}` is not NAME=KEY; write it like DB=auth-svc/DATABASE_URL")]
     NotAPair(String),
@@ -127,7 +130,7 @@ impl CliError {
             | Self::NoValueTyped
             | Self::VariableName(_)
             | Self::NotAPair(_) => Exit::Usage,
-            Self::NoSuchId(_) | Self::NoSuchPage(_) => Exit::NotFound,
+            Self::NoSuchId(_) | Self::NoSuchPage(_) | Self::NothingBelow(_) => Exit::NotFound,
             Self::No(_) => Exit::No,
             Self::WouldBeDenied(_) => Exit::Denied,
             Self::Several(errors) => errors.first().map_or(Exit::Internal, Self::exit),
@@ -138,7 +141,7 @@ impl CliError {
     pub(super) fn print(&self) {
         let prefix = style::bold_red("Error:");
         for line in self.to_string().lines() {
-            style::note(&format!("{prefix} {line}"));
+            style::note(&format!("{prefix} {}", style::printable(line)));
         }
     }
 }

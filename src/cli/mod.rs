@@ -62,24 +62,38 @@ fn start<P: Parser>(run: impl FnOnce(P) -> Result) -> ExitCode {
                 error.exit()
             }
         },
-        Err(error) => {
-            let asked_for =
-                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Where the help cannot be written there is nobody to tell.
-            _ = value::without_values(error, &arguments).print();
-            if asked_for { Exit::Done } else { Exit::Usage }
-        }
+        Err(error) => answer(value::without_values(error, &arguments)),
     };
     exit.into()
 }
 
+/// The help that was asked for, or what is wrong with the command line.
+fn answer(error: clap::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Where the help cannot be written there is nobody to tell.
+            _ = error.print();
+            Exit::Done
+        }
+        _ => {
+            let text = error.render();
+            let text =
+                if style::is_coloured() { text.ansi().to_string() } else { text.to_string() };
+            // As every other error of ours starts.
+            style::note(text.replacen("error:", "Error:", 1).trim_end());
+            Exit::Usage
+        }
+    }
+}
+
 fn run(global: Global, command: Command, program: &clap::Command) -> Result {
+    let mount = global.mount();
     if let Command::Mount(settings) = command {
-        let mountpoint = settings.mountpoint.or(global.mount);
+        let mountpoint = settings.mountpoint.or(mount);
         return Ok(daemon::mount(MountSettings { mountpoint, ..settings })?);
     }
     die_quietly_of_broken_pipes();
-    let mount = global.mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
+    let mount = mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
     let client = || Client::connect(&mount);
     match command {
         Command::Mount(_) => unreachable!("it has been answered above"),

@@ -46,11 +46,20 @@ fn is_direction_mark(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether colour is welcome on standard error.
+pub(super) fn is_coloured() -> bool {
+    colour_on(stderr().is_terminal())
+}
+
 /// `NO_COLOR` (no-color.org): any value but the empty one turns colour off.
-fn paint(text: &str, code: &str, terminal: bool) -> String {
+fn colour_on(terminal: bool) -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    if terminal && !unwanted { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    terminal && !unwanted
+}
+
+fn paint(text: &str, code: &str, terminal: bool) -> String {
+    if colour_on(terminal) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::model::Plaintext;
 
@@ -63,7 +63,7 @@ impl ValueArgs {
 
 /// An error about the command line, without what may be a value: an unquoted or misplaced one is an
 /// unexpected argument, and the log of a pipeline is no place for it.
-pub(super) fn without_values(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+pub(super) fn without_values(error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let takes_values = arguments.iter().any(|argument| argument == "save" || argument == "encrypt");
     let context = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
@@ -71,9 +71,8 @@ pub(super) fn without_values(mut error: clap::Error, arguments: &[OsString]) -> 
         _ => return error,
     };
     if takes_values && !error.get(context).is_some_and(is_flag) {
-        let instead = "one too many; put a value with spaces in quotes".to_owned();
-        error.insert(context, ContextValue::String(instead));
-        error.remove(ContextKind::Suggested);
+        let instead = "there is a word too many; put a value with spaces in quotes (see --help)\n";
+        return clap::Error::raw(error.kind(), instead);
     }
     error
 }
@@ -106,13 +105,14 @@ fn from_stdin() -> Result<Plaintext> {
 
 /// Asks on the terminal and tells the length, the one thing that can be checked without seeing.
 fn ask() -> Result<Plaintext> {
-    let value = rpassword::prompt_password(PROMPT).map_err(|source| match source.kind() {
-        io::ErrorKind::Interrupted => {
-            // Ctrl-C, which the question takes as a character, is to end us as it always does.
-            _ = raise(Signal::SIGINT);
-            CliError::NoValueTyped
-        }
-        io::ErrorKind::UnexpectedEof => CliError::NoValueTyped,
+    // On Ctrl-C the question raises SIGINT before it has given the terminal its echo back. The signal
+    // waits until it has, and then ends us as it always does.
+    let interrupt = SigSet::from(Signal::SIGINT);
+    _ = interrupt.thread_block();
+    let answer = rpassword::prompt_password(PROMPT);
+    _ = interrupt.thread_unblock();
+    let value = answer.map_err(|source| match source.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => CliError::NoValueTyped,
         _ => CliError::NoTerminal,
     })?;
     let value = Plaintext::from(value.into_bytes());

@@ -27,7 +27,7 @@ pub struct MountSettings {
     pub mountpoint: Option<PathBuf>,
 
     /// Folder of the store, mode 0700 [default: /var/lib/secretfs as root, $XDG_STATE_HOME/secretfs otherwise]
-    #[arg(long, value_name = "DIR", env = "SECRETFS_STATE_DIR")]
+    #[arg(long, value_name = "DIR", env = "SECRETFS_STATE_DIR", hide_env_values = true)]
     pub state_dir: Option<PathBuf>,
 
     /// Configuration file [default: /etc/secretfs/config.yaml if it exists]

@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::user::User;
 
 /// A user of the tests; none of them exists on the system.
 #[derive(Clone, Copy, Debug)]
@@ -291,16 +290,6 @@ impl Mount {
     /// What the daemon wrote to standard error since it was started.
     pub(crate) fn said(&self) -> String {
         self.daemon.as_ref().map_or_else(String::new, Daemon::said)
-    }
-
-    /// Acts as this person, in a new process.
-    pub(crate) fn user(&self, person: Person) -> User {
-        self.user_with_groups(person, &[])
-    }
-
-    /// As [`Mount::user`]; the process is in these groups as well.
-    pub(crate) fn user_with_groups(&self, person: Person, groups: &[u32]) -> User {
-        User::new(person.name, person.uid, groups, &self.point(), &self.outside())
     }
 
     /// Where the filesystem is mounted.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::agent::{ENTRY, MARK};
+use crate::harness::{Mount, Person};
 use crate::protocol::{Operation, Shell, Stat, receive, send};
 use crate::stress::Job;
 
@@ -28,6 +29,18 @@ pub(crate) struct User {
 struct Agent {
     process: Child,
     socket: UnixStream,
+}
+
+impl Mount {
+    /// Acts as this person, in a new process.
+    pub(crate) fn user(&self, person: Person) -> User {
+        self.user_with_groups(person, &[])
+    }
+
+    /// As [`Mount::user`]; the process is in these groups as well.
+    pub(crate) fn user_with_groups(&self, person: Person, groups: &[u32]) -> User {
+        User::new(person.name, person.uid, groups, &self.point(), &self.outside())
+    }
 }
 
 impl User {

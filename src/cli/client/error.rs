@@ -80,15 +80,18 @@ fn sentence(action: &str, name: &str, source: &io::Error, reason: Option<&str>) 
         (None, ErrorKind::NotFound) => format!(
             "cannot {action} `{name}`: nothing of that name is visible to you; `secretfs list` shows what is"
         ),
+        (None, ErrorKind::IsADirectory) if action == "save" => format!(
+            "cannot save `{name}`: it is a folder of secrets; choose a key below it, or another one"
+        ),
+        (None, ErrorKind::NotADirectory) => format!(
+            "cannot {action} `{name}`: a part of it is a secret, and nothing can be below a secret; choose another key"
+        ),
         (None, ErrorKind::IsADirectory) => format!(
             "cannot {action} `{name}`: it is a folder of secrets; name one of those that `secretfs list -n {name}` shows"
         ),
         (None, ErrorKind::FileTooLarge) => {
             format!("cannot {action} `{name}`: it is too large; a secret holds at most 1 MiB")
         }
-        (None, ErrorKind::NotConnected | ErrorKind::ConnectionAborted) => format!(
-            "cannot {action} `{name}`: the daemon is gone; start it again with `secretfs mount`"
-        ),
         (None, _) => format!("cannot {action} `{name}`: {}", explain(source)),
     }
 }
@@ -121,7 +124,6 @@ mod tests {
             (Errno::ENOENT, Exit::NotFound, "visible to you"),
             (Errno::EISDIR, Exit::BadInput, "folder of secrets"),
             (Errno::EFBIG, Exit::BadInput, "1 MiB"),
-            (Errno::ENOTCONN, Exit::Unavailable, "daemon is gone"),
         ] {
             let error = refused(errno, None);
             assert!(error.to_string().contains(text), "{error}");

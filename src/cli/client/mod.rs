@@ -8,7 +8,7 @@ mod sidecar;
 mod status;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,9 @@ impl Client {
         name: &'a str,
     ) -> impl Fn(io::Error) -> ClientError + 'a {
         move |source| {
+            if matches!(source.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted) {
+                return ClientError::Dead(self.mount.clone());
+            }
             let reason = self.last_error(&source, name);
             ClientError::Refused { action, name: name.to_owned(), source, reason }
         }

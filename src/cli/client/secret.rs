@@ -74,9 +74,11 @@ impl Client {
         }
     }
 
-    /// Whether the caller may write an existing secret.
+    /// Whether the key is that of a secret which the caller may write.
     pub(in super::super) fn may_write(&self, key: &Key) -> bool {
-        access(&self.path(key), AccessFlags::W_OK).is_ok()
+        let path = self.path(key);
+        fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file())
+            && access(&path, AccessFlags::W_OK).is_ok()
     }
 
     /// The sealed YAML document for a value; needs no right.

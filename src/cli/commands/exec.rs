@@ -38,7 +38,10 @@ pub(in super::super) fn run(client: &Client, args: Args) -> Result {
     for folder in &args.env_file_dir {
         let folder = folder.trim_matches('/');
         let keys = client.keys(Some(folder))?;
-        let right_below = keys.into_iter().filter(|key| key.folder() == folder);
+        let mut right_below = keys.into_iter().filter(|key| key.folder() == folder).peekable();
+        if right_below.peek().is_none() {
+            return Err(CliError::NothingBelow(folder.to_owned()));
+        }
         variables.extend(right_below.map(|key| (key.name().to_owned(), key)));
     }
     for pair in &args.env {

@@ -7,7 +7,7 @@ use crate::cli::output::{print, print_list};
 use crate::cli::pattern::Pattern;
 use crate::cli::yaml::{Fields, Scalar};
 use crate::cli::{style, table};
-use crate::model::Plaintext;
+use crate::model::{Key, Plaintext};
 
 /// What stands for a value; its length says nothing about the value's.
 const MASK: &str = "********";
@@ -20,7 +20,7 @@ const NOT_READABLE: &str = "(not readable)";
 Examples:
   secretfs list                      # values masked
   secretfs list DATABASE             # keys that contain DATABASE
-  secretfs list '*_PASSWORD'         # a glob over the whole key
+  secretfs list '*_PASSWORD'         # a glob over the key, or over what is below the namespace
   secretfs list -n production        # keys below production/
   secretfs list --show --output json")]
 pub(in super::super) struct Args {
@@ -43,9 +43,11 @@ struct Row {
 }
 
 pub(in super::super) fn run(client: &Client, args: Args) -> Result {
-    let mut keys = client.keys(args.namespace.as_deref().map(|name| name.trim_matches('/')))?;
+    let namespace = args.namespace.as_deref().map_or("", |name| name.trim_matches('/'));
+    let mut keys = client.keys(Some(namespace))?;
     if let Some(pattern) = args.pattern.as_deref().map(Pattern::parse) {
-        keys.retain(|key| pattern.matches(key.as_str()));
+        let below = |key: &Key| key.as_str()[namespace.len()..].trim_start_matches('/').to_owned();
+        keys.retain(|key| pattern.matches(key.as_str()) || pattern.matches(&below(key)));
     }
     let entries = client.entries(&keys)?;
     let rows = if args.show {
@@ -110,7 +112,7 @@ fn as_table(rows: &[Row], show: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Key, Timestamp};
+    use crate::model::Timestamp;
 
     fn row(value: Option<&[u8]>) -> Row {
         let entry = Entry {

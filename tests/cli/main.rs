@@ -1,0 +1,24 @@
+//! The command line, held against a real mount by processes of several users: exact standard output,
+//! standard error and exit code. One file per behaviour; the mount itself is that of `tests/mount`.
+
+#[allow(dead_code, reason = "the mount's own tests need more of it")]
+#[path = "../mount/daemon.rs"]
+mod daemon;
+#[allow(dead_code, reason = "the mount's own tests need more of it")]
+#[path = "../mount/harness.rs"]
+mod harness;
+
+mod kit;
+mod terminal;
+
+mod acl;
+mod exec;
+mod help;
+mod list;
+mod prompt;
+mod read;
+mod remove;
+mod save;
+mod status;
+mod unavailable;
+mod verify;

@@ -1,0 +1,60 @@
+//! `whoami`, `is-secure`, `keygen`.
+
+use crate::harness::{ALICE, CAROL, ROOT, UNKNOWN, set_mode};
+use crate::kit::Cli;
+
+#[test]
+fn whoami() {
+    let Some(cli) = Cli::start() else { return };
+    for (person, text) in [
+        (
+            ALICE,
+            "slug: \"alice\"\nslugs: [\"alice\", \"uid:2100\", \"devops-team\"]\nadmin: false\n",
+        ),
+        (
+            CAROL,
+            "slug: \"carol\"\nslugs: [\"carol\", \"uid:2500\", \"secret-admins\"]\nadmin: true\n",
+        ),
+        (UNKNOWN, "slug: null\nslugs: [\"uid:4242\"]\nadmin: false\n"),
+    ] {
+        cli.run(person, "secretfs whoami").is(0, text, "");
+        cli.run(person, "oo secret whoami --output yaml").is(0, text, "");
+    }
+    cli.run(ALICE, "secretfs whoami --output json").is(
+        0,
+        "{\"slug\": \"alice\", \"slugs\": [\"alice\", \"uid:2100\", \"devops-team\"], \"admin\": false}\n",
+        "",
+    );
+}
+
+#[test]
+fn is_secure_is_a_question() {
+    let Some(mut cli) = Cli::prepare() else { return };
+    cli.mount.go();
+    cli.run(ALICE, "oo secret is-secure").is(0, "Service is secure.\n", "");
+    cli.run(ALICE, "secretfs is-secure -o json").is(0, "{\"reasons\":[],\"secure\":true}\n", "");
+    let Some(cli) = Cli::prepare() else { return };
+    let mount = cli.mount.with_env("OB_ENCRYPTION_KEY", None).started();
+    let cli = Cli { mount };
+    let reason = "it is using the default encryption key";
+    let error = format!("Error: secret svc is not secure: {reason}\n");
+    cli.run(ROOT, "oo secret is-secure").is(1, "", &error);
+    let json = format!("{{\"reasons\":[\"{reason}\"],\"secure\":false}}\n");
+    cli.run(ALICE, "secretfs is-secure -o json").is(1, &json, &error);
+}
+
+#[test]
+fn keygen_makes_a_key_that_mount_takes() {
+    let Some(cli) = Cli::prepare() else { return };
+    let first = cli.run(ALICE, "secretfs keygen").done().to_owned();
+    assert_eq!(first.len(), 45, "32 bytes as base64 and a newline");
+    assert_ne!(cli.run(ALICE, "secretfs keygen").done(), first);
+    cli.file(ROOT, "key", &first);
+    let file = cli.home(ROOT).join("key");
+    set_mode(&file, 0o600);
+    let arguments = ["--encryption-key-file", file.to_str().expect("UTF-8")];
+    let cli = Cli {
+        mount: cli.mount.with_env("OB_ENCRYPTION_KEY", None).with_args(&arguments).started(),
+    };
+    cli.run(ALICE, "secretfs is-secure").is(0, "Service is secure.\n", "");
+}
