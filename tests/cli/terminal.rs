@@ -34,10 +34,12 @@ impl Terminal {
         let side = || pty.slave.try_clone().expect("a descriptor is left");
         command.args(["-c", line]).env("TERM", "xterm-256color");
         command.stdin(side()).stdout(side()).stderr(Stdio::from(side()));
-        // SAFETY: both calls are async-signal-safe and touch no memory of ours.
+        // SAFETY: these calls are async-signal-safe and touch no memory of ours.
         unsafe {
             command.pre_exec(|| {
                 nix::unistd::setsid()?;
+                // A test run in the background of a shell ignores Ctrl-C, and so would its children.
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
                 nix::errno::Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
                 Ok(())
             });
