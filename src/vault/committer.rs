@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::store::{Batch, StoreError};
 
 use super::Shared;
 use super::error::VaultError;
+use super::journal::{Journal, Pending};
 use super::transaction::{Change, Touched, Transaction, publish};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
@@ -27,16 +29,21 @@ const GROUP_REQUESTS: usize = 256;
 const GROUP_BYTES: usize = 4 << 20;
 /// How long the store stays idle before garbage is removed on its own account.
 const IDLE: Duration = Duration::from_millis(200);
+/// After what time a head that could not be put in its place is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 struct Request {
     plan: Plan,
     done: Done,
+    /// It shares its group with nobody.
+    alone: bool,
 }
 
 /// A planned request, waiting for its group to be stored.
 struct Planned {
     request: Request,
     changes: Vec<Change>,
+    journal: Option<Journal>,
 }
 
 /// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
@@ -50,12 +57,18 @@ impl Committer {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer { shared, deferred: VecDeque::new() }.run(&incoming))?;
+            .spawn(move || Writer::new(shared).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), plan, done);
+        submit(self.requests(), Request { plan, done, alone: false });
+    }
+
+    /// As [`Committer::submit`], for a plan that touches so much that it shares no group: it need
+    /// not tell what it touches, and it runs once.
+    pub(super) fn submit_alone(&self, plan: Plan, done: Done) {
+        submit(self.requests(), Request { plan, done, alone: true });
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -73,12 +86,12 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, plan, done);
+        submit(&self.0, Request { plan, done, alone: false });
     }
 }
 
-fn submit(requests: &Sender<Request>, plan: Plan, done: Done) {
-    if let Err(refused) = requests.send(Request { plan, done }) {
+fn submit(requests: &Sender<Request>, request: Request) {
+    if let Err(refused) = requests.send(request) {
         (refused.0.done)(Err(VaultError::Stopping));
     }
 }
@@ -97,22 +110,30 @@ struct Writer {
     shared: Arc<Shared>,
     /// Requests that wait for the group before theirs, in the order of their arrival.
     deferred: VecDeque<Request>,
+    /// What large changes have still to put in its places.
+    pending: Pending,
 }
 
 impl Writer {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, deferred: VecDeque::new(), pending: Pending::default() }
+    }
+
     fn run(mut self, incoming: &Receiver<Request>) {
+        let mut idle = IDLE;
         loop {
             if self.deferred.is_empty() {
-                match incoming.recv_timeout(IDLE) {
+                match incoming.recv_timeout(idle) {
                     Ok(request) => self.deferred.push_back(request),
-                    Err(RecvTimeoutError::Timeout) if self.shared.garbage.is_empty() => {
-                        match incoming.recv() {
-                            Ok(request) => self.deferred.push_back(request),
-                            Err(_) => return,
-                        }
-                    }
+                    Err(RecvTimeoutError::Timeout) if self.is_done() => match incoming.recv() {
+                        Ok(request) => self.deferred.push_back(request),
+                        Err(_) => return,
+                    },
                     Err(RecvTimeoutError::Timeout) => {
-                        self.remove_garbage();
+                        if self.pending.is_empty() {
+                            self.remove_garbage();
+                        }
+                        idle = self.tidy();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -120,6 +141,27 @@ impl Writer {
             }
             self.deferred.extend(incoming.try_iter().take(GROUP_REQUESTS));
             self.commit_group();
+            idle = self.tidy();
+        }
+    }
+
+    /// Whether nothing is left to do but requests.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.shared.garbage.is_empty()
+    }
+
+    /// Does a piece of what is left, and tells how long to wait for requests before the next.
+    fn tidy(&mut self) -> Duration {
+        self.shared.settling.store(!self.pending.is_empty(), Ordering::Relaxed);
+        if self.pending.is_empty() {
+            return IDLE;
+        }
+        match self.pending.settle_one(&self.shared.records) {
+            Ok(()) => Duration::ZERO,
+            Err(error) => {
+                tracing::warn!(%error, "a large change is stored and valid, but not in its place");
+                RETRY
+            }
         }
     }
 
@@ -128,11 +170,15 @@ impl Writer {
         let mut touched = HashSet::new();
         let mut group: Vec<Planned> = Vec::new();
         let mut later = VecDeque::new();
+        let mut closed = false;
         while let Some(request) = self.deferred.pop_front() {
-            if group.len() >= GROUP_REQUESTS || batch.bytes() >= GROUP_BYTES {
+            closed |= group.len() >= GROUP_REQUESTS || batch.bytes() >= GROUP_BYTES;
+            closed |= request.alone && !group.is_empty();
+            if closed {
                 later.push_back(request);
                 continue;
             }
+            closed = request.alone;
             let mut transaction = Transaction::new(&self.shared);
             if let Err(error) = (request.plan)(&mut transaction) {
                 (request.done)(Err(error));
@@ -141,9 +187,10 @@ impl Writer {
                 touched.extend(transaction.touched);
                 later.push_back(request);
             } else {
-                touched.extend(transaction.touched);
-                batch.append(transaction.batch);
-                group.push(Planned { request, changes: transaction.changes });
+                touched.extend(std::mem::take(&mut transaction.touched));
+                batch.append(std::mem::take(&mut transaction.batch));
+                let Transaction { changes, journal, .. } = transaction;
+                group.push(Planned { request, changes, journal });
             }
         }
         self.deferred = later;
@@ -154,10 +201,15 @@ impl Writer {
         if batch.is_empty() {
             return finish(group);
         }
+        if let Err(error) = self.settle_what_changes(&group) {
+            return self.fail(group, &error);
+        }
         let garbage = self.shared.garbage.take_into(&mut batch);
         match self.shared.records.commit(&batch) {
             Ok(()) => {
                 publish(&mut self.shared.index.write(), group.iter().flat_map(|one| &one.changes));
+                let journals = group.iter_mut().filter_map(|one| one.journal.take());
+                journals.for_each(|journal| self.pending.add(journal));
                 finish(group);
             }
             Err(StoreError::Full) if group.len() > 1 => {
@@ -169,7 +221,7 @@ impl Writer {
             }
             Err(error) => {
                 self.shared.garbage.give_back(garbage);
-                fail(group, &error);
+                self.fail(group, &error);
             }
         }
     }
@@ -179,10 +231,29 @@ impl Writer {
         match (request.plan)(&mut transaction) {
             Err(error) => (request.done)(Err(error)),
             Ok(()) => {
-                let changes = transaction.changes;
-                self.store(transaction.batch, vec![Planned { request, changes }]);
+                let Transaction { batch, changes, journal, .. } = transaction;
+                self.store(batch, vec![Planned { request, changes, journal }]);
             }
         }
+    }
+
+    fn fail(&self, group: Vec<Planned>, error: &StoreError) {
+        for one in group {
+            one.journal.into_iter().for_each(|journal| journal.abandon(&self.shared.records));
+            (one.request.done)(Err(VaultError::Store(error.clone())));
+        }
+    }
+
+    /// Heads that are still on their way must not arrive after the newer ones of this group.
+    fn settle_what_changes(&mut self, group: &[Planned]) -> Result<(), StoreError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let changes = group.iter().flat_map(|one| &one.changes);
+        let mut before = changes.filter_map(|change| change.before.as_ref());
+        before.try_for_each(|secret| {
+            self.pending.settle_record(&self.shared.records, secret.record())
+        })
     }
 
     fn remove_garbage(&mut self) {
@@ -205,8 +276,3 @@ fn finish(group: Vec<Planned>) {
     }
 }
 
-fn fail(group: Vec<Planned>, error: &StoreError) {
-    for one in group {
-        (one.request.done)(Err(VaultError::Store(error.clone())));
-    }
-}

@@ -7,11 +7,14 @@
 //! Lock order: the index lock is a leaf. It is held for look-ups and for the publication of a group
 //! of changes, never across a store access, a callback or another lock.
 
+mod apply;
 mod committer;
 mod error;
 mod export;
 mod garbage;
+mod guesses;
 mod index;
+mod journal;
 mod keys;
 mod lists;
 mod read;
@@ -26,6 +29,7 @@ mod write;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
@@ -33,6 +37,7 @@ use crate::crypto::Keyring;
 use crate::model::{Caller, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
 
+pub use apply::{Applied, AppliedDocument, Outcome, Refusal, Refusals};
 pub use committer::Done;
 pub use error::{OpenVaultError, VaultError};
 pub use export::Export;
@@ -45,6 +50,7 @@ pub use write::{Heritage, WriteTarget};
 
 use committer::Committer;
 use garbage::Garbage;
+use guesses::Guesses;
 use index::Index;
 use keys::KeysInUse;
 use record::{Address, Records, StoreId};
@@ -69,6 +75,9 @@ pub(crate) struct Shared {
     keys_in_use: KeysInUse,
     index: RwLock<Index>,
     garbage: Arc<Garbage>,
+    guesses: Guesses,
+    /// Whether heads of a large change are still on their way to their places.
+    settling: AtomicBool,
 }
 
 impl Vault {
@@ -83,9 +92,17 @@ impl Vault {
         };
         let records = Records::new(store, keyring, id);
         let keys_in_use = keys::claim(&records)?;
+        journal::recover(&records)?;
         let garbage = Arc::new(Garbage::default());
         let index = load(&records, &garbage)?;
-        let shared = Arc::new(Shared { records, keys_in_use, index: RwLock::new(index), garbage });
+        let shared = Arc::new(Shared {
+            records,
+            keys_in_use,
+            index: RwLock::new(index),
+            garbage,
+            guesses: Guesses::default(),
+            settling: AtomicBool::new(false),
+        });
         let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
         Ok(Self { shared, rekey: Rekey::idle(), committer })
     }
