@@ -64,6 +64,9 @@ impl Fs {
         mode: u32,
         exclusive: bool,
     ) -> Result<(Entry, Opened), FsError> {
+        if let Some(folder) = self.drop_folder(parent) {
+            return self.create_dropped(who, &folder, name, mode);
+        }
         if name.as_encoded_bytes().starts_with(b".") {
             return self.create_scratch(who, parent, name, mode);
         }
@@ -169,6 +172,10 @@ impl Fs {
         parent: u64,
         name: &OsStr,
     ) -> Result<Entry, FsError> {
+        if let Some(folder) = self.drop_folder(parent) {
+            self.make_drop_folder(who, &folder, name)?;
+            return self.look_up(who, parent, name);
+        }
         let caller = self.caller(who)?;
         let folder = self.folder(parent)?;
         let name_text = checked_name(&folder, name)?;

@@ -23,6 +23,7 @@ mod failures;
 mod filler;
 mod folders;
 mod handles;
+mod import;
 mod io;
 mod listing;
 mod lookup;
@@ -54,6 +55,7 @@ pub use access::Wanted;
 pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
 pub use courier::KernelCache;
 pub use error::FsError;
+pub use import::NotApplied;
 pub use io::FileBytes;
 pub use listing::Listed;
 pub use nodes::ROOT;
@@ -67,6 +69,7 @@ use failures::Failures;
 use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
+use import::DropBox;
 use nodes::{Node, Nodes};
 use quota::Quota;
 use scratch::ScratchFiles;
@@ -113,6 +116,7 @@ pub struct Fs {
     failures: Failures,
     encrypting: Quota,
     exporting: Quota,
+    import: DropBox,
     courier: Courier,
     filler: Filler,
 }
@@ -136,6 +140,7 @@ impl Fs {
             failures: Failures::default(),
             encrypting: encrypt::quota(),
             exporting: export::quota(),
+            import: DropBox::default(),
             courier: Courier::new(),
             filler: Filler::new(),
         }

@@ -77,6 +77,7 @@ impl Fs {
             Node::Encrypt(Encrypt::File(file)) => {
                 self.open_to_encrypt(who, &file, (wish.read, wish.write))
             }
+            Node::Import(node) => self.open_in_drop_box(who, &node, wish.write),
             Node::Exported(Exported::File(file)) => {
                 self.open_export(who, &caller, &file, wish.write)
             }
@@ -237,7 +238,7 @@ impl Fs {
         Ok(self.private(Handle::Draft(draft)))
     }
 
-    fn snapshot(&self, bytes: Plaintext) -> Opened {
+    pub(super) fn snapshot(&self, bytes: Plaintext) -> Opened {
         self.private(Handle::Snapshot(Arc::new(bytes)))
     }
 

@@ -275,4 +275,3 @@ fn finish(group: Vec<Planned>) {
         (one.request.done)(Ok(one.changes));
     }
 }
-

@@ -20,6 +20,7 @@ mod export;
 mod folders;
 mod helper;
 mod identities;
+mod import;
 mod keys;
 mod lifecycle;
 mod programs;
