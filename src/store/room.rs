@@ -33,8 +33,18 @@ impl Reserve {
         Reserve { segment: segment as u64, ballast: folder.join("ballast") }
     }
 
-    /// Gives the ballast back.
-    pub(super) fn drop_ballast(&self) -> io::Result<()> {
+    /// Gives everything back that is held, for sled to open with. Nobody may write to `file`
+    /// meanwhile.
+    pub(super) fn release(&self, file: &Path) -> io::Result<()> {
+        self.drop_ballast()?;
+        match OpenOptions::new().write(true).open(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Also at the length that it has, this frees all blocks behind the end.
+            file => file.and_then(|file| file.set_len(file.metadata()?.len())),
+        }
+    }
+
+    fn drop_ballast(&self) -> io::Result<()> {
         match std::fs::remove_file(&self.ballast) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

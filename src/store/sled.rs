@@ -239,6 +239,9 @@ impl Store for SledStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         batch.check()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
         let mut writer = self.writer.lock();
         if let Some(error) = &writer.broken {
             return Err(error.clone());
@@ -261,11 +264,11 @@ impl Store for SledStore {
 }
 
 impl Open {
-    /// Opens sled in `path`, with the ballast out of its way.
+    /// Opens sled in `path`, with all the room that is held for it.
     fn new(path: &Path, segment: usize, reserve: &Reserve) -> Result<Open, StoreError> {
         let fail = |action| move |error| StoreError::io(action, path, error);
         remove_unfinished_snapshots(path).map_err(fail("clean"))?;
-        reserve.drop_ballast().map_err(fail("clean"))?;
+        reserve.release(&path.join("db")).map_err(fail("clean"))?;
         let database = open_unlocked(path, segment)?;
         let file = protect(path).map_err(fail("sync"))?;
         reserve.refill(&file).map_err(fail("make room in"))?;
