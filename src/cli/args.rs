@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
-    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey, remove,
-    save, unmount, verify, whoami,
+    acl, backup, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
+    remove, save, unmount, verify, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -110,6 +110,7 @@ pub(super) enum Command {
     Whoami(whoami::Args),
     Keygen(keygen::Args),
     Rekey(rekey::Args),
+    Backup(backup::Args),
     Unmount(unmount::Args),
     Completions(completions::Args),
     Man(man::Args),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::model::{KeyError, ListName, MAX_VALUE_BYTES, SlugError};
 
 use crate::daemon::DaemonError;
+use crate::vault::VaultError;
 
 use super::client::ClientError;
 use super::exit::Exit;
@@ -84,6 +85,17 @@ pub(super) enum CliError {
     /// `save --dry-run` found something that would be denied.
     #[error("{0} of the documents would be denied; nothing was changed")]
     WouldBeDenied(usize),
+    /// An export that ended before its end.
+    #[error(
+        "the export ended after {copied} of {size} bytes, and nothing was kept of it; try again"
+    )]
+    CutOff { copied: u64, size: u64 },
+    /// A file that would be replaced.
+    #[error("`{0}` is there already; name another file, or replace it with --force")]
+    WouldReplace(PathBuf),
+    /// A value that cannot be read from the store.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// Several things failed, each for its own reason.
     #[error("{}", join(.0))]
     Several(Vec<CliError>),
@@ -119,12 +131,14 @@ impl CliError {
             Self::Daemon(_) | Self::Rekey(_) => Exit::Unavailable,
             Self::File { source, .. } => exit_of(source),
             Self::Stream { .. } => Exit::Internal,
+            Self::Vault(_) | Self::CutOff { .. } => Exit::Unavailable,
             Self::Key { .. }
             | Self::Slug(_)
             | Self::ValueTooLarge
             | Self::NulInValue { .. }
             | Self::NoDocuments(_)
-            | Self::Documents(_) => Exit::BadInput,
+            | Self::Documents(_)
+            | Self::WouldReplace(_) => Exit::BadInput,
             Self::List(_)
             | Self::NoTerminal
             | Self::NoValueTyped

@@ -8,10 +8,13 @@ mod args;
 mod client;
 mod commands;
 mod documents;
+mod durable;
 mod error;
 mod exit;
+mod offline;
 mod output;
 mod pattern;
+mod progress;
 mod sealed;
 mod style;
 mod table;
@@ -28,8 +31,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
-    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey, remove,
-    save, unmount, verify, whoami,
+    acl, backup, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
+    remove, save, unmount, verify, whoami,
 };
 use error::Result;
 
@@ -110,6 +113,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Whoami(args) => whoami::run(&client()?, args),
         Command::Keygen(args) => keygen::run(args),
         Command::Rekey(args) => rekey::run(client, args),
+        Command::Backup(args) => backup::run(client, args),
         Command::Unmount(args) => unmount::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
         Command::Man(args) => man::run(args, program.clone()),

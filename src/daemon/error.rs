@@ -38,6 +38,9 @@ pub enum DaemonError {
         /// What is wrong with it.
         source: KeyTextError,
     },
+    /// There is no store.
+    #[error("there is no store in {0}; name the state folder of a service with --state-dir")]
+    NoStore(PathBuf),
     /// Nothing says which key to seal with.
     #[error(
         "no encryption key is given to seal with; give one with --encryption-key-file or OB_ENCRYPTION_KEY"

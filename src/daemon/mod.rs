@@ -7,6 +7,7 @@ mod key;
 mod logging;
 mod mountpoint;
 mod notify;
+mod offline;
 mod rekey;
 mod reload;
 mod serve;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 pub use error::DaemonError;
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
+pub use offline::{Offline, OfflineWork, open_offline};
 pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 

@@ -15,6 +15,8 @@ use super::pieces::{self, ReadError, Room};
 use super::room::Reserve;
 use super::{Batch, Space, Store, StoreError};
 
+/// Where a store lies in its state folder.
+const FOLDER_NAME: &str = "store";
 /// What sled may cache, in bytes.
 const CACHE_BYTES: u64 = 16 << 20;
 /// sled's unit of allocation, in bytes; small on a small file system, where eight of them are kept
@@ -68,7 +70,7 @@ impl SledStore {
     /// [`StoreError::Corrupt`] if the files cannot be used.
     pub fn open(dir: &Path) -> Result<SledStore, StoreError> {
         let folder = Folder::open(dir)?;
-        let path = folder.path().join("store");
+        let path = folder.path().join(FOLDER_NAME);
         folder::make(&path)?;
         folder.sync()?;
         let segment = match segment_of(&path)? {
@@ -80,6 +82,11 @@ impl SledStore {
         let open = Open::new(&path, segment, &reserve)?;
         let (open, writer) = (RwLock::new(Some(open)), Mutex::default());
         Ok(SledStore { open, writer, path, segment, reserve, folder })
+    }
+
+    /// Whether there is a store in the state folder `dir`.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(FOLDER_NAME).is_dir()
     }
 
     /// Runs `read` on the open database, which is opened again if sled ran out of space: it tidies up

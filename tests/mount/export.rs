@@ -1,11 +1,9 @@
 //! Section 4, `.export.yaml` and `.export/<prefix>.yaml`: what the caller may read, sealed.
 
-use std::ops::ControlFlow;
-
 use nix::errno::Errno::{EACCES, EIO, ENOENT, ENOSPC, EPERM};
-use secretfs::store::{Batch, SledStore, Store};
 use serde_yaml::Value;
 
+use crate::damage::spoil_one_value;
 use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
 use crate::user::User;
 
@@ -199,19 +197,7 @@ fn sixty_four_at_a_time() {
 fn a_value_that_does_not_unseal_is_an_error() {
     let Some(mut mount) = filled() else { return };
     mount.stop();
-    {
-        let store = SledStore::open(&mount.state()).unwrap();
-        let mut damage = Batch::default();
-        store
-            .scan(b"v", &mut |address, sealed| {
-                let mut sealed = sealed.to_vec();
-                *sealed.last_mut().unwrap() ^= 1;
-                damage.put(address, sealed);
-                ControlFlow::Break(())
-            })
-            .unwrap();
-        store.commit(&damage).unwrap();
-    }
+    spoil_one_value(&mount);
     mount.go();
     let root = mount.user(ROOT);
     assert_eq!(root.read(ALL), Err(EIO));

@@ -7,6 +7,7 @@ mod software;
 mod acl;
 mod agent;
 mod daemon;
+mod damage;
 mod harness;
 mod protocol;
 mod requests;
@@ -14,6 +15,7 @@ mod user;
 
 mod at_rest;
 mod attributes;
+mod backup;
 mod create;
 mod encrypt;
 mod export;

@@ -44,14 +44,25 @@ impl Client {
     /// The daemon's own sentence about the caller's newest failure, if that failure was about
     /// `name` or a folder above it.
     pub(super) fn last_error(&self, error: &io::Error, name: &str) -> Option<String> {
+        reason(&self.failures(error)?, name)
+    }
+
+    /// The daemon's own sentence about the caller's newest failure, whatever it was about.
+    pub(super) fn newest_error(&self, error: &io::Error) -> Option<String> {
+        let failures = self.failures(error)?;
+        let (_time, newest) = failures.lines().next_back()?.split_once(' ')?;
+        let (_operation, newest) = newest.split_once(' ')?;
+        Some(newest.to_owned())
+    }
+
+    fn failures(&self, error: &io::Error) -> Option<String> {
         // Looking for what is not there is no failure to the daemon: an older one would be told.
         let unknown_to_daemon =
             [ErrorKind::NotFound, ErrorKind::NotConnected, ErrorKind::ConnectionAborted];
         if unknown_to_daemon.contains(&error.kind()) {
             return None;
         }
-        let failures = fs::read_to_string(self.mount.join(".status/last-error")).ok()?;
-        reason(&failures, name)
+        fs::read_to_string(self.mount.join(".status/last-error")).ok()
     }
 }
 

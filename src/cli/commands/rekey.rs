@@ -1,7 +1,6 @@
 //! `rekey`: re-seals everything under the current encryption key.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::cli::args::{Format, Output};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::error::{CliError, Result};
+use crate::cli::offline::OfflineArgs;
 use crate::cli::output::print;
 use crate::cli::style;
-use crate::daemon::{self, MountSettings};
+use crate::daemon;
 use crate::vault::{RekeyState, RekeyTask, Vault};
 
 /// How often to look how far it is.
@@ -37,28 +37,8 @@ pub(in super::super) struct Args {
     /// Count only, and re-seal nothing.
     #[arg(long)]
     count: bool,
-    /// Work on a state folder that no daemon uses.
-    #[arg(long)]
-    offline: bool,
-    /// With --offline: the state folder [default: as for `mount`].
-    // No `requires`: the variable may be set for the daemon's sake.
-    #[arg(
-        long,
-        env = "SECRETFS_STATE_DIR",
-        hide_env_values = true,
-        value_name = "DIR",
-        value_hint = clap::ValueHint::DirPath
-    )]
-    state_dir: Option<PathBuf>,
-    /// With --offline: the configuration file [default: as for `mount`].
-    #[arg(long, requires = "offline", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// With --offline: file with the key to seal with; it goes before OB_ENCRYPTION_KEY.
-    #[arg(long, requires = "offline", value_name = "FILE")]
-    encryption_key_file: Option<PathBuf>,
-    /// With --offline: file with older keys, one on each line.
-    #[arg(long, requires = "offline", value_name = "FILE")]
-    previous_encryption_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    offline: OfflineArgs,
     #[command(flatten)]
     output: Output,
 }
@@ -100,7 +80,8 @@ pub(in super::super) fn run(
 ) -> Result {
     let task = if args.count { RekeyTask::Count } else { RekeyTask::Reseal };
     let format = args.output.format;
-    let status = if args.offline { offline(args, task)? } else { online(&client()?, task)? };
+    let status =
+        if args.offline.offline { offline(args.offline, task)? } else { online(&client()?, task)? };
     show(&status, format)?;
     verdict(&status, task)
 }
@@ -114,17 +95,8 @@ fn online(client: &Client, task: RekeyTask) -> Result<Status> {
     until_over(look)
 }
 
-fn offline(args: Args, task: RekeyTask) -> Result<Status> {
-    let vault = daemon::rekey_offline(
-        MountSettings {
-            state_dir: args.state_dir,
-            config: args.config,
-            encryption_key_file: args.encryption_key_file,
-            previous_encryption_key_file: args.previous_encryption_key_file,
-            ..MountSettings::default()
-        },
-        task,
-    )?;
+fn offline(args: OfflineArgs, task: RekeyTask) -> Result<Status> {
+    let vault = daemon::rekey_offline(args.into(), task)?;
     until_over(|| Ok(Status::of(&vault)))
 }
 

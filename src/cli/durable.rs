@@ -1,0 +1,117 @@
+//! A new file outside the mount: whole and on the disk under its name, or not there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+/// A file under a name of its own, in the folder of the one that it becomes. Removed if it does not
+/// become that.
+pub(super) struct NewFile {
+    file: File,
+    unfinished: PathBuf,
+    path: PathBuf,
+    replace: bool,
+    finished: bool,
+}
+
+impl NewFile {
+    /// Begins a file of mode 0600. One that is there is an error, unless it is to be replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`], or the folder takes no file.
+    pub(super) fn create(path: &Path, replace: bool) -> io::Result<Self> {
+        if !replace && path.symlink_metadata().is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_string_lossy();
+        let unfinished = path.with_file_name(format!(".{name}.{}.unfinished", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        Ok(Self { file, unfinished, path: path.to_owned(), replace, finished: false })
+    }
+
+    /// Gives the file its name, once it is on the disk.
+    ///
+    /// # Errors
+    /// The disk is full, or the name is taken by now.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        if self.replace {
+            fs::rename(&self.unfinished, &self.path)?;
+        } else {
+            rename_new(&self.unfinished, &self.path)?;
+        }
+        self.finished = true;
+        let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+/// As `rename`, but a file that is there is an error.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // Some file systems cannot tell; a link fails if the name is taken, too.
+        Err(Errno::EINVAL) => fs::hard_link(from, to).and_then(|()| fs::remove_file(from)),
+        outcome => Ok(outcome?),
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What cannot be removed stays under a name that says what it is.
+            let _ = fs::remove_file(&self.unfinished);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn appears_whole_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("backup.yaml");
+        let mut file = NewFile::create(&path, false).unwrap();
+        file.write_all(b"one").unwrap();
+        assert!(!path.exists());
+        file.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+        let taken = |file: io::Result<NewFile>| file.err().map(|error| error.kind());
+        assert_eq!(taken(NewFile::create(&path, false)), Some(ErrorKind::AlreadyExists));
+        let mut file = NewFile::create(&path, true).unwrap();
+        file.write_all(b"two").unwrap();
+        file.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_that_appeared_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("backup.yaml");
+        let file = NewFile::create(&path, false).unwrap();
+        fs::write(&path, "other").unwrap();
+        assert_eq!(file.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        drop(NewFile::create(&folder.path().join("given-up"), false).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"other");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing is left behind");
+    }
+}

@@ -1,0 +1,13 @@
+//! How far long work is, where standard error is a terminal.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar over so many bytes.
+pub(super) fn of_bytes(length: u64) -> ProgressBar {
+    bar(length, "{wide_bar} {bytes}/{total_bytes}, {eta} left")
+}
+
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    ProgressBar::new(length).with_style(style)
+}

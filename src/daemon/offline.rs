@@ -1,0 +1,56 @@
+//! Work on a state folder that no daemon uses.
+
+use std::sync::Arc;
+
+use crate::crypto::Weakness;
+use crate::model::Caller;
+use crate::store::SledStore;
+use crate::vault::Vault;
+
+use super::error::DaemonError;
+use super::hardening;
+use super::key::KeyFiles;
+use super::settings::{MountSettings, Resolved};
+
+/// What an offline command is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfflineWork {
+    /// Read what is there. A store is not made.
+    Read,
+    /// Seal with the current key: it must not be the one that everybody knows because a setting was
+    /// forgotten.
+    Seal,
+}
+
+/// An open store, and who works on it.
+pub struct Offline {
+    /// The secrets.
+    pub vault: Vault,
+    /// Whoever has the state folder and its key has all there is: an admin.
+    pub owner: Arc<Caller>,
+}
+
+/// Opens the store of these settings.
+///
+/// # Errors
+/// The settings are wrong, there is no store to read or no key to seal with, or the store is in use
+/// or does not open.
+pub fn open_offline(settings: MountSettings, work: OfflineWork) -> Result<Offline, DaemonError> {
+    hardening::wipe_environment();
+    hardening::protect_memory()?;
+    let settings = Resolved::from(settings)?;
+    let (_, keys) = KeyFiles::load(&settings)?;
+    match work {
+        OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {
+            return Err(DaemonError::NoStore(settings.state_dir));
+        }
+        OfflineWork::Seal if keys.weaknesses.contains(&Weakness::BuiltIn) => {
+            return Err(DaemonError::NoKey);
+        }
+        _ => {}
+    }
+    let store = Arc::new(SledStore::open(&settings.state_dir)?);
+    let vault = Vault::open(store, keys.keyring)?;
+    let owner = Arc::new(Caller::new(nix::unistd::geteuid().as_raw(), None, [], true));
+    Ok(Offline { vault, owner })
+}
