@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, backup, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
-    remove, save, unmount, verify, whoami,
+    remove, restore, save, unmount, verify, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -111,6 +111,7 @@ pub(super) enum Command {
     Keygen(keygen::Args),
     Rekey(rekey::Args),
     Backup(backup::Args),
+    Restore(restore::Args),
     Unmount(unmount::Args),
     Completions(completions::Args),
     Man(man::Args),

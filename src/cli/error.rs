@@ -93,6 +93,11 @@ pub(super) enum CliError {
     /// A file that would be replaced.
     #[error("`{0}` is there already; name another file, or replace it with --force")]
     WouldReplace(PathBuf),
+    /// A state folder that is not empty.
+    #[error(
+        "the state folder holds {0} secrets already; name an empty one, or restore over them with --force"
+    )]
+    NotEmpty(usize),
     /// A value that cannot be read from the store.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -138,7 +143,8 @@ impl CliError {
             | Self::NulInValue { .. }
             | Self::NoDocuments(_)
             | Self::Documents(_)
-            | Self::WouldReplace(_) => Exit::BadInput,
+            | Self::WouldReplace(_)
+            | Self::NotEmpty(_) => Exit::BadInput,
             Self::List(_)
             | Self::NoTerminal
             | Self::NoValueTyped

@@ -13,6 +13,7 @@ mod error;
 mod exit;
 mod offline;
 mod output;
+mod parts;
 mod pattern;
 mod progress;
 mod sealed;
@@ -32,7 +33,7 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, backup, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
-    remove, save, unmount, verify, whoami,
+    remove, restore, save, unmount, verify, whoami,
 };
 use error::Result;
 
@@ -114,6 +115,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Keygen(args) => keygen::run(args),
         Command::Rekey(args) => rekey::run(client, args),
         Command::Backup(args) => backup::run(client, args),
+        Command::Restore(args) => restore::run(client, args),
         Command::Unmount(args) => unmount::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
         Command::Man(args) => man::run(args, program.clone()),

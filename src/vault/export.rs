@@ -160,32 +160,49 @@ fn write(
     emit(&emission, Layout::Item, out).expect("memory takes all");
 }
 
-/// Tells how long documents are without making them. Lists are measured once, however many secrets
-/// share them.
+/// Tells how long documents are without making them.
 struct Measure {
     checksum: Checksum,
+    /// The length of a document without its id, key, value and lists.
+    frame: Option<u64>,
+    /// Lists are measured once, however many secrets share them.
     lists: HashMap<*const Acl, u64>,
 }
 
 impl Default for Measure {
     fn default() -> Self {
-        Self { checksum: checksum(&Plaintext::default()), lists: HashMap::new() }
+        Self { checksum: checksum(&Plaintext::default()), frame: None, lists: HashMap::new() }
     }
 }
 
 impl Measure {
     fn document(&mut self, secret: &Secret) -> u64 {
-        let without = self.length(secret, None);
-        let lists = match self.lists.get(&Arc::as_ptr(secret.acl())) {
-            Some(&length) => length,
-            None => {
-                let length = self.length(secret, Some(secret.acl())) - without;
-                self.lists.insert(Arc::as_ptr(secret.acl()), length);
-                length
-            }
+        let sealed = SealedValue::text_length(secret.value().size() as usize) as u64;
+        self.names(secret) + self.lists(secret) + sealed
+    }
+
+    /// Everything but value and lists. What needs no escape is as long as it is.
+    fn names(&mut self, secret: &Secret) -> u64 {
+        let plain = |&byte: &u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if !secret.key().as_str().as_bytes().iter().all(plain) {
+            return self.length(secret, None);
+        }
+        let names = (secret.id().as_str().len() + secret.key().as_str().len()) as u64;
+        let frame = match self.frame {
+            Some(frame) => frame,
+            None => *self.frame.insert(self.length(secret, None) - names),
         };
-        let sealed = SealedValue::text_length(secret.value().size() as usize);
-        without + lists + sealed as u64
+        frame + names
+    }
+
+    fn lists(&mut self, secret: &Secret) -> u64 {
+        let acl = Arc::as_ptr(secret.acl());
+        if let Some(&length) = self.lists.get(&acl) {
+            return length;
+        }
+        let length = self.length(secret, Some(secret.acl())) - self.length(secret, None);
+        self.lists.insert(acl, length);
+        length
     }
 
     fn length(&self, secret: &Secret, lists: Option<&Acl>) -> u64 {

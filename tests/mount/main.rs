@@ -31,6 +31,7 @@ mod promises;
 mod reference;
 mod rekey;
 mod rename;
+mod restore;
 mod rights;
 mod roundtrips;
 mod scratch;

@@ -15,6 +15,7 @@ pub(super) mod man;
 pub(super) mod read;
 pub(super) mod rekey;
 pub(super) mod remove;
+pub(super) mod restore;
 pub(super) mod save;
 pub(super) mod unmount;
 pub(super) mod verify;
