@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
-    acl, backup, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
-    remove, restore, save, unmount, verify, whoami,
+    acl, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man, read,
+    rekey, remove, restore, save, unmount, verify, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -112,6 +112,7 @@ pub(super) enum Command {
     Rekey(rekey::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Fsck(fsck::Args),
     Unmount(unmount::Args),
     Completions(completions::Args),
     Man(man::Args),

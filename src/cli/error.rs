@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::model::{KeyError, ListName, MAX_VALUE_BYTES, SlugError};
 
 use crate::daemon::DaemonError;
-use crate::vault::VaultError;
+use crate::vault::{OpenVaultError, VaultError};
 
 use super::client::ClientError;
 use super::exit::Exit;
@@ -90,6 +90,9 @@ pub(super) enum CliError {
         "the export ended after {copied} of {size} bytes, and nothing was kept of it; try again"
     )]
     CutOff { copied: u64, size: u64 },
+    /// The store cannot be read or mended.
+    #[error(transparent)]
+    Store(#[from] OpenVaultError),
     /// A file that would be replaced.
     #[error("`{0}` is there already; name another file, or replace it with --force")]
     WouldReplace(PathBuf),
@@ -136,7 +139,7 @@ impl CliError {
             Self::Daemon(_) | Self::Rekey(_) => Exit::Unavailable,
             Self::File { source, .. } => exit_of(source),
             Self::Stream { .. } => Exit::Internal,
-            Self::Vault(_) | Self::CutOff { .. } => Exit::Unavailable,
+            Self::Vault(_) | Self::Store(_) | Self::CutOff { .. } => Exit::Unavailable,
             Self::Key { .. }
             | Self::Slug(_)
             | Self::ValueTooLarge

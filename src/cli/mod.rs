@@ -32,8 +32,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
-    acl, backup, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
-    remove, restore, save, unmount, verify, whoami,
+    acl, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man, read,
+    rekey, remove, restore, save, unmount, verify, whoami,
 };
 use error::Result;
 
@@ -116,6 +116,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Rekey(args) => rekey::run(client, args),
         Command::Backup(args) => backup::run(client, args),
         Command::Restore(args) => restore::run(client, args),
+        Command::Fsck(args) => fsck::run(args),
         Command::Unmount(args) => unmount::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
         Command::Man(args) => man::run(args, program.clone()),

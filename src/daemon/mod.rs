@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use error::DaemonError;
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
-pub use offline::{Offline, OfflineWork, open_offline};
+pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::crypto::Weakness;
+use crate::crypto::{Keyring, Weakness};
 use crate::model::Caller;
 use crate::store::SledStore;
-use crate::vault::Vault;
+use crate::vault::{Fsck, Vault};
 
 use super::error::DaemonError;
 use super::hardening;
@@ -30,12 +30,31 @@ pub struct Offline {
     pub owner: Arc<Caller>,
 }
 
+/// Opens the store of these settings, to be looked at and mended.
+///
+/// # Errors
+/// The settings are wrong, there is no store, or it is in use or not this key's.
+pub fn open_for_fsck(settings: MountSettings) -> Result<Fsck, DaemonError> {
+    let (store, keyring) = open(settings, OfflineWork::Read)?;
+    Ok(Fsck::open(store, keyring)?)
+}
+
 /// Opens the store of these settings.
 ///
 /// # Errors
 /// The settings are wrong, there is no store to read or no key to seal with, or the store is in use
 /// or does not open.
 pub fn open_offline(settings: MountSettings, work: OfflineWork) -> Result<Offline, DaemonError> {
+    let (store, keyring) = open(settings, work)?;
+    let vault = Vault::open(store, keyring)?;
+    let owner = Arc::new(Caller::new(nix::unistd::geteuid().as_raw(), None, [], true));
+    Ok(Offline { vault, owner })
+}
+
+fn open(
+    settings: MountSettings,
+    work: OfflineWork,
+) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
     let settings = Resolved::from(settings)?;
@@ -49,8 +68,5 @@ pub fn open_offline(settings: MountSettings, work: OfflineWork) -> Result<Offlin
         }
         _ => {}
     }
-    let store = Arc::new(SledStore::open(&settings.state_dir)?);
-    let vault = Vault::open(store, keys.keyring)?;
-    let owner = Arc::new(Caller::new(nix::unistd::geteuid().as_raw(), None, [], true));
-    Ok(Offline { vault, owner })
+    Ok((Arc::new(SledStore::open(&settings.state_dir)?), keys.keyring))
 }

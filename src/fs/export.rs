@@ -3,12 +3,13 @@
 //!
 //! A file shows its true size, so that programs that trust it (tar, rsync, scp) copy all of it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::model::{Caller, Key, Plaintext};
-use crate::vault::Export;
+use crate::vault::{Export, Vault};
 
 use super::handles::Handle;
 use super::nodes::{Node, path_number};
@@ -22,6 +23,20 @@ pub(super) const EXPORT_ALL_NAME: &str = ".export.yaml";
 const SUFFIX: &str = ".yaml";
 /// How many files one UID may have open: each keeps the values that it holds from being removed.
 const PER_UID: usize = 64;
+
+/// How many sizes are remembered. All are forgotten when one more comes.
+const MAX_SIZES: usize = 1024;
+
+/// The sizes of texts, by UID and prefix: a program that copies a file asks for its size several times.
+#[derive(Default)]
+pub(super) struct ExportSizes(Mutex<HashMap<(u32, Arc<str>), Size>>);
+
+/// The size of a text for a caller, until something changes.
+struct Size {
+    changes: u64,
+    caller: Caller,
+    size: u64,
+}
 
 /// A node of the export.
 #[derive(Clone)]
@@ -95,6 +110,25 @@ pub(super) fn quota() -> Quota {
     Quota::new(PER_UID, "you have 64 exports open; close some first")
 }
 
+impl ExportSizes {
+    fn of(&self, vault: &Vault, caller: &Caller, prefix: &Arc<str>) -> u64 {
+        let (place, changes) = ((caller.uid(), Arc::clone(prefix)), vault.changes());
+        if let Some(known) = self.0.lock().get(&place)
+            && known.changes == changes
+            && known.caller == *caller
+        {
+            return known.size;
+        }
+        let size = vault.export(caller, prefix).size();
+        let mut sizes = self.0.lock();
+        if sizes.len() >= MAX_SIZES {
+            sizes.clear();
+        }
+        sizes.insert(place, Size { changes, caller: caller.clone(), size });
+        size
+    }
+}
+
 impl Fs {
     /// The file that holds everything that the caller may read below a prefix.
     pub(super) fn export_file(&self, who: &Requester, prefix: &str) -> Exported {
@@ -134,7 +168,7 @@ impl Fs {
     pub(super) fn export_size(&self, file: &ExportFile, caller: &Caller) -> u64 {
         match file.open.lock().upgrade() {
             Some(open) => open.export.size(),
-            None => self.vault.export(caller, &file.prefix).size(),
+            None => self.export_sizes.of(&self.vault, caller, &file.prefix),
         }
     }
 

@@ -65,6 +65,7 @@ pub use setattr::Changes;
 
 use courier::Courier;
 use drafts::Drafts;
+use export::ExportSizes;
 use failures::Failures;
 use filler::Filler;
 use folders::MadeFolders;
@@ -116,6 +117,7 @@ pub struct Fs {
     failures: Failures,
     encrypting: Quota,
     exporting: Quota,
+    export_sizes: ExportSizes,
     import: DropBox,
     courier: Courier,
     filler: Filler,
@@ -140,6 +142,7 @@ impl Fs {
             failures: Failures::default(),
             encrypting: encrypt::quota(),
             exporting: export::quota(),
+            export_sizes: ExportSizes::default(),
             import: DropBox::default(),
             courier: Courier::new(),
             filler: Filler::new(),

@@ -19,6 +19,7 @@ pub(super) struct Index {
     lists: Lists,
     next_node: u64,
     last_change: Timestamp,
+    changes: u64,
     totals: Totals,
 }
 
@@ -58,6 +59,7 @@ impl Index {
             lists: Lists::default(),
             next_node: FIRST_NODE.max(now.as_nanos() / 1000),
             last_change: now,
+            changes: 0,
             totals: Totals::default(),
         }
     }
@@ -87,6 +89,11 @@ impl Index {
         self.last_change
     }
 
+    /// A number that is another after every change.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(super) fn totals(&self) -> Totals {
         self.totals
     }
@@ -110,6 +117,7 @@ impl Index {
     pub(super) fn insert(&mut self, secret: Arc<Secret>) {
         self.next_node = self.next_node.max(secret.value.node + 1).max(secret.record().0 + 1);
         self.last_change = self.last_change.max(secret.value.updated);
+        self.changes += 1;
         self.totals.bytes += u64::from(secret.value.size);
         self.totals.chunks += u64::from(chunk_count(secret.value.size as usize));
         self.by_id.insert(secret.id.clone(), secret.record());
@@ -122,6 +130,7 @@ impl Index {
         self.by_record.remove(&secret.record());
         self.by_id.remove(&secret.id);
         self.last_change = self.last_change.max(now);
+        self.changes += 1;
         self.totals.bytes -= u64::from(secret.value.size);
         self.totals.chunks -= u64::from(chunk_count(secret.value.size as usize));
     }

@@ -300,20 +300,50 @@ fn recovery_of(records: &Records, pack: &[u8], valid: bool) -> Result<Batch, Ope
     batch.remove(pack);
     let address = Address::parse(pack).ok_or(OpenVaultError::BrokenRecord)?;
     let Some(sealed) = records.read_raw(&address)? else { return Ok(batch) };
-    let encoded = records.unseal(&address, &sealed).map_err(OpenVaultError::Unseal)?;
+    unpack(records, &address, &sealed, &mut |head| {
+        if valid {
+            let place = Address::head(head.record);
+            batch.put(place.as_bytes(), records.seal(&place, head.encoded));
+            head.superseded.into_iter().for_each(|old| old.mark(&mut batch));
+        } else {
+            head.own.into_iter().for_each(|own| own.remove(&mut batch));
+        }
+        Ok(())
+    })?;
+    Ok(batch)
+}
+
+/// One head in a pack.
+pub(super) struct Packed<'a> {
+    pub(super) record: RecordId,
+    /// As `encode_head` made it.
+    pub(super) encoded: &'a [u8],
+    /// Its value, if that is a new one.
+    pub(super) own: Option<Dead>,
+    /// The value that it no longer has.
+    pub(super) superseded: Option<Dead>,
+}
+
+/// Shows every head in a pack.
+pub(super) fn unpack(
+    records: &Records,
+    address: &Address,
+    sealed: &[u8],
+    show: &mut dyn FnMut(Packed<'_>) -> Result<(), OpenVaultError>,
+) -> Result<(), OpenVaultError> {
+    let encoded = records.unseal(address, sealed).map_err(OpenVaultError::Unseal)?;
     let mut rest = encoded.expose();
     while !rest.is_empty() {
         let entry: Entry<'_>;
         (entry, rest) =
             postcard::take_from_bytes(rest).map_err(|_| OpenVaultError::BrokenRecord)?;
         let dead = |(node, chunks)| Dead { node, chunks };
-        if valid {
-            let head = Address::head(RecordId(entry.record));
-            batch.put(head.as_bytes(), records.seal(&head, entry.head));
-            entry.superseded.map(dead).into_iter().for_each(|old| old.mark(&mut batch));
-        } else {
-            entry.own.map(dead).into_iter().for_each(|own| own.remove(&mut batch));
-        }
+        show(Packed {
+            record: RecordId(entry.record),
+            encoded: entry.head,
+            own: entry.own.map(dead),
+            superseded: entry.superseded.map(dead),
+        })?;
     }
-    Ok(batch)
+    Ok(())
 }

@@ -29,23 +29,10 @@ impl KeysInUse {
 
 /// Proves that the keyring opens everything in this store, or makes an empty store its own.
 pub(super) fn claim(records: &Records) -> Result<KeysInUse, OpenVaultError> {
-    let keyring = records.keyring();
-    let current = keyring.current_id();
+    let current = records.keyring().current_id();
     let mut batch = Batch::default();
-    let ids = match records.read_raw(&Address::KEYS)? {
-        Some(sealed) => {
-            let sealed_with = records.key_id_of(&sealed);
-            let other = || OpenVaultError::OtherKey { store: sealed_with, given: current };
-            let text = records.unseal(&Address::KEYS, &sealed).map_err(|_| other())?;
-            let mut ids = parse(text.expose()).ok_or(OpenVaultError::BrokenRecord)?;
-            // Before there were several, the record was empty.
-            if ids.is_empty() {
-                ids.extend(sealed_with);
-            }
-            let missing = missing(&ids, &keyring);
-            if !missing.is_empty() {
-                return Err(OpenVaultError::MissingKeys { missing });
-            }
+    let ids = match prove(records)? {
+        Some((ids, sealed_with)) => {
             if ids.contains(&current) && sealed_with == Some(current) {
                 return Ok(KeysInUse(Mutex::new(ids)));
             }
@@ -60,6 +47,29 @@ pub(super) fn claim(records: &Records) -> Result<KeysInUse, OpenVaultError> {
     records.commit(&batch)?;
     Ok(KeysInUse(Mutex::new(ids)))
 }
+
+/// Proves that the keyring opens everything in this store; gives the ids of the keys that it needs,
+/// and the one that they are sealed with. Nothing if the store is empty.
+pub(super) fn prove(records: &Records) -> Result<Option<Proof>, OpenVaultError> {
+    let keyring = records.keyring();
+    let Some(sealed) = records.read_raw(&Address::KEYS)? else { return Ok(None) };
+    let sealed_with = records.key_id_of(&sealed);
+    let other = || OpenVaultError::OtherKey { store: sealed_with, given: keyring.current_id() };
+    let text = records.unseal(&Address::KEYS, &sealed).map_err(|_| other())?;
+    let mut ids = parse(text.expose()).ok_or(OpenVaultError::BrokenRecord)?;
+    // Before there were several, the record was empty.
+    if ids.is_empty() {
+        ids.extend(sealed_with);
+    }
+    let missing = missing(&ids, &keyring);
+    if !missing.is_empty() {
+        return Err(OpenVaultError::MissingKeys { missing });
+    }
+    Ok(Some((ids, sealed_with)))
+}
+
+/// The ids of the keys that a store needs, and the one that this list is sealed with.
+type Proof = (Vec<KeyId>, Option<KeyId>);
 
 impl Vault {
     /// The id of the key that seals, and those of all keys that the store still needs.

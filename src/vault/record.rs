@@ -296,9 +296,19 @@ impl Records {
             .open_record(self.place(address).as_slice(), sealed)
             .map_err(OpenVaultError::Unseal)?;
         let record = RecordId(u64::from_be_bytes(address[1..].try_into().map_err(|_| broken())?));
-        let head: Head<'_> = postcard::from_bytes(head.expose()).map_err(|_| broken())?;
-        head.into_secret(record, garbage, index).ok_or_else(broken)
+        decode_head(record, head.expose(), garbage, index).ok_or_else(broken)
     }
+}
+
+/// The secret that a head in the clear describes.
+pub(super) fn decode_head(
+    record: RecordId,
+    head: &[u8],
+    garbage: &Arc<Garbage>,
+    index: &mut Index,
+) -> Option<Secret> {
+    let head: Head<'_> = postcard::from_bytes(head).ok()?;
+    head.into_secret(record, garbage, index)
 }
 
 /// A head in the clear.

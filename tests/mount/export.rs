@@ -31,7 +31,7 @@ fn filled() -> Option<Mount> {
     root.put("alice/db/user", "x", "readers: [alice]\n");
     root.truncate("alice/db/user", 0).unwrap();
     root.put("alice/dbx", "x", "writers: [alice]\n");
-    root.put("bob/K", vec![b'x'; 1 << 20], "readers: [bob]\n");
+    root.put("bob/K", vec![b'x'; 150_000], "readers: [bob]\n");
     Some(mount)
 }
 

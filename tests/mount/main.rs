@@ -20,6 +20,7 @@ mod create;
 mod encrypt;
 mod export;
 mod folders;
+mod fsck;
 mod helper;
 mod identities;
 mod import;

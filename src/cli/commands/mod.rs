@@ -7,6 +7,7 @@ pub(super) mod convert;
 mod dry_run;
 pub(super) mod encrypt;
 pub(super) mod exec;
+pub(super) mod fsck;
 mod import;
 pub(super) mod is_secure;
 pub(super) mod keygen;

@@ -1,0 +1,123 @@
+//! `fsck`: looks at every record of a state folder, and mends what can be mended.
+
+use std::path::PathBuf;
+
+use crate::cli::args::{Format, Output};
+use crate::cli::error::{CliError, Result};
+use crate::cli::output::print_one;
+use crate::cli::yaml::Scalar;
+use crate::cli::{progress, style};
+use crate::daemon::{MountSettings, open_for_fsck};
+use crate::vault::{Findings, Fsck, Repaired};
+
+/// Check a state folder that no daemon uses: whether every record unseals and every value is whole.
+///
+/// Changes nothing, unless --repair is given. Exits with 0 if everything is well, with 1 if something
+/// is wrong; a line on standard error says what, and what to do.
+#[derive(clap::Args)]
+#[command(after_help = "\
+What a crash or a replaced value leaves behind is counted and is no damage: the next start of the
+daemon removes it, and so does --repair. A damaged value comes back with `secretfs restore`.
+
+Examples:
+  secretfs fsck --encryption-key-file /etc/secretfs/encryption-key
+  secretfs fsck --state-dir /srv/secrets --repair")]
+pub(in super::super) struct Args {
+    /// Remove what no secret can reach any more, and take wrong marks off; nothing else.
+    #[arg(long)]
+    repair: bool,
+    /// The state folder [default: as for `mount`].
+    #[arg(
+        long,
+        env = "SECRETFS_STATE_DIR",
+        hide_env_values = true,
+        value_name = "DIR",
+        value_hint = clap::ValueHint::DirPath
+    )]
+    state_dir: Option<PathBuf>,
+    /// The configuration file [default: as for `mount`].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// File with the encryption key; it goes before OB_ENCRYPTION_KEY.
+    #[arg(long, value_name = "FILE")]
+    encryption_key_file: Option<PathBuf>,
+    /// File with older keys, one on each line.
+    #[arg(long, value_name = "FILE")]
+    previous_encryption_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(in super::super) fn run(args: Args) -> Result {
+    let fsck = open_for_fsck(MountSettings {
+        state_dir: args.state_dir,
+        config: args.config,
+        encryption_key_file: args.encryption_key_file,
+        previous_encryption_key_file: args.previous_encryption_key_file,
+        ..MountSettings::default()
+    })?;
+    let mut findings = check(&fsck)?;
+    if args.repair {
+        let repaired = fsck.repair(&findings)?;
+        style::note(&summary(repaired));
+        findings = check(&fsck)?;
+    }
+    show(&findings, args.output.format)?;
+    match findings.problems.as_slice() {
+        [] => Ok(()),
+        problems => Err(CliError::No(problems.iter().map(ToString::to_string).collect())),
+    }
+}
+
+fn check(fsck: &Fsck) -> Result<Findings> {
+    let bar = progress::of_unknown("records");
+    let findings = fsck.check(|seen| bar.set_position(seen));
+    bar.finish_and_clear();
+    Ok(findings?)
+}
+
+fn show(findings: &Findings, format: Format) -> Result {
+    let rows = [
+        ("records", findings.records),
+        ("secrets", findings.secrets),
+        ("valueBytes", findings.value_bytes),
+        ("superseded", findings.superseded),
+        ("unfinished", findings.unfinished),
+        ("unreachable", findings.unreachable),
+        ("problems", findings.problems.len() as u64),
+    ];
+    print_one(
+        format,
+        &table(findings),
+        &rows.map(|(name, count)| (name, Scalar::Number(count))).into(),
+    )
+}
+
+fn table(findings: &Findings) -> String {
+    let mut lines = vec![format!(
+        "{} records, {} secrets, {} bytes of values",
+        findings.records, findings.secrets, findings.value_bytes
+    )];
+    for (count, what) in [
+        (findings.superseded, "replaced values are still stored; the next start removes them"),
+        (findings.unfinished, "parts of an interrupted import; the next start deals with them"),
+        (findings.unreachable, "pieces of values that no secret names; --repair removes them"),
+    ] {
+        if count > 0 {
+            lines.push(format!("{count} {what}"));
+        }
+    }
+    match findings.problems.len() {
+        0 => lines.push("Everything is well.".to_owned()),
+        1 => lines.push("1 problem".to_owned()),
+        count => lines.push(format!("{count} problems")),
+    }
+    lines.join("\n") + "\n"
+}
+
+fn summary(repaired: Repaired) -> String {
+    format!(
+        "Removed {} replaced values and {} unreachable pieces; took {} wrong marks off.",
+        repaired.superseded, repaired.unreachable, repaired.marks
+    )
+}
