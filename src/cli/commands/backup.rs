@@ -22,9 +22,9 @@ const DOCUMENT: &[u8] = b"- id: ";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  secretfs backup secrets-2026-11-24.yaml            # as an admin: all there is
+  secretfs backup secrets-2026-11-24.yaml      # as an admin: all there is
   secretfs backup - | age -r age1… > backup.age
-  secretfs backup --offline --encryption-key-file key --state-dir /var/lib/secretfs backup.yaml")]
+  secretfs backup --offline --encryption-key-file key backup.yaml")]
 pub(in super::super) struct Args {
     /// The file, made with mode 0600; `-` is standard output.
     #[arg(value_hint = clap::ValueHint::FilePath)]

@@ -16,8 +16,9 @@ use crate::vault::{Findings, Fsck, Repaired};
 /// is wrong; a line on standard error says what, and what to do.
 #[derive(clap::Args)]
 #[command(after_help = "\
-What a crash or a replaced value leaves behind is counted and is no damage: the next start of the
-daemon removes it, and so does --repair. A damaged value comes back with `secretfs restore`.
+What a crash or a replaced value leaves behind is counted and is no damage: the next
+start of the daemon removes it, and so does --repair. A damaged value comes back with
+`secretfs restore`.
 
 Examples:
   secretfs fsck --encryption-key-file /etc/secretfs/encryption-key

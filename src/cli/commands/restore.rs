@@ -19,12 +19,13 @@ use crate::vault::{Outcome, VaultError};
 /// need the encryption key that the backup was made under, as the current or a previous one.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A file of more than 64 MiB or 100,000 secrets is restored in parts, each whole or not at all. After an
-error, mend what is wrong and restore again: what is restored already is unchanged.
+A file of more than 64 MiB or 100,000 secrets is restored in parts, each whole or
+not at all. After an error, mend what is wrong and restore again: what is restored
+already is unchanged.
 
 Examples:
-  secretfs restore secrets-2026-11-24.yaml           # as an admin, through the mount
-  secretfs restore --offline --encryption-key-file key --state-dir /srv/new backup.yaml")]
+  secretfs restore secrets-2026-11-24.yaml     # as an admin, through the mount
+  secretfs restore --offline --encryption-key-file key --state-dir /srv/new b.yaml")]
 pub(in super::super) struct Args {
     /// The file that `backup` wrote.
     #[arg(value_hint = clap::ValueHint::FilePath)]
