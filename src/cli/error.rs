@@ -136,6 +136,11 @@ impl CliError {
         match self {
             Self::Client(error) => error.exit(),
             Self::Daemon(error) if error.is_bad_input() => Exit::BadInput,
+            Self::Daemon(
+                DaemonError::Unreadable { source, .. }
+                | DaemonError::Mountpoint { source, .. }
+                | DaemonError::Unmount { source, .. },
+            ) => exit_of(source),
             Self::Daemon(_) | Self::Rekey(_) => Exit::Unavailable,
             Self::File { source, .. } => exit_of(source),
             Self::Stream { .. } => Exit::Internal,

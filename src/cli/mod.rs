@@ -10,6 +10,8 @@ mod commands;
 mod documents;
 mod durable;
 mod error;
+#[cfg(test)]
+mod examples;
 mod exit;
 mod offline;
 mod output;

@@ -65,7 +65,8 @@ pub(super) fn detach(path: &Path) -> Result<(), DaemonError> {
                 return Ok(());
             }
             let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(failed(io::Error::other(message)))
+            let why = format!("only root and whoever mounted it may ({message})");
+            Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, why)))
         }
         Err(error) => Err(failed(error.into())),
     }

@@ -4,7 +4,7 @@ use crate::harness::{ALICE, ROOT};
 use crate::kit::Cli;
 
 /// Without options; `acl` has three commands of its own.
-const COMMANDS: &[&str] = &[
+pub(crate) const COMMANDS: &[&str] = &[
     "mount",
     "save",
     "list",

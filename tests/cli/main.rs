@@ -12,11 +12,15 @@ mod kit;
 mod terminal;
 
 mod acl;
+mod completions;
+mod encrypt;
 mod exec;
 mod help;
 mod list;
+mod mount;
 mod prompt;
 mod read;
+mod reference;
 mod remove;
 mod save;
 mod save_documents;

@@ -52,6 +52,12 @@ fn the_own_slug_is_put_in_front_where_it_is_missing() {
     cli.run(ROOT, "secretfs acl grant K writers bob").done();
     cli.run(BOB, "secretfs save K new").is(0, "", "Saved `K`.\n");
     cli.run(ALICE, "secretfs save K mine").is(0, "", "Saved `alice/K`.\n");
+    cli.run(ROOT, "secretfs acl grant K readers alice").done();
+    cli.run(ALICE, "secretfs save K mine").is(
+        0,
+        "",
+        "Warning: you may not write `K`; `alice/K` is another secret, your own\nSaved `alice/K`.\n",
+    );
     cli.run(ROOT, "secretfs read K -o json | grep -o 'new'").is(0, "new\n", "");
 }
 

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, access};
 
 use crate::document::parse_lists;
 use crate::model::{Acl, Key, SIDECAR_SUFFIX};
@@ -66,6 +67,11 @@ impl Client {
             }
         }
         None
+    }
+
+    /// Whether the key is that of a secret in one of whose lists the caller is.
+    pub(in super::super) fn may_see(&self, key: &Key) -> bool {
+        access(&self.sidecar_path(key), AccessFlags::R_OK).is_ok()
     }
 
     fn sidecar_path(&self, key: &Key) -> PathBuf {

@@ -29,6 +29,10 @@ pub(in super::super) struct Args {
 #[derive(Subcommand)]
 enum Action {
     /// Print the six lists.
+    #[command(after_help = "\
+Examples:
+  secretfs acl show DATABASE_URL
+  secretfs acl show DATABASE_URL --output json")]
     Show {
         /// The secret.
         key: String,
@@ -36,8 +40,16 @@ enum Action {
         output: Output,
     },
     /// Add users, services or teams to a list, all of them or none.
+    #[command(after_help = "\
+Examples:
+  secretfs acl grant DATABASE_URL readers payment-svc order-svc
+  secretfs acl grant DATABASE_URL canChangeReaders devops-team   # only an admin may")]
     Grant(Change),
     /// Take users, services or teams off a list, all of them or none.
+    #[command(after_help = "\
+Examples:
+  secretfs acl revoke DATABASE_URL writers bob
+  secretfs acl revoke DATABASE_URL readers uid:2200 gid:50")]
     Revoke(Change),
 }
 

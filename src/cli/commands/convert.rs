@@ -23,8 +23,9 @@ use crate::model::Plaintext;
 /// and lists stay; comments do not.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  OB_ENCRYPTION_KEY=… secretfs convert upstream.yaml > sealed.yaml")]
+Examples:
+  secretfs convert upstream.yaml > sealed.yaml
+  secretfs convert --encryption-key-file old-key upstream.yaml > sealed.yaml")]
 pub(in super::super) struct Args {
     /// The file.
     #[arg(value_hint = clap::ValueHint::FilePath)]

@@ -12,6 +12,10 @@ const INSECURE: &str = "secret svc is not secure: ";
 
 /// Tell whether the service is set up securely; exits 1 if not, with the reasons.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  secretfs is-secure
+  secretfs is-secure && secretfs save secrets/production/")]
 pub(in super::super) struct Args {
     #[command(flatten)]
     output: Output,

@@ -29,10 +29,13 @@ pub(in super::super) fn run(args: Args, program: clap::Command) -> Result {
     match args.dir {
         Some(folder) => write_all(&folder, pages(program)),
         None => {
-            let name = [&[program.get_name().to_owned()], &*args.command].concat().join("-");
+            let own = program.get_name().to_owned();
+            let end = args.command.iter().map(|word| format!("-{word}")).collect::<String>();
             let all = pages(program);
-            let page =
-                all.iter().find(|(page, _)| *page == name || page.ends_with(&format!("-{name}")));
+            let page = all.iter().find(|(page, _)| match end.as_str() {
+                "" => *page == own,
+                end => page.ends_with(end),
+            });
             let (_, page) = page.ok_or(CliError::NoSuchPage(args.command.join(" ")))?;
             print(page)
         }

@@ -18,7 +18,7 @@ use crate::model::{Caller, Key, may_create};
 /// you are asked for its value.
 ///
 /// Who is not an admin creates secrets below the own slug: `save K v` by alice saves `alice/K`,
-/// unless there is a `K` that she may write.
+/// unless there is a `K` that she may write. Where there is one that she may only see, she is warned.
 ///
 /// A file is applied whole or not at all. Every file of a folder is checked before the first is
 /// applied, and then each is applied by itself.
@@ -80,7 +80,11 @@ fn source(argument: OsString, has_value: bool) -> Result<Source> {
 
 fn save_value(client: &Client, key: Key, value: ValueArgs, dry_run: bool) -> Result {
     let caller = client.caller()?;
+    let named = key.clone();
     let key = with_own_slug(&caller, key, |key| client.may_write(key))?;
+    if key != named && client.may_see(&named) {
+        style::warn(&format!("you may not write `{named}`; `{key}` is another secret, your own"));
+    }
     let value = value.take()?;
     if dry_run {
         return dry_run::report(client, &caller, &[dry_run::Proposal::value(&key, &value)]);

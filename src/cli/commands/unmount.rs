@@ -10,6 +10,10 @@ use crate::daemon;
 ///
 /// It is out of sight at once; files that are open stay usable until they are closed.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  secretfs unmount                   # what --mount names
+  secretfs unmount ~/secrets")]
 pub(in super::super) struct Args {
     /// Where it is mounted; without it, the folder of --mount.
     #[arg(value_name = "MOUNTPOINT", value_hint = clap::ValueHint::DirPath)]

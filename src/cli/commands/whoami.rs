@@ -9,6 +9,11 @@ use crate::model::SlugList;
 
 /// Tell who you are to the daemon: your own slug, all your slugs, whether you are an admin.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  secretfs whoami
+  secretfs whoami --output json
+  cat /secrets/.status/whoami        # the same without this program")]
 pub(in super::super) struct Args {
     #[command(flatten)]
     output: Output,

@@ -1,0 +1,110 @@
+//! `completions` and `man`: from the same definitions as the help.
+
+use crate::harness::{ALICE, ROOT, skip};
+use crate::help::COMMANDS;
+use crate::kit::Cli;
+
+/// What bash offers for the last of these words, with the script loaded.
+fn offered(cli: &Cli, words: &[&str]) -> Vec<String> {
+    let program = words[0];
+    let script =
+        if program == "oo" { "oo secret completions bash" } else { "secretfs completions bash" };
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let line = format!(
+        "{script} > script && source ./script && COMP_WORDS=({words}) && COMP_CWORD={last} && \
+         function=$(complete -p {program} | sed 's/.* -F \\([^ ]*\\) .*/\\1/') && \
+         $function {program} '{word}' '{before}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words = quoted.join(" "),
+        last = words.len() - 1,
+        word = words[words.len() - 1],
+        before = words[words.len() - 2],
+    );
+    cli.run(ALICE, &line).done().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_flags_and_values() {
+    let Some(cli) = Cli::prepare() else { return };
+    for (words, expected) in [
+        (&["secretfs", "li"][..], &["list"][..]),
+        (&["secretfs", "un"], &["unmount"]),
+        (&["secretfs", "acl", "g"], &["grant"]),
+        (&["secretfs", "list", "--n"], &["--namespace"]),
+        (&["secretfs", "list", "--output", ""], &["table", "json", "yaml"]),
+        (&["oo", "se"], &["secret"]),
+        (&["oo", "secret", "enc"], &["encrypt"]),
+        (&["oo", "secret", "save", "--dry"], &["--dry-run"]),
+    ] {
+        assert_eq!(offered(&cli, words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn every_shell_gets_every_command_and_can_parse_the_script() {
+    let Some(cli) = Cli::prepare() else { return };
+    for (shell, check) in [("bash", "bash -n"), ("zsh", "zsh -n"), ("fish", "fish --no-execute")] {
+        for program in ["secretfs", "oo secret"] {
+            let script = cli.run(ALICE, &format!("{program} completions {shell} | tee script"));
+            for command in COMMANDS {
+                let last = command.rsplit(' ').next().expect("a word");
+                assert!(script.done().contains(last), "{program} {shell}: {command}");
+            }
+            if cli.run(ALICE, &format!("command -v {shell}")).code == Some(0) {
+                cli.run(ALICE, &format!("{check} script")).is(0, "", "");
+            } else {
+                skip(&format!("needs {shell}"));
+            }
+        }
+    }
+    cli.run(ALICE, "secretfs completions tcsh").is(
+        2,
+        "",
+        "Error: invalid value 'tcsh' for '<SHELL>'\n  [possible values: bash, zsh, fish]\n\n  \
+         tip: a similar value exists: 'zsh'\n\nFor more information, try '--help'.\n",
+    );
+}
+
+#[test]
+fn every_command_has_a_page_that_man_renders_without_a_warning() {
+    let Some(cli) = Cli::prepare() else { return };
+    if cli.run(ROOT, "command -v man groff").code != Some(0) {
+        return skip("needs man");
+    }
+    cli.run(ALICE, "secretfs man --dir pages && oo secret man --dir pages").is(0, "", "");
+    let listed = cli.run(ALICE, "ls pages");
+    for command in COMMANDS {
+        let page = command.replace(' ', "-");
+        for name in [format!("secretfs-{page}.1"), format!("oo-secret-{page}.1")] {
+            assert!(listed.done().lines().any(|listed| listed == name), "no {name}");
+        }
+    }
+    let render = "for page in pages/*.1; do MANWIDTH=80 man --warnings -P cat -l $page > text; \
+                  grep -q '^SYNOPSIS' text || echo \"$page: empty\"; done";
+    cli.run(ALICE, render).is(0, "", "");
+}
+
+#[test]
+fn a_page_is_found_by_its_command() {
+    let Some(cli) = Cli::prepare() else { return };
+    for (line, title) in [
+        ("secretfs man", ".TH secretfs 1"),
+        ("secretfs man save", ".TH secretfs-save 1"),
+        ("secretfs man acl grant", ".TH secretfs-acl-grant 1"),
+        ("oo secret man save", ".TH oo-secret-save 1"),
+    ] {
+        let page = cli.run(ALICE, line);
+        assert!(
+            page.done().contains(title),
+            "{line}: {}",
+            page.stdout.lines().next().unwrap_or("")
+        );
+    }
+    let pages =
+        cli.run(ALICE, "secretfs man --dir d; ls d/*secretfs.1; grep -c 'bad input' d/secretfs.1");
+    pages.is(0, "d/secretfs.1\n1\n", "");
+    cli.run(ALICE, "secretfs man --dir /proc/nope").is(
+        4,
+        "",
+        "Error: cannot make `/proc/nope`: it is not there; check the spelling\n",
+    );
+}
