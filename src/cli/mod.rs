@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod documents;
 mod durable;
+mod echo;
 mod error;
 #[cfg(test)]
 mod examples;

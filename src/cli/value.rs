@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::model::Plaintext;
 
 use super::client::read_value;
+use super::echo::EchoGuard;
 use super::error::{CliError, Result};
 use super::style;
 
@@ -105,12 +105,10 @@ fn from_stdin() -> Result<Plaintext> {
 
 /// Asks on the terminal and tells the length, the one thing that can be checked without seeing.
 fn ask() -> Result<Plaintext> {
-    // On Ctrl-C the question raises SIGINT before it has given the terminal its echo back. The signal
-    // waits until it has, and then ends us as it always does.
-    let interrupt = SigSet::from(Signal::SIGINT);
-    _ = interrupt.thread_block();
+    // On Ctrl-C the question raises SIGINT before it has given the terminal its echo back.
+    let guard = EchoGuard::of_terminal();
     let answer = rpassword::prompt_password(PROMPT);
-    _ = interrupt.thread_unblock();
+    drop(guard);
     let value = answer.map_err(|source| match source.kind() {
         io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => CliError::NoValueTyped,
         _ => CliError::NoTerminal,

@@ -8,8 +8,7 @@ use crate::terminal::Terminal;
 fn what_is_typed_is_not_shown_and_its_length_is_told() {
     let Some(cli) = Cli::start() else { return };
     let mut terminal = Terminal::run(&cli, ALICE, 80, "secretfs save K");
-    terminal.expect("Enter secret value: ");
-    assert!(!terminal.echoes());
+    terminal.expect_question("Enter secret value: ");
     terminal.type_in("hunter2\r");
     let (code, shown) = terminal.end();
     assert_eq!(
@@ -23,7 +22,7 @@ fn what_is_typed_is_not_shown_and_its_length_is_told() {
 fn a_long_value_can_be_pasted() {
     let Some(cli) = Cli::start() else { return };
     let mut terminal = Terminal::run(&cli, ALICE, 80, "secretfs save K");
-    terminal.expect("Enter secret value: ");
+    terminal.expect_question("Enter secret value: ");
     terminal.type_in(&"0123456789".repeat(1000));
     terminal.type_in("\r");
     terminal.expect("The value has 10000 bytes.");
@@ -36,7 +35,7 @@ fn ctrl_c_ends_it_and_the_echo_comes_back() {
     // The shell catches the signal, so that the terminal is still there afterwards.
     let line = "trap : INT; secretfs save K; echo \"code $?\"; read -r rest";
     let mut terminal = Terminal::run(&cli, ALICE, 80, line);
-    terminal.expect("Enter secret value: ");
+    terminal.expect_question("Enter secret value: ");
     terminal.type_in("hun\x03");
     terminal.expect("code 130");
     assert!(terminal.echoes(), "{}", terminal.shown());
@@ -46,11 +45,26 @@ fn ctrl_c_ends_it_and_the_echo_comes_back() {
 }
 
 #[test]
+fn any_signal_gives_the_echo_back() {
+    let Some(cli) = Cli::start() else { return };
+    for (signal, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+        let line = "(echo $BASHPID > pid; exec secretfs save K); echo \"code $?\"; read -r rest";
+        let mut terminal = Terminal::run(&cli, ALICE, 80, line);
+        terminal.expect_question("Enter secret value: ");
+        cli.run(ALICE, &format!("kill -{signal} $(cat pid)")).done();
+        terminal.expect(&format!("code {code}"));
+        assert!(terminal.echoes(), "{signal}: {}", terminal.shown());
+        terminal.type_in("\r");
+        terminal.end();
+    }
+}
+
+#[test]
 fn nothing_typed_changes_nothing() {
     let Some(cli) = Cli::start() else { return };
     for typed in ["\r", "\x04"] {
         let mut terminal = Terminal::run(&cli, ALICE, 80, "NO_COLOR=1 secretfs save K");
-        terminal.expect("Enter secret value: ");
+        terminal.expect_question("Enter secret value: ");
         terminal.type_in(typed);
         let (code, shown) = terminal.end();
         assert_eq!(code, 2);

@@ -69,7 +69,7 @@ fn every_line_runs_as_written() {
             assert!(outcome.stderr.contains(&format!("\nUsage: {line} ")), "{}", outcome.stderr);
         } else if is_question(line) {
             let mut terminal = Terminal::run(&cli, ROOT, 80, line);
-            terminal.expect("Enter secret value: ");
+            terminal.expect_question("Enter secret value: ");
             terminal.type_in("example-value\r");
             let (code, shown) = terminal.end();
             assert_eq!(code, 0, "{line}: {shown}");

@@ -1,82 +1,126 @@
-//! `save` with files and folders of documents, through the drop box.
+//! `save` with documents: a file, a folder, standard input.
 
-use crate::harness::{ALICE, BOB, ROOT};
+use crate::harness::{ALICE, ROOT};
 use crate::kit::Cli;
+use crate::terminal::Terminal;
 
 #[test]
-fn a_file_is_saved_and_told_document_by_document() {
+fn a_file_is_applied_and_each_document_reported() {
     let Some(cli) = Cli::start() else { return };
-    cli.file(ALICE, "a.yaml", "- key: alice/K\n  value: v\n- key: alice/L\n  value: w\n");
-    let created = "line 1: alice/K: created\nline 3: alice/L: created\n";
-    cli.run(ALICE, "oo secret save a.yaml").is(0, "", created);
-    cli.run(ALICE, "cat $SECRETFS_MOUNT/alice/L").is(0, "w", "");
-    let unchanged = created.replace("created", "unchanged");
-    cli.run(ALICE, "secretfs save a.yaml").is(0, "", &unchanged);
-    cli.run(ALICE, "secretfs save - < a.yaml").is(0, "", &unchanged);
-    // Whatever the file is called: the daemon keeps some names for unfinished files.
-    for name in [".a", "a.tmp", "a~", "#a", "a b'c"] {
-        let line = format!("cp a.yaml \"{name}\" && secretfs save \"./{name}\"");
-        cli.run(ALICE, &line).is(0, "", &unchanged);
-    }
+    cli.file(
+        ALICE,
+        "d.yaml",
+        "- {key: alice/K, value: v, readers: [bob]}\n- {key: alice/L, value: w}\n",
+    );
+    cli.run(ALICE, "secretfs save d.yaml").is(
+        0,
+        "",
+        "line 1: alice/K: created\nline 2: alice/L: created\n",
+    );
+    cli.run(ALICE, "oo secret save - < d.yaml").is(
+        0,
+        "",
+        "line 1: alice/K: unchanged\nline 2: alice/L: unchanged\n",
+    );
+    cli.run(ALICE, "cat $SECRETFS_MOUNT/alice/*").is(0, "vw", "");
+    cli.run(ALICE, "secretfs acl show alice/K -o yaml | head -2").is(
+        0,
+        "readers: [\"bob\"]\nwriters: [\"alice\"]\n",
+        "",
+    );
 }
 
 #[test]
-fn a_long_report_is_told_in_numbers() {
+fn sealed_documents_go_round() {
     let Some(cli) = Cli::start() else { return };
-    let text: String = (0..500).map(|n| format!("- key: alice/k/{n}\n  value: v{n}\n")).collect();
-    cli.file(ALICE, "a.yaml", &text);
-    cli.run(ALICE, "secretfs save a.yaml").is(0, "", "500 created, 0 updated, 0 unchanged.\n");
-    cli.file(ALICE, "a.yaml", text.replace("value: v7\n", "value: w7\n"));
-    cli.run(ALICE, "secretfs save a.yaml").is(0, "", "0 created, 1 updated, 499 unchanged.\n");
+    cli.run(ALICE, "secretfs encrypt alice/K hunter2 > k.yaml; secretfs save k.yaml").is(
+        0,
+        "",
+        "line 1: alice/K: created\n",
+    );
+    cli.run(ALICE, "cat $SECRETFS_MOUNT/alice/K; secretfs save k.yaml --dry-run").is(
+        0,
+        "hunter2unchanged  alice/K\n",
+        "",
+    );
+    // Under another name it does not decrypt.
+    cli.run(ALICE, "sed -i s,alice/K,alice/L, k.yaml");
+    let moved = cli.run(ALICE, "secretfs save k.yaml");
+    assert_eq!((moved.code, moved.stdout.as_str()), (Some(5), ""), "{}", moved.stderr);
+    assert!(moved.stderr.starts_with("Error: k.yaml: line "), "{}", moved.stderr);
 }
 
 #[test]
-fn what_is_refused_is_explained_and_nothing_is_saved() {
+fn a_file_is_applied_whole_or_not_at_all() {
     let Some(cli) = Cli::start() else { return };
-    cli.file(ROOT, "app.yaml", "id: taken\nkey: app/K\nvalue: hunter2\n");
-    cli.run(ROOT, "secretfs save app.yaml").done();
-    cli.file(ALICE, "a.yaml", "key: alice/K\nvalue: v\n---\nkey: app/K\nvalue: x\n");
-    let refused = cli.run(ALICE, "secretfs save a.yaml");
-    assert_eq!(refused.code, Some(3), "{refused:?}");
-    assert!(refused.stderr.contains("a.yaml: line 5: app/K: you may not write it"), "{refused:?}");
-    cli.run(ALICE, "ls $SECRETFS_MOUNT/alice").is(0, "", "");
-    for (text, code, told) in [
-        ("key: app/K\nvalue: x\nid: other\nchecksum: '00000000'\n", 5, "checksum"),
-        ("key: M\nid: taken\nvalue: x\n", 5, "belongs to the secret app/K"),
-        ("key: app\nvalue: x\n", 5, "this is a folder"),
-        (
-            "key: M\nvalue: a37/KUAr4SOYi6Xw9i9T8qo3QCk8WvnzONo47jHAkwk=\nencrypted: true\n",
-            5,
-            "secretfs convert",
-        ),
-    ] {
-        cli.file(ROOT, "b.yaml", text);
-        let refused = cli.run(ROOT, "secretfs save b.yaml");
-        assert_eq!(refused.code, Some(code), "{text}: {refused:?}");
-        assert!(refused.stderr.contains(told), "{text}: {refused:?}");
-    }
+    cli.file(ALICE, "d.yaml", "- {key: alice/K, value: v}\n- {key: other/K, value: hunter2}\n");
+    let denied = cli.run(ALICE, "secretfs save d.yaml");
+    assert_eq!((denied.code, denied.stdout.as_str()), (Some(3), ""), "{}", denied.stderr);
+    assert_eq!(denied.stderr.lines().count(), 1, "{}", denied.stderr);
+    assert!(denied.stderr.starts_with("Error: d.yaml: line 2: "), "{}", denied.stderr);
+    assert!(denied.stderr.contains("other/K") && !denied.stderr.contains("hunter2"));
+    cli.run(ALICE, "secretfs list -o json").is(0, "[]\n", "");
 }
 
 #[test]
-fn a_folder_is_saved_file_by_file() {
+fn wrong_documents_are_found_before_anything_is_sent() {
     let Some(cli) = Cli::start() else { return };
-    cli.file(BOB, "s/a.yaml", "key: bob/K\nvalue: v\n");
-    cli.file(BOB, "s/sub/b.yml", "key: bob/L\nvalue: w\n");
-    cli.file(BOB, "s/README.md", "not a document\n");
-    cli.run(BOB, "secretfs save s/").is(0, "", "Saved 2 of 2 files.\n");
-    cli.file(BOB, "s/c.yaml", "key: app/M\nvalue: v\n");
-    let outcome = cli.run(BOB, "secretfs save s/");
-    assert_eq!(outcome.code, Some(3), "{outcome:?}");
-    assert!(outcome.stderr.contains("Saved 2 of 3 files.\n"), "{outcome:?}");
-    assert!(outcome.stderr.contains("s/c.yaml: line 1: app/M: "), "{outcome:?}");
+    cli.file(ALICE, "s/a.yaml", "key: alice/A\nvalue: v\n");
+    cli.file(ALICE, "s/b.yaml", "key: alice/B\nvalue: hunter2\nreadrs: [bob]\n");
+    let wrong = cli.run(ALICE, "secretfs save s");
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(5), ""), "{}", wrong.stderr);
+    assert!(wrong.stderr.starts_with("Error: s/b.yaml: line 3: "), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("readrs") && !wrong.stderr.contains("hunter2"));
+    cli.file(ALICE, "s/b.yaml", "key: alice/A\nvalue: w\n");
+    cli.run(ALICE, "secretfs save s/").is(
+        5,
+        "",
+        "Error: s/b.yaml: line 1: `alice/A` stands in s/a.yaml, line 1, too; keep one of them\n",
+    );
+    cli.run(ALICE, "mkdir empty; secretfs save empty").is(
+        5,
+        "",
+        "Error: `empty` holds no YAML file; documents are files that end in .yaml or .yml\n",
+    );
+    cli.run(ALICE, "secretfs save nope.yaml").is(
+        4,
+        "",
+        "Error: cannot read `nope.yaml`: it is not there; check the spelling\n",
+    );
+    cli.run(ALICE, "secretfs list -o json").is(0, "[]\n", "");
 }
 
 #[test]
-fn what_encrypt_prints_can_be_saved() {
+fn a_folder_is_counted() {
     let Some(cli) = Cli::start() else { return };
-    cli.run(BOB, "secretfs encrypt alice/K 'super secret' > $HOME/../k.yaml").done();
-    cli.run(ALICE, "grep -c secret ../k.yaml").is(1, "0\n", "");
-    cli.run(ALICE, "secretfs save ../k.yaml").is(0, "", "line 1: alice/K: created\n");
-    cli.run(ALICE, "cat $SECRETFS_MOUNT/alice/K").is(0, "super secret", "");
-    cli.run(ALICE, "secretfs save --dry-run ../k.yaml").is(0, "unchanged  alice/K\n", "");
+    cli.file(ROOT, "s/a.yaml", "[{key: A, value: v}, {key: B, value: v}]\n");
+    cli.file(ROOT, "s/deep/c.yml", "{key: C, value: v}\n");
+    cli.run(ROOT, "secretfs save s").is(0, "", "Saved 2 of 2 files: 3 created.\n");
+    cli.file(ROOT, "s/deep/c.yml", "{key: C, value: w}\n");
+    cli.run(ROOT, "secretfs save s/").is(0, "", "Saved 2 of 2 files: 1 updated, 2 unchanged.\n");
+    // Each file by itself: what may not be saved does not stop the others.
+    cli.file(ALICE, "s/a.yaml", "{key: other/A, value: v}\n");
+    cli.file(ALICE, "s/b.yaml", "{key: alice/B, value: v}\n");
+    let partly = cli.run(ALICE, "secretfs save s");
+    assert_eq!(partly.code, Some(3), "{}", partly.stderr);
+    assert!(
+        partly.stderr.starts_with("Saved 1 of 2 files: 1 created.\nError: s/a.yaml: line 1: "),
+        "{}",
+        partly.stderr
+    );
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_and_nowhere_else() {
+    let Some(cli) = Cli::start() else { return };
+    cli.run(
+        ALICE,
+        "mkdir s; for n in {1..400}; do echo \"{key: alice/$n, value: v}\" > s/$n.yaml; done",
+    )
+    .done();
+    let (code, shown) = Terminal::run(&cli, ALICE, 80, "secretfs save s").end();
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("/400 files"), "{shown}");
+    assert!(shown.ends_with("Saved 400 of 400 files: 400 created.\n"), "{shown}");
+    cli.run(ALICE, "secretfs save s").is(0, "", "Saved 400 of 400 files: 400 unchanged.\n");
 }

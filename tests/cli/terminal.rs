@@ -63,6 +63,13 @@ impl Terminal {
         eventually(&format!("`{text}` on the terminal"), || self.shown().contains(text));
     }
 
+    /// Waits until this is asked for and what is typed is hidden.
+    #[track_caller]
+    pub(crate) fn expect_question(&self, text: &str) {
+        self.expect(text);
+        eventually("the echo is off", || !self.echoes());
+    }
+
     /// Types.
     pub(crate) fn type_in(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).expect("the terminal is open");

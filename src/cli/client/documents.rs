@@ -52,7 +52,11 @@ impl Client {
             close(file)
         })();
         let report = || fs::read_to_string(self.mount.join(format!(".import/{name}.report")));
-        let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        // The first line says that the others are why nothing was applied.
+        let is_heading = |line: &&str| line.ends_with("applied:");
+        let lines = |text: String| {
+            text.lines().filter(|line| !is_heading(line)).map(str::to_owned).collect::<Vec<_>>()
+        };
         match (imported, report().map(lines)) {
             (Ok(()), report) => Ok(report.unwrap_or_default()),
             (Err(source), Ok(report)) if !report.is_empty() => {

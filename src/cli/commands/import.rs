@@ -11,8 +11,12 @@ use crate::cli::style;
 
 /// The longest name that is made for a file in the drop box, in bytes, so that `.report` fits too.
 const MAX_NAME_BYTES: usize = 200;
-/// A longer report is told by its counts: it stands in the drop box for whoever wants it all.
-const MAX_LINES: usize = 20;
+
+/// How many lines of a report are shown as they are. A longer one stands in the drop box for whoever
+/// wants it all.
+const SHOWN_LINES: usize = 20;
+/// What a report says of a document.
+const OUTCOMES: [&str; 3] = ["created", "updated", "unchanged"];
 
 /// Applies files, each whole or not at all, and tells what became of them.
 pub(super) fn apply(client: &Client, files: &[DocumentFile]) -> Result {
@@ -24,35 +28,34 @@ pub(super) fn apply(client: &Client, files: &[DocumentFile]) -> Result {
         Ok(Some(outcome))
     })?;
     bar.finish_and_clear();
-    let mut errors = Vec::new();
-    let mut saved = 0;
+    let (mut reports, mut errors) = (Vec::new(), Vec::new());
     for (file, outcome) in files.iter().zip(outcomes) {
         match outcome {
-            Ok(report) if files.len() == 1 => tell(file, &report),
-            Ok(_) => saved += 1,
+            Ok(report) => reports.push(report),
             Err(error) => errors.push(named(&file.name, error).into()),
         }
     }
-    if files.len() > 1 {
-        style::note(&format!("Saved {saved} of {} files.", files.len()));
+    match (files.len(), reports.concat()) {
+        (1, lines) if lines.len() <= SHOWN_LINES => {
+            lines.iter().for_each(|line| style::note(&style::printable(line)));
+        }
+        (files, lines) => style::note(&summary(reports.len(), files, &lines)),
     }
     CliError::all(errors)
 }
 
-/// What became of the documents of one file.
-fn tell(file: &DocumentFile, report: &[String]) {
-    if report.len() <= MAX_LINES {
-        return report.iter().for_each(|line| style::note(line));
+/// What became of many documents.
+fn summary(saved: usize, files: usize, lines: &[String]) -> String {
+    let mut counts = OUTCOMES.map(|outcome| (outcome, 0));
+    for line in lines {
+        // A key may hold these words as well; what became of it stands behind it.
+        let last = counts.iter_mut().max_by_key(|(outcome, _)| line.rfind(&format!(": {outcome}")));
+        last.expect("there are outcomes").1 += 1;
     }
-    let told: Vec<_> = file.documents.iter().zip(report).collect();
-    let count = |what: &str| {
-        told.iter()
-            .filter(|(document, line)| line.contains(&format!("{}: {what}", document.key())))
-            .count()
-    };
-    let (created, updated) = (count("created"), count("updated"));
-    let unchanged = report.len() - created - updated;
-    style::note(&format!("{created} created, {updated} updated, {unchanged} unchanged."));
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let counts: Vec<_> = counts.map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    let separator = if counts.is_empty() { "" } else { ": " };
+    format!("Saved {saved} of {files} files{separator}{}.", counts.join(", "))
 }
 
 /// The error with the name that the file has here in front of each line of the report.
@@ -100,6 +103,20 @@ fn progress(files: usize) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_documents_are_counted() {
+        let lines = [
+            "line 1: app/K: created",
+            "line 2: app/: updated: unchanged; it keeps its id secr_x",
+            "line 5: L: created, empty: the document gives no value",
+        ];
+        assert_eq!(
+            summary(2, 3, &lines.map(str::to_owned)),
+            "Saved 2 of 3 files: 2 created, 1 unchanged."
+        );
+        assert_eq!(summary(0, 3, &[]), "Saved 0 of 3 files.");
+    }
 
     #[test]
     fn names_in_the_drop_box_are_short_and_distinct() {
