@@ -10,7 +10,7 @@ fn a_file_is_applied_and_each_document_reported() {
     cli.file(
         ALICE,
         "d.yaml",
-        "- {key: alice/K, value: v, readers: [bob]}\n- {key: alice/L, value: w}\n",
+        "- {key: alice/K, value: v, readers: [alice, bob]}\n- {key: alice/L, value: w}\n",
     );
     cli.run(ALICE, "secretfs save d.yaml").is(
         0,
@@ -25,7 +25,7 @@ fn a_file_is_applied_and_each_document_reported() {
     cli.run(ALICE, "cat $SECRETFS_MOUNT/alice/*").is(0, "vw", "");
     cli.run(ALICE, "secretfs acl show alice/K -o yaml | head -2").is(
         0,
-        "readers: [\"bob\"]\nwriters: [\"alice\"]\n",
+        "readers: [\"alice\", \"bob\"]\nwriters: [\"alice\"]\n",
         "",
     );
 }
