@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man, read,
-    rekey, remove, restore, save, unmount, verify, whoami,
+    rekey, remove, restore, save, unmount, verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -107,6 +107,7 @@ pub(super) enum Command {
     Verify(verify::Args),
     Convert(convert::Args),
     Exec(exec::Args),
+    Watch(watch::Args),
     Whoami(whoami::Args),
     Keygen(keygen::Args),
     Rekey(rekey::Args),

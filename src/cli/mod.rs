@@ -36,7 +36,7 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man, read,
-    rekey, remove, restore, save, unmount, verify, whoami,
+    rekey, remove, restore, save, unmount, verify, watch, whoami,
 };
 use error::Result;
 
@@ -114,6 +114,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Verify(args) => verify::run(args),
         Command::Convert(args) => convert::run(&client()?, args),
         Command::Exec(args) => exec::run(&client()?, args),
+        Command::Watch(args) => watch::run(&client()?, args),
         Command::Whoami(args) => whoami::run(&client()?, args),
         Command::Keygen(args) => keygen::run(args),
         Command::Rekey(args) => rekey::run(client, args),

@@ -125,7 +125,8 @@ impl Fs {
             let same_value = after.is_some_and(|new| new.value().node() == before.value().node());
             let same_key = after.is_some_and(|new| new.key() == before.key());
             if !(same_value && same_key) && self.nodes.knows(before.value().node()) {
-                stale.push(stale_name(before.key().as_str()));
+                let version = (!same_value).then(|| before.value().node());
+                stale.push(StaleName { version, ..stale_name(before.key().as_str()) });
             }
             if !same_key {
                 self.vanished(before, &mut stale);
@@ -148,5 +149,5 @@ impl Fs {
 
 pub(super) fn stale_name(path: &str) -> StaleName {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    StaleName { parent: Fs::folder_node(folder), name: name.to_owned() }
+    StaleName { parent: Fs::folder_node(folder), name: name.to_owned(), version: None }
 }

@@ -5,9 +5,12 @@
 //! held while it notifies.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
+
+use super::poll::Pollers;
 
 /// The kernel's caches.
 pub trait KernelCache: Clone + Send + 'static {
@@ -17,6 +20,9 @@ pub trait KernelCache: Clone + Send + 'static {
 
     /// Gives the kernel all bytes of a file. Fails quietly where the kernel does not know the node.
     fn keep_bytes(&self, node: u64, bytes: &[u8]);
+
+    /// Wakes who polls an open file, by the kernel's number for it. Never waits.
+    fn wake(&self, waiter: u64);
 }
 
 /// A name that means something else now.
@@ -24,6 +30,8 @@ pub trait KernelCache: Clone + Send + 'static {
 pub(super) struct StaleName {
     pub(super) parent: u64,
     pub(super) name: String,
+    /// The version that it meant, if that has been superseded.
+    pub(super) version: Option<u64>,
 }
 
 /// Names to forget, and who waits for that.
@@ -38,23 +46,28 @@ pub(super) struct Errand {
 
 /// The handle on the thread.
 pub(super) struct Courier {
+    pollers: Arc<Pollers>,
     errands: Sender<Errand>,
     waiting: Mutex<Option<Receiver<Errand>>>,
 }
 
 impl Courier {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pollers: Arc<Pollers>) -> Self {
         let (errands, waiting) = channel();
-        Self { errands, waiting: Mutex::new(Some(waiting)) }
+        Self { pollers, errands, waiting: Mutex::new(Some(waiting)) }
     }
 
     /// Starts the thread. It ends when the handle is dropped.
     pub(super) fn start(&self, cache: impl KernelCache) -> io::Result<()> {
         let Some(errands) = self.waiting.lock().take() else { return Ok(()) };
+        let pollers = Arc::clone(&self.pollers);
         std::thread::Builder::new().name("courier".to_owned()).spawn(move || {
             for errand in errands {
                 errand.stale.iter().for_each(|stale| cache.forget_name(stale.parent, &stale.name));
                 errand.answer.into_iter().for_each(|answer| answer());
+                // Whoever wakes up and looks finds the new version under the name.
+                let superseded = errand.stale.iter().filter_map(|stale| stale.version);
+                superseded.flat_map(|node| pollers.take(node)).for_each(|it| cache.wake(it));
             }
         })?;
         Ok(())

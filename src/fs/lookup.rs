@@ -78,7 +78,7 @@ impl Fs {
         self.attr_of(&node, &*self.caller(who)?)
     }
 
-    fn is_outdated(&self, node: &Node) -> bool {
+    pub(super) fn is_outdated(&self, node: &Node) -> bool {
         let Node::Value(value) = node else { return false };
         let current = self.vault.secret_of(value.record());
         current.is_none_or(|secret| secret.value().node() != value.node())

@@ -29,6 +29,7 @@ mod listing;
 mod lookup;
 mod nodes;
 mod open;
+mod poll;
 mod quota;
 mod remove;
 mod rename;
@@ -59,6 +60,7 @@ pub use import::NotApplied;
 pub use io::FileBytes;
 pub use listing::Listed;
 pub use nodes::ROOT;
+pub use poll::Readiness;
 pub use rename::RenameMode;
 pub use requests::{Opcode, Requests};
 pub use setattr::Changes;
@@ -72,6 +74,7 @@ use folders::MadeFolders;
 use handles::Handles;
 use import::DropBox;
 use nodes::{Node, Nodes};
+use poll::Pollers;
 use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
@@ -119,6 +122,7 @@ pub struct Fs {
     exporting: Quota,
     export_sizes: ExportSizes,
     import: DropBox,
+    pollers: Arc<Pollers>,
     courier: Courier,
     filler: Filler,
 }
@@ -126,6 +130,7 @@ pub struct Fs {
 impl Fs {
     /// A file system over a vault.
     pub fn new(vault: Arc<Vault>, identities: Arc<Resolver>, options: Options) -> Self {
+        let pollers = Arc::new(Pollers::default());
         let start = Timestamp::from(SystemTime::now()).as_nanos() / 1000;
         Self {
             vault,
@@ -144,7 +149,8 @@ impl Fs {
             exporting: export::quota(),
             export_sizes: ExportSizes::default(),
             import: DropBox::default(),
-            courier: Courier::new(),
+            courier: Courier::new(Arc::clone(&pollers)),
+            pollers,
             filler: Filler::new(),
         }
     }
@@ -161,6 +167,9 @@ impl Fs {
     /// The kernel has forgotten that many look-ups of a node.
     pub fn forget(&self, node: u64, lookups: u64) {
         self.nodes.forget(node, lookups);
+        if !self.nodes.knows(node) {
+            self.pollers.take(node);
+        }
     }
 
     fn caller(&self, who: &Requester) -> Result<Arc<Caller>, FsError> {

@@ -2,9 +2,12 @@
 
 use std::time::SystemTime;
 
-use fuser::{AccessFlags, FileAttr, FileType, FopenFlags, Generation, INodeNo, Request, TimeOrNow};
+use fuser::{
+    AccessFlags, FileAttr, FileType, FopenFlags, Generation, INodeNo, PollEvents, Request,
+    TimeOrNow,
+};
 
-use crate::fs::{Attr, Caching, FileKind, Opened, Requester, Wanted};
+use crate::fs::{Attr, Caching, FileKind, Opened, Readiness, Requester, Wanted};
 
 /// A node number never means something else later, so one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -71,5 +74,14 @@ pub(super) fn time(time: TimeOrNow) -> SystemTime {
     match time {
         TimeOrNow::SpecificTime(time) => time,
         TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+pub(super) fn poll_events(readiness: Readiness) -> PollEvents {
+    let read = PollEvents::POLLIN | PollEvents::POLLRDNORM;
+    match readiness {
+        Readiness::Always => read | PollEvents::POLLOUT | PollEvents::POLLWRNORM,
+        Readiness::Version { superseded: true } => read | PollEvents::POLLPRI,
+        Readiness::Version { superseded: false } => read,
     }
 }

@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags,
+    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{
@@ -20,7 +20,7 @@ use crate::fs::{
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 
 use super::convert::{
-    GENERATION, file_attr, file_type, open_flags, requester, shown_attr, time, wanted,
+    GENERATION, file_attr, file_type, open_flags, poll_events, requester, shown_attr, time, wanted,
 };
 use super::errno::{
     BUFFER_TOO_SMALL, INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno,
@@ -531,6 +531,21 @@ impl Filesystem for Handler {
     ) {
         self.count(Opcode::Ioctl);
         reply.error(NO_SUCH_CONTROL);
+    }
+
+    fn poll(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        notifier: PollNotifier,
+        _events: PollEvents,
+        flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        self.count(Opcode::Poll);
+        let waits = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY);
+        reply.poll(poll_events(self.fs.poll(node.0, waits.then(|| notifier.handle().0))));
     }
 
     fn fallocate(

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL, SessionUnmounter};
+use fuser::{
+    Config, INodeNo, MountOption, Notifier, PollHandle, Session, SessionACL, SessionUnmounter,
+};
 
 use crate::fs::{Fs, KernelCache};
 
@@ -91,6 +93,12 @@ impl KernelCache for Cache {
     fn keep_bytes(&self, node: u64, bytes: &[u8]) {
         if let Err(error) = self.0.store(INodeNo(node), 0, bytes) {
             tracing::debug!(%error, "the kernel did not take a file's bytes; it reads them");
+        }
+    }
+
+    fn wake(&self, waiter: u64) {
+        if let Err(error) = self.0.poll(PollHandle(waiter)) {
+            tracing::debug!(%error, "the kernel did not wake who polls a file");
         }
     }
 }

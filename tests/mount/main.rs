@@ -40,4 +40,5 @@ mod sidecar;
 mod status;
 mod stress;
 mod units;
+mod watch;
 mod write;

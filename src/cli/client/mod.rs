@@ -42,7 +42,8 @@ impl Client {
         }
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
+    /// Where a secret is.
+    pub(super) fn path(&self, key: &Key) -> PathBuf {
         self.mount.join(key.as_str())
     }
 

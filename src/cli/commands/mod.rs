@@ -20,6 +20,7 @@ pub(super) mod restore;
 pub(super) mod save;
 pub(super) mod unmount;
 pub(super) mod verify;
+pub(super) mod watch;
 pub(super) mod whoami;
 
 use crate::model::Key;

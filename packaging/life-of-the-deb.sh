@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# usage: packaging/life-of-the-deb.sh OLD.deb NEW.deb
+# Installs, uses, upgrades while mounted, removes and purges the package. To be run as root on a clean
+# Debian machine with systemd that can be thrown away; packaging/clean-debian.sh makes one.
+set -euo pipefail
+[ -d /run/systemd/system ] || { echo "needs systemd"; exit 1; }
+[ ! -e /etc/secretfs ] || { echo "this machine is not clean: /etc/secretfs is there"; exit 1; }
+export DEBIAN_FRONTEND=noninteractive
+step() { echo "== $*"; }
+is() { [ "$1" = "$2" ] || { echo "expected '$2', got '$1' (line ${BASH_LINENO[0]})"; exit 1; }; }
+as() { setpriv --reuid "$1" --regid "$1" --init-groups "${@:2}"; }
+
+step install
+mkdir -p /secrets && chmod 711 /secrets && before=$(stat -c '%i %a %Y' /secrets)
+dpkg -i "$1"
+is "$(systemctl is-active secretfs)" active
+is "$(systemctl is-enabled secretfs)" enabled
+is "$(stat -c '%a %U' /etc/secretfs/encryption-key)" "600 root"
+is "$(secretfs is-secure)" "Service is secure."
+getent group secret-admins >/dev/null
+zcat /usr/share/man/man1/secretfs-mount.1.gz | grep 'state.*dir' >/dev/null
+bash -n /usr/share/bash-completion/completions/secretfs
+key=$(sha256sum /etc/secretfs/encryption-key)
+
+step use
+as www-data sh -c 'echo hunter2 > /secrets/www-data/PASSWORD'
+is "$(as www-data cat /secrets/www-data/PASSWORD)" hunter2
+if as backup cat /secrets/www-data/PASSWORD 2>/dev/null; then exit 1; fi
+oo secret list | grep www-data/PASSWORD >/dev/null
+if grep -rq hunter2 /var/lib/secretfs; then echo "the store holds a value"; exit 1; fi
+
+step "upgrade while mounted"
+exec 3< /secrets/www-data/PASSWORD
+process=$(systemctl show -p MainPID --value secretfs)
+echo "# mine" >> /etc/secretfs/identities.yaml
+dpkg -i "$2"
+is "$(systemctl show -p MainPID --value secretfs)" "$process"
+is "$(cat <&3)" hunter2
+exec 3<&-
+is "$(tail -n1 /etc/secretfs/identities.yaml)" "# mine"
+systemctl restart secretfs
+is "$(as www-data cat /secrets/www-data/PASSWORD)" hunter2
+is "$(sha256sum /etc/secretfs/encryption-key)" "$key"
+
+step fstab
+systemctl disable --now secretfs
+echo "secretfs /secrets secretfs noauto,nofail,_netdev,x-systemd.mount-timeout=30 0 0" >> /etc/fstab
+systemctl daemon-reload
+mount /secrets
+is "$(cat /secrets/www-data/PASSWORD)" hunter2
+umount /secrets
+sed -i 's/noauto,//' /etc/fstab
+mount -a && mount -a
+is "$(grep -c ' /secrets ' /proc/self/mountinfo)" 1
+umount /secrets
+sed -i '/secretfs/d' /etc/fstab
+systemctl daemon-reload
+systemctl enable --now secretfs
+
+step remove
+dpkg -r secretfs
+if grep -q fuse.secretfs /proc/self/mountinfo; then echo "it is still mounted"; exit 1; fi
+if pgrep -x secretfs; then echo "a daemon is left"; exit 1; fi
+[ -d /var/lib/secretfs ] && [ -e /etc/secretfs/config.yaml ]
+is "$(stat -c '%i %a %Y' /secrets)" "$before"
+
+step "install again"
+dpkg -i "$2"
+is "$(as www-data cat /secrets/www-data/PASSWORD)" hunter2
+is "$(sha256sum /etc/secretfs/encryption-key)" "$key"
+
+step purge
+dpkg -P secretfs
+[ ! -e /var/lib/secretfs ] && [ ! -e /etc/secretfs/config.yaml ]
+is "$(sha256sum /etc/secretfs/encryption-key)" "$key"
+is "$(stat -c '%i %a %Y' /secrets)" "$before"
+echo "the package lives as it should"

@@ -1,0 +1,75 @@
+//! poll(2) on an open secret: POLLPRI says that there is a newer version, or that it is gone.
+
+use std::collections::{BTreeSet, HashMap};
+
+use parking_lot::Mutex;
+
+use super::Fs;
+use super::nodes::Node;
+
+/// What an open file is ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// As every regular file: always.
+    Always,
+    /// A version: to be read. `superseded` if it is not the current one any more.
+    Version {
+        /// Whether there is a newer version, or none.
+        superseded: bool,
+    },
+}
+
+impl Fs {
+    /// What the file is ready for. `waiter` is whom the kernel wants to be woken when that changes,
+    /// by its own number for the open file.
+    pub fn poll(&self, node: u64, waiter: Option<u64>) -> Readiness {
+        let Ok(node @ Node::Value(_)) = self.node(node) else { return Readiness::Always };
+        // First noted, then looked at: a change in between wakes it.
+        waiter.into_iter().for_each(|waiter| self.pollers.add(node.number(), waiter));
+        Readiness::Version { superseded: self.is_outdated(&node) }
+    }
+}
+
+/// Waiters on one version beyond this many are not woken; whoever opens and polls again and again
+/// while another one holds the version would fill the memory.
+const MOST_ON_A_VERSION: usize = 4096;
+
+/// Who waits for a newer version, by the node of the version that it has open.
+#[derive(Default)]
+pub(super) struct Pollers(Mutex<HashMap<u64, BTreeSet<u64>>>);
+
+impl Pollers {
+    fn add(&self, node: u64, waiter: u64) {
+        let mut by_node = self.0.lock();
+        let waiters = by_node.entry(node).or_default();
+        waiters.insert(waiter);
+        // The kernel numbers open files upwards: the oldest has most likely been closed.
+        if waiters.len() > MOST_ON_A_VERSION {
+            waiters.pop_first();
+        }
+    }
+
+    /// Whom to wake because a version was superseded. They ask again.
+    pub(super) fn take(&self, node: u64) -> BTreeSet<u64> {
+        self.0.lock().remove(&node).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_are_woken_once_and_bounded() {
+        let pollers = Pollers::default();
+        pollers.add(1, 7);
+        pollers.add(1, 7);
+        pollers.add(2, 8);
+        assert_eq!(pollers.take(1), BTreeSet::from([7]));
+        assert_eq!(pollers.take(1), BTreeSet::new());
+        let many = MOST_ON_A_VERSION as u64;
+        (0..2 * many).for_each(|waiter| pollers.add(3, waiter));
+        assert_eq!(pollers.take(3), (many..2 * many).collect());
+        assert_eq!(pollers.take(2), BTreeSet::from([8]));
+    }
+}

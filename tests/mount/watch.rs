@@ -1,0 +1,185 @@
+//! Being told that a secret changed: poll(2), and `secretfs watch`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{ALICE, Mount, ROOT, eventually, skip};
+
+/// Reads `$1` again whenever poll says so, until it is `final`; a minute without is a failure.
+const FOLLOW: &str = r#"
+import os, select, sys
+seen = 0
+while True:
+    file = os.open(sys.argv[1], os.O_RDONLY)
+    if os.read(file, 100) == b"final":
+        break
+    open(sys.argv[2], "w").close()
+    if sys.argv[3] == "poll":
+        poll = select.poll()
+        poll.register(file, select.POLLPRI)
+        events = poll.poll(60000)
+    else:
+        poll = select.epoll()
+        poll.register(file, select.EPOLLPRI)
+        events = poll.poll(60)
+        poll.close()
+    if not events or not events[0][1] & select.POLLPRI:
+        sys.exit(f"after {seen} changes: {events}")
+    os.close(file)
+    seen += 1
+print("final")
+"#;
+
+#[test]
+fn poll_and_epoll_wake_when_there_is_a_newer_version() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    if root.sh("command -v python3").code != Some(0) {
+        return skip("needs python3");
+    }
+    fs::write(mount.outside().join("follow.py"), FOLLOW).unwrap();
+    for way in ["poll", "epoll"] {
+        let key = format!("svc/{way}");
+        root.put(&key, "0", "readers: [alice]\n");
+        let (follower, started) = (mount.user(ALICE), mount.outside().join(way));
+        std::thread::scope(|scope| {
+            let script = format!("python3 $T/follow.py {key} {} {way}", started.display());
+            let following = scope.spawn(move || follower.sh_ok(&script));
+            eventually("the follower has read it once", || started.exists());
+            for number in 1..1000 {
+                // Every way in which a secret changes.
+                match number % 3 {
+                    0 => root.write(&key, number.to_string()).unwrap(),
+                    1 => {
+                        root.write("svc/.new", number.to_string()).unwrap();
+                        root.rename("svc/.new", &key).unwrap();
+                    }
+                    _ => {
+                        root.write("svc/other", number.to_string()).unwrap();
+                        root.rename("svc/other", &key).unwrap();
+                    }
+                }
+            }
+            root.write(&key, "final").unwrap();
+            assert_eq!(following.join().unwrap(), "final\n");
+        });
+    }
+}
+
+#[test]
+fn poll_says_what_is_open_is_gone_and_nothing_before() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    let said = root.sh_ok(
+        r#"python3 -c '
+import os, select
+file = os.open("K", os.O_RDONLY)
+poll = select.poll()
+poll.register(file, select.POLLIN | select.POLLPRI)
+names = lambda: [event & (select.POLLIN | select.POLLPRI) for _, event in poll.poll(0)]
+print(names() == [select.POLLIN])
+open("K.acl", "w").write("readers: [bob]\n")
+print(names() == [select.POLLIN])
+os.unlink("K")
+print(names() == [select.POLLIN | select.POLLPRI])
+print(os.read(file, 100))
+'"#,
+    );
+    assert_eq!(said, "True\nTrue\nTrue\nb'value'\n");
+}
+
+/// `secretfs watch`, ended when this is dropped.
+struct Watch(Child);
+
+impl Watch {
+    fn start(mount: &Mount, arguments: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_secretfs"))
+            .arg("--mount")
+            .arg(mount.point())
+            .arg("watch")
+            .args(arguments)
+            .env("T", mount.outside())
+            .current_dir(mount.outside())
+            .stdin(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("watch has ended", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A file outside that a command appends lines to.
+fn lines(path: &PathBuf) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn watch_runs_a_command_after_the_last_of_a_thousand_changes() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.put("svc/K", "0\n", "");
+    let out = mount.outside().join("out");
+    let command = ["sh", "-c", "cat $0/$SECRETFS_KEY >> out", mount.point().to_str().unwrap()]
+        .map(str::to_owned);
+    let mut arguments = vec!["--initial", "--debounce", "5", "svc/K", "--"];
+    arguments.extend(command.iter().map(String::as_str));
+    let mut watch = Watch::start(&mount, &arguments);
+    eventually("it ran at the start", || lines(&out) == ["0"]);
+    for number in 1..=1000 {
+        root.write("svc/K", format!("{number}\n")).unwrap();
+    }
+    eventually("it ran after the last", || lines(&out).last().is_some_and(|last| last == "1000"));
+    let seen = lines(&out);
+    let numbers: Vec<u32> = seen.iter().map(|line| line.parse().unwrap()).collect();
+    assert!(numbers.is_sorted() && numbers.len() < 1000, "{numbers:?}");
+    root.unlink("svc/K").unwrap();
+    root.write("svc/K", "again\n").unwrap();
+    eventually("a new one is a change", || lines(&out).last().is_some_and(|last| last == "again"));
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(), Some(0));
+}
+
+#[test]
+fn watch_ends_as_its_command_and_hands_it_signals() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.write("K", "1").unwrap();
+    let mut watch = Watch::start(&mount, &["--once", "--initial", "K", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(watch.code(), Some(7));
+    let mut watch =
+        Watch::start(&mount, &["--once", "--initial", "K", "--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(watch.code(), Some(137));
+    let script =
+        "trap 'echo told >> told; exit 3' TERM; echo up > up; while :; do sleep 0.01; done";
+    let mut watch = Watch::start(&mount, &["--initial", "K", "--", "sh", "-c", script]);
+    let up = mount.outside().join("up");
+    eventually("the command runs", || up.exists());
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(), Some(3));
+    assert_eq!(lines(&mount.outside().join("told")), ["told"]);
+    let mut watch = Watch::start(&mount, &["--initial", "K", "--", "/no/such/program"]);
+    assert_eq!(watch.code(), Some(4));
+}
