@@ -3,7 +3,7 @@
 //! The layers, lowest first; imports only look down (`tests/layers.rs` holds the code to it).
 //!
 //! - [`model`], [`document`]: pure types and decisions, no I/O.
-//! - [`crypto`], [`store`], [`identity`], [`audit`]: one outside thing each.
+//! - [`crypto`], [`store`], [`identity`], [`audit`], [`telemetry`]: one outside thing each.
 //! - [`vault`]: the only place where lists, crypto, store and audit meet.
 //! - [`fs`]: tree, nodes, handles; knows no `fuser`.
 //! - [`fuse`]: the only importer of `fuser`.
@@ -19,4 +19,5 @@ pub mod fuse;
 pub mod identity;
 pub mod model;
 pub mod store;
+pub mod telemetry;
 pub mod vault;

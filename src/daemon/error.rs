@@ -49,6 +49,11 @@ pub enum DaemonError {
     /// Rekeying did not start.
     #[error("{0}")]
     Rekey(Box<VaultError>),
+    /// `--mlock-all` was asked for.
+    #[error(
+        "the memory cannot be kept out of swap: {0}; start it as root, raise its limit (LimitMEMLOCK=infinity), or leave --mlock-all out"
+    )]
+    MemoryLock(#[source] io::Error),
     /// The identities file is not one.
     #[error("{0}")]
     Identities(#[from] IdentitiesError),

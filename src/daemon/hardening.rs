@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::DaemonError;
+use super::security::plain_swap;
 
 const VARIABLE: &CStr = c"OB_ENCRYPTION_KEY";
 
@@ -38,6 +39,47 @@ pub(super) fn wipe_environment() {
     // SAFETY: as above, there is no other thread.
     unsafe { libc::unsetenv(VARIABLE.as_ptr()) };
     *TAKEN.lock().expect("no holder panics") = Some(text);
+}
+
+/// Keeps all memory of this process out of swap: if it must be, or if there is swap space that is
+/// not encrypted. Gives whether it is. Whoever drops capabilities does it before this, or keeps
+/// CAP_IPC_LOCK: later allocations need what this one had.
+///
+/// # Errors
+/// It must be, and the system does not let it.
+pub(super) fn lock_memory(must: bool) -> Result<bool, DaemonError> {
+    if !must && plain_swap().is_none() {
+        return Ok(false);
+    }
+    match lock_all() {
+        Ok(()) => Ok(true),
+        Err(error) if must => Err(DaemonError::MemoryLock(error.into())),
+        Err(error) => {
+            tracing::debug!(%error, "the memory could not be kept out of swap");
+            Ok(false)
+        }
+    }
+}
+
+fn lock_all() -> nix::Result<()> {
+    // With a limit in place, locking would work now and some later allocation fail.
+    let unlimited = setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY);
+    if !may_lock_without_limit() {
+        unlimited?;
+    }
+    // Pages that are never touched need no room.
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: this operation takes one number and touches no memory.
+    nix::errno::Errno::result(unsafe { libc::mlockall(flags) }).map(drop)
+}
+
+/// Whether this process has CAP_IPC_LOCK (capabilities(7)).
+fn may_lock_without_limit() -> bool {
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & 1 << CAP_IPC_LOCK != 0)
 }
 
 /// No core dumps, and no other process of this user may look into this one.

@@ -10,6 +10,7 @@ mod notify;
 mod offline;
 mod rekey;
 mod reload;
+mod security;
 mod serve;
 mod settings;
 

@@ -77,23 +77,37 @@ pub(super) fn detach(path: &Path) -> Result<(), DaemonError> {
 /// # Errors
 /// The table of mounts cannot be read.
 pub fn is_secretfs(path: &Path) -> io::Result<bool> {
-    let path = std::path::absolute(path)?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(table
-        .lines()
-        .filter_map(parse_mount)
-        .any(|(mountpoint, kind)| kind == "fuse.secretfs" && Path::new(&mountpoint) == path))
+    Ok(mount_options(path)?.is_some())
 }
 
-/// Mountpoint and type of one line of mountinfo (proc_pid_mountinfo(5)).
-fn parse_mount(line: &str) -> Option<(String, &str)> {
+/// The options of the secretfs that is mounted exactly there, as the kernel has them.
+pub(super) fn mount_options(path: &Path) -> io::Result<Option<String>> {
+    let path = std::path::absolute(path)?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let is_it =
+        |mount: &Mount<'_>| mount.kind == "fuse.secretfs" && Path::new(&mount.point) == path;
+    let mut mounts = table.lines().filter_map(parse_mount).filter(is_it);
+    Ok(mounts.next_back().map(|mount| mount.options.to_owned()))
+}
+
+/// One line of mountinfo.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    point: String,
+    options: &'a str,
+    kind: &'a str,
+}
+
+/// Reads one line of mountinfo (proc_pid_mountinfo(5)).
+fn parse_mount(line: &str) -> Option<Mount<'_>> {
     let (before, after) = line.split_once(" - ")?;
-    let mountpoint = before.split(' ').nth(4)?;
+    let mut fields = before.split(' ').skip(4);
+    let (point, options) = (fields.next()?, fields.next()?);
     let unescaped = ["\\040", "\\011", "\\012", "\\134"]
         .iter()
         .zip([" ", "\t", "\n", "\\"])
-        .fold(mountpoint.to_owned(), |text, (code, character)| text.replace(code, character));
-    Some((unescaped, after.split(' ').next()?))
+        .fold(point.to_owned(), |text, (code, character)| text.replace(code, character));
+    Some(Mount { point: unescaped, options, kind: after.split(' ').next()? })
 }
 
 #[cfg(test)]
@@ -103,7 +117,9 @@ mod tests {
     #[test]
     fn reads_the_table_of_mounts() {
         let line = "36 35 0:40 / /mnt/a\\040b rw,nosuid shared:1 - fuse.secretfs secretfs rw";
-        assert_eq!(parse_mount(line), Some(("/mnt/a b".to_owned(), "fuse.secretfs")));
+        let options = "rw,nosuid";
+        let mount = Mount { point: "/mnt/a b".to_owned(), options, kind: "fuse.secretfs" };
+        assert_eq!(parse_mount(line), Some(mount));
         assert_eq!(parse_mount("garbage"), None);
         assert!(!is_secretfs(Path::new("/proc")).unwrap());
     }

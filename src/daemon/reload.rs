@@ -6,8 +6,10 @@ use parking_lot::Mutex;
 
 use crate::crypto::Weakness;
 use crate::identity::Resolver;
+use crate::telemetry::Part;
 use crate::vault::Vault;
 
+use super::error::DaemonError;
 use super::key::KeyFiles;
 
 /// Everything that can be read again while it runs.
@@ -15,37 +17,46 @@ pub(super) struct Reload {
     pub(super) identities: Arc<Resolver>,
     pub(super) vault: Arc<Vault>,
     pub(super) key_files: KeyFiles,
-    /// Of the current key. Held while the keys are read, so that two signals follow each other.
+    /// Of the current key.
     pub(super) weaknesses: Mutex<Vec<Weakness>>,
+    /// Held while files are read, so that two signals follow each other.
+    pub(super) busy: Mutex<()>,
 }
 
 impl Reload {
     /// Reads all again. What is wrong is logged and stays as it was.
     pub(super) fn run(&self) {
-        match self.identities.reload() {
+        let _busy = self.busy.lock();
+        let identities = self.identities.reload();
+        match &identities {
             Ok(()) => tracing::info!("the identities were read again"),
             Err(error) => tracing::error!(%error, "the identities stay as they were"),
         }
-        self.reload_keys();
+        let keys = self.reload_keys();
+        if let Err(error) = &keys {
+            tracing::error!(%error, "the encryption keys stay as they were");
+        }
+        let health = &self.vault.telemetry().health;
+        health.report(Part::Identities, identities);
+        health.report(Part::Keys, keys);
     }
 
-    fn reload_keys(&self) {
-        let mut weaknesses = self.weaknesses.lock();
+    /// What makes the current key easy to guess, a phrase each.
+    pub(super) fn key_weaknesses(&self) -> Vec<String> {
+        self.weaknesses.lock().iter().map(ToString::to_string).collect()
+    }
+
+    fn reload_keys(&self) -> Result<(), DaemonError> {
         let now = self.vault.keyring();
-        let keys = match self.key_files.load_again(&now, &weaknesses) {
-            Ok(keys) => keys,
-            Err(error) => return tracing::error!(%error, "the encryption keys stay as they were"),
-        };
+        let weaknesses = self.weaknesses.lock().clone();
+        let keys = self.key_files.load_again(&now, &weaknesses)?;
         if keys.keyring.ids().eq(now.ids()) {
-            return;
+            return Ok(());
         }
         let current = keys.keyring.current_id();
-        match self.vault.replace_keyring(keys.keyring) {
-            Ok(()) => {
-                *weaknesses = keys.weaknesses;
-                tracing::info!(%current, "the encryption keys were read again");
-            }
-            Err(error) => tracing::error!(%error, "the encryption keys stay as they were"),
-        }
+        self.vault.replace_keyring(keys.keyring).map_err(Box::new).map_err(DaemonError::Rekey)?;
+        *self.weaknesses.lock() = keys.weaknesses;
+        tracing::info!(%current, "the encryption keys were read again");
+        Ok(())
     }
 }

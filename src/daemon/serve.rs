@@ -16,8 +16,9 @@ use crate::store::SledStore;
 use crate::vault::Vault;
 
 use super::error::DaemonError;
-use super::key::{KeyFiles, Keys};
+use super::key::KeyFiles;
 use super::reload::Reload;
+use super::security::SetUp;
 use super::settings::Resolved;
 use super::{hardening, import_dir, logging, mountpoint, notify};
 
@@ -29,11 +30,8 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
     logging::start(settings.log_level);
+    let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let (key_files, keys) = KeyFiles::load(settings)?;
-    let insecure = insecure(&key_files, &keys);
-    for reason in &insecure {
-        tracing::warn!("the service is not secure: {reason}");
-    }
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
@@ -42,10 +40,19 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
     let path = mountpoint::prepare(&settings.mountpoint)?;
     let store = Arc::new(SledStore::open(&settings.state_dir)?);
     let vault = Arc::new(Vault::open(store, keys.keyring)?);
-    let options = Options { list_sidecars: settings.list_acl, insecure };
+    let options = Options { list_sidecars: settings.list_acl };
     let fs = Arc::new(Fs::new(Arc::clone(&vault), Arc::clone(&identities), options));
     let weaknesses = Mutex::new(keys.weaknesses);
-    let reload = Arc::new(Reload { identities, vault, key_files, weaknesses });
+    let telemetry = Arc::clone(vault.telemetry());
+    let reload = Reload { identities, vault, key_files, weaknesses, busy: Mutex::default() };
+    let reload = Arc::new(reload);
+    let set_up = SetUp {
+        reload: Arc::clone(&reload),
+        state_dir: settings.state_dir.clone(),
+        mountpoint: path.clone(),
+        memory_is_locked,
+    };
+    telemetry.security.set(move || set_up.reasons());
 
     let system = |what| move |source| DaemonError::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,6 +67,9 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
             let _ = over.send(());
         })
         .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+        for reason in telemetry.security.reasons() {
+            tracing::warn!("the service is not secure: {reason}");
+        }
         tracing::info!(mountpoint = %path.display(), "serving");
         if let Some(folder) = &settings.import_dir {
             // What is there is applied before anybody is told that secrets can be read.
@@ -76,14 +86,6 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
         }
         finish(mounted)
     })
-}
-
-/// Why the set-up is not secure, a phrase each.
-fn insecure(files: &KeyFiles, keys: &Keys) -> Vec<String> {
-    let readable = files.readable_by_others().map(|path| {
-        format!("its key file {} can be read by others; give it mode 0600", path.display())
-    });
-    keys.weaknesses.iter().map(ToString::to_string).chain(readable).collect()
 }
 
 struct Signals {

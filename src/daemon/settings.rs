@@ -51,6 +51,10 @@ pub struct MountSettings {
     /// the UID that owns each
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub import_dir: Option<PathBuf>,
+    /// Keep all memory of the daemon out of swap, or refuse to start. Without this it is tried where
+    /// there is swap space that is not encrypted
+    #[arg(long)]
+    pub mlock_all: bool,
 
     /// Show the sidecars (KEY.acl) in listings
     #[arg(long)]
@@ -93,6 +97,7 @@ pub(super) struct Resolved {
     pub(super) encryption_key_file: Option<PathBuf>,
     pub(super) previous_encryption_key_file: Option<PathBuf>,
     pub(super) import_dir: Option<PathBuf>,
+    pub(super) mlock_all: bool,
     pub(super) list_acl: bool,
     pub(super) threads: usize,
     pub(super) log_level: LogLevel,
@@ -120,6 +125,7 @@ impl Resolved {
                 .previous_encryption_key_file
                 .or(file.previous_encryption_key_file),
             import_dir: flags.import_dir.or(file.import_dir),
+            mlock_all: flags.mlock_all || file.mlock_all,
             list_acl: flags.list_acl || file.list_acl,
             threads: flags
                 .threads
@@ -142,6 +148,7 @@ impl Resolved {
         for (flag, path) in files {
             flags.extend(path.into_iter().flat_map(|path| [flag.into(), path.clone().into()]));
         }
+        flags.extend(self.mlock_all.then(|| "--mlock-all".into()));
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");

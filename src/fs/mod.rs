@@ -29,6 +29,7 @@ mod listing;
 mod lookup;
 mod nodes;
 mod open;
+mod operations;
 mod poll;
 mod quota;
 mod remove;
@@ -41,6 +42,7 @@ mod settling;
 mod status;
 mod task;
 mod tasks;
+mod vitals;
 mod xattr;
 
 use std::ffi::OsStr;
@@ -74,6 +76,7 @@ use folders::MadeFolders;
 use handles::Handles;
 use import::DropBox;
 use nodes::{Node, Nodes};
+use operations::Operations;
 use poll::Pollers;
 use quota::Quota;
 use scratch::ScratchFiles;
@@ -99,8 +102,6 @@ pub type Answer<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
 pub struct Options {
     /// Whether listings show sidecars too.
     pub list_sidecars: bool,
-    /// Why the set-up is not secure, a phrase each; empty if it is.
-    pub insecure: Vec<String>,
 }
 
 /// The file system.
@@ -108,8 +109,10 @@ pub struct Fs {
     vault: Arc<Vault>,
     identities: Arc<Resolver>,
     options: Options,
+    started: SystemTime,
     /// Counts the kernel's requests.
     pub requests: Requests,
+    operations: Operations,
     nodes: Nodes,
     handles: Handles,
     drafts: Drafts,
@@ -131,12 +134,15 @@ impl Fs {
     /// A file system over a vault.
     pub fn new(vault: Arc<Vault>, identities: Arc<Resolver>, options: Options) -> Self {
         let pollers = Arc::new(Pollers::default());
-        let start = Timestamp::from(SystemTime::now()).as_nanos() / 1000;
+        let started = SystemTime::now();
+        let start = Timestamp::from(started).as_nanos() / 1000;
         Self {
             vault,
             identities,
             options,
+            started,
             requests: Requests::default(),
+            operations: Operations::default(),
             nodes: Nodes::new(start),
             handles: Handles::new(),
             drafts: Drafts::default(),
@@ -189,13 +195,14 @@ impl Fs {
         }
     }
 
-    /// Remembers why an operation failed, for `.status/last-error`.
+    /// Counts an operation, and remembers why it failed, for `.status/last-error`.
     fn note<T>(
         &self,
         who: &Requester,
         operation: &str,
         outcome: Result<T, FsError>,
     ) -> Result<T, FsError> {
+        self.operations.count(operation, &outcome);
         if let Err(error) = &outcome
             && error.is_failure()
         {

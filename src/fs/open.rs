@@ -1,6 +1,7 @@
 //! Opening files: where every access is checked, whatever the kernel has cached.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::document::emit_lists;
 use crate::model::{Caller, Operation, Plaintext};
@@ -39,6 +40,11 @@ impl Fs {
         write: bool,
         answer: impl FnOnce(Result<Opened, FsError>) + Send + 'static,
     ) {
+        let (started, telemetry) = (Instant::now(), Arc::clone(self.vault.telemetry()));
+        let answer = move |outcome| {
+            telemetry.metrics.open.record(started.elapsed());
+            answer(outcome);
+        };
         let opened = self.open_quietly(who, node, Wish { read, write });
         match self.note(who, "open", opened) {
             Ok(opened) if opened.caching == Caching::Immutable => match self.bytes_to_fill(node) {

@@ -10,6 +10,7 @@ use super::Fs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StatusFile {
     Whoami,
+    Health,
     IsSecure,
     LastError,
     Version,
@@ -19,7 +20,8 @@ pub(super) enum StatusFile {
 }
 
 impl StatusFile {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
+        Self::Health,
         Self::ImportDir,
         Self::IsSecure,
         Self::LastError,
@@ -31,6 +33,7 @@ impl StatusFile {
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Health => "health",
             Self::Whoami => "whoami",
             Self::IsSecure => "is-secure",
             Self::LastError => "last-error",
@@ -60,30 +63,13 @@ impl Fs {
             StatusFile::Whoami => whoami(caller),
             StatusFile::LastError => self.failures.of(caller.uid()),
             StatusFile::Version => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-            StatusFile::IsSecure => is_secure(&self.options.insecure),
-            StatusFile::Metrics => self.metrics(),
+            StatusFile::IsSecure => self.is_secure_text(),
+            StatusFile::Health => self.health_text(),
+            StatusFile::Metrics => self.metrics_text(),
             StatusFile::Rekey if caller.is_admin() => self.rekey_text(),
             StatusFile::Rekey => String::new(),
             StatusFile::ImportDir => self.import_dir_text(caller),
         }
-    }
-
-    fn metrics(&self) -> String {
-        let mut text = String::new();
-        self.requests.write_to(&mut text);
-        write!(
-            text,
-            "# HELP secretfs_secrets Secrets in the store.\n\
-             # TYPE secretfs_secrets gauge\n\
-             secretfs_secrets {}\n\
-             # HELP secretfs_build_info The version that runs.\n\
-             # TYPE secretfs_build_info gauge\n\
-             secretfs_build_info{{version=\"{}\"}} 1\n",
-            self.vault.len(),
-            env!("CARGO_PKG_VERSION"),
-        )
-        .expect("a string takes all");
-        text
     }
 }
 
@@ -100,14 +86,4 @@ fn whoami(caller: &Caller) -> String {
     }
     writeln!(text, "admin: {}", caller.is_admin()).expect("a string takes all");
     text
-}
-
-fn is_secure(reasons: &[String]) -> String {
-    match reasons {
-        [] => "Service is secure.\n".to_owned(),
-        _ => reasons
-            .iter()
-            .map(|reason| format!("Error: secret svc is not secure: {reason}\n"))
-            .collect(),
-    }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::store::{Batch, StoreError};
+use crate::telemetry::{Part, Telemetry};
 
 use super::Shared;
 use super::error::VaultError;
 use super::journal::{Journal, Pending};
+use super::secret::Secret;
 use super::transaction::{Change, Touched, Transaction, publish};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
@@ -205,8 +207,9 @@ impl Writer {
             return self.fail(group, &error);
         }
         let garbage = self.shared.garbage.take_into(&mut batch);
-        match self.shared.records.commit(&batch) {
+        match self.commit(&batch) {
             Ok(()) => {
+                self.count_versions(&group);
                 publish(&mut self.shared.index.write(), group.iter().flat_map(|one| &one.changes));
                 let journals = group.iter_mut().filter_map(|one| one.journal.take());
                 journals.for_each(|journal| self.pending.add(journal));
@@ -222,6 +225,28 @@ impl Writer {
             Err(error) => {
                 self.shared.garbage.give_back(garbage);
                 self.fail(group, &error);
+            }
+        }
+    }
+
+    /// Stores a batch, and tells how that went.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let Telemetry { metrics, health, .. } = &*self.shared.telemetry;
+        let started = Instant::now();
+        let outcome = self.shared.records.commit(batch);
+        metrics.store_commit.record(started.elapsed());
+        if outcome.is_err() {
+            metrics.store_failures.increment();
+        }
+        health.report(Part::Store, outcome.as_ref().copied());
+        outcome
+    }
+
+    fn count_versions(&self, group: &[Planned]) {
+        let node = |secret: &Option<Arc<Secret>>| secret.as_ref().map(|one| one.value().node());
+        for change in group.iter().flat_map(|one| &one.changes) {
+            if change.after.is_some() && node(&change.after) != node(&change.before) {
+                self.shared.telemetry.metrics.versions.increment();
             }
         }
     }
@@ -259,7 +284,7 @@ impl Writer {
     fn remove_garbage(&mut self) {
         let mut batch = Batch::default();
         let garbage = self.shared.garbage.take_into(&mut batch);
-        if let Err(error) = self.shared.records.commit(&batch) {
+        if let Err(error) = self.commit(&batch) {
             tracing::warn!(%error, "values that were replaced are still stored; they are removed at the next start");
             drop(garbage);
         }

@@ -37,6 +37,7 @@ use parking_lot::RwLock;
 use crate::crypto::Keyring;
 use crate::model::{Caller, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
+use crate::telemetry::Telemetry;
 
 pub use apply::{Applied, AppliedDocument, Outcome, Refusal, Refusals};
 pub use committer::Done;
@@ -75,6 +76,7 @@ pub struct Vault {
 pub(crate) struct Shared {
     records: Records,
     keys_in_use: KeysInUse,
+    telemetry: Arc<Telemetry>,
     index: RwLock<Index>,
     garbage: Arc<Garbage>,
     guesses: Guesses,
@@ -100,6 +102,7 @@ impl Vault {
         let shared = Arc::new(Shared {
             records,
             keys_in_use,
+            telemetry: Arc::default(),
             index: RwLock::new(index),
             garbage,
             guesses: Guesses::default(),
@@ -107,6 +110,11 @@ impl Vault {
         });
         let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
         Ok(Self { shared, rekey: Rekey::idle(), committer })
+    }
+
+    /// How the vault and all that is built on it is doing; whoever learns something reports it here.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.shared.telemetry
     }
 
     /// The secret of that key.

@@ -40,5 +40,6 @@ mod sidecar;
 mod status;
 mod stress;
 mod units;
+mod vitals;
 mod watch;
 mod write;

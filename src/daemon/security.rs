@@ -1,0 +1,121 @@
+//! Whether the set-up is sound: what `is-secure` tells.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::mountpoint::mount_options;
+use super::reload::Reload;
+
+/// What can make the set-up unsafe, now or later.
+pub(super) struct SetUp {
+    pub(super) reload: Arc<Reload>,
+    pub(super) state_dir: PathBuf,
+    pub(super) mountpoint: PathBuf,
+    /// Whether no page of this process can be swapped out.
+    pub(super) memory_is_locked: bool,
+}
+
+impl SetUp {
+    /// What makes it unsafe at this moment, a phrase each. What is worst comes first.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.reload.key_weaknesses();
+        reasons.extend(self.reload.key_files.readable_by_others().map(|path| {
+            format!("its key file {} can be read by others; give it mode 0600", path.display())
+        }));
+        reasons.extend(unsafe_folder(&self.state_dir));
+        if dumps_are_possible() {
+            reasons.push(
+                "a core dump of it could hold values; start it so that it can forbid them"
+                    .to_owned(),
+            );
+        }
+        if !self.memory_is_locked {
+            reasons.extend(plain_swap().map(|device| {
+                format!(
+                    "values could be written to the swap space {device}; mount with --mlock-all, turn it off (swapoff), or encrypt it"
+                )
+            }));
+        }
+        reasons.extend(missing_options(&self.mountpoint));
+        reasons
+    }
+}
+
+fn unsafe_folder(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(folder) if folder.mode() & 0o077 != 0 => Some(format!(
+            "its state folder {shown} can be entered by others (mode {:04o}); give it mode 0700",
+            folder.mode() & 0o7777
+        )),
+        Ok(_) => None,
+        Err(error) => Some(format!("its state folder {shown} cannot be looked at: {error}")),
+    }
+}
+
+fn dumps_are_possible() -> bool {
+    // SAFETY: this operation takes and changes nothing.
+    let dumpable = unsafe { libc::prctl(libc::PR_GET_DUMPABLE) };
+    dumpable != 0 && !matches!(getrlimit(Resource::RLIMIT_CORE), Ok((0, 0)))
+}
+
+/// A swap space whose content outlives the machine's power (proc_swaps(5)).
+pub(super) fn plain_swap() -> Option<String> {
+    let table = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    swap_devices(&table).find(|device| !is_volatile_or_encrypted(device)).map(str::to_owned)
+}
+
+fn swap_devices(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().skip(1).filter_map(|line| line.split_whitespace().next())
+}
+
+/// zram is memory; the mapper tells what it encrypts.
+fn is_volatile_or_encrypted(device: &str) -> bool {
+    let Some(name) = device.strip_prefix("/dev/") else { return false };
+    let mapping = std::fs::read_to_string(format!("/sys/block/{name}/dm/uuid"));
+    name.starts_with("zram") || mapping.is_ok_and(|uuid| uuid.starts_with("CRYPT-"))
+}
+
+fn missing_options(mountpoint: &Path) -> Option<String> {
+    let options = mount_options(mountpoint).ok()??;
+    let has = |wanted| options.split(',').any(|option| option == wanted);
+    let missing: Vec<_> = ["nosuid", "nodev"].into_iter().filter(|option| !has(*option)).collect();
+    (!missing.is_empty()).then(|| {
+        let missing = missing.join(" and ");
+        format!("its mount lacks {missing}; unmount it and mount it with `secretfs mount`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn reads_the_table_of_swap_spaces() {
+        let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        assert_eq!(swap_devices(head).count(), 0);
+        let table =
+            format!("{head}/dev/zram0 partition\t8\t0\t100\n/swap\\040file file\t8\t0\t-2\n");
+        assert_eq!(swap_devices(&table).collect::<Vec<_>>(), ["/dev/zram0", "/swap\\040file"]);
+        assert!(is_volatile_or_encrypted("/dev/zram0"));
+        assert!(
+            !is_volatile_or_encrypted("/dev/nonexistent1") && !is_volatile_or_encrypted("/swap")
+        );
+    }
+
+    #[test]
+    fn a_folder_for_all_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let with_mode = |mode| {
+            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+            unsafe_folder(folder.path())
+        };
+        assert_eq!(with_mode(0o700), None);
+        assert!(with_mode(0o750).unwrap().contains("mode 0750"));
+        assert!(unsafe_folder(Path::new("/nonexistent")).is_some());
+    }
+}

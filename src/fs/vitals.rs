@@ -1,0 +1,107 @@
+//! `.status/health`, `.status/metrics` and `.status/is-secure`: how the daemon is doing.
+
+use std::time::UNIX_EPOCH;
+
+use crate::store::Space;
+use crate::telemetry::{Part, write_metric};
+
+use super::Fs;
+
+/// The disk is told as nearly full when less than this is free, in bytes ...
+const LITTLE_SPACE: u64 = 64 << 20;
+/// ... or, on a small file system, less than this part of it.
+const LITTLE_PART: u64 = 20;
+
+impl Fs {
+    /// `ok`, or `degraded` and a line for each part that is unwell.
+    pub(super) fn health_text(&self) -> String {
+        let problems = self.problems();
+        if problems.is_empty() {
+            return "ok\n".to_owned();
+        }
+        let lines = problems.into_iter().map(|(part, why)| {
+            let one_line = why.replace(['\n', '\r'], "; ");
+            format!("{}: {one_line}\n", part.as_str())
+        });
+        std::iter::once("degraded\n".to_owned()).chain(lines).collect()
+    }
+
+    fn problems(&self) -> Vec<(Part, String)> {
+        let mut problems = self.vault.telemetry().health.problems();
+        match self.vault.space() {
+            Ok(space) if is_nearly_full(space) => problems.push((
+                Part::Disk,
+                format!(
+                    "the file system of the state folder has only {} MiB left; free some space there",
+                    space.free >> 20
+                ),
+            )),
+            Ok(_) => {}
+            Err(error) => problems.push((Part::Disk, error.to_string())),
+        }
+        problems
+    }
+
+    /// The first line is the contract's.
+    pub(super) fn is_secure_text(&self) -> String {
+        let reasons = self.vault.telemetry().security.reasons();
+        if reasons.is_empty() {
+            return "Service is secure.\n".to_owned();
+        }
+        let line = |reason| format!("Error: secret svc is not secure: {reason}\n");
+        reasons.into_iter().map(line).collect()
+    }
+
+    /// In the Prometheus text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    /// No label names a secret or a caller.
+    pub(super) fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        self.requests.write_to(&mut text);
+        self.operations.write_to(&mut text);
+        self.vault.telemetry().metrics.write_to(&mut text);
+        let mut gauge = |name, help, value: f64| {
+            write_metric(&mut text, name, "gauge", help, value);
+        };
+        gauge("secretfs_secrets", "Secrets in the store.", self.vault.len() as f64);
+        let bytes = self.vault.totals().bytes as f64;
+        gauge("secretfs_value_bytes", "Bytes of all current values.", bytes);
+        if let Ok(space) = self.vault.space() {
+            let help = "Bytes that are free on the file system of the state folder.";
+            gauge("secretfs_state_free_bytes", help, space.free as f64);
+        }
+        let help = "Encryption keys that the store needs; 1 once a rekey is done.";
+        gauge("secretfs_encryption_keys_needed", help, self.vault.key_ids().1.len() as f64);
+        let healthy = f64::from(u8::from(self.problems().is_empty()));
+        gauge("secretfs_healthy", "1 if .status/health says ok, 0 if not.", healthy);
+        let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let help = "When the daemon started, in seconds since 1970.";
+        gauge("secretfs_start_time_seconds", help, since);
+        let up = self.started.elapsed().unwrap_or_default().as_secs_f64();
+        gauge("secretfs_uptime_seconds", "Seconds since the daemon started.", up);
+        text.push_str(concat!(
+            "# HELP secretfs_build_info The version that runs.\n",
+            "# TYPE secretfs_build_info gauge\n",
+            "secretfs_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1\n",
+        ));
+        text
+    }
+}
+
+fn is_nearly_full(space: Space) -> bool {
+    space.free < LITTLE_SPACE.min(space.total / LITTLE_PART)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_space_is_told() {
+        let full =
+            |total: u64, free: u64| is_nearly_full(Space { total: total << 20, free: free << 20 });
+        assert!(full(1 << 20, 63) && !full(1 << 20, 65));
+        assert!(full(100, 4) && !full(100, 6), "a small file system");
+    }
+}

@@ -1,0 +1,75 @@
+//! What is wrong at present.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+/// What can be unwell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The file system of the state folder.
+    Disk,
+    /// The store.
+    Store,
+    /// The audit log.
+    Audit,
+    /// The import folder.
+    ImportDir,
+    /// The identities file.
+    Identities,
+    /// The encryption keys.
+    Keys,
+}
+
+impl Part {
+    /// Its name, as health shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Store => "store",
+            Self::Audit => "audit",
+            Self::ImportDir => "import-dir",
+            Self::Identities => "identities",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+/// A sentence for each part that is unwell.
+#[derive(Default)]
+pub struct Health(Mutex<BTreeMap<Part, String>>);
+
+impl Health {
+    /// How a part is now: well, or what is wrong with it in a sentence without a value in it. The
+    /// last report of a part holds.
+    pub fn report<E: ToString>(&self, part: Part, outcome: Result<(), E>) {
+        let mut unwell = self.0.lock();
+        match outcome {
+            Ok(()) => unwell.remove(&part),
+            Err(why) => unwell.insert(part, why.to_string()),
+        };
+    }
+
+    /// All that is wrong, each part once.
+    pub fn problems(&self) -> Vec<(Part, String)> {
+        self.0.lock().iter().map(|(part, why)| (*part, why.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_report_of_a_part_holds() {
+        let health = Health::default();
+        health.report(Part::Store, Err("no space"));
+        health.report(Part::Audit, Err("no folder"));
+        health.report(Part::Store, Err("no disk"));
+        let problems = [(Part::Store, "no disk".into()), (Part::Audit, "no folder".into())];
+        assert_eq!(health.problems(), problems);
+        health.report(Part::Store, Ok::<(), &str>(()));
+        health.report(Part::Disk, Ok::<(), &str>(()));
+        assert_eq!(health.problems(), problems[1..]);
+    }
+}

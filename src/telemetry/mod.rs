@@ -1,0 +1,21 @@
+//! How the daemon is doing: counts and times, what is wrong, whether the set-up is sound. Every layer
+//! above reports here; `.status` shows it.
+
+mod health;
+mod metrics;
+mod security;
+
+pub use health::{Health, Part};
+pub use metrics::{Counter, Histogram, ImportResult, Metrics, write_metric};
+pub use security::Security;
+
+/// One of each, for one vault and what is built on it.
+#[derive(Default)]
+pub struct Telemetry {
+    /// What is wrong at present.
+    pub health: Health,
+    /// Counts and times.
+    pub metrics: Metrics,
+    /// Whether the set-up is sound.
+    pub security: Security,
+}
