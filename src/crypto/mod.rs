@@ -2,7 +2,8 @@
 //!
 //! From one master key (32 bytes) every purpose gets a key of its own by HKDF-SHA256 (RFC 5869)
 //! without salt: `HKDF-Expand(HKDF-Extract("", master), "secretfs v1 " + purpose, 32)` for the
-//! purposes `records`, `documents`, `audit`, `index`, and 8 bytes for `key id`.
+//! purposes `records`, `documents`, `audit`, `index`, and 8 bytes for `key id`. `docs/keys.md` tells all
+//! of it, with test vectors.
 //!
 //! No AES-GCM key comes near the 2^32 messages that random nonces allow (NIST SP 800-38D, 8.3):
 //! each record has a key of its own, BLAKE2s-256 keyed with the records key over its place, and each
@@ -17,6 +18,8 @@ mod locked;
 mod master;
 mod record;
 mod upstream;
+#[cfg(test)]
+mod vectors;
 
 pub use derive::Purpose;
 pub use document::{SealedValue, SealedValueError, SealingSeed};

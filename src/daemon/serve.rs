@@ -17,10 +17,11 @@ use crate::vault::Vault;
 
 use super::error::DaemonError;
 use super::key::KeyFiles;
+use super::logging::Log;
 use super::reload::Reload;
 use super::security::SetUp;
 use super::settings::Resolved;
-use super::{hardening, import_dir, logging, mountpoint, notify};
+use super::{hardening, import_dir, mountpoint, notify};
 
 /// How long callers that have files open may take to close them after an unmount.
 const GRACE: Duration = Duration::from_secs(1);
@@ -29,7 +30,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
-    logging::start(settings.log_level);
+    let log = Log::start(settings.log_level)
+        .map_err(|source| DaemonError::System { what: "the log could not be started", source })?;
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let (key_files, keys) = KeyFiles::load(settings)?;
     if !keys_are_locked() {
@@ -79,6 +81,7 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
             }
         }
         drop(fs);
+        log.flush();
         announce(&format!("mounted at {}", path.display()));
         notify::ready().map_err(system("readiness could not be announced"))?;
         if signals.wait_for_end(when_over, &reload).await {

@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use crate::store::Space;
-use crate::telemetry::{Part, write_metric};
+use crate::telemetry::{LOG_DROPPED, Part, write_metric};
 
 use super::Fs;
 
@@ -59,6 +59,9 @@ impl Fs {
         self.requests.write_to(&mut text);
         self.operations.write_to(&mut text);
         self.vault.telemetry().metrics.write_to(&mut text);
+        let help = "Lines of the log that were dropped because nobody took them in time.";
+        let dropped = LOG_DROPPED.get();
+        write_metric(&mut text, "secretfs_log_dropped_total", "counter", help, dropped);
         let mut gauge = |name, help, value: f64| {
             write_metric(&mut text, name, "gauge", help, value);
         };

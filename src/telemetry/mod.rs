@@ -9,6 +9,9 @@ pub use health::{Health, Part};
 pub use metrics::{Counter, Histogram, ImportResult, Metrics, write_metric};
 pub use security::Security;
 
+/// Lines of the log that nobody took in time. One for the process, as the log is.
+pub static LOG_DROPPED: Counter = Counter::new();
+
 /// One of each, for one vault and what is built on it.
 #[derive(Default)]
 pub struct Telemetry {

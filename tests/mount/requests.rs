@@ -32,7 +32,11 @@ pub(crate) fn requests_of(root: &User, action: impl FnOnce()) -> Counts {
 }
 
 fn counts(root: &User) -> Counts {
-    let metrics = root.read(".status/metrics").expect("root may read the metrics");
+    // With one read: how many a reader needs depends on how many digits the numbers have.
+    let file = root.open(".status/metrics", libc::O_RDONLY).expect("root may read the metrics");
+    let metrics = file.read_at(0, 1 << 20).expect("root may read the metrics");
+    file.close().expect("it was read");
+    let metrics = String::from_utf8(metrics).expect("metrics are text");
     let counts: Counts = metrics
         .lines()
         .filter_map(|line| {
