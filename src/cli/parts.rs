@@ -57,14 +57,15 @@ impl<R: BufRead> Parts<R> {
         loop {
             let start = part.bytes.len();
             if start > self.limits.bytes {
-                // A single line may be longer than all that is allowed.
-                let cut = if item > 0 { item } else { self.limits.bytes + 1 };
-                let rest = part.bytes.split_off(cut);
+                let rest =
+                    part.bytes.split_off(if item > 0 { item } else { self.limits.bytes + 1 });
+                // What cannot be cut is refused: nobody asks for its rest.
                 self.carried = Zeroizing::new(if item > 0 { rest } else { Vec::new() });
                 return Ok(Some(part));
             }
-            let room = (self.limits.bytes + 1 - start) as u64;
-            let length = (&mut self.source).take(room).read_until(b'\n', &mut part.bytes)?;
+            // Whole lines, but for one that is longer than all that is allowed.
+            let longest = self.limits.bytes as u64 + 1;
+            let length = (&mut self.source).take(longest).read_until(b'\n', &mut part.bytes)?;
             if length == 0 {
                 return Ok((!part.bytes.is_empty()).then_some(part));
             }
