@@ -22,7 +22,7 @@ pub(super) const EXPORT_NAME: &str = ".export";
 pub(super) const EXPORT_ALL_NAME: &str = ".export.yaml";
 const SUFFIX: &str = ".yaml";
 /// How many files one UID may have open: each keeps the values that it holds from being removed.
-const PER_UID: usize = 64;
+const PER_UID: usize = 16;
 
 /// How many sizes are remembered. All are forgotten when one more comes.
 const MAX_SIZES: usize = 1024;
@@ -107,7 +107,7 @@ impl From<Exported> for Node {
 
 /// The limit on open files.
 pub(super) fn quota() -> Quota {
-    Quota::new(PER_UID, "you have 64 exports open; close some first")
+    Quota::new(PER_UID, "you have 16 exports open; close some first")
 }
 
 impl ExportSizes {

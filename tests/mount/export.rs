@@ -182,10 +182,10 @@ fn it_can_only_be_read() {
 }
 
 #[test]
-fn sixty_four_at_a_time() {
+fn sixteen_at_a_time() {
     let Some(mount) = filled() else { return };
     let (alice, bob) = (mount.user(ALICE), mount.user(BOB));
-    let mut open: Vec<_> = (0..64).map(|_| alice.open(ALL, libc::O_RDONLY).unwrap()).collect();
+    let mut open: Vec<_> = (0..16).map(|_| alice.open(ALL, libc::O_RDONLY).unwrap()).collect();
     assert_eq!(alice.open(ALL, libc::O_RDONLY).err(), Some(ENOSPC));
     assert!(bob.read(ALL).is_ok(), "the limit is each UID's own");
     open.pop().unwrap().close().unwrap();
