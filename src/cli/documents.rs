@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::document::{self, Document, MAX_FILE_BYTES};
+use crate::document::{self, Document, DocumentValue, MAX_FILE_BYTES};
 use crate::model::Key;
 
 use super::error::{CliError, Result};
@@ -98,6 +98,44 @@ pub(super) fn check_distinct(files: &[DocumentFile]) -> Result {
     if errors.is_empty() { Ok(()) } else { Err(CliError::Documents(errors)) }
 }
 
+/// The files as one that says exactly the same; none where that cannot be (a file that ends in a text
+/// whose last newlines count, say).
+pub(super) fn joined(files: &[DocumentFile]) -> Option<Zeroizing<Vec<u8>>> {
+    const SEPARATOR: &[u8] = b"\n---\n";
+    let length = files.iter().map(|file| file.bytes.len() + SEPARATOR.len()).sum();
+    // Of the right size from the start, so that no part of it is left behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+    for file in files {
+        let separator = match (bytes.last(), file.bytes.starts_with(b"---")) {
+            (None, _) => &[][..],
+            (Some(b'\n'), true) => &[],
+            (Some(_), true) => b"\n",
+            (Some(b'\n'), false) => &SEPARATOR[1..],
+            (Some(_), false) => SEPARATOR,
+        };
+        bytes.extend_from_slice(separator);
+        bytes.extend_from_slice(&file.bytes);
+    }
+    let together = document::parse(&bytes).ok()?;
+    let apart = || files.iter().flat_map(|file| &file.documents);
+    let same = together.len() == apart().count() && together.iter().zip(apart()).all(says_the_same);
+    same.then_some(bytes)
+}
+
+fn says_the_same((one, other): (&Document, &Document)) -> bool {
+    let same_value = match (one.value(), other.value()) {
+        (None, None) => true,
+        (Some(DocumentValue::Plain(one)), Some(DocumentValue::Plain(other))) => one == other,
+        (Some(DocumentValue::Sealed(one)), Some(DocumentValue::Sealed(other))) => one == other,
+        _ => false,
+    };
+    same_value
+        && one.id() == other.id()
+        && one.key() == other.key()
+        && one.checksum() == other.checksum()
+        && one.lists() == other.lists()
+}
+
 /// The YAML files in a folder and the folders below it, in order: `*.yaml` and `*.yml`, without
 /// those that start with a dot. Links to files are followed, links to folders are not.
 ///
@@ -186,6 +224,26 @@ mod tests {
         assert!(text.contains("a.yaml: line 3: ") && text.contains("b.yaml: line 1: "), "{text}");
         assert!(!text.contains("hunter2"));
         assert_eq!(error.exit(), Exit::BadInput);
+    }
+
+    #[test]
+    fn files_are_joined_only_if_they_still_say_the_same() {
+        for (texts, possible) in [
+            (["key: A\nvalue: v\n", "- {key: B, value: w}\n- key: C\n", "---\nkey: D\n"], true),
+            (["key: A\nvalue: v", "# about B\nkey: B\n...\n", "key: C\nvalue: |+\n  v\n"], true),
+            (["---\nkey: A\n---\nkey: A2\n...", "---\nkey: B\n", "key: C"], true),
+            // Here the newline that would come between them belongs to the value.
+            (["key: A\nvalue: |\n  v", "key: B\n", "key: C\n"], false),
+        ] {
+            let names = ["a.yaml", "b.yaml", "c.yaml"];
+            let folder = folder(&std::array::from_fn::<_, 3, _>(|n| (names[n], texts[n])));
+            let files = open_all(&find(folder.path()).unwrap()).unwrap();
+            let one = joined(&files);
+            assert_eq!(one.is_some(), possible, "{texts:?}");
+            if let Some(one) = one {
+                assert!(one.len() <= one.capacity() && document::parse(&one).is_ok());
+            }
+        }
     }
 
     #[test]

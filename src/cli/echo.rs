@@ -14,7 +14,7 @@ const SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, S
 static TERMINAL: OnceLock<(File, libc::termios)> = OnceLock::new();
 
 /// While it lives, these signals restore the terminal before they end the program.
-pub(super) struct EchoGuard(());
+pub(super) struct EchoGuard(Vec<(Signal, SigAction)>);
 
 impl EchoGuard {
     /// None where there is no terminal.
@@ -22,24 +22,32 @@ impl EchoGuard {
         let terminal = File::open("/dev/tty").ok()?;
         let settings = tcgetattr(&terminal).ok()?.into();
         _ = TERMINAL.set((terminal, settings));
-        handle(SigHandler::Handler(restore));
-        Some(Self(()))
+        Some(Self(SIGNALS.into_iter().filter_map(handle).collect()))
     }
 }
 
 impl Drop for EchoGuard {
     fn drop(&mut self) {
-        handle(SigHandler::SigDfl);
+        for (signal, before) in &self.0 {
+            // SAFETY: the action was there before.
+            _ = unsafe { sigaction(*signal, before) };
+        }
     }
 }
 
-fn handle(handler: SigHandler) {
+/// Gives what the signal did before; nothing if it is ignored (`nohup`) and stays so.
+fn handle(signal: Signal) -> Option<(Signal, SigAction)> {
     // The default comes back before the handler runs, so that it can raise the signal again.
+    let handler = SigHandler::Handler(restore);
     let action = SigAction::new(handler, SaFlags::SA_RESETHAND, SigSet::empty());
-    for signal in SIGNALS {
-        // SAFETY: `restore` calls only what is async-signal-safe.
-        _ = unsafe { sigaction(signal, &action) };
+    // SAFETY: `restore` calls only what is async-signal-safe.
+    let before = unsafe { sigaction(signal, &action) }.ok()?;
+    if matches!(before.handler(), SigHandler::SigIgn) {
+        // SAFETY: the action was there before.
+        _ = unsafe { sigaction(signal, &before) };
+        return None;
     }
+    Some((signal, before))
 }
 
 extern "C" fn restore(signal: libc::c_int) {

@@ -5,13 +5,14 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::client::{Client, ClientError};
-use crate::cli::documents::DocumentFile;
+use crate::cli::documents::{DocumentFile, joined};
 use crate::cli::error::{CliError, Result};
 use crate::cli::style;
 
 /// The longest name that is made for a file in the drop box, in bytes, so that `.report` fits too.
 const MAX_NAME_BYTES: usize = 200;
-
+/// How many files are sent as one where nothing is wrong with any of them: one trip to the disk.
+const TOGETHER: usize = 100;
 /// How many lines of a report are shown as they are. A longer one stands in the drop box for whoever
 /// wants it all.
 const SHOWN_LINES: usize = 20;
@@ -21,15 +22,15 @@ const OUTCOMES: [&str; 3] = ["created", "updated", "unchanged"];
 /// Applies files, each whole or not at all, and tells what became of them.
 pub(super) fn apply(client: &Client, files: &[DocumentFile]) -> Result {
     let bar = progress(files.len());
-    let numbered: Vec<_> = files.iter().enumerate().collect();
-    let outcomes = client.each(&numbered, |(number, file)| {
-        let outcome = client.import(&name_in_drop_box(*number, &file.name), &file.bytes);
-        bar.inc(1);
-        Ok(Some(outcome))
+    let groups: Vec<_> = files.chunks(TOGETHER).enumerate().collect();
+    let outcomes = client.each(&groups, |(number, group)| {
+        let outcomes = apply_group(client, number * TOGETHER, group)?;
+        bar.inc(group.len() as u64);
+        Ok(Some(outcomes))
     })?;
     bar.finish_and_clear();
     let (mut reports, mut errors) = (Vec::new(), Vec::new());
-    for (file, outcome) in files.iter().zip(outcomes) {
+    for (file, outcome) in files.iter().zip(outcomes.into_iter().flatten()) {
         match outcome {
             Ok(report) => reports.push(report),
             Err(error) => errors.push(named(&file.name, error).into()),
@@ -42,6 +43,36 @@ pub(super) fn apply(client: &Client, files: &[DocumentFile]) -> Result {
         (files, lines) => style::note(&summary(reports.len(), files, &lines)),
     }
     CliError::all(errors)
+}
+
+/// What became of each file: its report, or why nothing of it was applied.
+type Outcomes = Vec<Result<Vec<String>, ClientError>>;
+
+/// Applies files together or, where something is wrong with one, each by itself.
+///
+/// # Errors
+/// The daemon is gone.
+fn apply_group(
+    client: &Client,
+    first: usize,
+    files: &[DocumentFile],
+) -> Result<Outcomes, ClientError> {
+    if files.len() > 1
+        && let Some(together) = joined(files)
+        && let Ok(report) = client.import(&name_in_drop_box(first, "together"), &together)
+    {
+        let mut rest = report.into_iter();
+        let of = |file: &DocumentFile| Ok(rest.by_ref().take(file.documents.len()).collect());
+        return Ok(files.iter().map(of).collect());
+    }
+    let mut outcomes = Vec::with_capacity(files.len());
+    for (number, file) in (first..).zip(files) {
+        match client.import(&name_in_drop_box(number, &file.name), &file.bytes) {
+            Err(gone @ ClientError::Dead(_)) => return Err(gone),
+            outcome => outcomes.push(outcome),
+        }
+    }
+    Ok(outcomes)
 }
 
 /// What became of many documents.
