@@ -38,8 +38,10 @@ impl Terminal {
         unsafe {
             command.pre_exec(|| {
                 nix::unistd::setsid()?;
-                // A test run in the background of a shell ignores Ctrl-C, and so would its children.
-                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                // A test run in the background ignores some of these, and so would its children.
+                for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 nix::errno::Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
                 Ok(())
             });
