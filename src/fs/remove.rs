@@ -48,6 +48,8 @@ impl Fs {
             answer(removed.map(|_| ()).ok_or(FsError::NotFound(path)));
             return Ok(());
         }
+        // A file that was only created may be on its way into the store: it must not come back.
+        self.settling.wait_for(&path);
         if self.vault.secret(&path).is_none() {
             if let Some(draft) = self.drafts.creating(&path, who) {
                 self.drafts.end_one(&draft);
