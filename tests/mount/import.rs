@@ -58,6 +58,8 @@ fn a_file_is_applied_at_close_and_reported() {
     assert_eq!(root.id("app/K"), "one");
     assert_eq!(root.lists("app/K")["readers"], ["alice", "bob"]);
     assert_eq!(root.report("a.yaml"), "line 1: app/K: created\nline 5: app/L: created\n");
+    let counted = "secretfs_imports_total{result=\"created\"} 2\n";
+    assert!(root.read(".status/metrics").unwrap().contains(counted));
     // The file itself is gone: its values are where they belong.
     assert_eq!(root.list(".import"), Ok(vec!["a.yaml.report".to_owned()]));
     assert_eq!(root.read(".import/a.yaml"), Err(ENOENT));

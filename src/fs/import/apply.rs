@@ -11,6 +11,7 @@ use crate::fs::tasks::Note;
 use crate::fs::{Fs, FsError, Requester};
 use crate::identity::ResolveError;
 use crate::model::Plaintext;
+use crate::telemetry::ImportResult;
 use crate::vault::{Applied, AppliedDocument, Outcome, VaultError};
 
 use super::dropped::{Dropped, Next};
@@ -84,9 +85,26 @@ impl Fs {
     /// Applies the text of a file with the rights of a UID. It takes the disk: not for a thread that
     /// serves requests. The kernel is still to be told what [`Fs::stale_after`] gives.
     pub(in crate::fs) fn apply(&self, uid: u32, text: &[u8]) -> Result<Applied, NotApplied> {
-        let caller = self.identities.resolve(uid).map_err(NotApplied::Identity)?;
-        let documents = parse(text).map_err(NotApplied::Documents)?;
-        self.vault.apply(&caller, documents).map_err(NotApplied::Vault)
+        let outcome = self.identities.resolve(uid).map_err(NotApplied::Identity);
+        let outcome = outcome.and_then(|caller| {
+            let documents = parse(text).map_err(NotApplied::Documents)?;
+            self.vault.apply(&caller, documents).map_err(NotApplied::Vault)
+        });
+        self.count_imported(&outcome);
+        outcome
+    }
+
+    fn count_imported(&self, outcome: &Result<Applied, NotApplied>) {
+        let metrics = &self.vault.telemetry().metrics;
+        let Ok(applied) = outcome else { return metrics.imported(ImportResult::Refused, 1) };
+        for document in &applied.documents {
+            let result = match document.outcome {
+                Outcome::Created | Outcome::CreatedEmpty => ImportResult::Created,
+                Outcome::Updated => ImportResult::Updated,
+                Outcome::Unchanged => ImportResult::Unchanged,
+            };
+            metrics.imported(result, 1);
+        }
     }
 
     /// Applies a dropped file if that is due.
