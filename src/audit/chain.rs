@@ -115,7 +115,10 @@ mod tests {
             key.of_line(&Hash::NONE, b"{\"seq\":1").to_string(),
             "d5db6faf16a9a5a994dae6c453d4c208e35e3f498539d69be2c25f255f7bd7cc"
         );
-        assert_eq!(key.of_head(b"head").to_string(), "6c1fecd454cdedaf7cc85b97d7d84e104d6445123f27b6dc410e97839d88a687");
+        assert_eq!(
+            key.of_head(b"head").to_string(),
+            "6c1fecd454cdedaf7cc85b97d7d84e104d6445123f27b6dc410e97839d88a687"
+        );
     }
 
     #[test]

@@ -62,7 +62,13 @@ impl Copy {
     fn start_at(target: CopyTarget, socket: PathBuf) -> io::Result<Self> {
         let (lines, incoming) = sync_channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
-        let sender = Sender { target, path: socket, socket: None, retry: None, dropped: Arc::clone(&dropped) };
+        let sender = Sender {
+            target,
+            path: socket,
+            socket: None,
+            retry: None,
+            dropped: Arc::clone(&dropped),
+        };
         std::thread::Builder::new()
             .name("audit-copy".to_owned())
             .spawn(move || sender.run(&incoming))?;

@@ -144,7 +144,9 @@ pub(super) fn read(path: &Path, keys: &[ChainKey]) -> io::Result<Result<Head, No
                 Ok(bytes) => Head::parse(bytes, keys),
                 Err(_) => Err(NoHead::Damaged),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(NoHead::Missing)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Err(NoHead::Missing));
+            }
             Err(error) => return Err(error),
         };
         if outcome != Err(NoHead::Damaged) {
@@ -157,6 +159,14 @@ pub(super) fn read(path: &Path, keys: &[ChainKey]) -> io::Result<Result<Head, No
 impl std::fmt::Debug for Head {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "file {} line {}", self.file, self.seq)
+    }
+}
+
+#[cfg(test)]
+impl Boot {
+    /// Not this one.
+    pub(super) fn other() -> Self {
+        Self([0; 16])
     }
 }
 
@@ -185,13 +195,5 @@ mod tests {
         }
         std::fs::write(&path, &good[1..]).unwrap();
         assert_eq!(read(&path, &keys).unwrap(), Err(NoHead::Damaged));
-    }
-}
-
-#[cfg(test)]
-impl Boot {
-    /// Not this one.
-    pub(super) fn other() -> Self {
-        Self([0; 16])
     }
 }

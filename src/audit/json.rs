@@ -45,11 +45,7 @@ pub(super) fn object(out: &mut Vec<u8>, field: &str, fill: impl FnOnce(&mut Vec<
 }
 
 /// A field that is a list of words that need no escaping.
-pub(super) fn words<'a>(
-    out: &mut Vec<u8>,
-    field: &str,
-    values: impl IntoIterator<Item = &'a str>,
-) {
+pub(super) fn words<'a>(out: &mut Vec<u8>, field: &str, values: impl IntoIterator<Item = &'a str>) {
     name(out, field);
     out.push(b'[');
     for (position, word) in values.into_iter().enumerate() {

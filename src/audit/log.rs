@@ -127,6 +127,13 @@ impl Log {
         }
     }
 
+    /// The next line begins a file under this key.
+    pub(super) fn set_key(&mut self, key: ChainKey) {
+        if key.name() != self.key.name() {
+            (self.key, self.file) = (key, None);
+        }
+    }
+
     pub(super) fn write_head(&self) -> io::Result<()> {
         let head = Head {
             first: self.first,

@@ -21,9 +21,9 @@ use super::copy::Copy;
 use super::event::Event;
 use super::json;
 use super::log::{Log, LostCause};
+use super::progress::{Place, Progress};
 use super::recover::{self, OpenAuditError};
 use super::status::{AuditStatus, Counters, Trouble};
-use super::progress::{Place, Progress};
 use super::{Mode, Options, files};
 
 /// At most so many events are written at once.
@@ -35,7 +35,9 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// Why an event is not on record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the audit log cannot be written, and without a record nothing is done: {0}; make room there, or start with --audit=best-effort")]
+#[error(
+    "the audit log cannot be written, and without a record nothing is done: {0}; make room there, or start with --audit=best-effort"
+)]
 pub struct NotRecorded(String);
 
 /// Called with the number of the line, once it is written; or with why it is not and must be.
@@ -66,6 +68,8 @@ enum Item {
     Lines(Vec<Event>, Then),
     /// Goes on in a new file.
     Rotate,
+    /// Goes on in a new file, under another key.
+    Key(ChainKey),
     /// Brings the head up to date and to the disk.
     Settle,
 }
@@ -104,7 +108,8 @@ impl Audit {
         let queue = Mutex::new(Queue { waiting: Vec::new(), log: Some(Box::new(log)) });
         let core = Arc::new(Core { mode: options.mode, queue, progress, counters, copy });
         core.submit(Item::Lines(vec![start_event()], Box::new(|_| {})));
-        let syncing = start_syncing(Arc::clone(&core), options.folder.clone()).map_err(OpenAuditError::NoThread)?;
+        let syncing = start_syncing(Arc::clone(&core), options.folder.clone())
+            .map_err(OpenAuditError::NoThread)?;
         Ok(Self { mode: options.mode, core: Some(core), syncing: Some(syncing) })
     }
 
@@ -115,12 +120,21 @@ impl Audit {
         event: Event,
         then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
     ) {
+        self.record_all(vec![event], then);
+    }
+
+    /// As [`Audit::record`], for several events, one after the other.
+    pub fn record_all(
+        &self,
+        events: Vec<Event>,
+        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
+    ) {
         let Some(core) = &self.core else { return then(Ok(())) };
         if self.mode == Mode::BestEffort {
             then(Ok(()));
-            return core.submit(Item::Lines(vec![event], Box::new(|_| {})));
+            return core.submit(Item::Lines(events, Box::new(|_| {})));
         }
-        core.submit(Item::Lines(vec![event], Box::new(|outcome| then(outcome.map(drop)))));
+        core.submit(Item::Lines(events, Box::new(|outcome| then(outcome.map(drop)))));
     }
 
     /// Puts events on record, one after the other, and waits for it. Gives the number of the first
@@ -159,11 +173,22 @@ impl Audit {
         self.core.iter().for_each(|core| core.submit(Item::Rotate));
     }
 
+    /// Goes on under another key, in a new file.
+    pub fn set_key(&self, key: ChainKey) {
+        self.core.iter().for_each(|core| core.submit(Item::Key(key.clone())));
+    }
+
     /// How it is doing.
     pub fn status(&self) -> AuditStatus {
         let Some(core) = &self.core else {
             let problems = Vec::new();
-            return AuditStatus { mode: self.mode, lines: 0, failures: 0, copies_dropped: 0, problems };
+            return AuditStatus {
+                mode: self.mode,
+                lines: 0,
+                failures: 0,
+                copies_dropped: 0,
+                problems,
+            };
         };
         AuditStatus {
             mode: self.mode,
@@ -230,6 +255,10 @@ impl Core {
                 Item::Rotate => {
                     self.append(log, std::mem::take(&mut group));
                     self.tell(Trouble::Write, log.rotate());
+                }
+                Item::Key(key) => {
+                    self.append(log, std::mem::take(&mut group));
+                    log.set_key(key);
                 }
                 Item::Settle => {
                     self.append(log, std::mem::take(&mut group));

@@ -127,11 +127,7 @@ impl Tail {
 }
 
 /// Shows the whole lines from `position` on, and gives where they end.
-fn lines_forwards(
-    file: &File,
-    mut position: u64,
-    visit: &mut dyn FnMut(&[u8]),
-) -> io::Result<u64> {
+fn lines_forwards(file: &File, mut position: u64, visit: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
     let mut rest = Vec::new();
     let mut block = vec![0; BLOCK];
     loop {
@@ -162,7 +158,9 @@ fn lines_backwards(
         let mut block = vec![0; usize::try_from(length).expect("a block")];
         file.read_exact_at(&mut block, start)?;
         block.append(&mut rest);
-        let first = if start == 0 { 0 } else {
+        let first = if start == 0 {
+            0
+        } else {
             match block.iter().position(|&byte| byte == b'\n') {
                 Some(at) => at + 1,
                 None => block.len(),

@@ -21,7 +21,9 @@ const LONGEST_LINE: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAuditError {
     /// The folder or a file cannot be used.
-    #[error("the audit log cannot be opened: {path}: {source}; see to that, or start with --audit=off")]
+    #[error(
+        "the audit log cannot be opened: {path}: {source}; see to that, or start with --audit=off"
+    )]
     Io {
         /// What cannot be used.
         path: PathBuf,
@@ -37,7 +39,10 @@ pub enum OpenAuditError {
 enum End {
     /// There is no file with a line in it.
     Nothing,
-    Line { seq: u64, hash: Hash },
+    Line {
+        seq: u64,
+        hash: Hash,
+    },
     Unreadable,
 }
 

@@ -89,7 +89,14 @@ pub fn verify(
     // First the head: the lines that it tells of are there before it is.
     let head = read_head()?;
     let known = head.as_ref().ok().copied();
-    let mut walk = Walk { keys, head: known, report: Report::default(), end: None, first_kept: 0, checked: None };
+    let mut walk = Walk {
+        keys,
+        head: known,
+        report: Report::default(),
+        end: None,
+        first_kept: 0,
+        checked: None,
+    };
     let failed = |path: PathBuf| move |source| VerifyError { path, source };
     let mut numbers = files::list(folder).map_err(failed(folder.to_owned()))?;
     walk.first_kept = known.map_or(0, |head| head.first);
@@ -224,7 +231,14 @@ impl Walk<'_> {
         Some(key)
     }
 
-    fn tie(&mut self, name: &str, line: &Line<'_>, begin: &Begin, prev: &Hash, before: Option<End>) {
+    fn tie(
+        &mut self,
+        name: &str,
+        line: &Line<'_>,
+        begin: &Begin,
+        prev: &Hash,
+        before: Option<End>,
+    ) {
         if let (Some(from), Some(to)) = (begin.lost_from, begin.lost_to) {
             if let Some(end) = before
                 && (end.seq + 1 != from || end.hash != *prev)
@@ -264,10 +278,9 @@ impl Walk<'_> {
                 "{} does not end with the line that {name} goes on from",
                 files::name_of(end.file)
             )),
-            Some(end) if end.file + 1 != begin.file => self.problem(format!(
-                "{} is missing",
-                files::name_of(end.file + 1)
-            )),
+            Some(end) if end.file + 1 != begin.file => {
+                self.problem(format!("{} is missing", files::name_of(end.file + 1)))
+            }
             Some(_) | None => {}
         }
     }
@@ -280,7 +293,9 @@ impl Walk<'_> {
         if let Some(end) = self.end {
             let expected = end.seq + 1;
             if line.seq > expected {
-                self.missing(expected, line.seq - 1, || format!("before line {position} of {name}"));
+                self.missing(expected, line.seq - 1, || {
+                    format!("before line {position} of {name}")
+                });
             } else if line.seq < expected {
                 self.problem(format!(
                     "line {position} of {name} has the number {}, where {expected} should be: it was inserted or moved",
@@ -308,7 +323,11 @@ impl Walk<'_> {
     }
 
     fn missing(&mut self, from: u64, to: u64, place: impl FnOnce() -> String) {
-        let lines = if from == to { format!("line {from} is") } else { format!("lines {from} to {to} are") };
+        let lines = if from == to {
+            format!("line {from} is")
+        } else {
+            format!("lines {from} to {to} are")
+        };
         self.problem(format!("{lines} missing {}", place()));
     }
 
@@ -348,7 +367,9 @@ impl Walk<'_> {
         }
         if let Some(first) = self.checked.filter(|&first| first > self.first_kept.max(1)) {
             let kept = self.first_kept.max(1);
-            let which = if first - 1 == kept { files::name_of(kept) + " is" } else {
+            let which = if first - 1 == kept {
+                files::name_of(kept) + " is"
+            } else {
                 format!("{} to {} are", files::name_of(kept), files::name_of(first - 1))
             };
             self.problem(format!("{which} missing"));

@@ -86,7 +86,7 @@ impl Fs {
             Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
             Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
-            Ok(Handle::Control(_)) => self.control(bytes),
+            Ok(Handle::Control(_)) => self.control(who, bytes),
             Ok(Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_)) => {
                 Err(FsError::BadHandle)
             }

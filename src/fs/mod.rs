@@ -28,6 +28,7 @@ mod listing;
 mod lookup;
 mod nodes;
 mod open;
+mod programs;
 mod quota;
 mod remove;
 mod rename;
@@ -39,6 +40,7 @@ mod settling;
 mod status;
 mod task;
 mod tasks;
+mod trail;
 mod xattr;
 
 use std::ffi::OsStr;
@@ -46,6 +48,7 @@ use std::io as std_io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::audit::ErrorCode;
 use crate::identity::Resolver;
 use crate::model::{Caller, Key, MAX_COMPONENT_BYTES, Timestamp};
 use crate::vault::Vault;
@@ -68,6 +71,7 @@ use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
 use nodes::{Node, Nodes};
+use programs::Programs;
 use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
@@ -87,6 +91,9 @@ pub struct Requester {
 /// Takes an answer that is given later, from another thread.
 pub type Answer<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
 
+/// Gives an error the number that the caller sees.
+pub type NameError = fn(&FsError) -> ErrorCode;
+
 /// What is set once, at mount.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -101,6 +108,8 @@ pub struct Fs {
     vault: Arc<Vault>,
     identities: Arc<Resolver>,
     options: Options,
+    name_error: NameError,
+    programs: Programs,
     /// Counts the kernel's requests.
     pub requests: Requests,
     nodes: Nodes,
@@ -118,13 +127,20 @@ pub struct Fs {
 }
 
 impl Fs {
-    /// A file system over a vault.
-    pub fn new(vault: Arc<Vault>, identities: Arc<Resolver>, options: Options) -> Self {
+    /// A file system over a vault. `name_error` tells what number an error has in the audit log.
+    pub fn new(
+        vault: Arc<Vault>,
+        identities: Arc<Resolver>,
+        options: Options,
+        name_error: NameError,
+    ) -> Self {
         let start = Timestamp::from(SystemTime::now()).as_nanos() / 1000;
         Self {
             vault,
             identities,
             options,
+            name_error,
+            programs: Programs::default(),
             requests: Requests::default(),
             nodes: Nodes::new(start),
             handles: Handles::new(),

@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::audit::{Event, NotRecorded, Subject};
 use crate::store::{Batch, StoreError};
 
 use super::Shared;
 use super::error::VaultError;
+use super::trail::Ask;
 use super::transaction::{Change, Touched, Transaction, publish};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
@@ -29,6 +31,8 @@ const GROUP_BYTES: usize = 4 << 20;
 const IDLE: Duration = Duration::from_millis(200);
 
 struct Request {
+    /// Who asked; nobody where the daemon works on its own account, which is not recorded.
+    ask: Option<Ask>,
     plan: Plan,
     done: Done,
 }
@@ -37,6 +41,9 @@ struct Request {
 struct Planned {
     request: Request,
     changes: Vec<Change>,
+    subjects: Vec<Subject>,
+    /// The number of the first of its lines in the audit log, once they are there.
+    recorded: Option<u64>,
 }
 
 /// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
@@ -54,8 +61,14 @@ impl Committer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
+    /// Hands in what nobody outside asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), plan, done);
+        submit(self.requests(), Request { ask: None, plan, done });
+    }
+
+    /// Hands in what a caller asked for; it goes on record.
+    pub(super) fn submit_for(&self, ask: Ask, plan: Plan, done: Done) {
+        submit(self.requests(), Request { ask: Some(ask), plan, done });
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -73,12 +86,12 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, plan, done);
+        submit(&self.0, Request { ask: None, plan, done });
     }
 }
 
-fn submit(requests: &Sender<Request>, plan: Plan, done: Done) {
-    if let Err(refused) = requests.send(Request { plan, done }) {
+fn submit(requests: &Sender<Request>, request: Request) {
+    if let Err(refused) = requests.send(request) {
         (refused.0.done)(Err(VaultError::Stopping));
     }
 }
@@ -135,7 +148,7 @@ impl Writer {
             }
             let mut transaction = Transaction::new(&self.shared);
             if let Err(error) = (request.plan)(&mut transaction) {
-                (request.done)(Err(error));
+                self.refuse(request, error);
             } else if conflicts(&transaction.touched, &touched) {
                 // Whatever comes later and touches the same must stay behind it.
                 touched.extend(transaction.touched);
@@ -143,7 +156,8 @@ impl Writer {
             } else {
                 touched.extend(transaction.touched);
                 batch.append(transaction.batch);
-                group.push(Planned { request, changes: transaction.changes });
+                let Transaction { changes, subjects, .. } = transaction;
+                group.push(Planned { request, changes, subjects, recorded: None });
             }
         }
         self.deferred = later;
@@ -151,8 +165,20 @@ impl Writer {
     }
 
     fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
+        let anchor = match self.record(&mut group) {
+            Ok(anchor) => anchor,
+            Err(error) => return fail(group, || error.clone().into()),
+        };
         if batch.is_empty() {
             return finish(group);
+        }
+        // The line of a change is on the disk before the change is.
+        if let Err(error) = self.shared.audit.sync() {
+            self.correct(&group, &error.clone().into());
+            return fail(group, || error.clone().into());
+        }
+        if anchor > 0 {
+            self.shared.records.put_audit_anchor(&mut batch, anchor);
         }
         let garbage = self.shared.garbage.take_into(&mut batch);
         match self.shared.records.commit(&batch) {
@@ -164,25 +190,82 @@ impl Writer {
                 // One large value must not fail its neighbours: each tries on its own.
                 self.shared.garbage.give_back(garbage);
                 for one in group.drain(..) {
-                    self.store_alone(one.request);
+                    self.store_alone(one);
                 }
             }
             Err(error) => {
                 self.shared.garbage.give_back(garbage);
-                fail(group, &error);
+                self.correct(&group, &error.clone().into());
+                fail(group, || error.clone().into());
             }
         }
     }
 
-    fn store_alone(&mut self, request: Request) {
+    /// A request whose group did not fit; what it does is on record already.
+    fn store_alone(&mut self, one: Planned) {
         let mut transaction = Transaction::new(&self.shared);
-        match (request.plan)(&mut transaction) {
-            Err(error) => (request.done)(Err(error)),
+        match (one.request.plan)(&mut transaction) {
+            Err(error) => {
+                self.correct(std::slice::from_ref(&one), &error);
+                (one.request.done)(Err(error));
+            }
             Ok(()) => {
                 let changes = transaction.changes;
-                self.store(transaction.batch, vec![Planned { request, changes }]);
+                self.store(transaction.batch, vec![Planned { changes, ..one }]);
             }
         }
+    }
+
+    /// Puts on record what a group is about to do. Gives the number of its last line, 0 for none.
+    fn record(&self, group: &mut [Planned]) -> Result<u64, NotRecorded> {
+        let audit = &self.shared.audit;
+        if !audit.is_on() {
+            return Ok(0);
+        }
+        let new = || group.iter().filter(|one| one.recorded.is_none());
+        let events: Vec<Event> = new()
+            .flat_map(|one| {
+                one.request
+                    .ask
+                    .iter()
+                    .flat_map(|ask| one.subjects.iter().map(|subject| ask.allowed(subject)))
+            })
+            .collect();
+        let mut next = audit.record_now(events)?;
+        let mut last = 0;
+        for one in group {
+            let count = if one.request.ask.is_some() { one.subjects.len() as u64 } else { 0 };
+            let first = *one.recorded.get_or_insert(next);
+            // In `best-effort` there may be no lines.
+            if first > 0 && count > 0 {
+                last = last.max(first + count - 1);
+                next = next.max(last + 1);
+            }
+        }
+        Ok(last)
+    }
+
+    /// Puts on record that what is on record did not happen.
+    fn correct(&self, group: &[Planned], error: &VaultError) {
+        let code = (self.shared.name_error)(error);
+        let mut events = Vec::new();
+        for one in group {
+            for (seq, subject) in (one.recorded.unwrap_or(0)..).zip(&one.subjects) {
+                let Some(ask) = &one.request.ask else { break };
+                let event = Event::new(&ask.actor, ask.action, subject, Err(&code));
+                events.push(event.correcting(seq));
+            }
+        }
+        // It fails in any case; that the log cannot be written is told by its own status.
+        let _ = self.shared.audit.record_now(events);
+    }
+
+    /// Answers a request that cannot be planned.
+    fn refuse(&self, request: Request, error: VaultError) {
+        let code = (self.shared.name_error)(&error);
+        let event = request.ask.as_ref().and_then(|ask| ask.failed(&error, &code));
+        let recorded = self.shared.audit.record_now(event.into_iter().collect());
+        (request.done)(Err(recorded.map_or_else(VaultError::from, |_| error)));
     }
 
     fn remove_garbage(&mut self) {
@@ -205,8 +288,8 @@ fn finish(group: Vec<Planned>) {
     }
 }
 
-fn fail(group: Vec<Planned>, error: &StoreError) {
+fn fail(group: Vec<Planned>, error: impl Fn() -> VaultError) {
     for one in group {
-        (one.request.done)(Err(VaultError::Store(error.clone())));
+        (one.request.done)(Err(error()));
     }
 }

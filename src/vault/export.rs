@@ -57,6 +57,11 @@ impl Export {
         self.documents.is_empty()
     }
 
+    /// The secrets, in the order of their documents.
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.documents.iter().map(|place| &place.secret)
+    }
+
     fn start(&self, number: usize) -> u64 {
         number.checked_sub(1).map_or(0, |before| self.documents[before].end)
     }

@@ -1,4 +1,4 @@
-//! The only place where lists, crypto, store and (later) audit meet.
+//! The only place where lists, crypto, store and audit meet.
 //!
 //! A [`Vault`] answers everything local from an in-memory index (keys, lists, sizes, versions; never
 //! values), unseals a value when it is needed, and makes every change durable through one writer
@@ -21,6 +21,7 @@ mod remove;
 mod rename;
 mod seal;
 mod secret;
+mod trail;
 mod transaction;
 mod write;
 
@@ -29,8 +30,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::audit::{Audit, ErrorCode};
 use crate::crypto::Keyring;
-use crate::model::{Caller, Operation, SecretId, Timestamp, decide};
+use crate::model::{Caller, Grant, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
 
 pub use committer::Done;
@@ -40,6 +42,7 @@ pub use index::{Child, ChildKind, Totals};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
 pub use secret::{RecordId, Secret, Value};
+pub use trail::{NameError, verify_audit};
 pub use transaction::Change;
 pub use write::{Heritage, WriteTarget};
 
@@ -69,23 +72,44 @@ pub(crate) struct Shared {
     keys_in_use: KeysInUse,
     index: RwLock<Index>,
     garbage: Arc<Garbage>,
+    audit: Audit,
+    name_error: NameError,
 }
 
 impl Vault {
-    /// Opens the store and builds the index. A store without records is made this keyring's own.
+    /// Opens the store and builds the index, without an audit log. A store without records is made
+    /// this keyring's own.
     ///
     /// # Errors
     /// The store cannot be read, was made with another key, or holds a record that does not unseal.
     pub fn open(store: Arc<dyn Store>, keyring: Keyring) -> Result<Self, OpenVaultError> {
+        let nameless = |_: &VaultError| ErrorCode { number: 0, name: String::new(), denied: false };
+        Self::open_audited(store, keyring, &crate::audit::Options::off(), nameless)
+    }
+
+    /// As [`Vault::open`], with an audit log; `name_error` tells what number an error has there.
+    ///
+    /// # Errors
+    /// As [`Vault::open`], or the audit log cannot be opened.
+    pub fn open_audited(
+        store: Arc<dyn Store>,
+        keyring: Keyring,
+        audit: &crate::audit::Options,
+        name_error: NameError,
+    ) -> Result<Self, OpenVaultError> {
         let id = match store.read(Address::META.as_bytes())? {
             Some(meta) => StoreId::parse(&meta).ok_or(OpenVaultError::UnknownFormat)?,
             None => StoreId::random(),
         };
+        let chain_keys = trail::chain_keys(&keyring);
         let records = Records::new(store, keyring, id);
         let keys_in_use = keys::claim(&records)?;
+        let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
         let garbage = Arc::new(Garbage::default());
         let index = load(&records, &garbage)?;
-        let shared = Arc::new(Shared { records, keys_in_use, index: RwLock::new(index), garbage });
+        let index = RwLock::new(index);
+        let shared = Shared { records, keys_in_use, index, garbage, audit, name_error };
+        let shared = Arc::new(shared);
         let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
         Ok(Self { shared, rekey: Rekey::idle(), committer })
     }
@@ -153,17 +177,15 @@ impl Vault {
         caller: &Caller,
         operation: Operation,
         secret: &Secret,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Grant, VaultError> {
         check(caller, operation, secret)
     }
 }
 
 /// Every decision about a secret that exists passes here.
-fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<(), VaultError> {
-    match decide(caller, operation, secret.acl()) {
-        Ok(_grant) => Ok(()),
-        Err(denial) => Err(VaultError::Denied { key: secret.key().to_string(), denial }),
-    }
+fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<Grant, VaultError> {
+    decide(caller, operation, secret.acl())
+        .map_err(|denial| VaultError::Denied { key: secret.key().to_string(), denial })
 }
 
 fn load(records: &Records, garbage: &Arc<Garbage>) -> Result<Index, OpenVaultError> {

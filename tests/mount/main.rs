@@ -6,10 +6,12 @@ mod software;
 
 mod acl;
 mod agent;
+mod audit;
 mod daemon;
 mod harness;
 mod protocol;
 mod requests;
+mod tmpfs;
 mod user;
 
 mod at_rest;
