@@ -28,8 +28,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
-    acl, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey, remove,
-    save, unmount, verify, whoami,
+    acl, audit, completions, convert, encrypt, exec, is_secure, keygen, list, man, read, rekey,
+    remove, save, unmount, verify, whoami,
 };
 use error::Result;
 
@@ -104,6 +104,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Encrypt(args) => encrypt::run(&client()?, args),
         Command::IsSecure(args) => is_secure::run(&client()?, args),
         Command::Acl(args) => acl::run(&client()?, args),
+        Command::Audit(args) => audit::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Convert(args) => convert::run(&client()?, args),
         Command::Exec(args) => exec::run(&client()?, args),

@@ -1,5 +1,6 @@
 //! From settings to a mount that is served, and to its end.
 
+mod audit;
 mod error;
 mod hardening;
 mod key;
@@ -13,6 +14,7 @@ mod settings;
 
 use std::path::Path;
 
+pub use audit::{audit_and_keys, audit_folder};
 pub use error::DaemonError;
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
 pub use rekey::rekey_offline;
