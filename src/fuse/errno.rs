@@ -86,7 +86,16 @@ fn of_vault(error: &VaultError) -> Errno {
             ErrorKind::Invalid => Errno::EINVAL,
             ErrorKind::TooLarge => Errno::EFBIG,
         },
-        VaultError::ListsTooLong { .. } => Errno::EFBIG,
+        VaultError::ListsTooLong { .. } | VaultError::TooLarge { .. } => Errno::EFBIG,
+        VaultError::NotSealed { .. }
+        | VaultError::NotOpened { .. }
+        | VaultError::Checksum { .. } => Errno::EBADMSG,
+        VaultError::Refused(refusals) => match refusals.first().map(|first| &first.error) {
+            // A secret and a folder of one name: what the file brings is there as something else.
+            Some(VaultError::IsFolder { .. } | VaultError::NotFolder { .. }) => Errno::EEXIST,
+            Some(error) => of_vault(error),
+            None => Errno::EIO,
+        },
         VaultError::Store(StoreError::Full) => Errno::ENOSPC,
         VaultError::Store(_)
         | VaultError::NotRecorded(_)
@@ -94,6 +103,7 @@ fn of_vault(error: &VaultError) -> Errno {
         | VaultError::Incomplete { .. }
         | VaultError::MissingKeys { .. }
         | VaultError::NoThread(_)
+        | VaultError::KeyReplaced
         | VaultError::Stopping => Errno::EIO,
     }
 }

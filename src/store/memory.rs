@@ -17,7 +17,8 @@ pub struct MemoryStore {
 struct State {
     records: BTreeMap<Vec<u8>, Vec<u8>>,
     commits: Vec<Batch>,
-    failures: VecDeque<StoreError>,
+    /// What the next commits come to; those beyond succeed.
+    failures: VecDeque<Option<StoreError>>,
 }
 
 impl MemoryStore {
@@ -28,7 +29,14 @@ impl MemoryStore {
 
     /// Makes the next commit fail with `error` and change nothing. Called twice, the next two fail.
     pub fn fail_next(&self, error: StoreError) {
-        self.state.lock().failures.push_back(error);
+        self.fail_after(0, error);
+    }
+
+    /// As [`MemoryStore::fail_next`], once `commits` more have succeeded.
+    pub fn fail_after(&self, commits: usize, error: StoreError) {
+        let mut state = self.state.lock();
+        state.failures.extend(std::iter::repeat_n(None, commits));
+        state.failures.push_back(Some(error));
     }
 
     /// All batches that were committed, in order.
@@ -77,7 +85,7 @@ impl Store for MemoryStore {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         batch.check()?;
         let mut state = self.state.lock();
-        if let Some(error) = state.failures.pop_front() {
+        if let Some(Some(error)) = state.failures.pop_front() {
             return Err(error);
         }
         for change in batch.changes() {

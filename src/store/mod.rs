@@ -30,7 +30,7 @@ pub const MAX_ADDRESS_BYTES: usize = 80;
 
 /// Where sealed records are kept.
 ///
-/// Readers may run on any thread while one thread commits.
+/// Readers and writers may run on any thread; commits happen one after the other.
 pub trait Store: Send + Sync {
     /// The record at `address`, if there is one.
     fn read(&self, address: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;

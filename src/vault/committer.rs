@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::store::{Batch, StoreError};
 
 use super::Shared;
 use super::error::VaultError;
+use super::journal::{Journal, Pending};
 use super::trail::Ask;
 use super::transaction::{Change, Touched, Transaction, publish};
 
@@ -29,12 +31,16 @@ const GROUP_REQUESTS: usize = 256;
 const GROUP_BYTES: usize = 4 << 20;
 /// How long the store stays idle before garbage is removed on its own account.
 const IDLE: Duration = Duration::from_millis(200);
+/// After what time a head that could not be put in its place is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 struct Request {
     /// Who asked; nobody where the daemon works on its own account, which is not recorded.
     ask: Option<Ask>,
     plan: Plan,
     done: Done,
+    /// It shares its group with nobody.
+    alone: bool,
 }
 
 /// A planned request, waiting for its group to be stored.
@@ -44,6 +50,7 @@ struct Planned {
     subjects: Vec<Subject>,
     /// The number of the first of its lines in the audit log, once they are there.
     recorded: Option<u64>,
+    journal: Option<Journal>,
 }
 
 /// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
@@ -57,18 +64,24 @@ impl Committer {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer { shared, deferred: VecDeque::new() }.run(&incoming))?;
+            .spawn(move || Writer::new(shared).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// Hands in what nobody outside asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: None, plan, done });
+        submit(self.requests(), Request { ask: None, plan, done, alone: false });
     }
 
     /// Hands in what a caller asked for; it goes on record.
     pub(super) fn submit_for(&self, ask: Ask, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: Some(ask), plan, done });
+        submit(self.requests(), Request { ask: Some(ask), plan, done, alone: false });
+    }
+
+    /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
+    /// need not tell what it touches, and it runs once.
+    pub(super) fn submit_alone(&self, ask: Ask, plan: Plan, done: Done) {
+        submit(self.requests(), Request { ask: Some(ask), plan, done, alone: true });
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -86,7 +99,7 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, Request { ask: None, plan, done });
+        submit(&self.0, Request { ask: None, plan, done, alone: false });
     }
 }
 
@@ -110,22 +123,30 @@ struct Writer {
     shared: Arc<Shared>,
     /// Requests that wait for the group before theirs, in the order of their arrival.
     deferred: VecDeque<Request>,
+    /// What large changes have still to put in its places.
+    pending: Pending,
 }
 
 impl Writer {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, deferred: VecDeque::new(), pending: Pending::default() }
+    }
+
     fn run(mut self, incoming: &Receiver<Request>) {
+        let mut idle = IDLE;
         loop {
             if self.deferred.is_empty() {
-                match incoming.recv_timeout(IDLE) {
+                match incoming.recv_timeout(idle) {
                     Ok(request) => self.deferred.push_back(request),
-                    Err(RecvTimeoutError::Timeout) if self.shared.garbage.is_empty() => {
-                        match incoming.recv() {
-                            Ok(request) => self.deferred.push_back(request),
-                            Err(_) => return,
-                        }
-                    }
+                    Err(RecvTimeoutError::Timeout) if self.is_done() => match incoming.recv() {
+                        Ok(request) => self.deferred.push_back(request),
+                        Err(_) => return,
+                    },
                     Err(RecvTimeoutError::Timeout) => {
-                        self.remove_garbage();
+                        if self.pending.is_empty() {
+                            self.remove_garbage();
+                        }
+                        idle = self.tidy();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -133,6 +154,27 @@ impl Writer {
             }
             self.deferred.extend(incoming.try_iter().take(GROUP_REQUESTS));
             self.commit_group();
+            idle = self.tidy();
+        }
+    }
+
+    /// Whether nothing is left to do but requests.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.shared.garbage.is_empty()
+    }
+
+    /// Does a piece of what is left, and tells how long to wait for requests before the next.
+    fn tidy(&mut self) -> Duration {
+        self.shared.settling.store(!self.pending.is_empty(), Ordering::Relaxed);
+        if self.pending.is_empty() {
+            return IDLE;
+        }
+        match self.pending.settle_one(&self.shared.records) {
+            Ok(()) => Duration::ZERO,
+            Err(error) => {
+                tracing::warn!(%error, "a large change is stored and valid, but not in its place");
+                RETRY
+            }
         }
     }
 
@@ -141,11 +183,15 @@ impl Writer {
         let mut touched = HashSet::new();
         let mut group: Vec<Planned> = Vec::new();
         let mut later = VecDeque::new();
+        let mut closed = false;
         while let Some(request) = self.deferred.pop_front() {
-            if group.len() >= GROUP_REQUESTS || batch.bytes() >= GROUP_BYTES {
+            closed |= group.len() >= GROUP_REQUESTS || batch.bytes() >= GROUP_BYTES;
+            closed |= request.alone && !group.is_empty();
+            if closed {
                 later.push_back(request);
                 continue;
             }
+            closed = request.alone;
             let mut transaction = Transaction::new(&self.shared);
             if let Err(error) = (request.plan)(&mut transaction) {
                 self.refuse(request, error);
@@ -154,10 +200,10 @@ impl Writer {
                 touched.extend(transaction.touched);
                 later.push_back(request);
             } else {
-                touched.extend(transaction.touched);
-                batch.append(transaction.batch);
-                let Transaction { changes, subjects, .. } = transaction;
-                group.push(Planned { request, changes, subjects, recorded: None });
+                touched.extend(std::mem::take(&mut transaction.touched));
+                batch.append(std::mem::take(&mut transaction.batch));
+                let Transaction { changes, subjects, journal, .. } = transaction;
+                group.push(Planned { request, changes, subjects, recorded: None, journal });
             }
         }
         self.deferred = later;
@@ -167,7 +213,7 @@ impl Writer {
     fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
         let anchor = match self.record(&mut group) {
             Ok(anchor) => anchor,
-            Err(error) => return fail(group, || error.clone().into()),
+            Err(error) => return self.fail(group, || error.clone().into()),
         };
         if batch.is_empty() {
             return finish(group);
@@ -175,15 +221,21 @@ impl Writer {
         // The line of a change is on the disk before the change is.
         if let Err(error) = self.shared.audit.sync() {
             self.correct(&group, &error.clone().into());
-            return fail(group, || error.clone().into());
+            return self.fail(group, || error.clone().into());
         }
         if anchor > 0 {
             self.shared.records.put_audit_anchor(&mut batch, anchor);
+        }
+        if let Err(error) = self.settle_what_changes(&group) {
+            self.correct(&group, &error.clone().into());
+            return self.fail(group, || error.clone().into());
         }
         let garbage = self.shared.garbage.take_into(&mut batch);
         match self.shared.records.commit(&batch) {
             Ok(()) => {
                 publish(&mut self.shared.index.write(), group.iter().flat_map(|one| &one.changes));
+                let journals = group.iter_mut().filter_map(|one| one.journal.take());
+                journals.for_each(|journal| self.pending.add(journal));
                 finish(group);
             }
             Err(StoreError::Full) if group.len() > 1 => {
@@ -196,7 +248,7 @@ impl Writer {
             Err(error) => {
                 self.shared.garbage.give_back(garbage);
                 self.correct(&group, &error.clone().into());
-                fail(group, || error.clone().into());
+                self.fail(group, || error.clone().into());
             }
         }
     }
@@ -210,8 +262,8 @@ impl Writer {
                 (one.request.done)(Err(error));
             }
             Ok(()) => {
-                let changes = transaction.changes;
-                self.store(transaction.batch, vec![Planned { changes, ..one }]);
+                let Transaction { batch, changes, journal, .. } = transaction;
+                self.store(batch, vec![Planned { changes, journal, ..one }]);
             }
         }
     }
@@ -268,6 +320,25 @@ impl Writer {
         (request.done)(Err(recorded.map_or_else(VaultError::from, |_| error)));
     }
 
+    fn fail(&self, group: Vec<Planned>, error: impl Fn() -> VaultError) {
+        for one in group {
+            one.journal.into_iter().for_each(|journal| journal.abandon(&self.shared.records));
+            (one.request.done)(Err(error()));
+        }
+    }
+
+    /// Heads that are still on their way must not arrive after the newer ones of this group.
+    fn settle_what_changes(&mut self, group: &[Planned]) -> Result<(), StoreError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let changes = group.iter().flat_map(|one| &one.changes);
+        let mut before = changes.filter_map(|change| change.before.as_ref());
+        before.try_for_each(|secret| {
+            self.pending.settle_record(&self.shared.records, secret.record())
+        })
+    }
+
     fn remove_garbage(&mut self) {
         let mut batch = Batch::default();
         let garbage = self.shared.garbage.take_into(&mut batch);
@@ -288,8 +359,3 @@ fn finish(group: Vec<Planned>) {
     }
 }
 
-fn fail(group: Vec<Planned>, error: impl Fn() -> VaultError) {
-    for one in group {
-        (one.request.done)(Err(error()));
-    }
-}

@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use crate::audit::{NotRecorded, OpenAuditError};
-use crate::crypto::{KeyId, OpenError};
-use crate::document::DocumentErrors;
+use crate::crypto::{KeyId, OpenError, SealedValueError};
+use crate::document::{ChecksumAlgorithm, DocumentErrors};
 use crate::model::{Denial, SecretId};
 use crate::store::StoreError;
 
 use super::secret::Secret;
+use super::apply::Refusals;
 
 /// Why an operation on secrets failed. Carries names, never values.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,44 @@ pub enum VaultError {
         /// The secret.
         key: String,
     },
+    /// A document's value is not a sealed one.
+    #[error("{key}: {source}")]
+    NotSealed {
+        /// The secret.
+        key: String,
+        /// What it looks like instead.
+        source: SealedValueError,
+    },
+    /// A document's sealed value does not open.
+    #[error("{key}: the value does not open: {source}")]
+    NotOpened {
+        /// The secret.
+        key: String,
+        /// What the seal said.
+        source: OpenError,
+    },
+    /// A document's sealed value opens to more than a value may be.
+    #[error("{key}: the value is larger than 1 MiB; shorten it")]
+    TooLarge {
+        /// The secret.
+        key: String,
+    },
+    /// A document's checksum is not that of its value.
+    #[error(
+        "{key}: the {algorithm} checksum is not that of the value; take both from one source again"
+    )]
+    Checksum {
+        /// The secret.
+        key: String,
+        /// How it was computed.
+        algorithm: ChecksumAlgorithm,
+    },
+    /// The encryption key was replaced between sealing and storing.
+    #[error("the encryption key was replaced meanwhile; apply the file again")]
+    KeyReplaced,
+    /// A file of documents was refused.
+    #[error("{0}")]
+    Refused(Refusals),
     /// A stored value does not unseal.
     #[error("{key}: its stored value does not unseal; restore it from an export: {source}")]
     Unseal {
@@ -130,13 +169,19 @@ impl VaultError {
             | Self::IdTaken { key, .. }
             | Self::Lists { key, .. }
             | Self::ListsTooLong { key }
+            | Self::NotSealed { key, .. }
+            | Self::NotOpened { key, .. }
+            | Self::TooLarge { key }
+            | Self::Checksum { key, .. }
             | Self::Unseal { key, .. }
             | Self::Incomplete { key } => Some(key),
+            Self::Refused(refusals) => refusals.first()?.error.key(),
             Self::AdminOnly { .. }
             | Self::MissingKeys { .. }
             | Self::Store(_)
             | Self::NoThread(_)
             | Self::NotRecorded(_)
+            | Self::KeyReplaced
             | Self::Stopping => None,
         }
     }

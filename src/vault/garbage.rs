@@ -3,7 +3,6 @@
 use parking_lot::Mutex;
 
 use super::record::Address;
-use super::secret::RecordId;
 use crate::store::Batch;
 
 /// How many values one group of changes takes along: more would make its writers wait.
@@ -12,9 +11,22 @@ const PER_GROUP: usize = 64;
 /// One value to remove.
 #[derive(Clone, Copy)]
 pub(super) struct Dead {
-    pub(super) record: RecordId,
-    pub(super) version: u64,
+    pub(super) node: u64,
     pub(super) chunks: u16,
+}
+
+impl Dead {
+    /// Adds to `batch` that this value is garbage from now on.
+    pub(super) fn mark(self, batch: &mut Batch) {
+        batch.put(Address::garbage(self.node).as_bytes(), self.chunks.to_be_bytes().to_vec());
+    }
+
+    /// Adds the removal of the value's bytes to `batch`.
+    pub(super) fn remove(self, batch: &mut Batch) {
+        for chunk in 0..self.chunks {
+            batch.remove(Address::chunk(self.node, chunk).as_bytes());
+        }
+    }
 }
 
 /// A list of stored values to remove. Each has a mark in the store since the change that superseded
@@ -38,10 +50,8 @@ impl Garbage {
         let taken = waiting.split_off(rest);
         drop(waiting);
         for dead in &taken {
-            for chunk in 0..dead.chunks {
-                batch.remove(Address::chunk(dead.record, dead.version, chunk).as_bytes());
-            }
-            batch.remove(Address::garbage(dead.record, dead.version).as_bytes());
+            dead.remove(batch);
+            batch.remove(Address::garbage(dead.node).as_bytes());
         }
         taken
     }

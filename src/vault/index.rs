@@ -70,6 +70,11 @@ impl Index {
         self.by_record.get(&record)
     }
 
+    /// The secret whose value has that node number. Looks at all of them: for messages alone.
+    pub(super) fn by_node(&self, node: u64) -> Option<&Arc<Secret>> {
+        self.by_record.values().find(|secret| secret.value.node == node)
+    }
+
     pub(super) fn by_id(&self, id: &SecretId) -> Option<&Arc<Secret>> {
         self.by_record(*self.by_id.get(id)?)
     }
@@ -92,8 +97,13 @@ impl Index {
 
     /// A number that no version has had.
     pub(super) fn next_node(&mut self) -> u64 {
+        self.next_nodes(1)
+    }
+
+    /// The first of `count` numbers in a row that no version has had.
+    pub(super) fn next_nodes(&mut self, count: usize) -> u64 {
         let node = self.next_node;
-        self.next_node += 1;
+        self.next_node += count as u64;
         node
     }
 

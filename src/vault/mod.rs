@@ -7,11 +7,14 @@
 //! Lock order: the index lock is a leaf. It is held for look-ups and for the publication of a group
 //! of changes, never across a store access, a callback or another lock.
 
+mod apply;
 mod committer;
 mod error;
 mod export;
 mod garbage;
+mod guesses;
 mod index;
+mod journal;
 mod keys;
 mod lists;
 mod read;
@@ -27,6 +30,7 @@ mod write;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
@@ -35,6 +39,7 @@ use crate::crypto::Keyring;
 use crate::model::{Caller, Grant, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
 
+pub use apply::{Applied, AppliedDocument, Outcome, Refusal, Refusals};
 pub use committer::Done;
 pub use error::{OpenVaultError, VaultError};
 pub use export::Export;
@@ -48,6 +53,7 @@ pub use write::{Heritage, WriteTarget};
 
 use committer::Committer;
 use garbage::Garbage;
+use guesses::Guesses;
 use index::Index;
 use keys::KeysInUse;
 use record::{Address, Records, StoreId};
@@ -74,6 +80,9 @@ pub(crate) struct Shared {
     garbage: Arc<Garbage>,
     audit: Audit,
     name_error: NameError,
+    guesses: Guesses,
+    /// Whether heads of a large change are still on their way to their places.
+    settling: AtomicBool,
 }
 
 impl Vault {
@@ -105,11 +114,19 @@ impl Vault {
         let records = Records::new(store, keyring, id);
         let keys_in_use = keys::claim(&records)?;
         let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
+        journal::recover(&records)?;
         let garbage = Arc::new(Garbage::default());
         let index = load(&records, &garbage)?;
-        let index = RwLock::new(index);
-        let shared = Shared { records, keys_in_use, index, garbage, audit, name_error };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            records,
+            keys_in_use,
+            index: RwLock::new(index),
+            garbage,
+            audit,
+            name_error,
+            guesses: Guesses::default(),
+            settling: AtomicBool::new(false),
+        });
         let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
         Ok(Self { shared, rekey: Rekey::idle(), committer })
     }

@@ -54,7 +54,7 @@ impl Records {
 
     fn read_chunk(&self, value: &Value, number: usize) -> Result<Plaintext, VaultError> {
         let number = u16::try_from(number).expect("a value has at most 32 chunks");
-        let address = Address::chunk(value.record, value.version, number);
+        let address = Address::chunk(value.node, number);
         let mut tried = false;
         loop {
             let sealed = self

@@ -5,9 +5,11 @@
 //! | `m` | format and id of the store, in the clear |
 //! | `k` | the ids of all keys that records may be sealed with; sealed with the current one |
 //! | `h` record | a head: key, id, lists, version, times; sealed |
-//! | `v` record version chunk | up to 32 KiB of a value; sealed |
+//! | `v` node chunk | up to 32 KiB of the value with that node number; sealed |
 //! | `a` | the number of the newest line that the audit log must have; sealed |
-//! | `g` record version | a mark: this value is superseded and goes at the next occasion |
+//! | `g` node | a mark: this value is superseded and goes at the next occasion |
+//! | `j` journal pack | heads of a large change on their way to their places; sealed |
+//! | `c` journal | a mark: this large change holds; sealed |
 //!
 //! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store.
 
@@ -50,6 +52,8 @@ impl Address {
     pub(super) const HEADS: Self = Self::single(b'h');
     pub(super) const AUDIT: Self = Self::single(b'a');
     pub(super) const GARBAGE: Self = Self::single(b'g');
+    pub(super) const PACKS: Self = Self::single(b'j');
+    pub(super) const JOURNALS: Self = Self::single(b'c');
 
     const fn single(kind: u8) -> Self {
         let mut bytes = [0; 19];
@@ -67,27 +71,37 @@ impl Address {
         Self::HEADS.with(&record.0.to_be_bytes())
     }
 
-    pub(super) fn chunk(record: RecordId, version: u64, chunk: u16) -> Self {
-        Self::single(b'v')
-            .with(&record.0.to_be_bytes())
-            .with(&version.to_be_bytes())
-            .with(&chunk.to_be_bytes())
+    /// A value lies under its node number, which no other version of any secret has: it can be
+    /// stored before it is settled whose value it becomes.
+    pub(super) fn chunk(node: u64, chunk: u16) -> Self {
+        Self::single(b'v').with(&node.to_be_bytes()).with(&chunk.to_be_bytes())
     }
 
-    pub(super) fn garbage(record: RecordId, version: u64) -> Self {
-        Self::GARBAGE.with(&record.0.to_be_bytes()).with(&version.to_be_bytes())
+    pub(super) fn garbage(node: u64) -> Self {
+        Self::GARBAGE.with(&node.to_be_bytes())
     }
 
-    /// The value that a garbage mark names: its address tells record and version, its content the
-    /// number of chunks.
+    pub(super) fn pack(journal: u64, number: u32) -> Self {
+        Self::PACKS.with(&journal.to_be_bytes()).with(&number.to_be_bytes())
+    }
+
+    pub(super) fn holds(journal: u64) -> Self {
+        Self::JOURNALS.with(&journal.to_be_bytes())
+    }
+
+    /// An address as it was read from the store.
+    pub(super) fn parse(address: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 19];
+        bytes.get_mut(..address.len())?.copy_from_slice(address);
+        Some(Self { bytes, length: address.len() })
+    }
+
+    /// The value that a garbage mark names: its address tells the node, its content the number of
+    /// chunks.
     pub(super) fn parse_garbage(address: &[u8], content: &[u8]) -> Option<Dead> {
-        let (record, version) = address.strip_prefix(b"g")?.split_at_checked(8)?;
-        let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
-        Some(Dead {
-            record: RecordId(number(record)?),
-            version: number(version)?,
-            chunks: u16::from_be_bytes(content.try_into().ok()?),
-        })
+        let node = address.strip_prefix(b"g")?.try_into().ok()?;
+        let chunks = u16::from_be_bytes(content.try_into().ok()?);
+        Some(Dead { node: u64::from_be_bytes(node), chunks })
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -101,21 +115,22 @@ pub(super) enum RecordKind {
     /// Not sealed.
     Clear,
     Head(RecordId),
-    Chunk(RecordId),
+    /// Of the value with that node number.
+    Chunk(u64),
+    /// On its way: it goes by itself.
+    Journal,
     /// Sealed, and never changed but by its own plans.
     Other,
 }
 
 impl RecordKind {
     pub(super) fn of(address: &[u8]) -> Self {
-        let record = || {
-            let number = address.get(1..9)?.try_into().ok()?;
-            Some(RecordId(u64::from_be_bytes(number)))
-        };
-        match (address.first(), record()) {
+        let number = || Some(u64::from_be_bytes(address.get(1..9)?.try_into().ok()?));
+        match (address.first(), number()) {
             (Some(b'm' | b'g'), _) => Self::Clear,
-            (Some(b'h'), Some(record)) => Self::Head(record),
-            (Some(b'v'), Some(record)) => Self::Chunk(record),
+            (Some(b'h'), Some(record)) => Self::Head(RecordId(record)),
+            (Some(b'v'), Some(node)) => Self::Chunk(node),
+            (Some(b'j' | b'c'), _) => Self::Journal,
             _ => Self::Other,
         }
     }
@@ -257,13 +272,23 @@ impl Records {
         place
     }
 
+    /// Opens a document's value.
+    pub(super) fn open_value(&self, key: &Key, value: &SealedValue) -> Result<Plaintext, OpenError> {
+        self.keyring().open_value(key, value)
+    }
+
+    /// Adds a value's sealed chunks to `batch`.
+    pub(super) fn seal_chunks(&self, node: u64, value: &Plaintext, batch: &mut Batch) {
+        for (number, chunk) in (0u16..).zip(value.expose().chunks(CHUNK_BYTES)) {
+            let address = Address::chunk(node, number);
+            batch.put(address.as_bytes(), self.seal(&address, chunk));
+        }
+    }
+
     /// The sealed head of `secret`, with its address.
     pub(super) fn seal_head(&self, secret: &Secret) -> (Address, Vec<u8>) {
         let address = Address::head(secret.record());
-        let head = Head::of(secret);
-        let encoded = postcard::to_stdvec(&head).expect("strings and numbers always encode");
-        let encoded = Plaintext::from(encoded);
-        let sealed = self.seal(&address, encoded.expose());
+        let sealed = self.seal(&address, encode_head(secret).expose());
         (address, sealed)
     }
 
@@ -286,6 +311,12 @@ impl Records {
         let head: Head<'_> = postcard::from_bytes(head.expose()).map_err(|_| broken())?;
         head.into_secret(record, garbage, index).ok_or_else(broken)
     }
+}
+
+/// A head in the clear.
+pub(super) fn encode_head(secret: &Secret) -> Plaintext {
+    let head = Head::of(secret);
+    postcard::to_stdvec(&head).expect("strings and numbers always encode").into()
 }
 
 struct Place {

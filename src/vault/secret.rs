@@ -109,8 +109,7 @@ impl Value {
 impl Value {
     /// What is left to remove once nobody holds this version.
     pub(super) fn dead(&self) -> Dead {
-        let chunks = chunk_count(self.size as usize);
-        Dead { record: self.record, version: self.version, chunks }
+        Dead { node: self.node, chunks: chunk_count(self.size as usize) }
     }
 }
 

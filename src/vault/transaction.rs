@@ -11,7 +11,8 @@ use crate::store::{Batch, MAX_RECORD_BYTES};
 
 use super::error::VaultError;
 use super::index::Index;
-use super::record::{Address, CHUNK_BYTES, chunk_count};
+use super::journal::Journal;
+use super::record::Address;
 use super::secret::{RecordId, Secret, Value};
 use super::trail::subject_of;
 use super::{Shared, check};
@@ -37,6 +38,8 @@ pub(super) struct Transaction<'a> {
     pub(super) subjects: Vec<Subject>,
     /// What allowed it: the first check that it passed since the last line.
     grant: Option<Grant>,
+    /// What the batch makes valid that is stored already, and has to be put in its places.
+    pub(super) journal: Option<Journal>,
 }
 
 /// A name or id that a plan relies on.
@@ -73,6 +76,7 @@ impl<'a> Transaction<'a> {
             touched: HashSet::new(),
             subjects: Vec::new(),
             grant: None,
+            journal: None,
         }
     }
 
@@ -145,7 +149,7 @@ impl<'a> Transaction<'a> {
         let version = before.value.version + 1;
         let updated = before.value.updated.next(now());
         let value = self.store_value(before.record(), version, updated, caller, value);
-        self.supersede(&before.value);
+        before.value.dead().mark(&mut self.batch);
         self.touch(&before.key, &before.id);
         let after = Secret { value, ..same(&before) };
         self.put(Some(before), after)
@@ -172,7 +176,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn remove(&mut self, before: Arc<Secret>) {
         self.touch(&before.key, &before.id);
         self.batch.remove(Address::head(before.record()).as_bytes());
-        self.supersede(&before.value);
+        before.value.dead().mark(&mut self.batch);
         self.changes.push(Change { before: Some(before), after: None });
     }
 
@@ -194,14 +198,12 @@ impl<'a> Transaction<'a> {
         caller: &Caller,
         value: &Plaintext,
     ) -> Arc<Value> {
-        for (number, chunk) in (0u16..).zip(value.expose().chunks(CHUNK_BYTES)) {
-            let address = Address::chunk(record, version, number);
-            self.batch.put(address.as_bytes(), self.shared.records.seal(&address, chunk));
-        }
+        let node = self.shared.index.write().next_node();
+        self.shared.records.seal_chunks(node, value, &mut self.batch);
         Arc::new(Value {
             record,
             version,
-            node: self.shared.index.write().next_node(),
+            node,
             size: u32::try_from(value.len()).expect("a value has at most 1 MiB"),
             updated,
             updated_by: caller.own_slug().cloned().unwrap_or_else(|| Slug::of_uid(caller.uid())),
@@ -210,14 +212,7 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    /// Marks a value as garbage in the same batch that makes it so.
-    fn supersede(&mut self, value: &Value) {
-        let mark = Address::garbage(value.record, value.version);
-        let chunks = chunk_count(value.size as usize);
-        self.batch.put(mark.as_bytes(), chunks.to_be_bytes().to_vec());
-    }
-
-    fn touch(&mut self, key: &Key, id: &SecretId) {
+    pub(super) fn touch(&mut self, key: &Key, id: &SecretId) {
         self.touched.insert(Touched::Secret(key.to_string()));
         self.touched.extend(key.ancestors().map(|folder| Touched::Folder(folder.to_owned())));
         self.touched.insert(Touched::Id(id.clone()));
@@ -283,6 +278,6 @@ fn same(secret: &Secret) -> Secret {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     SystemTime::now().into()
 }

@@ -125,12 +125,16 @@ pub(super) fn create(
     value: &Plaintext,
 ) -> Result<(), VaultError> {
     transaction.allowed_by(check_create(caller, key, heritage)?);
-    let acl = match (heritage, caller.own_slug()) {
-        (Some(left), _) => Acl::clone(&left.acl),
-        (None, Some(own)) if !caller.is_admin() => Acl::all_of(own),
-        (None, _) => Acl::default(),
-    };
+    let acl = heritage.map_or_else(|| initial_lists(caller), |left| Acl::clone(&left.acl));
     // Somebody may have taken the id since: the secret gets one of its own then.
     let id = heritage.and_then(|left| left.id.clone()).filter(|id| transaction.is_free(id));
     transaction.create(caller, key.clone(), id, acl, value)
+}
+
+/// The lists of a secret that `caller` creates without saying more.
+pub(super) fn initial_lists(caller: &Caller) -> Acl {
+    match caller.own_slug() {
+        Some(own) if !caller.is_admin() => Acl::all_of(own),
+        _ => Acl::default(),
+    }
 }

@@ -217,8 +217,8 @@ fn what_writers_write_meanwhile_stays() {
 #[test]
 fn what_does_not_unseal_is_named_and_keeps_its_key() {
     let (store, vault, _) = filled();
-    let record = vault.secret("K7").unwrap().record();
-    let address = Address::chunk(record, 1, 0);
+    let node = vault.secret("K7").unwrap().value().node();
+    let address = Address::chunk(node, 0);
     let mut damaged = store.read(address.as_bytes()).unwrap().unwrap();
     *damaged.last_mut().unwrap() ^= 1;
     store.tamper(address.as_bytes(), Some(damaged));

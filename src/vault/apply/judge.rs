@@ -1,0 +1,423 @@
+//! What a document comes to: decided field by field, against what really changes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::audit::Subject;
+use crate::crypto::SealedValue;
+use crate::document::{Document, DocumentValue, Field};
+use crate::model::{
+    Acl, Caller, Grant, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, Slug, Timestamp,
+};
+use crate::store::Batch;
+use crate::vault::error::VaultError;
+use crate::vault::journal::MAX_HEAD_BYTES;
+use crate::vault::record::encode_head;
+use crate::vault::secret::{RecordId, Secret, Value};
+use crate::vault::transaction::{Change, now};
+use crate::vault::write::{check_create, initial_lists};
+use crate::vault::{Shared, check};
+
+use super::Outcome;
+use super::refusal::Refusals;
+
+/// A document on its way, with the numbers that it takes if it needs them.
+pub(super) struct Wish {
+    document: Document,
+    value: Wanted,
+    /// The document says nothing of the value.
+    is_valueless: bool,
+    /// For a new secret.
+    record: RecordId,
+    /// For a new value.
+    node: u64,
+}
+
+/// The value that a document wants a secret to have.
+enum Wanted {
+    /// The one it has.
+    Any,
+    Held(Plaintext),
+    /// Stored ahead.
+    Stored(Arc<Value>),
+}
+
+/// What becomes of a secret.
+#[derive(Clone)]
+pub(super) struct Step {
+    pub(super) before: Option<Arc<Secret>>,
+    /// None if nothing changes.
+    pub(super) after: Option<Arc<Secret>>,
+    /// What allowed it: the first right that it needed.
+    grant: Option<Grant>,
+}
+
+impl Step {
+    /// The value that the secret did not have before.
+    pub(super) fn new_value(&self) -> Option<&Arc<Value>> {
+        let value = &self.after.as_ref()?.value;
+        let is_old = |before: &Arc<Secret>| Arc::ptr_eq(&before.value, value);
+        (!self.before.as_ref().is_some_and(is_old)).then_some(value)
+    }
+
+    /// The id of a secret that is to be new.
+    pub(super) fn new_id(&self) -> Option<&SecretId> {
+        self.after.as_ref().filter(|_| self.before.is_none()).map(|after| &after.id)
+    }
+
+    /// Adds the head of the changed secret, and that its old value is garbage.
+    pub(super) fn put_head(&self, shared: &Shared, batch: &mut Batch) {
+        let Some(after) = &self.after else { return };
+        let (address, sealed) = shared.records.seal_head(after);
+        batch.put(address.as_bytes(), sealed);
+        if let (Some(before), Some(_)) = (&self.before, self.new_value()) {
+            before.value.dead().mark(batch);
+        }
+    }
+
+    /// What goes on record; nothing if nothing changes.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let after = self.after.as_deref()?;
+        let changed = |before: &Arc<Secret>| before.acl().differing(after.acl()).collect();
+        Some(Subject {
+            version: Some(after.value.version),
+            lists: self.before.as_ref().map(changed).unwrap_or_default(),
+            grant: self.grant.clone(),
+            ..Subject::of(after.key.as_str())
+        })
+    }
+
+    pub(super) fn change(&self) -> Change {
+        Change { before: self.before.clone(), after: self.after.clone() }
+    }
+
+    pub(super) fn outcome(&self, wish: &Wish) -> Outcome {
+        match (&self.before, &self.after) {
+            (_, None) => Outcome::Unchanged,
+            (Some(_), Some(_)) => Outcome::Updated,
+            (None, Some(_)) if wish.is_valueless => Outcome::CreatedEmpty,
+            (None, Some(_)) => Outcome::Created,
+        }
+    }
+
+    /// The id that the secret has, if the document gives another one.
+    pub(super) fn kept_id(&self, wish: &Wish) -> Option<SecretId> {
+        let secret = self.before.as_ref()?;
+        (wish.document.id()? != secret.id()).then(|| secret.id().clone())
+    }
+}
+
+/// Why a document is refused, by the field at fault.
+type Refused = Vec<(Field, VaultError)>;
+
+/// Who applies a file, and to what.
+pub(super) struct Judge<'a> {
+    shared: &'a Shared,
+    caller: &'a Caller,
+    now: Timestamp,
+    /// The ids that the file's new secrets have so far.
+    pub(super) ids: HashSet<SecretId>,
+    refusals: Refusals,
+}
+
+impl Wish {
+    /// Opens the value of a document. None if it does not open or is not what its checksum says.
+    pub(super) fn new(mut document: Document, numbers: u64, judge: &mut Judge<'_>) -> Option<Self> {
+        let value = match document.take_value() {
+            None => Wanted::Any,
+            Some(value) => match open(value, &document, judge.shared) {
+                Ok(value) => Wanted::Held(value),
+                Err((field, error)) => {
+                    judge.refusals.add(line(&document, field), error);
+                    return None;
+                }
+            },
+        };
+        let is_valueless = matches!(value, Wanted::Any);
+        Some(Self { document, value, is_valueless, record: RecordId(numbers), node: numbers + 1 })
+    }
+
+    pub(super) fn line(&self) -> usize {
+        self.document.line()
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        self.document.key()
+    }
+
+    fn id(&self) -> Option<&SecretId> {
+        self.document.id()
+    }
+
+    /// Whether the stored value is the wanted one.
+    fn is_met_by(&self, stored: &Value, shared: &Shared) -> Result<bool, VaultError> {
+        let read = |value| shared.records.read_value(value, 0, usize::MAX);
+        match &self.value {
+            Wanted::Any => Ok(true),
+            _ if self.size() != stored.size as usize => Ok(false),
+            Wanted::Held(bytes) => Ok(*bytes == read(stored)?),
+            Wanted::Stored(value) => Ok(read(value)? == read(stored)?),
+        }
+    }
+
+    /// Adds the records of the step's new value, if it has one.
+    pub(super) fn seal(
+        &self,
+        shared: &Shared,
+        step: &Step,
+        batch: &mut Batch,
+    ) -> Result<(), VaultError> {
+        let Some(new) = step.new_value() else { return Ok(()) };
+        match &self.value {
+            Wanted::Any => {}
+            Wanted::Held(bytes) => shared.records.seal_chunks(new.node, bytes, batch),
+            Wanted::Stored(value) => {
+                let bytes = shared.records.read_value(value, 0, usize::MAX)?;
+                shared.records.seal_chunks(new.node, &bytes, batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the bytes away to where `value` is about to be stored.
+    pub(super) fn hand_out(&mut self, value: &Arc<Value>) -> Plaintext {
+        match std::mem::replace(&mut self.value, Wanted::Stored(Arc::clone(value))) {
+            Wanted::Held(bytes) => bytes,
+            // A new secret whose document gives no value is empty.
+            Wanted::Any | Wanted::Stored(_) => Plaintext::default(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match &self.value {
+            Wanted::Any => 0,
+            Wanted::Held(bytes) => bytes.len(),
+            Wanted::Stored(value) => value.size as usize,
+        }
+    }
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(shared: &'a Shared, caller: &'a Caller) -> Self {
+        let (ids, refusals) = (HashSet::new(), Refusals::default());
+        Self { shared, caller, now: now(), ids, refusals }
+    }
+
+    /// # Errors
+    /// Everything that was refused.
+    pub(super) fn finish(mut self) -> Result<(), VaultError> {
+        if self.refusals.is_empty() {
+            return Ok(());
+        }
+        self.refusals.sort();
+        Err(VaultError::Refused(self.refusals))
+    }
+
+    /// What the document comes to now. None if it is refused; why is among the refusals.
+    pub(super) fn judge(&mut self, wish: &Wish) -> Option<Step> {
+        let before = self.shared.index.read().by_key(wish.key().as_str()).cloned();
+        let judged = match &before {
+            None => self.create(wish).map(|(after, grant)| (Some(after), Some(grant))),
+            Some(secret) => self.update(wish, secret),
+        };
+        match judged {
+            Ok((after, grant)) => Some(Step { before, after: after.map(Arc::new), grant }),
+            Err(refused) => {
+                for (field, error) in refused {
+                    self.refusals.add(line(&wish.document, field), error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether a step is still what its document comes to.
+    pub(super) fn still_holds(&self, wish: &Wish, step: &Step) -> bool {
+        let index = self.shared.index.read();
+        match (&step.before, &step.after) {
+            (Some(before), _) => {
+                let now = index.by_record(before.record());
+                now.is_some_and(|now| Arc::ptr_eq(now, before))
+            }
+            (None, Some(after)) => {
+                index.by_key(wish.key().as_str()).is_none()
+                    && index.check_free(wish.key()).is_ok()
+                    && index.by_id(&after.id).is_none()
+            }
+            (None, None) => false,
+        }
+    }
+
+    fn create(&mut self, wish: &Wish) -> Result<(Secret, Grant), Refused> {
+        let key = wish.key();
+        let grant = check_create(self.caller, key, None).map_err(|no| vec![(Field::Key, no)])?;
+        let in_the_way = self.shared.index.read().check_free(key).err();
+        let mut refused: Vec<_> = in_the_way.map(|error| (Field::Key, error)).into_iter().collect();
+        refused.extend(self.id_of_another(wish));
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let id = wish.id().cloned().unwrap_or_else(|| self.fresh_id());
+        self.ids.insert(id.clone());
+        let lists = initial_lists(self.caller).patched(wish.document.lists());
+        let value = self.value(wish, wish.record, 1, self.now);
+        let acl = self.intern(lists);
+        let secret = Secret { key: key.clone(), id, acl, created: self.now, value };
+        Ok((self.within_limits(secret)?, grant))
+    }
+
+    fn fresh_id(&self) -> SecretId {
+        loop {
+            let id = self.shared.fresh_id();
+            if !self.ids.contains(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// What is to change of a secret that exists; none if nothing is.
+    fn update(
+        &self,
+        wish: &Wish,
+        secret: &Arc<Secret>,
+    ) -> Result<(Option<Secret>, Option<Grant>), Refused> {
+        let mut grant = None;
+        let mut refused: Vec<_> = self.id_of_another(wish).into_iter().collect();
+        let lists = secret.acl().patched(wish.document.lists());
+        let mut lists_change = false;
+        for list in secret.acl().differing(&lists) {
+            lists_change = true;
+            match check(self.caller, Operation::ChangeList(list), secret) {
+                Ok(one) => {
+                    grant.get_or_insert(one);
+                }
+                Err(error) => refused.push((Field::List(list), error)),
+            }
+        }
+        let value_changes = match self.value_changes(wish, secret) {
+            Ok(None) => false,
+            Ok(Some(one)) => {
+                grant.get_or_insert(one);
+                true
+            }
+            Err(error) => {
+                refused.push((Field::Value, error));
+                false
+            }
+        };
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        if !value_changes && !lists_change {
+            return Ok((None, None));
+        }
+        let old = &secret.value;
+        let after = Secret {
+            key: secret.key.clone(),
+            id: secret.id.clone(),
+            acl: if lists_change { self.intern(lists) } else { Arc::clone(&secret.acl) },
+            created: secret.created,
+            value: if value_changes {
+                self.value(wish, old.record, old.version + 1, old.updated.next(self.now))
+            } else {
+                Arc::clone(old)
+            },
+        };
+        Ok((Some(self.within_limits(after)?), grant))
+    }
+
+    /// What allows the new value; none if the value is the stored one, which takes no right.
+    fn value_changes(&self, wish: &Wish, secret: &Secret) -> Result<Option<Grant>, VaultError> {
+        let allowed = check(self.caller, Operation::Write, secret);
+        let may_read = || check(self.caller, Operation::Read, secret).is_ok();
+        let guesses = !wish.is_valueless && allowed.is_err() && !may_read();
+        if guesses && !self.shared.guesses.has_left(self.caller.uid()) {
+            return allowed.map(Some);
+        }
+        if wish.is_met_by(&secret.value, self.shared)? {
+            return Ok(None);
+        }
+        if guesses {
+            self.shared.guesses.add(self.caller.uid());
+        }
+        allowed.map(Some)
+    }
+
+    /// A secret keeps its id whatever a document says: `encrypt` makes a new one up each time. But
+    /// the id must not be another secret's.
+    fn id_of_another(&self, wish: &Wish) -> Option<(Field, VaultError)> {
+        let (id, key) = (wish.id()?, wish.key());
+        let index = self.shared.index.read();
+        let owner = index.by_id(id).filter(|owner| owner.key != *key)?;
+        let (key, owner) = (key.to_string(), owner.key.to_string());
+        Some((Field::Id, VaultError::IdTaken { key, id: id.clone(), owner }))
+    }
+
+    fn value(
+        &self,
+        wish: &Wish,
+        record: RecordId,
+        version: u64,
+        updated: Timestamp,
+    ) -> Arc<Value> {
+        let own = self.caller.own_slug().cloned();
+        Arc::new(Value {
+            record,
+            version,
+            node: wish.node,
+            size: u32::try_from(wish.size()).expect("a value has at most 1 MiB"),
+            updated,
+            updated_by: own.unwrap_or_else(|| Slug::of_uid(self.caller.uid())),
+            superseded: AtomicBool::new(false),
+            garbage: Arc::clone(&self.shared.garbage),
+        })
+    }
+
+    fn intern(&self, lists: Acl) -> Arc<Acl> {
+        self.shared.index.write().lists_mut().intern(lists)
+    }
+
+    fn within_limits(&self, secret: Secret) -> Result<Secret, Refused> {
+        if encode_head(&secret).len() > MAX_HEAD_BYTES {
+            return Err(vec![(
+                Field::Key,
+                VaultError::ListsTooLong { key: secret.key.to_string() },
+            )]);
+        }
+        Ok(secret)
+    }
+}
+
+fn open(
+    value: DocumentValue,
+    document: &Document,
+    shared: &Shared,
+) -> Result<Plaintext, (Field, VaultError)> {
+    let key = || document.key().to_string();
+    let value = match value {
+        DocumentValue::Plain(value) => value,
+        DocumentValue::Sealed(text) => SealedValue::parse(&text)
+            .map_err(|source| VaultError::NotSealed { key: key(), source })
+            .and_then(|sealed| {
+                let opened = shared.records.open_value(document.key(), &sealed);
+                opened.map_err(|source| VaultError::NotOpened { key: key(), source })
+            })
+            .map_err(|error| (Field::Value, error))?,
+    };
+    if value.len() > MAX_VALUE_BYTES {
+        return Err((Field::Value, VaultError::TooLarge { key: key() }));
+    }
+    match document.checksum() {
+        Some(checksum) if !checksum.matches(&value) => {
+            let algorithm = checksum.algorithm();
+            Err((Field::Checksum, VaultError::Checksum { key: key(), algorithm }))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// The line of a field; that of the document where the field is not in it.
+fn line(document: &Document, field: Field) -> usize {
+    document.line_of(field).unwrap_or(document.line())
+}
