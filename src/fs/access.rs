@@ -4,6 +4,7 @@ use crate::model::Operation;
 use crate::store::Space;
 
 use super::encrypt::Encrypt;
+use super::import::Import;
 use super::nodes::Node;
 use super::status::StatusFile;
 use super::{Fs, FsError, Requester};
@@ -37,7 +38,11 @@ impl Fs {
                 Ok(self.vault.check_rekey(&caller)?)
             }
             Node::Encrypt(Encrypt::File(_)) => Ok(()),
-            Node::StatusFolder | Node::Status(_) | Node::Encrypt(_) | Node::Exported(_)
+            Node::StatusFolder
+            | Node::Status(_)
+            | Node::Encrypt(_)
+            | Node::Exported(_)
+            | Node::Import(Import::Report(_))
                 if wanted.write =>
             {
                 no("nothing can be written here; read it")

@@ -24,6 +24,7 @@ impl Fs {
                 }
                 self.commit(draft, Occasion::Close, answer);
             }
+            Ok(Handle::Dropped(file)) => self.close_dropped(who, file, answer),
             Ok(_) => answer(Ok(())),
             // A reader of a version has no handle and nothing to store.
             Err(_) if handle == 0 => answer(Ok(())),
@@ -36,13 +37,18 @@ impl Fs {
         let answer = self.noting(who, "fsync", answer);
         match self.handles.find(handle) {
             Ok(Handle::Draft(draft)) => self.commit(draft, Occasion::Sync, answer),
+            Ok(Handle::Dropped(file)) => self.sync_dropped(who, file, answer),
             _ => answer(Ok(())),
         }
     }
 
     /// The last descriptor of a handle is gone.
     pub fn release(self: &Arc<Self>, who: &Requester, handle: u64) {
-        let Some(Handle::Draft(draft)) = self.handles.remove(handle) else { return };
+        let draft = match self.handles.remove(handle) {
+            Some(Handle::Draft(draft)) => draft,
+            Some(Handle::Dropped(file)) => return self.release_dropped(who, file),
+            _ => return,
+        };
         if !draft.closed() {
             return;
         }

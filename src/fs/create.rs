@@ -98,6 +98,9 @@ impl Fs {
         exclusive: bool,
         decision: &mut Option<Decision>,
     ) -> Result<(Entry, Opened), FsError> {
+        if let Some(folder) = self.drop_folder(parent) {
+            return self.create_dropped(who, &folder, name, mode);
+        }
         if name.as_encoded_bytes().starts_with(b".") {
             return self.create_scratch(who, parent, name, mode);
         }
@@ -207,6 +210,10 @@ impl Fs {
         parent: u64,
         name: &OsStr,
     ) -> Result<Entry, FsError> {
+        if let Some(folder) = self.drop_folder(parent) {
+            self.make_drop_folder(who, &folder, name)?;
+            return self.look_up(who, parent, name);
+        }
         let caller = self.caller(who)?;
         let folder = self.folder(parent)?;
         let name_text = checked_name(&folder, name)?;

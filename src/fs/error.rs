@@ -6,6 +6,8 @@ use crate::identity::ResolveError;
 use crate::model::{Denial, KeyError};
 use crate::vault::VaultError;
 
+use super::import::NotApplied;
+
 /// Why a file operation failed. Its text is what `.status/last-error` shows: it names paths and
 /// lists, never a value.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -73,6 +75,17 @@ pub enum FsError {
     /// Over 1 MiB.
     #[error("{0}: a value has at most 1 MiB; make it smaller")]
     TooLarge(String),
+    /// Over 64 MiB.
+    #[error("{0}: a file of documents has at most 64 MiB; split it")]
+    DropTooLarge(String),
+    /// A file of documents was refused.
+    #[error("{path}: nothing was applied: {why}")]
+    NotApplied {
+        /// The file.
+        path: String,
+        /// Everything that is wrong.
+        why: Arc<NotApplied>,
+    },
     /// Too much of something at once.
     #[error("{path}: {what}")]
     TooMany {

@@ -11,6 +11,7 @@ use crate::model::Plaintext;
 use super::draft::Draft;
 use super::error::FsError;
 use super::export::OpenExport;
+use super::import::Dropped;
 use super::listing::Listed;
 use super::scratch::Scratch;
 use super::sealing::Sealing;
@@ -24,6 +25,8 @@ pub(super) enum Handle {
     Scratch(Arc<Scratch>),
     /// Bytes as they were at the open.
     Snapshot(Arc<Plaintext>),
+    /// A file in the drop box.
+    Dropped(Arc<Dropped>),
     /// A file of `.encrypt`.
     Sealing(Arc<Sealing>),
     /// A control file: takes commands, and gives its text as it was at the open.

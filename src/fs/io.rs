@@ -58,6 +58,7 @@ impl Fs {
         match self.handles.find(handle)? {
             Handle::Draft(draft) => Ok(whole(draft.read(&self.vault, offset, length)?)),
             Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length))),
+            Handle::Dropped(file) => Ok(whole(file.read(offset, length))),
             Handle::Snapshot(bytes) | Handle::Control(bytes) => {
                 Ok(FileBytes { bytes, offset, length })
             }
@@ -85,6 +86,7 @@ impl Fs {
         let written = match self.handles.find(handle) {
             Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
             Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
+            Ok(Handle::Dropped(file)) => file.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
             Ok(Handle::Control(_)) => self.control(who, bytes),
             Ok(Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_)) => {

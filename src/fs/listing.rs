@@ -11,6 +11,7 @@ use crate::vault::ChildKind;
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::handles::Handle;
+use super::import::Import;
 use super::nodes::{Node, folder_number};
 use super::status::StatusFile;
 use super::{Caching, FileKind, Fs, FsError, Opened, Requester, join};
@@ -79,6 +80,7 @@ impl Fs {
                     kind: FileKind::File,
                 })
                 .collect()),
+            Node::Import(Import::Folder(folder)) => Ok(self.list_drop_box(who, &caller, &folder)),
             // What is there is found by name.
             Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => {
                 Ok(Arc::new([]))

@@ -12,6 +12,7 @@ use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::draft::Draft;
 use super::encrypt::{ENCRYPT_NAME, Encrypt};
 use super::export::{EXPORT_ALL_NAME, EXPORT_NAME, Exported};
+use super::import::{IMPORT_NAME, Import};
 use super::nodes::{Node, ROOT};
 use super::status::StatusFile;
 use super::tasks::Note;
@@ -22,7 +23,7 @@ const STATUS_NAME: &str = ".status";
 
 /// Whether a path has a meaning of its own, so that no scratch file can have it.
 pub(super) fn is_reserved(path: &str) -> bool {
-    matches!(path, STATUS_NAME | ENCRYPT_NAME | EXPORT_NAME | EXPORT_ALL_NAME)
+    matches!(path, STATUS_NAME | ENCRYPT_NAME | EXPORT_NAME | EXPORT_ALL_NAME | IMPORT_NAME)
 }
 
 impl Fs {
@@ -45,6 +46,10 @@ impl Fs {
                 }
                 Node::Encrypt(Encrypt::Folder(folder)) => {
                     (self.find_to_encrypt(who, &caller, &folder, name)?.into(), NEVER)
+                }
+                Node::Import(Import::Folder(folder)) => {
+                    let found = self.find_in_drop_box(who, &caller, &folder, text()?);
+                    (found.ok_or_else(not_found)?.into(), NEVER)
                 }
                 Node::Exported(Exported::Folder(folder)) => {
                     let found = self.find_export(who, &caller, &folder, text()?);
@@ -125,6 +130,7 @@ impl Fs {
             STATUS_NAME => Some(Node::StatusFolder),
             ENCRYPT_NAME => Some(Encrypt::top().into()),
             EXPORT_NAME => Some(Exported::top().into()),
+            IMPORT_NAME => Some(Import::top().into()),
             EXPORT_ALL_NAME => Some(self.export_file(who, "").into()),
             _ => None,
         }
@@ -225,6 +231,7 @@ impl Fs {
             | Node::Exported(Exported::Folder(_)) => {
                 Attr { kind: FileKind::Folder, mode: FOLDER_MODE, ..file }
             }
+            Node::Import(node) => self.drop_box_attr(node, caller, file),
             Node::Encrypt(Encrypt::File(open)) => {
                 Attr { inode: open.inode(), size: open.size(), mode: ENCRYPT_MODE, ..file }
             }

@@ -23,6 +23,7 @@ mod failures;
 mod filler;
 mod folders;
 mod handles;
+mod import;
 mod io;
 mod listing;
 mod lookup;
@@ -57,6 +58,7 @@ pub use access::Wanted;
 pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
 pub use courier::KernelCache;
 pub use error::FsError;
+pub use import::NotApplied;
 pub use io::FileBytes;
 pub use listing::Listed;
 pub use nodes::ROOT;
@@ -70,6 +72,7 @@ use failures::Failures;
 use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
+use import::DropBox;
 use nodes::{Node, Nodes};
 use programs::Programs;
 use quota::Quota;
@@ -122,6 +125,7 @@ pub struct Fs {
     failures: Failures,
     encrypting: Quota,
     exporting: Quota,
+    import: DropBox,
     courier: Courier,
     filler: Filler,
 }
@@ -152,6 +156,7 @@ impl Fs {
             failures: Failures::default(),
             encrypting: encrypt::quota(),
             exporting: export::quota(),
+            import: DropBox::default(),
             courier: Courier::new(),
             filler: Filler::new(),
         }

@@ -13,6 +13,7 @@ use crate::vault::{NODE_LIMIT, RecordId, Value};
 use super::draft::Draft;
 use super::encrypt::Encrypt;
 use super::export::Exported;
+use super::import::Import;
 use super::scratch::Scratch;
 use super::status::StatusFile;
 
@@ -50,6 +51,8 @@ pub(super) enum Node {
     Encrypt(Encrypt),
     /// `.export.yaml`, `.export` and what is in it.
     Exported(Exported),
+    /// `.import` and what is in it.
+    Import(Import),
 }
 
 impl Node {
@@ -65,6 +68,7 @@ impl Node {
             Self::Status(file) => STATUS_FILES + *file as u64,
             Self::Encrypt(node) => node.number(),
             Self::Exported(node) => node.number(),
+            Self::Import(node) => node.number(),
         }
     }
 
@@ -75,6 +79,7 @@ impl Node {
                 | Self::StatusFolder
                 | Self::Encrypt(Encrypt::Folder(_))
                 | Self::Exported(Exported::Folder(_))
+                | Self::Import(Import::Folder(_))
         )
     }
 }

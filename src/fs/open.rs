@@ -138,6 +138,7 @@ impl Fs {
                 *decision = Some(Decision::new(Action::Encrypt, subject));
                 opened
             }
+            Node::Import(node) => self.open_in_drop_box(who, &node, wish.write),
             Node::Exported(Exported::File(file)) => {
                 self.open_export(who, caller, &file, wish.write, decision)
             }
@@ -314,7 +315,7 @@ impl Fs {
         Ok(self.private(Handle::Draft(draft)))
     }
 
-    fn snapshot(&self, bytes: Plaintext) -> Opened {
+    pub(super) fn snapshot(&self, bytes: Plaintext) -> Opened {
         self.private(Handle::Snapshot(Arc::new(bytes)))
     }
 

@@ -20,6 +20,9 @@ impl Fs {
         answer: Answer<()>,
     ) {
         let answer = self.noting(who, "unlink", answer);
+        if let Some(folder) = self.drop_folder(parent) {
+            return answer(self.remove_dropped(who, &folder, name));
+        }
         if let Err((answer, error)) = self.try_unlink(who, parent, name, answer) {
             answer(Err(error));
         }
@@ -106,6 +109,9 @@ impl Fs {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
+        if let Some(folder) = self.drop_folder(parent) {
+            return self.remove_drop_folder(who, &folder, name);
+        }
         let (caller, folder, name) = self.place(who, parent, name)?;
         let path = join(&folder, name);
         if is_reserved(&path) {

@@ -58,6 +58,16 @@ impl Fs {
         answer: Answer<()>,
     ) {
         let answer = self.noting(who, "rename", answer);
+        match (self.drop_folder(parent), self.drop_folder(new_parent)) {
+            (Some(from), Some(to)) => {
+                return self.rename_dropped(who, (&from, name), (&to, new_name), mode, answer);
+            }
+            // Into the drop box, or out of it, is copying.
+            (Some(_), None) | (None, Some(_)) => {
+                return answer(Err(FsError::CrossDevice(name.to_string_lossy().into_owned())));
+            }
+            (None, None) => {}
+        }
         let places = self
             .rename_place(parent, name)
             .and_then(|from| Ok((from, self.rename_place(new_parent, new_name)?)));

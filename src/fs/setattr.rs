@@ -12,6 +12,7 @@ use super::draft::{Draft, Occasion, within_limit};
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::handles::Handle;
+use super::import::Import;
 use super::nodes::Node;
 use super::status::StatusFile;
 use super::tasks::Note;
@@ -46,7 +47,7 @@ impl Fs {
         let answer = self.noting(who, "setattr", answer);
         let number = node;
         let node = match self.node(node).and_then(|node| {
-            self.check_changes(&node, &changes)?;
+            self.check_changes(who, &node, &changes)?;
             Ok(node)
         }) {
             Ok(node) => node,
@@ -96,11 +97,19 @@ impl Fs {
     }
 
     /// Mode, owner and group as they would have to be; times are whatever the caller likes.
-    fn check_changes(&self, node: &Node, changes: &Changes) -> Result<(), FsError> {
+    fn check_changes(
+        &self,
+        who: &Requester,
+        node: &Node,
+        changes: &Changes,
+    ) -> Result<(), FsError> {
         let forbidden = |what| Err(FsError::Forbidden { path: self.path_of(node), what });
         let (uid, gid) = match node {
             Node::Scratch(scratch) => scratch.owner(),
             Node::Draft(draft) => draft.owner(),
+            Node::Import(Import::File(file)) => file.owner(),
+            // Folders of the drop box are the caller's own; their group means nothing.
+            Node::Import(Import::Folder(_)) => (who.uid, changes.gid.unwrap_or(who.gid)),
             _ => (0, 0),
         };
         if changes.uid.is_some_and(|new| new != uid) || changes.gid.is_some_and(|new| new != gid) {
@@ -116,7 +125,10 @@ impl Fs {
             Node::Status(file) => file.mode(),
             Node::Exported(_) => 0o444,
             Node::Encrypt(_) => ENCRYPT_MODE,
-            Node::Draft(_) | Node::Scratch(_) => 0o777,
+            Node::Draft(_)
+            | Node::Scratch(_)
+            | Node::Import(Import::File(_) | Import::Folder(_)) => 0o777,
+            Node::Import(Import::Report(_)) => 0o400,
         };
         if changes.mode.is_some_and(|mode| mode & 0o7777 & !u32::from(widest) != 0) {
             return forbidden("its mode cannot be widened; put slugs into its lists instead");
@@ -129,6 +141,10 @@ impl Fs {
         let mode = changes.mode.map(|mode| (mode & 0o777) as u16);
         match node {
             Node::Draft(draft) => mode.into_iter().for_each(|mode| draft.set_mode(mode)),
+            Node::Import(Import::File(file)) => {
+                mode.into_iter().for_each(|mode| file.set_mode(mode));
+                changes.modified.into_iter().for_each(|time| file.set_modified(time));
+            }
             Node::Scratch(scratch) => {
                 mode.into_iter().for_each(|mode| scratch.set_mode(mode));
                 changes.modified.into_iter().for_each(|time| scratch.set_modified(time));
@@ -148,6 +164,7 @@ impl Fs {
             match self.handles.find(handle)? {
                 Handle::Draft(draft) => draft.resize(&self.vault, size)?,
                 Handle::Scratch(scratch) => scratch.resize(size)?,
+                Handle::Dropped(file) => file.resize(size)?,
                 Handle::Sealing(sealing) => sealing.resize(size)?,
                 // `>` truncates first.
                 Handle::Control(_) => {}
@@ -168,6 +185,9 @@ impl Fs {
                 Ok(Truncated::ToStore(Arc::clone(draft)))
             }
             Node::Scratch(scratch) => scratch.resize(size).map(|()| Truncated::Kept),
+            Node::Import(Import::File(file)) => file.resize(size).map(|()| Truncated::Kept),
+            Node::Import(Import::Report(_)) => Err(super::nothing_is_made_in(&self.path_of(node))),
+            Node::Import(Import::Folder(_)) => Err(FsError::IsFolder(self.path_of(node))),
             Node::Value(value) => {
                 let (record, operation) = (value.record(), Operation::Write);
                 Err(self.retry_truncation(who, value.node(), record, operation, size)?)
@@ -235,6 +255,7 @@ impl Fs {
             Node::Status(file) => format!(".status/{}", file.name()),
             Node::Encrypt(node) => node.path(),
             Node::Exported(node) => node.path(),
+            Node::Import(node) => node.path(),
         }
     }
 }

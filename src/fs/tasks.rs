@@ -12,6 +12,7 @@ use crate::vault::Heritage;
 
 use super::Requester;
 use super::draft::Draft;
+use super::import::Dropped;
 use super::task::Task;
 
 /// How long a note lasts.
@@ -33,6 +34,8 @@ pub(super) enum Note {
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
     /// folders above are still there for it.
     Replaced { key: String, heritage: Heritage },
+    /// It closed this file of the drop box, which was applied and is gone.
+    Applied(Arc<Dropped>),
 }
 
 /// Notes by thread. A thread is its number, its start time and its UID.

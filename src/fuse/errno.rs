@@ -4,8 +4,8 @@
 use fuser::Errno;
 
 use crate::audit::ErrorCode;
-use crate::document::ErrorKind;
-use crate::fs::FsError;
+use crate::document::{DocumentErrors, ErrorKind};
+use crate::fs::{FsError, NotApplied};
 use crate::model::KeyError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
@@ -53,7 +53,8 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::IsFolder(_) => Errno::EISDIR,
         FsError::NotEmpty(_) => Errno::ENOTEMPTY,
         FsError::BadName { error, .. } => of_name(*error),
-        FsError::TooLarge(_) => Errno::EFBIG,
+        FsError::TooLarge(_) | FsError::DropTooLarge(_) => Errno::EFBIG,
+        FsError::NotApplied { why, .. } => of_import(why),
         FsError::TooMany { .. } => Errno::ENOSPC,
         FsError::CrossDevice(_) => Errno::EXDEV,
         FsError::NoAttribute => Errno::ENODATA,
@@ -61,6 +62,21 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Stale => Errno::ESTALE,
         // After a restart: the writer must learn that its buffer is lost.
         FsError::BadHandle | FsError::Identity(_) => Errno::EIO,
+    }
+}
+
+fn of_import(why: &NotApplied) -> Errno {
+    match why {
+        NotApplied::Documents(errors) => of_documents(errors),
+        NotApplied::Vault(error) => of_vault(error),
+        NotApplied::Identity(_) => Errno::EIO,
+    }
+}
+
+fn of_documents(errors: &DocumentErrors) -> Errno {
+    match errors.kind() {
+        ErrorKind::Invalid => Errno::EINVAL,
+        ErrorKind::TooLarge => Errno::EFBIG,
     }
 }
 
@@ -82,10 +98,7 @@ fn of_vault(error: &VaultError) -> Errno {
         VaultError::Exists { .. } | VaultError::IdTaken { .. } => Errno::EEXIST,
         VaultError::IsFolder { .. } => Errno::EISDIR,
         VaultError::NotFolder { .. } => Errno::ENOTDIR,
-        VaultError::Lists { errors, .. } => match errors.kind() {
-            ErrorKind::Invalid => Errno::EINVAL,
-            ErrorKind::TooLarge => Errno::EFBIG,
-        },
+        VaultError::Lists { errors, .. } => of_documents(errors),
         VaultError::ListsTooLong { .. } | VaultError::TooLarge { .. } => Errno::EFBIG,
         VaultError::NotSealed { .. }
         | VaultError::NotOpened { .. }

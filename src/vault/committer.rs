@@ -358,4 +358,3 @@ fn finish(group: Vec<Planned>) {
         (one.request.done)(Ok(one.changes));
     }
 }
-

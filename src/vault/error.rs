@@ -9,8 +9,8 @@ use crate::document::{ChecksumAlgorithm, DocumentErrors};
 use crate::model::{Denial, SecretId};
 use crate::store::StoreError;
 
-use super::secret::Secret;
 use super::apply::Refusals;
+use super::secret::Secret;
 
 /// Why an operation on secrets failed. Carries names, never values.
 #[derive(Debug, thiserror::Error)]

@@ -375,7 +375,7 @@ mod tests {
             create(&vault, key, None, Acl::default(), b"value").unwrap();
         }
         let damaged = vault.secret("b").unwrap();
-        let address = Address::chunk(damaged.record(), 1, 0);
+        let address = Address::chunk(damaged.value().node(), 0);
         for content in [Some(vec![1; 60]), None] {
             store.tamper(address.as_bytes(), content);
             let export = vault.export(&admin(), "");

@@ -273,7 +273,11 @@ impl Records {
     }
 
     /// Opens a document's value.
-    pub(super) fn open_value(&self, key: &Key, value: &SealedValue) -> Result<Plaintext, OpenError> {
+    pub(super) fn open_value(
+        &self,
+        key: &Key,
+        value: &SealedValue,
+    ) -> Result<Plaintext, OpenError> {
         self.keyring().open_value(key, value)
     }
 

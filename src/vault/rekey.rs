@@ -385,7 +385,8 @@ impl Walker {
                 return "a record of the store itself".to_owned();
             }
         };
-        found.map_or_else(|| format!("a removed value, {number}"), |secret| secret.key().to_string())
+        found
+            .map_or_else(|| format!("a removed value, {number}"), |secret| secret.key().to_string())
     }
 }
 

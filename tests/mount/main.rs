@@ -22,6 +22,7 @@ mod export;
 mod folders;
 mod helper;
 mod identities;
+mod import;
 mod keys;
 mod lifecycle;
 mod programs;

@@ -354,13 +354,7 @@ impl<'a> Judge<'a> {
         Some((Field::Id, VaultError::IdTaken { key, id: id.clone(), owner }))
     }
 
-    fn value(
-        &self,
-        wish: &Wish,
-        record: RecordId,
-        version: u64,
-        updated: Timestamp,
-    ) -> Arc<Value> {
+    fn value(&self, wish: &Wish, record: RecordId, version: u64, updated: Timestamp) -> Arc<Value> {
         let own = self.caller.own_slug().cloned();
         Arc::new(Value {
             record,

@@ -1,0 +1,409 @@
+//! One file in the drop box.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::document::MAX_FILE_BYTES;
+use crate::fs::draft::{Occasion, Waiter};
+use crate::fs::{FsError, Requester};
+use crate::model::Plaintext;
+
+use super::{full_path, is_unfinished};
+
+/// How many bytes the files of one UID may hold at once: 128 MiB, two of the largest.
+const BYTES_PER_UID: usize = 2 * MAX_FILE_BYTES;
+/// How many bytes all of them may hold: 512 MiB.
+const BYTES: usize = 8 * MAX_FILE_BYTES;
+
+/// A file that is being written, or waits for its rename.
+pub(in crate::fs) struct Dropped {
+    node: u64,
+    uid: u32,
+    gid: u32,
+    budget: Arc<Budget>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Inside the drop box.
+    path: String,
+    /// The process that opened it last: only its closing means that the file is finished, not that
+    /// of a child which has inherited the descriptor.
+    writer: Option<u32>,
+    bytes: Arc<Plaintext>,
+    /// May be more than was written: what is only asked for takes no memory.
+    length: usize,
+    dirty: bool,
+    /// Whether anything became of it yet.
+    was_applied: bool,
+    mode: u16,
+    modified: SystemTime,
+    handles: u32,
+    abandoned: bool,
+    removed: bool,
+    cut_off: bool,
+    applying: bool,
+    waiting: Vec<Waiter>,
+}
+
+/// What to do about a request to apply the file.
+pub(super) enum Next {
+    /// Nothing is to be applied: answer.
+    Answer(Waiter),
+    /// What was written is not whole: answer that.
+    Refuse(FsError, Waiter),
+    /// It is being applied: the request was queued behind it.
+    Queued,
+    /// Apply these bytes, followed by that many zeros.
+    Apply(Arc<Plaintext>, usize, Waiter),
+}
+
+impl Dropped {
+    pub(super) fn new(
+        node: u64,
+        who: &Requester,
+        writer: Option<u32>,
+        path: String,
+        mode: u16,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let state = State {
+            path,
+            writer,
+            bytes: Arc::default(),
+            length: 0,
+            dirty: false,
+            was_applied: false,
+            mode: mode & 0o777 | 0o200,
+            modified: SystemTime::now(),
+            handles: 0,
+            abandoned: false,
+            removed: false,
+            cut_off: false,
+            applying: false,
+            waiting: Vec::new(),
+        };
+        let (uid, gid, budget) = (who.uid, who.gid, Arc::clone(budget));
+        Self { node, uid, gid, budget, state: Mutex::new(state) }
+    }
+
+    pub(super) fn node(&self) -> u64 {
+        self.node
+    }
+
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// UID and group that made it.
+    pub(in crate::fs) fn owner(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.state.lock().path.clone()
+    }
+
+    /// Size, mode and time as they are now.
+    pub(in crate::fs) fn shown(&self) -> (u64, u16, SystemTime) {
+        let state = self.state.lock();
+        (state.length as u64, state.mode, state.modified)
+    }
+
+    pub(in crate::fs) fn set_mode(&self, mode: u16) {
+        self.state.lock().mode = mode & 0o777;
+    }
+
+    pub(in crate::fs) fn set_modified(&self, time: SystemTime) {
+        self.state.lock().modified = time;
+    }
+
+    /// Whether that process has it open, or nobody has.
+    pub(super) fn is_for(&self, process: Option<u32>) -> bool {
+        let state = self.state.lock();
+        state.handles == 0 || state.writer == process
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().handles > 0
+    }
+
+    /// Whether closing by that process means that the file is finished.
+    pub(super) fn is_written_by(&self, process: Option<u32>) -> bool {
+        let state = self.state.lock();
+        state.writer.is_none() || process.is_none() || state.writer == process
+    }
+
+    /// It was opened, by that process if for writing. One that was applied starts anew.
+    pub(super) fn opened(&self, writer: Option<Option<u32>>) {
+        let mut state = self.state.lock();
+        state.handles += 1;
+        if let Some(process) = writer {
+            state.writer = process;
+            if state.was_applied && state.handles == 1 {
+                state.was_applied = false;
+                self.empty(&mut state);
+            }
+        }
+    }
+
+    /// Whether that was the last handle.
+    pub(super) fn closed(&self) -> bool {
+        let mut state = self.state.lock();
+        state.handles = state.handles.saturating_sub(1);
+        state.handles == 0
+    }
+
+    pub(super) fn abandon(&self) {
+        self.state.lock().abandoned = true;
+    }
+
+    /// It was removed: nothing of it is applied any more.
+    pub(super) fn remove(&self) {
+        self.state.lock().removed = true;
+    }
+
+    pub(super) fn rename(&self, path: &str) {
+        path.clone_into(&mut self.state.lock().path);
+    }
+
+    pub(in crate::fs) fn read(&self, offset: u64, length: usize) -> Plaintext {
+        let state = self.state.lock();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(state.length);
+        let mut bytes = Plaintext::copy_of(state.bytes.slice(offset, length));
+        bytes.resize(length.min(state.length - start));
+        bytes
+    }
+
+    /// Writes at `offset`; nothing is changed and nothing allocated if the end is over a limit.
+    pub(in crate::fs) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+        let mut state = self.state.lock();
+        let room = within_limit(offset, bytes.len(), &state.path).and_then(|(start, end)| {
+            let more = end.saturating_sub(state.bytes.len());
+            self.budget.take(self.uid, more, &state.path)?;
+            Ok((start, end))
+        });
+        state.cut_off |= room.is_err();
+        let (start, end) = room?;
+        own(&mut state.bytes).write_at(start, bytes);
+        state.length = state.length.max(end);
+        state.touched();
+        Ok(())
+    }
+
+    /// Cuts or extends to `size` bytes.
+    pub(in crate::fs) fn resize(&self, size: u64) -> Result<(), FsError> {
+        let mut state = self.state.lock();
+        let (_, size) = within_limit(size, 0, &state.path)?;
+        if size == 0 {
+            self.empty(&mut state);
+            return Ok(());
+        }
+        let less = state.bytes.len().saturating_sub(size);
+        if less > 0 {
+            own(&mut state.bytes).resize(size);
+            self.budget.give_back(self.uid, less);
+        }
+        state.length = size;
+        state.touched();
+        Ok(())
+    }
+
+    fn empty(&self, state: &mut State) {
+        self.budget.give_back(self.uid, state.bytes.len());
+        state.bytes = Arc::default();
+        (state.length, state.dirty, state.cut_off) = (0, false, false);
+        state.modified = SystemTime::now();
+    }
+
+    /// What a request to apply it comes to. `again` makes the request once more when what is under
+    /// way is over.
+    pub(super) fn next(
+        self: &Arc<Self>,
+        occasion: Occasion,
+        waiter: Waiter,
+        again: impl FnOnce(Arc<Self>, Waiter) + Send + 'static,
+    ) -> Next {
+        let mut state = self.state.lock();
+        if state.applying {
+            let file = Arc::clone(self);
+            state.waiting.push(Box::new(move |outcome| match outcome {
+                Ok(()) => again(file, waiter),
+                Err(error) => waiter(Err(error)),
+            }));
+            return Next::Queued;
+        }
+        let due = match occasion {
+            // Empty to its end, it is applied to say so.
+            Occasion::Release => !state.abandoned && (state.dirty || !state.was_applied),
+            Occasion::Close | Occasion::Sync | Occasion::Create => state.dirty,
+        };
+        if occasion != Occasion::Release {
+            state.abandoned = false;
+        }
+        if is_unfinished(&state.path) || state.removed || !due {
+            return Next::Answer(waiter);
+        }
+        state.was_applied = true;
+        if state.cut_off {
+            return Next::Refuse(FsError::DropTooLarge(full_path(&state.path)), waiter);
+        }
+        (state.dirty, state.applying) = (false, true);
+        let zeros = state.length - state.bytes.len();
+        Next::Apply(Arc::clone(&state.bytes), zeros, waiter)
+    }
+
+    /// It was applied, or refused; gives those who wait for that.
+    pub(super) fn applied(&self) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        state.applying = false;
+        std::mem::take(&mut state.waiting)
+    }
+
+    /// It is gone but for its name, which its writer may still use; nobody can read it any more.
+    pub(super) fn forget_bytes(&self) {
+        let mut state = self.state.lock();
+        self.budget.give_back(self.uid, state.bytes.len());
+        state.bytes = Arc::default();
+    }
+
+    /// Whether it was applied and nobody has it open.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.was_applied && state.handles == 0
+    }
+
+    /// A request that finds it written but not applied: it was renamed.
+    pub(super) fn touch(&self) {
+        self.state.lock().dirty = true;
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.budget.give_back(self.uid, self.state.get_mut().bytes.len());
+    }
+}
+
+impl State {
+    fn touched(&mut self) {
+        self.dirty = true;
+        self.abandoned = false;
+        self.modified = SystemTime::now();
+    }
+}
+
+/// The buffer to be changed. Who applies it meanwhile keeps what it was.
+fn own(bytes: &mut Arc<Plaintext>) -> &mut Plaintext {
+    if Arc::get_mut(bytes).is_none() {
+        *bytes = Arc::new(Plaintext::copy_of(bytes.expose()));
+    }
+    Arc::get_mut(bytes).expect("it is nobody else's")
+}
+
+/// Start and end of a write, if the end is within 64 MiB.
+fn within_limit(offset: u64, length: usize, path: &str) -> Result<(usize, usize), FsError> {
+    usize::try_from(offset)
+        .ok()
+        .and_then(|start| Some((start, start.checked_add(length)?)))
+        .filter(|&(_, end)| end <= MAX_FILE_BYTES)
+        .ok_or_else(|| FsError::DropTooLarge(full_path(path)))
+}
+
+/// How many bytes the drop box holds, by UID. The lock is a leaf.
+#[derive(Default)]
+pub(super) struct Budget(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by_uid: HashMap<u32, usize>,
+}
+
+impl Budget {
+    fn take(&self, uid: u32, bytes: usize, path: &str) -> Result<(), FsError> {
+        let mut taken = self.0.lock();
+        let own = taken.by_uid.get(&uid).copied().unwrap_or(0) + bytes;
+        let what = if own > BYTES_PER_UID {
+            "your files in the drop box hold more than 128 MiB together; drop one after the other"
+        } else if taken.all + bytes > BYTES {
+            "the drop box is full for a moment; try again"
+        } else {
+            taken.all += bytes;
+            taken.by_uid.insert(uid, own);
+            return Ok(());
+        };
+        Err(FsError::TooMany { path: full_path(path), what })
+    }
+
+    fn give_back(&self, uid: u32, bytes: usize) {
+        let mut taken = self.0.lock();
+        taken.all -= bytes;
+        if let Some(own) = taken.by_uid.get_mut(&uid) {
+            *own -= bytes;
+            if *own == 0 {
+                taken.by_uid.remove(&uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHO: Requester = Requester { uid: 7, gid: 7, task: 0 };
+
+    fn file(budget: &Arc<Budget>) -> Arc<Dropped> {
+        Arc::new(Dropped::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, budget))
+    }
+
+    #[test]
+    fn what_is_only_asked_for_takes_no_memory() {
+        let budget = Arc::default();
+        let file = file(&budget);
+        file.resize(MAX_FILE_BYTES as u64).unwrap();
+        assert!(file.state.lock().bytes.is_empty());
+        for size in [MAX_FILE_BYTES as u64 + 1, 1_000_000_000_000_000, u64::MAX] {
+            assert!(matches!(file.resize(size), Err(FsError::DropTooLarge(_))));
+            assert!(matches!(file.write(size - 1, b"xx"), Err(FsError::DropTooLarge(_))));
+        }
+        assert_eq!(file.shown().0, MAX_FILE_BYTES as u64);
+        file.write(1, b"b").unwrap();
+        assert_eq!(file.read(0, 4).expose(), b"\0b\0\0");
+        file.resize(1).unwrap();
+        assert_eq!(file.read(0, 4).expose(), b"\0");
+    }
+
+    #[test]
+    fn a_uid_has_a_budget_that_comes_back() {
+        let budget: Arc<Budget> = Arc::default();
+        let files: Vec<_> = (0..2).map(|_| file(&budget)).collect();
+        files.iter().for_each(|file| file.write(MAX_FILE_BYTES as u64 - 1, b"x").unwrap());
+        let more = file(&budget);
+        assert!(matches!(more.write(0, b"x"), Err(FsError::TooMany { .. })));
+        files[0].resize(0).unwrap();
+        more.write(0, b"x").unwrap();
+        drop((files, more));
+        assert!(budget.0.lock().by_uid.is_empty());
+        assert_eq!(budget.0.lock().all, 0);
+    }
+
+    #[test]
+    fn what_is_being_applied_does_not_change() {
+        let budget = Arc::default();
+        let file = file(&budget);
+        file.opened(Some(None));
+        file.write(0, b"first").unwrap();
+        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
+        let Next::Apply(bytes, 0, _) = next else { panic!("it is due") };
+        file.write(0, b"other").unwrap();
+        assert_eq!(bytes.expose(), b"first");
+        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
+        assert!(matches!(next, Next::Queued));
+        assert_eq!(file.applied().len(), 1);
+    }
+}
