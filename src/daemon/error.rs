@@ -71,6 +71,14 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// The folder to import from cannot be used.
+    #[error("--import-dir {path}: {source}; name a folder that can be read, or leave the option out")]
+    ImportDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel refuses the mount.
     #[error(
         "mounting on {path} failed: {source}; is /dev/fuse there, and fusermount3 for users other than root?"

@@ -2,6 +2,7 @@
 
 mod error;
 mod hardening;
+mod import_dir;
 mod key;
 mod logging;
 mod mountpoint;

@@ -19,7 +19,7 @@ use super::error::DaemonError;
 use super::key::{KeyFiles, Keys};
 use super::reload::Reload;
 use super::settings::Resolved;
-use super::{hardening, logging, mountpoint, notify};
+use super::{hardening, import_dir, logging, mountpoint, notify};
 
 /// How long callers that have files open may take to close them after an unmount.
 const GRACE: Duration = Duration::from_secs(1);
@@ -56,12 +56,20 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(system("signals could not be caught"))?;
         let (over, when_over) = oneshot::channel();
-        let mut mounted = fuse::mount(fs, &path, settings.threads, move || {
+        let mut mounted = fuse::mount(Arc::clone(&fs), &path, settings.threads, move || {
             // Nobody listens any more when the end came by a signal.
             let _ = over.send(());
         })
         .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
         tracing::info!(mountpoint = %path.display(), "serving");
+        if let Some(folder) = &settings.import_dir {
+            // What is there is applied before anybody is told that secrets can be read.
+            if let Err(source) = import_dir::start(&fs, folder) {
+                unmount(&mut mounted, &path)?;
+                return Err(DaemonError::ImportDir { path: folder.clone(), source });
+            }
+        }
+        drop(fs);
         announce(&format!("mounted at {}", path.display()));
         notify::ready().map_err(system("readiness could not be announced"))?;
         if signals.wait_for_end(when_over, &reload).await {

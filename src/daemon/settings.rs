@@ -49,6 +49,11 @@ pub struct MountSettings {
     #[arg(long, value_name = "FILE")]
     pub previous_encryption_key_file: Option<PathBuf>,
 
+    /// Folder whose YAML files are applied at the start and whenever they change, with the rights of
+    /// the UID that owns each
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub import_dir: Option<PathBuf>,
+
     /// Show the sidecars (KEY.acl) in listings
     #[arg(long)]
     pub list_acl: bool,
@@ -128,6 +133,7 @@ pub(super) struct Resolved {
     pub(super) identities: Option<PathBuf>,
     pub(super) encryption_key_file: Option<PathBuf>,
     pub(super) previous_encryption_key_file: Option<PathBuf>,
+    pub(super) import_dir: Option<PathBuf>,
     pub(super) list_acl: bool,
     pub(super) audit: audit::Options,
     pub(super) threads: usize,
@@ -157,6 +163,7 @@ impl Resolved {
             previous_encryption_key_file: flags
                 .previous_encryption_key_file
                 .or(file.previous_encryption_key_file),
+            import_dir: flags.import_dir.or(file.import_dir),
             list_acl: flags.list_acl || file.list_acl,
             threads: flags
                 .threads
@@ -172,6 +179,7 @@ impl Resolved {
         let files = [
             ("--state-dir", Some(&self.state_dir)),
             ("--identities", self.identities.as_ref()),
+            ("--import-dir", self.import_dir.as_ref()),
             ("--encryption-key-file", self.encryption_key_file.as_ref()),
             ("--previous-encryption-key-file", self.previous_encryption_key_file.as_ref()),
         ];

@@ -15,11 +15,19 @@ pub(super) enum StatusFile {
     Version,
     Metrics,
     Rekey,
+    ImportDir,
 }
 
 impl StatusFile {
-    pub(super) const ALL: [Self; 6] =
-        [Self::IsSecure, Self::LastError, Self::Metrics, Self::Rekey, Self::Version, Self::Whoami];
+    pub(super) const ALL: [Self; 7] = [
+        Self::ImportDir,
+        Self::IsSecure,
+        Self::LastError,
+        Self::Metrics,
+        Self::Rekey,
+        Self::Version,
+        Self::Whoami,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -29,6 +37,7 @@ impl StatusFile {
             Self::Version => "version",
             Self::Metrics => "metrics",
             Self::Rekey => "rekey",
+            Self::ImportDir => "import-dir",
         }
     }
 
@@ -55,6 +64,7 @@ impl Fs {
             StatusFile::Metrics => self.metrics(),
             StatusFile::Rekey if caller.is_admin() => self.rekey_text(),
             StatusFile::Rekey => String::new(),
+            StatusFile::ImportDir => self.import_dir_text(caller),
         }
     }
 

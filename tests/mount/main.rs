@@ -23,6 +23,7 @@ mod folders;
 mod helper;
 mod identities;
 mod import;
+mod import_dir;
 mod keys;
 mod lifecycle;
 mod programs;

@@ -7,6 +7,7 @@
 mod apply;
 mod dropped;
 mod files;
+mod folder;
 mod folders;
 mod operations;
 mod queue;
@@ -22,6 +23,7 @@ pub(super) use dropped::Dropped;
 
 use dropped::Budget;
 use files::Files;
+use folder::FolderStatus;
 use folders::Folders;
 use queue::Queue;
 use reports::{Report, Reports};
@@ -77,6 +79,7 @@ pub(super) struct DropBox {
     files: Files,
     folders: Folders,
     reports: Reports,
+    folder: FolderStatus,
     budget: Arc<Budget>,
     queue: Arc<Queue>,
 }

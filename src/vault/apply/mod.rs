@@ -47,6 +47,18 @@ pub struct Applied {
     pub changes: Vec<Change>,
 }
 
+impl Applied {
+    /// How many documents came to what, in a few words.
+    pub fn summary(&self) -> String {
+        let count = |outcomes: &[Outcome]| {
+            self.documents.iter().filter(|one| outcomes.contains(&one.outcome)).count()
+        };
+        let created = count(&[Outcome::Created, Outcome::CreatedEmpty]);
+        let (updated, unchanged) = (count(&[Outcome::Updated]), count(&[Outcome::Unchanged]));
+        format!("{created} created, {updated} updated, {unchanged} unchanged")
+    }
+}
+
 /// What became of a document.
 pub struct AppliedDocument {
     /// The line where it begins, the first being 1.

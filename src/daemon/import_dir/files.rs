@@ -1,0 +1,301 @@
+//! The files of documents in the folder, and whose they are.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use crate::document::MAX_FILE_BYTES;
+use crate::model::Plaintext;
+
+/// How deep folders may lie in each other.
+const MAX_DEPTH: usize = 64;
+/// The root's UID.
+const ROOT: u32 = 0;
+
+/// Why a file is not applied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("it is not a file; links must lead to a file in the folder")]
+    NotAFile,
+    #[error(
+        "others than its owner may write to it (mode {0:04o}), so it is not applied; run chmod go-w"
+    )]
+    Writable(u32),
+    #[error(
+        "it lies in a folder that belongs to UID {0}, who could put another file in its place; move it, or chown the folder"
+    )]
+    ForeignFolder(u32),
+    #[error(
+        "the link belongs to UID {link}, the file to UID {file}: whose rights are meant is not clear; chown the link"
+    )]
+    ForeignLink { link: u32, file: u32 },
+    #[error("it changes while it is read; it is read again")]
+    Changing,
+}
+
+/// What a file is at one moment. If that is the same, so is its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// A file of documents.
+pub(super) struct Found {
+    pub(super) print: Print,
+    /// Whose it is.
+    pub(super) uid: u32,
+    file: Result<File, Fault>,
+}
+
+impl Print {
+    fn of(stat: &FileStat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+impl Found {
+    /// All bytes, or as many as show that it is too large.
+    ///
+    /// # Errors
+    /// It must not be applied, or cannot be read.
+    pub(super) fn read(self) -> Result<Plaintext, Fault> {
+        let file = self.file?;
+        let size = usize::try_from(file.metadata()?.size()).unwrap_or(usize::MAX);
+        let limit = MAX_FILE_BYTES + 1;
+        // One more than its size shows whether it grows.
+        let mut bytes = Plaintext::default();
+        bytes.resize(size.min(limit) + 1);
+        let mut length = 0;
+        while length < bytes.len() {
+            match (&file).read(&mut bytes.expose_mut()[length..])? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        if length < limit && (length != size || Print::of(&stat(&file)?) != self.print) {
+            return Err(Fault::Changing);
+        }
+        bytes.resize(length);
+        Ok(bytes)
+    }
+}
+
+/// Opens the folder itself.
+///
+/// # Errors
+/// It is not there, or is no folder.
+pub(super) fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(folder, flags, Mode::empty())?)
+}
+
+/// Every file `*.yaml` and `*.yml` in the folder and the folders below, by its path in it. What
+/// begins with a dot is passed over: programs keep there what is not finished, or not meant. `visit`
+/// is told of each folder before it is looked through.
+///
+/// # Errors
+/// The folder itself cannot be read.
+pub(super) fn find(
+    folder: &Path,
+    mut visit: impl FnMut(&Path),
+) -> io::Result<BTreeMap<PathBuf, Found>> {
+    visit(folder);
+    let root = open_folder(folder)?;
+    let mut found = BTreeMap::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(inside) = folders.pop() {
+        let is_top = inside.as_os_str().is_empty();
+        if !is_top {
+            visit(&folder.join(&inside));
+        }
+        match look_into(&root, &inside, &mut found) {
+            Ok(below) if inside.components().count() < MAX_DEPTH => folders.extend(below),
+            Ok(_) => {}
+            Err(error) if is_top => return Err(error),
+            Err(error) => {
+                let folder = inside.display();
+                tracing::warn!(%folder, %error, "import-dir: a folder cannot be read");
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Gives the folders in it.
+fn look_into(
+    root: &OwnedFd,
+    inside: &Path,
+    found: &mut BTreeMap<PathBuf, Found>,
+) -> io::Result<Vec<PathBuf>> {
+    let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let name = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+    let descriptor = open_below(root, name, folder_flags, false)?;
+    let owner = fstat(&descriptor)?.st_uid;
+    let mut folder = Dir::from_fd(descriptor.try_clone()?)?;
+    let mut below = Vec::new();
+    for entry in folder.iter() {
+        let entry = entry?;
+        let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
+        if name.as_bytes().starts_with(b".") {
+            continue;
+        }
+        let Ok(stat) = fstatat(&descriptor, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
+        let path = inside.join(name);
+        if kind(&stat) == SFlag::S_IFDIR {
+            below.push(path);
+        } else if is_yaml(name) {
+            found.extend(open(root, &path, &stat, owner).map(|found| (path, found)));
+        }
+    }
+    Ok(below)
+}
+
+fn is_yaml(name: &std::ffi::OsStr) -> bool {
+    let name = name.as_bytes();
+    (name.ends_with(b".yaml") || name.ends_with(b".yml")) && !name.starts_with(b"#")
+}
+
+/// Opens what has the name of a file of documents; nothing if it went meanwhile.
+fn open(root: &OwnedFd, path: &Path, entry: &FileStat, folder_owner: u32) -> Option<Found> {
+    let is_link = kind(entry) == SFlag::S_IFLNK;
+    let at_fault = |fault| Found { print: Print::of(entry), uid: entry.st_uid, file: Err(fault) };
+    // Without waiting for a FIFO's writer. A link leads to a file in the folder, or nowhere.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = match open_below(root, path, flags, is_link) {
+        Ok(descriptor) => File::from(descriptor),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link => return None,
+        Err(_) if is_link => return Some(at_fault(Fault::NotAFile)),
+        Err(error) => return Some(at_fault(error.into())),
+    };
+    let stat = match stat(&file) {
+        Ok(stat) => stat,
+        Err(error) => return Some(at_fault(error.into())),
+    };
+    let fault = match () {
+        () if kind(&stat) != SFlag::S_IFREG => Some(Fault::NotAFile),
+        () if stat.st_mode & 0o022 != 0 => Some(Fault::Writable(stat.st_mode & 0o7777)),
+        () if ![ROOT, stat.st_uid].contains(&folder_owner) => {
+            Some(Fault::ForeignFolder(folder_owner))
+        }
+        () if is_link && ![ROOT, stat.st_uid].contains(&entry.st_uid) => {
+            Some(Fault::ForeignLink { link: entry.st_uid, file: stat.st_uid })
+        }
+        () => None,
+    };
+    let file = fault.map_or(Ok(file), Err);
+    Some(Found { print: Print::of(&stat), uid: stat.st_uid, file })
+}
+
+/// Opens what lies in the folder. Nobody who may write to a part of it can lead out of it.
+fn open_below(root: &OwnedFd, path: &Path, flags: OFlag, links: bool) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let resolve = if links { resolve } else { resolve | ResolveFlag::RESOLVE_NO_SYMLINKS };
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+    Ok(openat2(root.as_fd(), path, how)?)
+}
+
+fn stat(file: &File) -> io::Result<FileStat> {
+    Ok(fstat(file)?)
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn names(folder: &Path) -> Vec<String> {
+        let found = find(folder, |_| {}).unwrap();
+        found
+            .into_iter()
+            .map(|(path, found)| match found.read() {
+                Ok(text) => format!("{}={}", path.display(), text.len()),
+                Err(fault) => format!("{}: {fault}", path.display()),
+            })
+            .collect()
+    }
+
+    fn write(folder: &Path, name: &str, mode: u32) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "key: K\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn finds_what_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.yaml", "sub/b.yml", "sub/deep/c.yaml"] {
+            write(folder.path(), name, 0o644);
+        }
+        for name in [".a.yaml", ".git/x.yaml", "a.yaml~", "#b.yaml", "README.md", "a.yaml.tmp"] {
+            write(folder.path(), name, 0o644);
+        }
+        assert_eq!(names(folder.path()), ["a.yaml=7", "sub/b.yml=7", "sub/deep/c.yaml=7"]);
+        let mut folders = Vec::new();
+        find(folder.path(), |path| folders.push(path.to_owned())).unwrap();
+        folders.sort();
+        let top = folder.path();
+        assert_eq!(folders, [top.to_owned(), top.join("sub"), top.join("sub/deep")]);
+        assert!(find(&folder.path().join("none"), |_| {}).is_err());
+    }
+
+    #[test]
+    fn links_lead_to_files_of_the_folder_or_nowhere() {
+        let outside = tempfile::tempdir().unwrap();
+        write(outside.path(), "x.yaml", 0o600);
+        let folder = tempfile::tempdir().unwrap();
+        let inside = |name: &str| folder.path().join(name);
+        // What Kubernetes makes of a ConfigMap or a Secret.
+        write(folder.path(), "..2026/a.yaml", 0o644);
+        symlink("..2026", inside("..data")).unwrap();
+        symlink("..data/a.yaml", inside("a.yaml")).unwrap();
+        symlink(outside.path().join("x.yaml"), inside("out.yaml")).unwrap();
+        symlink("nothing", inside("dangling.yaml")).unwrap();
+        symlink(outside.path(), inside("folder")).unwrap();
+        symlink(".", inside("loop")).unwrap();
+        let not_a_file = "it is not a file; links must lead to a file in the folder";
+        let expected = [
+            "a.yaml=7".to_owned(),
+            format!("dangling.yaml: {not_a_file}"),
+            format!("out.yaml: {not_a_file}"),
+        ];
+        assert_eq!(names(folder.path()), expected);
+    }
+
+    #[test]
+    fn what_others_may_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "all.yaml", 0o646);
+        write(folder.path(), "group.yaml", 0o664);
+        nix::unistd::mkfifo(&folder.path().join("pipe.yaml"), Mode::S_IRWXU).unwrap();
+        let said = names(folder.path());
+        assert!(said[0].starts_with("all.yaml: others than its owner") && said[0].contains("0646"));
+        assert!(said[1].starts_with("group.yaml: others than its owner"));
+        assert!(said[2].starts_with("pipe.yaml: it is not a file"), "{said:?}");
+    }
+}

@@ -1,0 +1,157 @@
+//! A real folder whose files of documents are applied: a git checkout, what a configuration manager
+//! fills, a mounted ConfigMap.
+//!
+//! One thread looks through the folder at the start, when inotify tells of something and it has been
+//! quiet for a moment since, and now and then in any case: some file systems tell nothing, and a
+//! folder can be put in the place of the watched one. A file that is not what it was is applied with
+//! the rights of the UID that owns it. Nothing is written into the folder.
+
+mod files;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::fs::{Fs, NotApplied};
+
+use files::{Fault, Found, Print};
+use watch::Watch;
+
+/// How long the folder must be quiet before it is looked through.
+const SETTLED: Duration = Duration::from_millis(300);
+/// But it is looked through after this time, however busy it is.
+const LONGEST: Duration = Duration::from_secs(10);
+/// When it is looked through although nothing was told.
+const POLL: Duration = Duration::from_secs(10);
+/// When a file is applied again that failed for a reason that may have passed.
+const RETRY: Duration = Duration::from_secs(60);
+/// How long the start waits for the first files.
+const START: Duration = Duration::from_secs(10);
+
+/// Starts the thread and waits, for a moment, until the files that are there are applied. The thread
+/// ends with the file system.
+///
+/// # Errors
+/// The folder is not one or cannot be read, or no thread can be started.
+pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    files::open_folder(&folder)?;
+    let watch = Watch::new()?;
+    let (first, done) = channel();
+    let importer = Importer {
+        fs: Arc::downgrade(fs),
+        folder,
+        known: BTreeMap::new(),
+        readable: true,
+        first: Some(first),
+    };
+    std::thread::Builder::new()
+        .name("import-dir".to_owned())
+        .spawn(move || importer.run(watch))?;
+    // It takes longer, or the thread has ended: either way the mount is ready for what is there.
+    let _ = done.recv_timeout(START);
+    Ok(())
+}
+
+struct Importer {
+    fs: Weak<Fs>,
+    folder: PathBuf,
+    /// What was done about each file, by its path in the folder.
+    known: BTreeMap<PathBuf, Known>,
+    /// Whether the folder could be read the last time.
+    readable: bool,
+    first: Option<Sender<()>>,
+}
+
+struct Known {
+    print: Print,
+    uid: u32,
+    /// When it failed for a reason that is not in the file.
+    failed: Option<Instant>,
+    said: String,
+}
+
+impl Importer {
+    fn run(mut self, mut watch: Watch) {
+        loop {
+            let Some(fs) = self.fs.upgrade() else { return };
+            self.look_through(&fs, &mut watch);
+            drop(fs);
+            // The start waits no longer.
+            drop(self.first.take());
+            watch.wait(POLL, SETTLED, LONGEST);
+        }
+    }
+
+    fn look_through(&mut self, fs: &Fs, watch: &mut Watch) {
+        let found = match files::find(&self.folder, |folder| watch.add(folder)) {
+            Ok(found) => found,
+            Err(error) => {
+                if std::mem::take(&mut self.readable) {
+                    let folder = self.folder.display();
+                    tracing::error!(%folder, %error, "import-dir: the folder cannot be read; its secrets stay as they are");
+                }
+                return;
+            }
+        };
+        self.readable = true;
+        let gone: Vec<_> =
+            self.known.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
+        for path in gone {
+            self.forget(fs, &path);
+        }
+        for (path, found) in found {
+            if self.is_due(&path, &found) {
+                self.apply(fs, path, found);
+            }
+        }
+    }
+
+    fn is_due(&self, path: &Path, found: &Found) -> bool {
+        self.known.get(path).is_none_or(|known| {
+            known.print != found.print || known.failed.is_some_and(|at| at.elapsed() > RETRY)
+        })
+    }
+
+    /// Removing a file removes nothing, and that is said.
+    fn forget(&mut self, fs: &Fs, path: &Path) {
+        if let Some(known) = self.known.remove(path) {
+            let path = path.display().to_string();
+            tracing::info!(%path, "import-dir: the file is gone; its secrets stay until they are removed");
+            let said = "removed; its secrets stay until they are removed".to_owned();
+            fs.note_imported(&path, known.uid, said, false);
+        }
+    }
+
+    fn apply(&mut self, fs: &Fs, path: PathBuf, found: Found) {
+        let (print, uid) = (found.print, found.uid);
+        let (said, good, failed) = match found.read() {
+            Err(fault) => {
+                let failed = matches!(fault, Fault::Unreadable(_)).then(Instant::now);
+                (fault.to_string(), false, failed)
+            }
+            Ok(text) => match fs.import(uid, text.expose()) {
+                Ok(applied) => (applied.summary(), true, None),
+                Err(error) => {
+                    let lasting = matches!(error, NotApplied::Documents(_));
+                    let failed = (!lasting).then(Instant::now);
+                    (format!("nothing was applied:\n{}", error.lines().join("\n")), false, failed)
+                }
+            },
+        };
+        let name = path.display().to_string();
+        if self.known.get(&path).is_none_or(|known| known.said != said || known.print != print) {
+            if good {
+                tracing::info!(path = %name, uid, "import-dir: {said}");
+            } else {
+                tracing::warn!(path = %name, uid, "import-dir: {said}");
+            }
+            fs.note_imported(&name, uid, said.clone(), !good);
+        }
+        self.known.insert(path, Known { print, uid, failed, said });
+    }
+}

@@ -1,0 +1,115 @@
+//! What became of the files of the folder that is imported (`--import-dir`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::fs::Fs;
+use crate::fs::courier::Errand;
+use crate::model::{Caller, Timestamp};
+use crate::vault::Applied;
+
+use super::NotApplied;
+
+/// How many files are kept; those that were looked at longest ago go first.
+const FILES: usize = 4096;
+/// How many lines are kept of each.
+const LINES: usize = 20;
+
+/// Files by path. The lock is a leaf.
+#[derive(Default)]
+pub(super) struct FolderStatus(Mutex<BTreeMap<String, FileStatus>>);
+
+struct FileStatus {
+    uid: u32,
+    at: Timestamp,
+    failed: bool,
+    said: String,
+}
+
+impl FolderStatus {
+    fn note(&self, path: &str, status: FileStatus) {
+        let mut files = self.0.lock();
+        if files.len() >= FILES && !files.contains_key(path) {
+            let oldest = files.iter().min_by_key(|(_, status)| status.at);
+            if let Some(oldest) = oldest.map(|(path, _)| path.clone()) {
+                files.remove(&oldest);
+            }
+        }
+        files.insert(path.to_owned(), status);
+    }
+
+    /// A line for each file that the caller owns, an admin's for all: when, how, which, and what.
+    fn text(&self, caller: &Caller) -> String {
+        let files = self.0.lock();
+        let seen = files.iter().filter(|(_, one)| caller.is_admin() || one.uid == caller.uid());
+        let mut text = String::new();
+        for (path, FileStatus { uid, at, failed, said }) in seen {
+            let (at, how) = (at.to_rfc3339(), if *failed { "failed" } else { "ok" });
+            let mut lines = said.lines();
+            let first = lines.next().unwrap_or_default();
+            // Nobody can begin a line with the name of his file.
+            let path = path.replace(char::is_control, "?");
+            writeln!(text, "{at} {how} {path} (UID {uid}): {first}").expect("a string takes all");
+            for line in lines.by_ref().take(LINES) {
+                writeln!(text, "    {line}").expect("a string takes all");
+            }
+            if lines.next().is_some() {
+                text.push_str("    and more: see the log\n");
+            }
+        }
+        text
+    }
+}
+
+impl Fs {
+    /// Applies the text of a file with the rights of a UID; waits until that is durable.
+    ///
+    /// # Errors
+    /// Nothing was applied, and why.
+    pub fn import(&self, uid: u32, text: &[u8]) -> Result<Applied, NotApplied> {
+        let applied = self.apply(uid, text)?;
+        let stale = self.stale_after(&applied.changes);
+        self.courier.send(Errand { stale, answer: None });
+        Ok(applied)
+    }
+
+    /// Remembers what became of a file of the imported folder, for `.status/import-dir`.
+    pub fn note_imported(&self, path: &str, uid: u32, said: String, failed: bool) {
+        let at = SystemTime::now().into();
+        self.import.folder.note(path, FileStatus { uid, at, failed, said });
+    }
+
+    pub(in crate::fs) fn import_dir_text(&self, caller: &Caller) -> String {
+        self.import.folder.text(caller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Slug;
+
+    #[test]
+    fn admins_see_all_others_their_own() {
+        let folder = FolderStatus::default();
+        let note = |path: &str, uid, said: &str, failed| {
+            let at = Timestamp::from_nanos(0);
+            folder.note(path, FileStatus { uid, at, failed, said: said.to_owned() });
+        };
+        note("a.yaml", 7, "1 created", false);
+        note("b\nc.yaml", 8, "nothing was applied:\nline 1: no\nline 2: no", true);
+        let of = |uid, admin| folder.text(&Caller::new(uid, Slug::parse("x").ok(), [], admin));
+        assert_eq!(of(7, false), "1970-01-01T00:00:00Z ok a.yaml (UID 7): 1 created\n");
+        let failed = "1970-01-01T00:00:00Z failed b?c.yaml (UID 8): nothing was applied:\n    line 1: no\n    line 2: no\n";
+        assert_eq!(of(8, false), failed);
+        assert_eq!(of(9, false), "");
+        assert_eq!(of(9, true), of(7, false) + failed);
+        note("a.yaml", 7, &"x\n".repeat(50), true);
+        assert_eq!(of(7, false).lines().count(), 22);
+        (0..5000).for_each(|number| note(&format!("f{number}"), 9, "x", false));
+        assert_eq!(of(9, true).lines().filter(|line| line.contains(" f")).count(), FILES - 0);
+    }
+}

@@ -1,0 +1,189 @@
+//! Section 4: `mount --import-dir`, a real folder whose files are applied.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno::ENOENT;
+
+use crate::harness::{ALICE, BOB, Mount, Person, ROOT, UNKNOWN, eventually, set_mode};
+
+/// A mount that is not started yet, and its folder.
+fn prepare() -> Option<(Mount, PathBuf)> {
+    let mount = Mount::prepare()?;
+    let folder = mount.outside().join("import");
+    fs::create_dir(&folder).unwrap();
+    set_mode(&folder, 0o755);
+    Some((mount.with_args(&["--import-dir", folder.to_str().unwrap()]), folder))
+}
+
+fn put(path: &Path, person: Person, text: &str) {
+    // As a configuration manager does: whole, and of its owner from the start.
+    let unfinished = path.with_extension("new");
+    fs::write(&unfinished, text).unwrap();
+    set_mode(&unfinished, 0o644);
+    chown(&unfinished, Some(person.uid), Some(person.uid)).unwrap();
+    fs::rename(&unfinished, path).unwrap();
+}
+
+fn status(mount: &Mount, person: Person) -> String {
+    mount.user(person).read(".status/import-dir").unwrap()
+}
+
+#[test]
+fn what_is_there_at_the_start_is_applied_before_ready() {
+    let Some((mount, folder)) = prepare() else { return };
+    fs::create_dir_all(folder.join("sub/deep")).unwrap();
+    put(&folder.join("a.yaml"), ROOT, "key: app/K\nvalue: v\n");
+    put(&folder.join("sub/deep/b.yml"), ALICE, "key: alice/K\nvalue: w\n");
+    put(&folder.join("sub/README.md"), ROOT, "# not a document\n");
+    put(&folder.join(".hidden.yaml"), ROOT, "key: hidden\n");
+    let mut mount = mount.started();
+    let root = mount.user(ROOT);
+    assert_eq!(root.read("app/K").as_deref(), Ok("v"));
+    assert_eq!(root.read("alice/K").as_deref(), Ok("w"));
+    assert_eq!(mount.user(ALICE).read("alice/K").as_deref(), Ok("w"), "it is its owner's");
+    assert_eq!(root.read("hidden"), Err(ENOENT));
+    let all = status(&mount, ROOT);
+    assert_eq!(all.lines().count(), 2, "{all}");
+    assert!(all.contains(" ok a.yaml (UID 0): 1 created, 0 updated, 0 unchanged\n"), "{all}");
+    let own = status(&mount, ALICE);
+    assert!(own.contains("sub/deep/b.yml (UID 2100)") && own.lines().count() == 1, "{own}");
+    assert_eq!(status(&mount, BOB), "");
+    // At the next start nothing changes.
+    let before = root.stat("app/K").unwrap();
+    mount.restart();
+    assert_eq!(mount.user(ROOT).stat("app/K"), Ok(before));
+    assert!(status(&mount, ROOT).contains("0 created, 0 updated, 1 unchanged"));
+}
+
+#[test]
+fn changes_are_applied_and_mended_files_too() {
+    let Some((mount, folder)) = prepare() else { return };
+    let mount = mount.started();
+    let root = mount.user(ROOT);
+    let file = folder.join("a.yaml");
+    put(&file, ROOT, "key: K\nvalue: one\n");
+    eventually("the new file is applied", || root.read("K").as_deref() == Ok("one"));
+    put(&file, ROOT, "key: K\nvalue: [bad\n");
+    eventually("the bad file is told", || status(&mount, ROOT).contains(" failed a.yaml"));
+    assert!(status(&mount, ROOT).contains("    line 2: "), "{}", status(&mount, ROOT));
+    assert_eq!(root.read("K").as_deref(), Ok("one"));
+    fs::write(&file, "key: K\nvalue: two\n").unwrap();
+    eventually("the mended file is applied", || root.read("K").as_deref() == Ok("two"));
+    assert!(status(&mount, ROOT).contains(" ok a.yaml"));
+    // Folders come, move and go.
+    fs::create_dir(folder.join("new")).unwrap();
+    put(&folder.join("new/b.yaml"), ROOT, "key: L\nvalue: v\n");
+    eventually("a file in a new folder is applied", || root.read("L").is_ok());
+    fs::rename(folder.join("new"), folder.join("moved")).unwrap();
+    put(&folder.join("moved/b.yaml"), ROOT, "key: L\nvalue: w\n");
+    eventually("it is found where it went", || root.read("L").as_deref() == Ok("w"));
+    fs::remove_dir_all(folder.join("moved")).unwrap();
+    eventually("that it is gone is told", || {
+        status(&mount, ROOT).contains("moved/b.yaml (UID 0): removed; its secrets stay")
+    });
+    assert_eq!(root.read("L").as_deref(), Ok("w"));
+    assert!(mount.said().contains("moved/b.yaml"), "the log tells it too");
+}
+
+#[test]
+fn the_owners_rights_decide() {
+    let Some((mount, folder)) = prepare() else { return };
+    let mount = mount.started();
+    put(&folder.join("a.yaml"), ALICE, "key: app/K\nvalue: v\n");
+    put(&folder.join("n.yaml"), UNKNOWN, "key: app/N\nvalue: v\n");
+    eventually("both are told", || status(&mount, ROOT).matches(" failed ").count() == 2);
+    let own = status(&mount, ALICE);
+    assert!(own.contains("line 1: app/K: you may create secrets only below `alice/`"), "{own}");
+    assert_eq!(mount.user(ROOT).list("app"), Err(ENOENT));
+    put(&folder.join("a.yaml"), ROOT, "key: app/K\nvalue: v\n");
+    eventually("the same file of another owner is applied", || {
+        mount.user(ROOT).read("app/K").is_ok()
+    });
+}
+
+#[test]
+fn unsafe_files_are_refused() {
+    let Some((mount, folder)) = prepare() else { return };
+    let mount = mount.started();
+    let root = mount.user(ROOT);
+    for mode in [0o646, 0o664] {
+        let file = folder.join("a.yaml");
+        fs::write(&file, "key: K\nvalue: v\n").unwrap();
+        set_mode(&file, mode);
+        eventually("the mode is told", || status(&mount, ROOT).contains(&format!("{mode:04o}")));
+        assert_eq!(root.read("K"), Err(ENOENT));
+    }
+    // A user must not lead the daemon to a file of root's.
+    let theirs = folder.join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    chown(&theirs, Some(ALICE.uid), None).unwrap();
+    let outside = mount.outside().join("roots.yaml");
+    fs::write(&outside, "key: stolen\nvalue: v\n").unwrap();
+    set_mode(&outside, 0o600);
+    symlink(&outside, theirs.join("link.yaml")).unwrap();
+    fs::hard_link(&outside, theirs.join("hard.yaml")).unwrap();
+    eventually("links that lead out are told", || {
+        let all = status(&mount, ROOT);
+        all.contains("theirs/link.yaml") && all.contains("theirs/hard.yaml")
+    });
+    assert_eq!(root.read("stolen"), Err(ENOENT));
+    set_mode(&folder.join("a.yaml"), 0o600);
+    eventually("a safe mode is enough", || root.read("K").is_ok());
+}
+
+#[test]
+fn a_config_map_is_followed() {
+    let Some((mount, folder)) = prepare() else { return };
+    // What kubelet does: a folder for each version, and one link that is replaced.
+    let publish = |version: &str, value: &str| {
+        fs::create_dir(folder.join(version)).unwrap();
+        put(&folder.join(version).join("a.yaml"), ROOT, &format!("key: K\nvalue: {value}\n"));
+        symlink(version, folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    };
+    publish("..v1", "one");
+    symlink("..data/a.yaml", folder.join("a.yaml")).unwrap();
+    let mount = mount.started();
+    let root = mount.user(ROOT);
+    assert_eq!(root.read("K").as_deref(), Ok("one"));
+    publish("..v2", "two");
+    eventually("the new version is applied", || root.read("K").as_deref() == Ok("two"));
+    assert_eq!(status(&mount, ROOT).lines().count(), 1, "{}", status(&mount, ROOT));
+}
+
+#[test]
+fn a_burst_is_applied_once() {
+    let Some((mount, folder)) = prepare() else { return };
+    let mount = mount.started();
+    let root = mount.user(ROOT);
+    for round in 0..50 {
+        put(&folder.join("a.yaml"), ROOT, &format!("key: K\nvalue: '{round}'\n"));
+        put(&folder.join(format!("f{round}.yaml")), ROOT, &format!("key: f/{round}\nvalue: v\n"));
+    }
+    eventually("all are applied", || root.list("f").is_ok_and(|all| all.len() == 50));
+    eventually("the last one stands", || root.read("K").as_deref() == Ok("49"));
+    let version: u32 = root.xattr("K", "user.secretfs.version").unwrap().parse().unwrap();
+    assert!(version < 10, "{version} versions of 50 writes");
+}
+
+#[test]
+fn nothing_is_written_into_the_folder() {
+    let Some((mount, folder)) = prepare() else { return };
+    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: v\n");
+    let before = fs::metadata(&folder).unwrap().modified().unwrap();
+    let mount = mount.started();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("v"));
+    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(names, ["a.yaml"]);
+    assert_eq!(fs::metadata(&folder).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn a_folder_that_is_not_there_refuses_the_start() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mut mount = mount.with_args(&["--import-dir", "/nonexistent/folder"]);
+    assert!(mount.refused().contains("--import-dir /nonexistent/folder"));
+    assert!(mount.mounted().is_none());
+}
