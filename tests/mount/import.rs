@@ -35,7 +35,7 @@ impl User {
 
     /// The base64 of a sealed value.
     #[track_caller]
-    fn sealed_value(&self, key: &str, value: &str) -> String {
+    pub(crate) fn sealed_value(&self, key: &str, value: &str) -> String {
         let document = self.seal(key, value);
         let line = document.lines().find_map(|line| line.strip_prefix("value: ")).expect("a value");
         line.trim_matches('"').to_owned()

@@ -29,6 +29,7 @@ mod lifecycle;
 mod programs;
 mod promises;
 mod rekey;
+mod reference;
 mod rename;
 mod rights;
 mod roundtrips;
