@@ -72,7 +72,9 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The folder to import from cannot be used.
-    #[error("--import-dir {path}: {source}; name a folder that can be read, or leave the option out")]
+    #[error(
+        "--import-dir {path}: {source}; name a folder that can be read, or leave the option out"
+    )]
     ImportDir {
         /// The folder.
         path: PathBuf,

@@ -175,7 +175,8 @@ fn nothing_is_written_into_the_folder() {
     let before = fs::metadata(&folder).unwrap().modified().unwrap();
     let mount = mount.started();
     assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("v"));
-    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|one| one.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|one| one.unwrap().file_name()).collect();
     assert_eq!(names, ["a.yaml"]);
     assert_eq!(fs::metadata(&folder).unwrap().modified().unwrap(), before);
 }

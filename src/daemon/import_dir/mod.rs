@@ -49,9 +49,7 @@ pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
         readable: true,
         first: Some(first),
     };
-    std::thread::Builder::new()
-        .name("import-dir".to_owned())
-        .spawn(move || importer.run(watch))?;
+    std::thread::Builder::new().name("import-dir".to_owned()).spawn(move || importer.run(watch))?;
     // It takes longer, or the thread has ended: either way the mount is ready for what is there.
     let _ = done.recv_timeout(START);
     Ok(())
