@@ -19,6 +19,7 @@ mod prompt;
 mod read;
 mod remove;
 mod save;
+mod save_documents;
 mod status;
 mod unavailable;
 mod verify;

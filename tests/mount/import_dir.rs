@@ -188,3 +188,14 @@ fn a_folder_that_is_not_there_refuses_the_start() {
     assert!(mount.refused().contains("--import-dir /nonexistent/folder"));
     assert!(mount.mounted().is_none());
 }
+
+#[test]
+fn a_secret_in_two_files_is_warned_about() {
+    let Some((mount, folder)) = prepare() else { return };
+    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: one\n");
+    put(&folder.join("b.yaml"), ROOT, "key: K\nvalue: two\n");
+    let mount = mount.started();
+    let all = status(&mount, ROOT);
+    assert!(all.contains("0 unchanged; `K` stands in a.yaml too: keep one of them"), "{all}");
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("two"), "in the order of their names");
+}

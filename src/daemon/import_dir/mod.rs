@@ -9,7 +9,7 @@
 mod files;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::fs::{Fs, NotApplied};
+use crate::model::Key;
 
 use files::{Fault, Found, Print};
 use watch::Watch;
@@ -71,6 +72,8 @@ struct Known {
     /// When it failed for a reason that is not in the file.
     failed: Option<Instant>,
     said: String,
+    /// What stands in it, if it was applied.
+    keys: Vec<Key>,
 }
 
 impl Importer {
@@ -125,15 +128,31 @@ impl Importer {
         }
     }
 
+    /// Warns of a secret that stands in another file as well: which of them holds is chance.
+    fn also_in(&self, path: &Path, keys: &[Key]) -> String {
+        let keys: HashSet<_> = keys.iter().collect();
+        let mut others = self.known.iter().filter(|(other, _)| *other != path);
+        let found = others.find_map(|(other, known)| {
+            Some((known.keys.iter().find(|key| keys.contains(key))?, other.display()))
+        });
+        found.map_or_else(String::new, |(key, other)| {
+            format!("; `{key}` stands in {other} too: keep one of them, or whichever is applied last holds")
+        })
+    }
+
     fn apply(&mut self, fs: &Fs, path: PathBuf, found: Found) {
         let (print, uid) = (found.print, found.uid);
+        let mut keys = Vec::new();
         let (said, good, failed) = match found.read() {
             Err(fault) => {
-                let failed = matches!(fault, Fault::Unreadable(_)).then(Instant::now);
-                (fault.to_string(), false, failed)
+                let failed = matches!(fault, Fault::Unreadable(_) | Fault::Changing);
+                (fault.to_string(), false, failed.then(Instant::now))
             }
             Ok(text) => match fs.import(uid, text.expose()) {
-                Ok(applied) => (applied.summary(), true, None),
+                Ok(applied) => {
+                    keys = applied.documents.iter().map(|one| one.key.clone()).collect();
+                    (applied.summary() + &self.also_in(&path, &keys), true, None)
+                }
                 Err(error) => {
                     let lasting = matches!(error, NotApplied::Documents(_));
                     let failed = (!lasting).then(Instant::now);
@@ -150,6 +169,6 @@ impl Importer {
             }
             fs.note_imported(&name, uid, said.clone(), !good);
         }
-        self.known.insert(path, Known { print, uid, failed, said });
+        self.known.insert(path, Known { print, uid, failed, said, keys });
     }
 }
