@@ -94,11 +94,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::Refused`] with everything that stands against it; or the store failed.
-    pub fn apply(
-        &self,
-        actor: &Actor,
-        documents: Vec<Document>,
-    ) -> Result<Applied, VaultError> {
+    pub fn apply(&self, actor: &Actor, documents: Vec<Document>) -> Result<Applied, VaultError> {
         let (shared, caller) = (&self.shared, &actor.caller);
         let first = shared.index.write().next_nodes(2 * documents.len() + 1);
         let mut judge = Judge::new(shared, caller);
