@@ -1,7 +1,9 @@
 //! From settings to a mount that is served, and to its end.
 
+mod control;
 mod error;
 mod hardening;
+mod holder;
 mod import_dir;
 mod key;
 mod logging;
@@ -9,7 +11,7 @@ mod mountpoint;
 mod notify;
 mod rekey;
 mod reload;
-mod serve;
+mod server;
 mod settings;
 
 use std::path::Path;
@@ -20,6 +22,7 @@ pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 
 pub use hardening::take_encryption_key;
+pub(crate) use notify::PROGRAM;
 
 use settings::Resolved;
 
@@ -34,7 +37,23 @@ pub fn mount(settings: MountSettings) -> Result<(), DaemonError> {
     if background {
         return notify::start_in_background(&resolved);
     }
-    serve::serve(&resolved)
+    holder::run(&resolved)
+}
+
+/// Serves a mount that [`mount`] holds; started by it, not by people.
+///
+/// # Errors
+/// As for [`mount`].
+pub fn serve(settings: MountSettings) -> Result<(), DaemonError> {
+    server::run(&Resolved::from(settings)?)
+}
+
+/// Tells the kernel what a server wants it to know; started by [`mount`], not by people.
+///
+/// # Errors
+/// As for [`mount`].
+pub fn notify() -> Result<(), DaemonError> {
+    server::run_messenger()
 }
 
 /// The first of these files that exists, for settings that have a usual place.

@@ -18,6 +18,8 @@ const ROOT_STATE_DIR: &str = "/var/lib/secretfs";
 const DEFAULT_THREADS: usize = 4;
 const MAX_THREADS: usize = 64;
 
+const DEFAULT_CRASH_LIMIT: usize = 10;
+
 /// What `secretfs mount` takes. Every setting can also stand in the configuration file, under the
 /// name of its flag.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -65,6 +67,10 @@ pub struct MountSettings {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     pub threads: Option<u16>,
 
+    /// Give up after the server died more often than this within a minute [default: 10]
+    #[arg(long, value_name = "N")]
+    pub crash_limit: Option<u16>,
+
     /// How much to log [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -95,6 +101,7 @@ pub(super) struct Resolved {
     pub(super) import_dir: Option<PathBuf>,
     pub(super) list_acl: bool,
     pub(super) threads: usize,
+    pub(super) crash_limit: usize,
     pub(super) log_level: LogLevel,
 }
 
@@ -125,13 +132,17 @@ impl Resolved {
                 .threads
                 .or(file.threads)
                 .map_or(DEFAULT_THREADS, |threads| usize::from(threads).clamp(1, MAX_THREADS)),
+            crash_limit: flags
+                .crash_limit
+                .or(file.crash_limit)
+                .map_or(DEFAULT_CRASH_LIMIT, usize::from),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
         })
     }
 
     /// The command line that comes to the same settings, whatever the configuration file says.
     pub(super) fn to_flags(&self) -> Vec<OsString> {
-        let mut flags: Vec<OsString> = vec!["mount".into(), self.mountpoint.clone().into()];
+        let mut flags: Vec<OsString> = vec![self.mountpoint.clone().into()];
         let files = [
             ("--state-dir", Some(&self.state_dir)),
             ("--identities", self.identities.as_ref()),
@@ -144,6 +155,7 @@ impl Resolved {
         }
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
+        flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");
         flags.extend(["--log-level".into(), level.get_name().into()]);
         flags

@@ -17,6 +17,9 @@ pub trait KernelCache: Clone + Send + 'static {
 
     /// Gives the kernel all bytes of a file. Fails quietly where the kernel does not know the node.
     fn keep_bytes(&self, node: u64, bytes: &[u8]);
+
+    /// Whether the kernel knows that node.
+    fn knows(&self, node: u64) -> bool;
 }
 
 /// A name that means something else now.

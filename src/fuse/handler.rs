@@ -309,10 +309,10 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         self.count(Opcode::Release);
-        if handle.0 != 0 {
-            self.fs.release(&requester(request), handle.0);
+        if handle.0 == 0 {
+            return reply.ok();
         }
-        reply.ok();
+        self.fs.release(&requester(request), handle.0, move || reply.ok());
     }
 
     fn fsync(
@@ -327,9 +327,9 @@ impl Filesystem for Handler {
         self.fs.sync(&requester(request), handle.0, answer_empty(reply));
     }
 
-    fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(Opcode::Opendir);
-        match self.fs.open_folder(node.0) {
+        match self.fs.open_folder(&requester(request), node.0) {
             Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
             Err(error) => reply.error(errno(&error)),
         }

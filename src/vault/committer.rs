@@ -13,6 +13,7 @@ use crate::store::{Batch, StoreError};
 use super::Shared;
 use super::error::VaultError;
 use super::journal::{Journal, Pending};
+use super::receipts::{Origin, Receipts};
 use super::transaction::{Change, Touched, Transaction, publish};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
@@ -33,6 +34,7 @@ const IDLE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 
 struct Request {
+    origin: Option<Origin>,
     plan: Plan,
     done: Done,
     /// It shares its group with nobody.
@@ -53,22 +55,28 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn start(shared: Arc<Shared>, receipts: Receipts) -> io::Result<Self> {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer::new(shared).run(&incoming))?;
+            .spawn(move || Writer::new(shared, receipts).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
+    /// Stores what `plan` changes, with a receipt for the request that asked for it.
+    pub(super) fn submit_for(&self, origin: Option<Origin>, plan: Plan, done: Done) {
+        submit(self.requests(), Request { origin, plan, done, alone: false });
+    }
+
+    /// As [`Committer::submit_for`], for what no request of a mount asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { plan, done, alone: false });
+        self.submit_for(None, plan, done);
     }
 
     /// As [`Committer::submit`], for a plan that touches so much that it shares no group: it need
     /// not tell what it touches, and it runs once.
     pub(super) fn submit_alone(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { plan, done, alone: true });
+        submit(self.requests(), Request { origin: None, plan, done, alone: true });
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -86,7 +94,7 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, Request { plan, done, alone: false });
+        submit(&self.0, Request { origin: None, plan, done, alone: false });
     }
 }
 
@@ -108,6 +116,7 @@ impl Drop for Committer {
 
 struct Writer {
     shared: Arc<Shared>,
+    receipts: Receipts,
     /// Requests that wait for the group before theirs, in the order of their arrival.
     deferred: VecDeque<Request>,
     /// What large changes have still to put in its places.
@@ -115,8 +124,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, deferred: VecDeque::new(), pending: Pending::default() }
+    fn new(shared: Arc<Shared>, receipts: Receipts) -> Self {
+        Self { shared, receipts, deferred: VecDeque::new(), pending: Pending::default() }
     }
 
     fn run(mut self, incoming: &Receiver<Request>) {
@@ -190,6 +199,7 @@ impl Writer {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
                 let Transaction { changes, journal, .. } = transaction;
+                self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
                 group.push(Planned { request, changes, journal });
             }
         }
@@ -231,7 +241,8 @@ impl Writer {
         match (request.plan)(&mut transaction) {
             Err(error) => (request.done)(Err(error)),
             Ok(()) => {
-                let Transaction { batch, changes, journal, .. } = transaction;
+                let Transaction { mut batch, changes, journal, .. } = transaction;
+                self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
                 self.store(batch, vec![Planned { request, changes, journal }]);
             }
         }

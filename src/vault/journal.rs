@@ -58,8 +58,8 @@ pub(super) struct Staged {
 struct Entry<'a> {
     record: u64,
     head: &'a [u8],
-    own: Option<(u64, u16)>,
-    superseded: Option<(u64, u16)>,
+    own: Option<Dead>,
+    superseded: Option<Dead>,
 }
 
 impl Staged {
@@ -71,13 +71,12 @@ impl Staged {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let numbers = |dead: Dead| (dead.node, dead.chunks);
         let head = encode_head(&self.after);
         let entry = Entry {
             record: self.after.record().0,
             head: head.expose(),
-            own: self.own.map(numbers),
-            superseded: self.superseded.map(numbers),
+            own: self.own,
+            superseded: self.superseded,
         };
         postcard::to_stdvec(&entry).expect("bytes and numbers always encode")
     }
@@ -306,13 +305,12 @@ fn recovery_of(records: &Records, pack: &[u8], valid: bool) -> Result<Batch, Ope
         let entry: Entry<'_>;
         (entry, rest) =
             postcard::take_from_bytes(rest).map_err(|_| OpenVaultError::BrokenRecord)?;
-        let dead = |(node, chunks)| Dead { node, chunks };
         if valid {
             let head = Address::head(RecordId(entry.record));
             batch.put(head.as_bytes(), records.seal(&head, entry.head));
-            entry.superseded.map(dead).into_iter().for_each(|old| old.mark(&mut batch));
+            entry.superseded.into_iter().for_each(|old| old.mark(&mut batch));
         } else {
-            entry.own.map(dead).into_iter().for_each(|own| own.remove(&mut batch));
+            entry.own.into_iter().for_each(|own| own.remove(&mut batch));
         }
     }
     Ok(batch)

@@ -8,6 +8,7 @@ use crate::model::{AclPatch, Caller, Operation, Plaintext};
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::secret::{RecordId, Secret};
 use super::transaction::Transaction;
 
@@ -20,6 +21,7 @@ impl Vault {
         caller: Arc<Caller>,
         record: RecordId,
         document: &Plaintext,
+        origin: Option<Origin>,
         done: Done,
     ) {
         let parsed = parse_lists(document.expose());
@@ -32,7 +34,7 @@ impl Vault {
                 }
             }
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(origin, Box::new(plan), done);
     }
 }
 

@@ -7,11 +7,12 @@ use crate::model::{Caller, Operation};
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::transaction::Transaction;
 
 impl Vault {
     /// Removes the secret of that key.
-    pub fn remove(&self, caller: Arc<Caller>, key: String, done: Done) {
+    pub fn remove(&self, caller: Arc<Caller>, key: String, origin: Option<Origin>, done: Done) {
         let plan = move |transaction: &mut Transaction<'_>| {
             let secret = transaction
                 .by_key(&key)
@@ -20,6 +21,6 @@ impl Vault {
             transaction.remove(secret);
             Ok(())
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(origin, Box::new(plan), done);
     }
 }

@@ -7,6 +7,7 @@ use crate::model::{Caller, Key, Operation, Plaintext};
 
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::secret::Secret;
 use super::transaction::Transaction;
 use super::write::{Heritage, check_create, create, update};
@@ -42,6 +43,7 @@ impl Vault {
         caller: Arc<Caller>,
         source: RenameSource,
         target: RenameTarget,
+        origin: Option<Origin>,
         done: Done,
     ) {
         let plan = move |transaction: &mut Transaction<'_>| {
@@ -57,7 +59,7 @@ impl Vault {
                 }
             }
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(origin, Box::new(plan), done);
     }
 }
 

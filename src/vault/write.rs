@@ -7,8 +7,9 @@ use crate::model::{Acl, Caller, Key, Operation, Plaintext, SecretId, decide, may
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::secret::{RecordId, Secret};
-use super::transaction::Transaction;
+use super::transaction::{Change, Transaction};
 
 /// Where a value goes.
 #[derive(Clone)]
@@ -37,13 +38,37 @@ pub struct Heritage {
 }
 
 impl Heritage {
+    pub(super) fn new(id: Option<SecretId>, acl: Acl) -> Self {
+        Self { id, acl: Arc::new(acl) }
+    }
+
+    pub(super) fn id(&self) -> Option<&SecretId> {
+        self.id.as_ref()
+    }
+
+    pub(super) fn acl(&self) -> &Acl {
+        &self.acl
+    }
+
+    /// What a change left under a name that it took away.
+    pub fn of(change: &Change) -> Option<(&Key, Self)> {
+        let before = change.before.as_ref()?;
+        match &change.after {
+            None => Some((before.key(), Self::of_removed(before))),
+            Some(after) if after.key() != before.key() => {
+                Some((before.key(), Self::of_moved(before)))
+            }
+            Some(_) => None,
+        }
+    }
+
     /// Of a secret that was removed: its id and lists.
-    pub fn of_removed(secret: &Secret) -> Self {
+    fn of_removed(secret: &Secret) -> Self {
         Self { id: Some(secret.id().clone()), acl: Arc::clone(secret.acl()) }
     }
 
     /// Of a secret that was moved away and keeps its id: its lists.
-    pub fn of_moved(secret: &Secret) -> Self {
+    fn of_moved(secret: &Secret) -> Self {
         Self { id: None, acl: Arc::clone(secret.acl()) }
     }
 }
@@ -63,7 +88,14 @@ impl Vault {
     }
 
     /// Stores a value. Rights are checked when it is stored, with the lists of that moment.
-    pub fn write(&self, caller: Arc<Caller>, target: WriteTarget, value: Plaintext, done: Done) {
+    pub fn write(
+        &self,
+        caller: Arc<Caller>,
+        target: WriteTarget,
+        value: Plaintext,
+        origin: Option<Origin>,
+        done: Done,
+    ) {
         let plan = move |transaction: &mut Transaction<'_>| match &target {
             WriteTarget::Existing(record) => match transaction.by_record(*record) {
                 Some(secret) => update(transaction, &caller, secret, &value),
@@ -77,7 +109,7 @@ impl Vault {
                 }
             }
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(origin, Box::new(plan), done);
     }
 }
 

@@ -29,6 +29,7 @@ mod promises;
 mod reference;
 mod rekey;
 mod rename;
+mod restart;
 mod rights;
 mod roundtrips;
 mod scratch;
