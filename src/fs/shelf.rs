@@ -14,11 +14,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::unistd::{Whence, lseek};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::store::next_data;
 
 /// The first two bytes are the length of what follows; 0 is an empty slot.
 const SLOT_BYTES: usize = 2048;
@@ -228,15 +228,8 @@ impl Shelf {
 
 /// The first slot from `from` on that was ever written to.
 fn next_used(file: &File, from: u64) -> io::Result<Option<u64>> {
-    let start = i64::try_from(from * SLOT_BYTES as u64).expect("the file is small");
-    match lseek(file, start, Whence::SeekData) {
-        Ok(place) => {
-            Ok(Some(place.unsigned_abs() / SLOT_BYTES as u64).filter(|&slot| slot < SLOTS))
-        }
-        // Nothing but holes.
-        Err(Errno::ENXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let place = next_data(file, from * SLOT_BYTES as u64)?;
+    Ok(place.map(|place| place / SLOT_BYTES as u64).filter(|&slot| slot < SLOTS))
 }
 
 impl Kept {
