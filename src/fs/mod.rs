@@ -31,6 +31,7 @@ mod nodes;
 mod open;
 mod operations;
 mod poll;
+mod programs;
 mod quota;
 mod remove;
 mod rename;
@@ -42,6 +43,7 @@ mod settling;
 mod status;
 mod task;
 mod tasks;
+mod trail;
 mod vitals;
 mod xattr;
 
@@ -50,6 +52,7 @@ use std::io as std_io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::audit::ErrorCode;
 use crate::identity::Resolver;
 use crate::model::{Caller, Key, MAX_COMPONENT_BYTES, Timestamp};
 use crate::vault::Vault;
@@ -78,6 +81,7 @@ use import::DropBox;
 use nodes::{Node, Nodes};
 use operations::Operations;
 use poll::Pollers;
+use programs::Programs;
 use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
@@ -97,6 +101,9 @@ pub struct Requester {
 /// Takes an answer that is given later, from another thread.
 pub type Answer<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
 
+/// Gives an error the number that the caller sees.
+pub type NameError = fn(&FsError) -> ErrorCode;
+
 /// What is set once, at mount.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -110,6 +117,8 @@ pub struct Fs {
     identities: Arc<Resolver>,
     options: Options,
     started: SystemTime,
+    name_error: NameError,
+    programs: Programs,
     /// Counts the kernel's requests.
     pub requests: Requests,
     operations: Operations,
@@ -131,8 +140,13 @@ pub struct Fs {
 }
 
 impl Fs {
-    /// A file system over a vault.
-    pub fn new(vault: Arc<Vault>, identities: Arc<Resolver>, options: Options) -> Self {
+    /// A file system over a vault. `name_error` tells what number an error has in the audit log.
+    pub fn new(
+        vault: Arc<Vault>,
+        identities: Arc<Resolver>,
+        options: Options,
+        name_error: NameError,
+    ) -> Self {
         let pollers = Arc::new(Pollers::default());
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
@@ -141,6 +155,8 @@ impl Fs {
             identities,
             options,
             started,
+            name_error,
+            programs: Programs::default(),
             requests: Requests::default(),
             operations: Operations::default(),
             nodes: Nodes::new(start),

@@ -6,11 +6,13 @@ mod software;
 
 mod acl;
 mod agent;
+mod audit;
 mod daemon;
 mod damage;
 mod harness;
 mod protocol;
 mod requests;
+mod tmpfs;
 mod user;
 
 mod at_rest;
