@@ -43,6 +43,12 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// The size of all files, in bytes; 0 where it cannot be told.
+pub fn log_bytes(folder: &Path) -> u64 {
+    let size = |number| std::fs::metadata(path_of(folder, number)).map_or(0, |file| file.len());
+    list(folder).unwrap_or_default().into_iter().map(size).sum()
+}
+
 /// A new file (mode 0600), to be appended to.
 pub(super) fn create(folder: &Path, number: u64) -> io::Result<File> {
     let path = path_of(folder, number);

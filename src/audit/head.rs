@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::chain::{ChainKey, Hash, KeyName};
+use super::files;
 
 const MAGIC: &[u8; 8] = b"sfsaudh1";
 const BODY: usize = 8 + 16 + 4 * 8 + 32 + 16;
@@ -113,6 +114,10 @@ impl HeadFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        // Its name must not be lost in a power failure: without a head the log's end is in doubt.
+        if file.metadata()?.len() == 0 {
+            path.parent().map_or(Ok(()), files::sync_folder)?;
+        }
         Ok(Self(file))
     }
 

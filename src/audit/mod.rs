@@ -37,6 +37,7 @@ use std::path::{Path, PathBuf};
 pub use chain::ChainKey;
 pub use copy::CopyTarget;
 pub use event::{Access, Action, Actor, ErrorCode, Event, Process, Subject};
+pub use files::log_bytes;
 pub use queue::{Audit, NotRecorded};
 pub use read::{Record, RecordedGrant, Tail};
 pub use recover::OpenAuditError;

@@ -3,15 +3,20 @@
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::files;
+
 /// Told by who appends, read by who syncs. The lock is held for a moment, never while the disk is
 /// waited for.
-#[derive(Default)]
 pub(super) struct Progress {
+    folder: PathBuf,
+    /// Whether the folder holds a name that may not be on the disk.
+    unnamed: AtomicBool,
     /// The files that may hold lines that are not on the disk; the newest last.
     unsynced: Mutex<Vec<Arc<File>>>,
     appended: AtomicU64,
@@ -31,9 +36,21 @@ pub(super) struct Place {
 }
 
 impl Progress {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            unnamed: AtomicBool::new(false),
+            unsynced: Mutex::default(),
+            appended: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            place: Mutex::default(),
+        }
+    }
+
     /// Lines go to this file from now on.
     pub(super) fn add(&self, file: Arc<File>) {
         self.unsynced.lock().push(file);
+        self.unnamed.store(true, Ordering::Release);
     }
 
     /// The line `seq` was appended; the log ends at `place` now.
@@ -71,6 +88,10 @@ impl Progress {
         let files = self.unsynced.lock().clone();
         for file in &files {
             file.sync_data()?;
+        }
+        if self.unnamed.swap(false, Ordering::AcqRel) {
+            files::sync_folder(&self.folder)
+                .inspect_err(|_| self.unnamed.store(true, Ordering::Release))?;
         }
         self.set_synced(appended);
         // The last one is still appended to; those before it were full when this began.

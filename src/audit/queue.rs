@@ -26,7 +26,7 @@ use super::recover::{self, OpenAuditError};
 use super::status::{AuditStatus, Counters, Trouble};
 use super::{Mode, Options, files};
 
-/// At most so many events are written at once.
+/// A group that has this many events is written.
 const GROUP: usize = 1024;
 /// At most so many events wait; more fail. Each is somebody who waits for an answer.
 const WAITING: usize = 1 << 16;
@@ -89,7 +89,7 @@ impl Audit {
         if options.mode == Mode::Off {
             return Ok(Self::off());
         }
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::new(&options.folder));
         let log = recover::open(options, keys, anchor, &progress)?;
         let copy = options.copy.map(Copy::start).transpose().map_err(OpenAuditError::NoThread)?;
         let counters = Counters::default();
@@ -232,13 +232,9 @@ impl Core {
         queue.waiting.push(item);
         let Some(mut log) = queue.log.take() else { return };
         loop {
-            let mut items = std::mem::take(&mut queue.waiting);
+            let items = std::mem::take(&mut queue.waiting);
             drop(queue);
-            while !items.is_empty() {
-                let rest = items.split_off(items.len().min(GROUP));
-                self.work_off(&mut log, items);
-                items = rest;
-            }
+            self.work_off(&mut log, items);
             queue = self.queue.lock();
             if queue.waiting.is_empty() {
                 queue.log = Some(log);
@@ -248,10 +244,17 @@ impl Core {
     }
 
     fn work_off(&self, log: &mut Log, items: Vec<Item>) {
-        let mut group = Vec::new();
+        let (mut group, mut count) = (Vec::new(), 0);
         for item in items {
             match item {
-                Item::Lines(events, then) => group.push((events, then)),
+                Item::Lines(events, then) => {
+                    count += events.len();
+                    group.push((events, then));
+                    if count >= GROUP {
+                        self.append(log, std::mem::take(&mut group));
+                        count = 0;
+                    }
+                }
                 Item::Rotate => {
                     self.append(log, std::mem::take(&mut group));
                     self.tell(Trouble::Write, log.rotate());
@@ -366,8 +369,6 @@ fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, Jo
                 core.submit(Item::Settle);
             }
             if place.file != named.file {
-                // A new file's name is as important as what is in it.
-                core.tell(Trouble::Sync, files::sync_folder(&folder));
                 core.tell(Trouble::Remove, files::remove_before(&folder, place.first));
                 named = place;
             }

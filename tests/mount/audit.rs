@@ -1,13 +1,15 @@
 //! Section 8: every decision is on record, before it is answered, or it is not made.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use nix::errno::Errno::{EACCES, EEXIST, EIO};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, BOB, DAVE, Mount, ROOT, UNKNOWN, eventually};
+use crate::harness::{ALICE, BOB, DAVE, KEY, Mount, ROOT, UNKNOWN, eventually};
 use crate::tmpfs::Tmpfs;
 
 /// All lines of the log, parsed.
@@ -287,4 +289,171 @@ fn best_effort_goes_on_and_off_keeps_nothing() {
     let mount = mount.with_args(&["--audit", "off"]).started();
     mount.user(ROOT).write("K", "value").unwrap();
     assert!(!mount.state().join("audit").exists());
+}
+
+/// Runs `secretfs audit verify` on a state folder; it must end with that exit code. Gives both
+/// outputs.
+#[track_caller]
+pub(crate) fn verify(state: &Path, code: i32) -> String {
+    let output = secretfs(state, &["audit", "verify"]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    text
+}
+
+fn secretfs(state: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_secretfs"))
+        .args(arguments)
+        .env("SECRETFS_STATE_DIR", state)
+        .env("OB_ENCRYPTION_KEY", KEY)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn verify_says_yes_or_no_while_the_daemon_runs_and_after() {
+    let Some(mut mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    for _ in 0..20 {
+        root.write("K", "value").unwrap();
+    }
+    let text = verify(&mount.state(), 0);
+    assert!(text.contains("as it was written"), "{text}");
+    mount.stop();
+    verify(&mount.state(), 0);
+    let json = secretfs(&mount.state(), &["audit", "verify", "--output", "json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&json["valid"], &json["problems"]), (&json!(true), &json!([])));
+    let newest = newest_file(&mount.state());
+    let good = fs::read_to_string(&newest).unwrap();
+    let lines: Vec<_> = good.lines().collect();
+    let last = lines.len() - 1;
+    let tampered = [
+        ("changed", good.replacen("\"uid\":0", "\"uid\":7", 1)),
+        ("missing", [&lines[..5], &lines[6..]].concat().join("\n") + "\n"),
+        ("inserted", [&lines[..6], &lines[5..]].concat().join("\n") + "\n"),
+        ("cut off", lines[..last].join("\n") + "\n"),
+    ];
+    for (what, text) in tampered {
+        fs::write(&newest, text).unwrap();
+        let said = verify(&mount.state(), 1);
+        assert!(said.contains(what), "{what} in {said}");
+    }
+    fs::remove_file(&newest).unwrap();
+    verify(&mount.state(), 1);
+    fs::write(&newest, &good).unwrap();
+    verify(&mount.state(), 0);
+    // What was cut off while it was down stays on record when it runs again.
+    fs::write(&newest, lines[..last].join("\n") + "\n").unwrap();
+    mount.go();
+    assert!(mount.said().contains("the audit log is not as it was left"), "{}", mount.said());
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+    let said = verify(&mount.state(), 1);
+    assert!(said.contains("when the daemon started"), "{said}");
+}
+
+#[test]
+fn a_log_that_is_cut_off_under_the_daemon_is_noticed() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    let newest = newest_file(&mount.state());
+    let file = fs::File::options().write(true).open(&newest).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    verify(&mount.state(), 1);
+    eventually("the daemon says so", || mount.said().contains("cut off or removed"));
+    root.read("K").unwrap();
+    verify(&mount.state(), 1);
+}
+
+#[test]
+fn verify_needs_the_key_of_each_time() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.stop();
+    let another = "11".repeat(32);
+    let previous = mount.outside().join("previous");
+    fs::write(&previous, KEY).unwrap();
+    let previous = previous.to_str().unwrap().to_owned();
+    let mut mount = mount
+        .with_env("OB_ENCRYPTION_KEY", Some(&another))
+        .with_args(&["--previous-encryption-key-file", &previous]);
+    mount.go();
+    mount.user(ROOT).write("K", "another").unwrap();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_secretfs"))
+            .args(["audit", "verify"])
+            .args(arguments)
+            .env("SECRETFS_STATE_DIR", mount.state())
+            .env("OB_ENCRYPTION_KEY", &another)
+            .output()
+            .unwrap()
+    };
+    assert_eq!(run(&["--previous-encryption-key-file", &previous]).status.code(), Some(0));
+    let without = run(&[]);
+    assert_eq!(without.status.code(), Some(1));
+    let said = String::from_utf8(without.stderr).unwrap();
+    assert!(said.contains("--previous-encryption-key-file"), "{said}");
+}
+
+#[test]
+fn tail_shows_what_is_asked_for() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, bob) = (mount.user(ROOT), mount.user(BOB));
+    root.write("db/K", "value").unwrap();
+    root.write("db/L", "value").unwrap();
+    assert_eq!(bob.read("db/K"), Err(EACCES));
+    let tail = |arguments: &[&str]| {
+        let output = secretfs(&mount.state(), &[&["audit", "tail"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let denied = tail(&["--outcome", "denied"]);
+    assert_eq!(denied.lines().count(), 1, "{denied}");
+    for part in ["denied", "open", "db/K v1", "bob (uid 2200,", "EACCES"] {
+        assert!(denied.contains(part), "{part} in {denied}");
+    }
+    assert_eq!(tail(&["--key", "*/L"]).lines().count(), 2);
+    assert_eq!(tail(&["--slug", "bob"]), denied);
+    assert_eq!(tail(&["-n", "2"]).lines().count(), 2);
+    assert_eq!(tail(&["-n", "1000", "--since", "1h"]), tail(&["-n", "1000"]));
+    assert_eq!(tail(&["--since", "2100-01-01"]), "");
+    let json: Value = serde_json::from_str(&tail(&["--slug", "bob", "--output", "json"])).unwrap();
+    assert_eq!(json["key"], "db/K");
+    let nothing = secretfs(Path::new("/nonexistent"), &["audit", "tail"]);
+    assert_eq!(nothing.status.code(), Some(4));
+}
+
+#[test]
+fn tail_follows_through_a_rotation() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_secretfs"))
+        .args(["audit", "tail", "-f", "-n", "1", "--key", "K", "--output", "json"])
+        .env("SECRETFS_STATE_DIR", mount.state())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let mut seq = next()["seq"].as_u64().unwrap();
+    for _ in 0..3 {
+        let files = fs::read_dir(mount.state().join("audit")).unwrap().count();
+        mount.signal(Signal::SIGUSR1);
+        eventually("a new file", || {
+            fs::read_dir(mount.state().join("audit")).unwrap().count() > files
+        });
+        root.read("K").unwrap();
+        let line = next();
+        assert_eq!((&line["op"], &line["key"]), (&json!("open"), &json!("K")));
+        assert_eq!(line["seq"], seq + 2, "the first line of the file, then this one");
+        seq += 2;
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+fn newest_file(state: &Path) -> PathBuf {
+    fs::read_dir(state.join("audit")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
 }

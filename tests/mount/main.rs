@@ -7,6 +7,7 @@ mod software;
 mod acl;
 mod agent;
 mod audit;
+mod audit_load;
 mod daemon;
 mod damage;
 mod harness;
