@@ -61,7 +61,7 @@ impl Fs {
             // Between the index and the table of nodes a commit may have replaced this version, and
             // have seen nothing to make the kernel forget.
             if lifetime == FOREVER && self.is_outdated(&node) {
-                self.nodes.forget(node.number(), 1);
+                self.forget(node.number(), 1);
                 continue;
             }
             let attr = self.attr_of(&node, &caller)?;

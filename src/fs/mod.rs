@@ -188,10 +188,7 @@ impl Fs {
 
     /// The kernel has forgotten that many look-ups of a node.
     pub fn forget(&self, node: u64, lookups: u64) {
-        self.nodes.forget(node, lookups);
-        if !self.nodes.knows(node) {
-            self.pollers.take(node);
-        }
+        self.nodes.forget(node, lookups, || drop(self.pollers.take(node)));
     }
 
     fn caller(&self, who: &Requester) -> Result<Arc<Caller>, FsError> {

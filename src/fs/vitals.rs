@@ -13,6 +13,11 @@ const LITTLE_SPACE: u64 = 64 << 20;
 const LITTLE_PART: u64 = 20;
 
 impl Fs {
+    /// How a part of the daemon is now, for health.
+    pub fn report_health(&self, part: Part, outcome: Result<(), String>) {
+        self.vault.telemetry().health.report(part, outcome);
+    }
+
     /// `ok`, or `degraded` and a line for each part that is unwell.
     pub(super) fn health_text(&self) -> String {
         let problems = self.problems();

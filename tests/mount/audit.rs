@@ -400,6 +400,7 @@ fn verify_needs_the_key_of_each_time() {
 fn tail_shows_what_is_asked_for() {
     let Some(mount) = Mount::start() else { return };
     let (root, bob) = (mount.user(ROOT), mount.user(BOB));
+    root.mkdir("db").unwrap();
     root.write("db/K", "value").unwrap();
     root.write("db/L", "value").unwrap();
     assert_eq!(bob.read("db/K"), Err(EACCES));

@@ -17,8 +17,6 @@ mount. A daemon that is writing the log is not disturbed.
 
 Examples:
   secretfs audit tail -f
-  secretfs audit tail -n 100 --outcome denied --since 2h
-  secretfs audit tail --key 'payment-svc/*' --output json | jq .program
   secretfs audit verify --encryption-key-file /etc/secretfs/encryption-key";
 
 /// Read the audit log, or check that nobody has changed it.

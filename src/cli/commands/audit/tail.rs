@@ -14,7 +14,14 @@ use super::filter::{self, Filter};
 /// How often new lines are looked for.
 const LOOK: Duration = Duration::from_millis(200);
 
+const EXAMPLES: &str = "\
+Examples:
+  secretfs audit tail -f
+  secretfs audit tail -n 100 --outcome denied --since 2h
+  secretfs audit tail --key 'payment-svc/*' --output json | jq .program";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Go on with the lines that follow, until it is interrupted.
     #[arg(long, short)]

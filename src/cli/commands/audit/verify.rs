@@ -12,7 +12,13 @@ use crate::cli::style;
 use crate::daemon::{self, MountSettings};
 use crate::vault::verify_audit;
 
+const EXAMPLES: &str = "\
+Examples:
+  secretfs audit verify
+  secretfs audit verify --encryption-key-file /etc/secretfs/encryption-key --output json";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     place: super::Place,
