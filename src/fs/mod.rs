@@ -6,7 +6,8 @@
 //! one look-up gives the thread a draft, a node of its own; closing commits it as a new version.
 //!
 //! Lock order: every lock in this layer is a leaf, but for the drafts' registry, which may be held
-//! while one draft is locked. None is held across a call into the vault that waits, or an answer.
+//! while one draft is locked, and the table of nodes, within which the pollers are. None is held
+//! across a call into the vault that waits, or an answer.
 
 mod access;
 mod attr;
