@@ -83,7 +83,7 @@ fn fill(state: &Path, secrets: usize) {
             outcome.map(drop).expect("there is room");
             answer.send(()).expect("somebody counts");
         });
-        vault.write(root.clone(), target, Plaintext::copy_of(VALUE), done);
+        vault.write(root.clone(), target, Plaintext::copy_of(VALUE), None, done);
     }
     answers.iter().take(secrets.min(WINDOW)).for_each(drop);
 }

@@ -97,6 +97,12 @@ pub(super) enum Command {
     /// Mount secretfs and serve it until a signal or an unmount ends it.
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(MountSettings),
+    /// Serve a mount that `mount` holds; it starts this itself.
+    #[command(hide = true)]
+    Serve(MountSettings),
+    /// Tell the kernel what a server says; `mount` starts this itself.
+    #[command(hide = true)]
+    Notify,
     Save(save::Args),
     List(list::Args),
     Read(read::Args),

@@ -135,6 +135,9 @@ impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
+            // The server is the same program: these are its codes.
+            Self::Daemon(DaemonError::Refused { code: Some(5) }) => Exit::BadInput,
+            Self::Daemon(DaemonError::Refused { code: Some(70) | None }) => Exit::Internal,
             Self::Daemon(error) if error.is_bad_input() => Exit::BadInput,
             Self::Daemon(
                 DaemonError::Unreadable { source, .. }
@@ -167,6 +170,10 @@ impl CliError {
 
     /// Shows the error on standard error, `Error: ` in front of each line.
     pub(super) fn print(&self) {
+        // Said by the server itself.
+        if matches!(self, Self::Daemon(DaemonError::Refused { .. })) {
+            return;
+        }
         let prefix = style::bold_red("Error:");
         for line in self.to_string().lines() {
             style::note(&format!("{prefix} {}", style::printable(line)));

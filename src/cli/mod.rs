@@ -54,6 +54,10 @@ pub fn main() -> ExitCode {
 
 /// Runs `oo` with the arguments of this process.
 pub fn main_oo() -> ExitCode {
+    // The daemon starts itself under its own name, whatever its file is called.
+    if std::env::args_os().next().is_some_and(|name| name == daemon::PROGRAM) {
+        return main();
+    }
     start::<Oo>(|Oo { group: OoGroup::Secret(secret) }| {
         run(secret.global, secret.command, &Oo::command())
     })
@@ -99,11 +103,19 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         let mountpoint = settings.mountpoint.or(mount);
         return Ok(daemon::mount(MountSettings { mountpoint, ..settings })?);
     }
+    if let Command::Serve(settings) = command {
+        return Ok(daemon::serve(settings)?);
+    }
+    if let Command::Notify = command {
+        return Ok(daemon::notify()?);
+    }
     die_quietly_of_broken_pipes();
     let mount = mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
     let client = || Client::connect(&mount);
     match command {
-        Command::Mount(_) => unreachable!("it has been answered above"),
+        Command::Mount(_) | Command::Serve(_) | Command::Notify => {
+            unreachable!("it has been answered above")
+        }
         Command::Save(args) => save::run(&client()?, args),
         Command::List(args) => list::run(&client()?, args),
         Command::Read(args) => read::run(&client()?, args),

@@ -118,6 +118,23 @@ pub enum DaemonError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The server does not start, and has said why.
+    #[error("the server did not start; its own message stands above")]
+    Refused {
+        /// Its exit code.
+        code: Option<u8>,
+    },
+    /// A server was started by something else than the holder of a mount.
+    #[error("this is started by `secretfs mount` alone; run that instead")]
+    NoHolder,
+    /// Servers die as soon as they are started.
+    #[error(
+        "the server died {times} times within a minute; the mount was taken down so that nobody waits for it: look into the log for the reason, then mount again"
+    )]
+    GaveUp {
+        /// How often.
+        times: usize,
+    },
     /// The daemon that was started in the background ended before it served.
     #[error("the daemon did not start; its own message stands above")]
     BackgroundFailed,

@@ -22,6 +22,11 @@ pub fn take_encryption_key() -> Option<Zeroizing<String>> {
     TAKEN.lock().expect("no holder panics").take()
 }
 
+/// Puts the key that another process took from its environment where [`take_encryption_key`] finds it.
+pub(super) fn inherit_encryption_key(key: Option<Zeroizing<String>>) {
+    *TAKEN.lock().expect("no holder panics") = key;
+}
+
 /// Moves the key from the environment to where [`take_encryption_key`] finds it.
 pub(super) fn wipe_environment() {
     // SAFETY: getenv gives a pointer into the environment, or null. Nothing changes the environment

@@ -1,8 +1,10 @@
 //! From settings to a mount that is served, and to its end.
 
 mod audit;
+mod control;
 mod error;
 mod hardening;
+mod holder;
 mod import_dir;
 mod key;
 mod logging;
@@ -12,7 +14,7 @@ mod offline;
 mod rekey;
 mod reload;
 mod security;
-mod serve;
+mod server;
 mod settings;
 
 use std::path::Path;
@@ -25,6 +27,7 @@ pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 
 pub use hardening::take_encryption_key;
+pub(crate) use notify::PROGRAM;
 
 use settings::Resolved;
 
@@ -39,7 +42,23 @@ pub fn mount(settings: MountSettings) -> Result<(), DaemonError> {
     if background {
         return notify::start_in_background(&resolved);
     }
-    serve::serve(&resolved)
+    holder::run(&resolved)
+}
+
+/// Serves a mount that [`mount`] holds; started by it, not by people.
+///
+/// # Errors
+/// As for [`mount`].
+pub fn serve(settings: MountSettings) -> Result<(), DaemonError> {
+    server::run(&Resolved::from(settings)?)
+}
+
+/// Tells the kernel what a server wants it to know; started by [`mount`], not by people.
+///
+/// # Errors
+/// As for [`mount`].
+pub fn notify() -> Result<(), DaemonError> {
+    server::run_messenger()
 }
 
 /// The first of these files that exists, for settings that have a usual place.

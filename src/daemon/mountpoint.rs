@@ -32,12 +32,17 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf, DaemonError> {
 /// # Errors
 /// It cannot be unmounted.
 pub fn clear_if_dead(path: &Path) -> Result<(), DaemonError> {
-    let dead = |error: &io::Error| error.raw_os_error() == Some(nix::errno::Errno::ENOTCONN as i32);
-    // A crash may have left several on top of each other.
-    while std::fs::metadata(path).as_ref().is_err_and(dead) {
-        detach(path)?;
+    use nix::errno::Errno;
+    loop {
+        let error = std::fs::metadata(path).err().and_then(|error| error.raw_os_error());
+        match error.map(Errno::from_raw) {
+            // A crash may have left several on top of each other.
+            Some(Errno::ENOTCONN) => detach(path)?,
+            // It died while it was asked.
+            Some(Errno::ECONNABORTED) => {}
+            _ => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Unmounts a mount of secretfs. Files that are open stay usable until they are closed.
@@ -51,6 +56,17 @@ pub fn unmount(path: &Path) -> Result<(), DaemonError> {
         return Err(DaemonError::NotMounted(path.to_owned()));
     }
     detach(path)
+}
+
+/// Unmounts, at once even if the mount is in use.
+pub(super) fn take_down(path: &Path) -> Result<(), DaemonError> {
+    match umount2(path, MntFlags::empty()) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            tracing::debug!(%error, "the mount is in use; it is detached");
+            detach(path)
+        }
+    }
 }
 
 /// Detaches whatever is mounted there: at once, whoever uses it.

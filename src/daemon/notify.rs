@@ -13,9 +13,12 @@ use super::hardening::take_encryption_key;
 use super::settings::Resolved;
 
 /// Where to say it (sd_notify(3)).
-const SOCKET: &str = "NOTIFY_SOCKET";
+pub(super) const SOCKET: &str = "NOTIFY_SOCKET";
 /// Set for a daemon that was started in the background: it lets go of standard error when it serves.
 const BACKGROUND: &str = "SECRETFS_BACKGROUND";
+/// The name under which this program starts itself: whatever it was called, the arguments that follow
+/// are those of `secretfs`.
+pub(crate) const PROGRAM: &str = "secretfs";
 const READY: &[u8] = b"READY=1";
 /// How often the parent looks whether the daemon has ended instead.
 const LOOK: Duration = Duration::from_millis(50);
@@ -29,6 +32,11 @@ pub(super) fn ready() -> io::Result<()> {
         };
         UnixDatagram::unbound()?.send_to_addr(READY, &address)?;
     }
+    let_go_of_stderr()
+}
+
+/// In the background nobody reads the log of a daemon that serves.
+pub(super) fn let_go_of_stderr() -> io::Result<()> {
     if std::env::var_os(BACKGROUND).is_some() {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
         nix::unistd::dup2_stderr(&null)?;
@@ -45,6 +53,8 @@ pub(super) fn start_in_background(settings: &Resolved) -> Result<(), DaemonError
     socket.set_read_timeout(Some(LOOK)).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command
+        .arg0(PROGRAM)
+        .arg("mount")
         .args(settings.to_flags())
         .env(SOCKET, format!("@{name}"))
         .env(BACKGROUND, "1")

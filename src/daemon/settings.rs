@@ -20,6 +20,8 @@ const ROOT_STATE_DIR: &str = "/var/lib/secretfs";
 const DEFAULT_THREADS: usize = 4;
 const MAX_THREADS: usize = 64;
 
+const DEFAULT_CRASH_LIMIT: usize = 10;
+
 /// What `secretfs mount` takes. Every setting can also stand in the configuration file, under the
 /// name of its flag.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -86,6 +88,9 @@ pub struct MountSettings {
     /// How many files of the audit log are kept; 0 keeps all [default: 40]
     #[arg(long, value_name = "N")]
     pub audit_keep: Option<u32>,
+    /// Give up after the server died more often than this within a minute [default: 10]
+    #[arg(long, value_name = "N")]
+    pub crash_limit: Option<u16>,
 
     /// How much to log [default: info]
     #[arg(long, value_name = "LEVEL")]
@@ -142,6 +147,7 @@ pub(super) struct Resolved {
     pub(super) list_acl: bool,
     pub(super) audit: audit::Options,
     pub(super) threads: usize,
+    pub(super) crash_limit: usize,
     pub(super) log_level: LogLevel,
 }
 
@@ -175,13 +181,17 @@ impl Resolved {
                 .threads
                 .or(file.threads)
                 .map_or(DEFAULT_THREADS, |threads| usize::from(threads).clamp(1, MAX_THREADS)),
+            crash_limit: flags
+                .crash_limit
+                .or(file.crash_limit)
+                .map_or(DEFAULT_CRASH_LIMIT, usize::from),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
         })
     }
 
     /// The command line that comes to the same settings, whatever the configuration file says.
     pub(super) fn to_flags(&self) -> Vec<OsString> {
-        let mut flags: Vec<OsString> = vec!["mount".into(), self.mountpoint.clone().into()];
+        let mut flags: Vec<OsString> = vec![self.mountpoint.clone().into()];
         let files = [
             ("--state-dir", Some(&self.state_dir)),
             ("--identities", self.identities.as_ref()),
@@ -196,6 +206,7 @@ impl Resolved {
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
         flags.extend(audit_flags(&self.audit));
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
+        flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");
         flags.extend(["--log-level".into(), level.get_name().into()]);
         flags

@@ -27,7 +27,7 @@ impl Fs {
     /// It may not.
     pub fn access(&self, who: &Requester, node: u64, wanted: Wanted) -> Result<(), FsError> {
         let caller = self.caller(who)?;
-        let node = self.node(node)?;
+        let node = self.node(who, node)?;
         let no = |what| Err(FsError::NoAccess { path: self.path_of(&node), what });
         if wanted.execute && !node.is_folder() {
             return no("a secret is not a program; read it");

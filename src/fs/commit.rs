@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::audit::Actor;
-use crate::vault::{Change, Done, Secret};
+use crate::vault::{Change, Done, Origin, Secret};
 
 use super::courier::{Errand, StaleName};
 use super::draft::{Draft, Next, Occasion, Target, Waiter};
-use super::handles::Handle;
+use super::handles::{Handle, is_writer};
 use super::task::Task;
 use super::{Answer, Fs, FsError, Requester};
 
@@ -16,59 +16,98 @@ impl Fs {
     /// the answer, unless a signal is killing the writer.
     pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "close", answer);
-        match self.handles.find(handle) {
+        let found = self.handles.find(handle);
+        if self.was_done(who) {
+            if let Ok(Handle::Draft(draft)) = found {
+                draft.is_stored();
+            }
+            return self.answer_done(answer);
+        }
+        match found {
             Ok(Handle::Draft(draft)) => {
                 if Task::read(who.task).is_some_and(Task::is_being_killed) {
                     draft.abandon();
                     return answer(Ok(()));
                 }
-                self.commit(draft, Occasion::Close, answer);
+                self.commit(draft, Occasion::Close, self.origin(who), answer);
             }
             Ok(Handle::Dropped(file)) => self.close_dropped(who, file, answer),
-            Ok(_) => answer(Ok(())),
-            // A reader of a version has no handle and nothing to store.
-            Err(_) if handle == 0 => answer(Ok(())),
-            Err(error) => answer(Err(error)),
+            Err(_) if is_writer(handle) => answer(Err(FsError::Lost)),
+            // Who reads has nothing to store.
+            Ok(_) | Err(_) => answer(Ok(())),
         }
     }
 
     /// The caller wants it stored now.
     pub fn sync(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "fsync", answer);
-        match self.handles.find(handle) {
-            Ok(Handle::Draft(draft)) => self.commit(draft, Occasion::Sync, answer),
+        let found = self.handles.find(handle);
+        if self.was_done(who) {
+            if let Ok(Handle::Draft(draft)) = found {
+                draft.is_stored();
+            }
+            return self.answer_done(answer);
+        }
+        match found {
+            Ok(Handle::Draft(draft)) => {
+                self.commit(draft, Occasion::Sync, self.origin(who), answer);
+            }
             Ok(Handle::Dropped(file)) => self.sync_dropped(who, file, answer),
-            _ => answer(Ok(())),
+            Err(_) if is_writer(handle) => answer(Err(FsError::Lost)),
+            Ok(_) | Err(_) => answer(Ok(())),
         }
     }
 
-    /// The last descriptor of a handle is gone.
-    pub fn release(self: &Arc<Self>, who: &Requester, handle: u64) {
+    /// The last descriptor of a handle is gone. Nobody waits for the answer; it says that a process
+    /// that takes over has nothing left to do about the handle.
+    pub fn release(
+        self: &Arc<Self>,
+        who: &Requester,
+        handle: u64,
+        answer: impl FnOnce() + Send + 'static,
+    ) {
         let draft = match self.handles.remove(handle) {
             Some(Handle::Draft(draft)) => draft,
-            Some(Handle::Dropped(file)) => return self.release_dropped(who, file),
-            _ => return,
+            Some(Handle::Dropped(file)) => {
+                self.release_dropped(who, file);
+                return answer();
+            }
+            Some(Handle::Scratch(scratch)) => {
+                scratch.closed(handle);
+                return answer();
+            }
+            _ => return answer(),
         };
-        if !draft.closed() {
-            return;
+        if self.was_done(who) {
+            draft.is_stored();
+        }
+        if !draft.closed(handle) {
+            return answer();
         }
         let path = draft.path();
         self.settling.begin(&path);
         let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
-        let answer = self.noting(
+        let settled = self.noting(
             who,
             "close",
             Box::new(move |_| {
                 fs.drafts.remove(&settled);
                 fs.settling.end(&path);
+                answer();
             }),
         );
-        self.commit(draft, Occasion::Release, answer);
+        self.commit(draft, Occasion::Release, self.origin(who), settled);
     }
 
-    pub(super) fn commit(self: &Arc<Self>, draft: Arc<Draft>, occasion: Occasion, waiter: Waiter) {
+    pub(super) fn commit(
+        self: &Arc<Self>,
+        draft: Arc<Draft>,
+        occasion: Occasion,
+        origin: Option<Origin>,
+        waiter: Waiter,
+    ) {
         let fs = Arc::clone(self);
-        let again = move |draft, waiter| fs.commit(draft, occasion, waiter);
+        let again = move |draft, waiter| fs.commit(draft, occasion, origin, waiter);
         let (target, bytes, waiter) = match draft.next(occasion, waiter, again) {
             Next::Answer(waiter) => return waiter(Ok(())),
             Next::Refuse(error, waiter) => return waiter(Err(error)),
@@ -100,8 +139,8 @@ impl Fs {
             Err(error) => fs.committed(&draft, waiter, Err(error.into())),
         });
         match target {
-            Target::Value(target) => self.vault.write(actor, target, bytes, done),
-            Target::Lists(record) => self.vault.change_lists(actor, record, &bytes, done),
+            Target::Value(target) => self.vault.write(actor, target, bytes, origin, done),
+            Target::Lists(record) => self.vault.change_lists(actor, record, &bytes, origin, done),
         }
     }
 
@@ -114,9 +153,8 @@ impl Fs {
 
     /// A new file exists now: what its writer does next is a change of it.
     fn drafts_committed(&self, draft: &Arc<Draft>, changes: &[Change]) -> Vec<Waiter> {
-        let record =
-            changes.last().and_then(|change| change.after.as_ref()).map(|new| new.record());
-        self.drafts.refile(draft, || draft.committed(record))
+        let new = changes.last().and_then(|change| change.after.as_ref());
+        self.drafts.refile(draft, || draft.committed(new.map(|new| &**new.value())))
     }
 
     /// What the kernel must forget after these changes.

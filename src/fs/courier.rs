@@ -23,6 +23,8 @@ pub trait KernelCache: Clone + Send + 'static {
 
     /// Wakes who polls an open file, by the kernel's number for it. Never waits.
     fn wake(&self, waiter: u64);
+    /// Whether the kernel knows that node.
+    fn knows(&self, node: u64) -> bool;
 }
 
 /// A name that means something else now.

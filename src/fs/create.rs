@@ -8,7 +8,6 @@ use crate::model::{Caller, KeyError, Operation, may_create};
 use crate::vault::{Heritage, WriteTarget};
 
 use super::draft::{Draft, Occasion};
-use super::handles::Handle;
 use super::lookup::is_reserved;
 use super::nodes::Node;
 use super::scratch::Scratch;
@@ -69,8 +68,12 @@ impl Fs {
             Ok(caller) => caller,
             Err(error) => return answer(Err(error)),
         };
+        if self.was_done(who) {
+            return answer(self.look_up(who, parent, name));
+        }
         let mut decision = None;
         let draft = self.draft_new(who, &caller, parent, name, mode, true, &mut decision);
+        let origin = self.origin(who);
         let (fs, for_look_up, name) = (Arc::clone(self), *who, name.to_owned());
         self.record(who, caller, decision, draft, move |draft, recorded| {
             let draft = match recorded.and(draft) {
@@ -83,7 +86,7 @@ impl Fs {
                     answer(outcome.and_then(|()| fs.look_up(&for_look_up, parent, &name)));
                 })
             };
-            fs.commit(draft, Occasion::Create, stored);
+            fs.commit(draft, Occasion::Create, origin, stored);
         });
     }
 
@@ -104,9 +107,30 @@ impl Fs {
         if name.as_encoded_bytes().starts_with(b".") {
             return self.create_scratch(who, parent, name, mode);
         }
-        let draft = self.draft_new(who, caller, parent, name, mode, exclusive, decision)?;
-        let opened = self.start(Arc::clone(&draft))?;
+        let draft = match self.created_before(who, parent, name)? {
+            Some(draft) => {
+                // The process before this one may have died before it put that on record.
+                *decision = Some(Decision::new(Action::Create, Subject::of(draft.path())));
+                draft
+            }
+            None => self.draft_new(who, caller, parent, name, mode, exclusive, decision)?,
+        };
+        let opened = self.start_once(who, Arc::clone(&draft))?;
         Ok((self.private_entry(Node::Draft(draft), caller)?, opened))
+    }
+
+    /// What the process before this one made for the same request, and did not say so.
+    fn created_before(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<Option<Arc<Draft>>, FsError> {
+        if !who.is_resent {
+            return Ok(None);
+        }
+        let folder = self.folder(who, parent)?;
+        Ok(self.drafts.creating(&join(&folder, checked_name(&folder, name)?), who))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -120,7 +144,7 @@ impl Fs {
         exclusive: bool,
         decision: &mut Option<Decision>,
     ) -> Result<Arc<Draft>, FsError> {
-        let folder = self.folder(parent)?;
+        let folder = self.folder(who, parent)?;
         let path = join(&folder, checked_name(&folder, name)?);
         let key = match checked_key(&path) {
             // Somebody wants to write the lists of a secret that is not there.
@@ -145,8 +169,8 @@ impl Fs {
         let mode = (mode & 0o777) as u16 | 0o200;
         let target = WriteTarget::New { key, exclusive, heritage };
         // A thread that came to write what was removed meanwhile creates it instead.
-        self.tasks.take(who, |note| match note {
-            Note::Rewrite { path: None, .. } => Some(()),
+        self.tasks.take(who, None, |note| match note {
+            Note::Rewrite { path: None, only: None, .. } => Some(()),
             _ => None,
         });
         let node = self.nodes.next_private();
@@ -170,7 +194,7 @@ impl Fs {
         mode: u32,
     ) -> Result<(Entry, Opened), FsError> {
         let caller = self.caller(who)?;
-        let folder = self.folder(parent)?;
+        let folder = self.folder(who, parent)?;
         let name = checked_name(&folder, name)?;
         self.may_make(&caller, &folder, name)?;
         if name.chars().any(char::is_control) {
@@ -181,7 +205,7 @@ impl Fs {
             Arc::new(Scratch::new(self.nodes.next_private(), who.uid, who.gid, mode as u16));
         self.scratch.put(&folder, name, Arc::clone(&scratch))?;
         let entry = self.private_entry(Node::Scratch(Arc::clone(&scratch)), &caller)?;
-        Ok((entry, self.private(Handle::Scratch(scratch))))
+        Ok((entry, self.start_scratch(who, scratch)))
     }
 
     fn private_entry(&self, node: Node, caller: &Caller) -> Result<Entry, FsError> {
@@ -215,12 +239,16 @@ impl Fs {
             return self.look_up(who, parent, name);
         }
         let caller = self.caller(who)?;
-        let folder = self.folder(parent)?;
+        let folder = self.folder(who, parent)?;
         let name_text = checked_name(&folder, name)?;
         let path = join(&folder, name_text);
         crate::model::Key::check_folder(&path)
             .map_err(|error| FsError::BadName { path: path.clone(), error })?;
         self.may_make(&caller, &folder, name_text)?;
+        // It was made when this was asked for the first time.
+        if who.is_resent && self.folders.is_by(&path, who.uid) {
+            return self.look_up(who, parent, name);
+        }
         if self.vault.is_folder(&path) || self.vault.secret(&path).is_some() {
             return Err(FsError::Exists(path));
         }

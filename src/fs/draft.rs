@@ -1,5 +1,6 @@
 //! What one writer is writing, until it is committed.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,8 +10,10 @@ use crate::audit::Process;
 use crate::model::{MAX_VALUE_BYTES, Plaintext};
 use crate::vault::{RecordId, Value, Vault, WriteTarget};
 
+use super::aside::Aside;
 use super::error::FsError;
 use super::nodes::sidecar_number;
+use super::shelf::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
 
 /// A private write node: reached by its writer alone, with a buffer of its own. Nobody else sees a
 /// byte of it before it is committed, and then as a new version node.
@@ -38,6 +41,15 @@ pub(super) enum Target {
     Lists(RecordId),
 }
 
+/// What an inherited draft shows.
+pub(super) enum Base {
+    Version(Arc<Value>),
+    /// The lists as they stand.
+    Lists(String),
+    /// Bytes that are not stored.
+    Written(Aside, Plaintext),
+}
+
 /// Called with how a commit went.
 pub(super) type Waiter = Box<dyn FnOnce(Result<(), FsError>) + Send>;
 
@@ -48,7 +60,14 @@ struct State {
     dirty: Dirty,
     mode: u16,
     modified: SystemTime,
-    handles: u32,
+    handles: Vec<u64>,
+    /// The version whose bytes these are, if they are stored.
+    shows: Option<u64>,
+    shelf: Shelf,
+    /// What was written and is not stored, for the next process.
+    aside: Option<Aside>,
+    /// The next process can go on with it.
+    slot: Option<Slot>,
     /// The last close was that of a task being killed: what it wrote is not finished.
     abandoned: bool,
     /// The file was removed or replaced under the writer: nothing of it is published any more.
@@ -177,6 +196,12 @@ impl Draft {
         dirty: Dirty,
         mode: u16,
     ) -> Self {
+        let shows = match (&content, dirty) {
+            (Content::Base(value), _) => Some(value.node()),
+            // Lists are no version: what stands is shown.
+            (Content::Own(_), Dirty::Clean) => Some(0),
+            (Content::Own(_), _) => None,
+        };
         let state = State {
             path: path.to_owned(),
             target,
@@ -184,7 +209,11 @@ impl Draft {
             dirty,
             mode,
             modified: SystemTime::now(),
-            handles: 0,
+            handles: Vec::new(),
+            shows,
+            shelf: Shelf::default(),
+            aside: None,
+            slot: None,
             abandoned: false,
             ended: false,
             cut_off: false,
@@ -242,24 +271,136 @@ impl Draft {
         self.state.lock().mode = mode & 0o777;
     }
 
-    pub(super) fn opened(&self) {
-        self.state.lock().handles += 1;
+    /// Its handle has this number.
+    pub(super) fn opened(&self, handle: u64, shelf: &Shelf) {
+        let mut state = self.state.lock();
+        state.handles.push(handle);
+        state.shelf = shelf.clone();
+        self.shelve(&mut state);
     }
 
-    /// Whether that was the last handle.
-    pub(super) fn closed(&self) -> bool {
+    /// Whether that was the last handle. If it was, the draft stays on the shelf until what is left
+    /// to store is stored.
+    pub(super) fn closed(&self, handle: u64) -> bool {
         let mut state = self.state.lock();
-        state.handles = state.handles.saturating_sub(1);
-        state.handles == 0
+        if state.handles.len() > 1 {
+            state.handles.retain(|&other| other != handle);
+            self.shelve(&mut state);
+            return false;
+        }
+        state.handles.clear();
+        true
+    }
+
+    pub(super) fn last_handle(&self) -> Option<u64> {
+        self.state.lock().handles.last().copied()
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.state.lock().handles > 0
+        !self.state.lock().handles.is_empty()
     }
 
     /// The file was removed or replaced: what is written from now on goes nowhere, as on any Unix.
     pub(super) fn end(&self) {
-        self.state.lock().ended = true;
+        let mut state = self.state.lock();
+        state.ended = true;
+        if state.slot.is_some() {
+            self.shelve(&mut state);
+        }
+    }
+
+    /// As [`Draft::end`], unless it is being stored already.
+    pub(super) fn end_unless_committing(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.committing {
+            state.ended = true;
+            self.shelve(&mut state);
+        }
+        state.ended
+    }
+
+    /// Lets the next process know of it, as long as that could go on with it.
+    fn shelve(&self, state: &mut State) {
+        let slot = state.slot.take();
+        state.slot = self.kept(state).and_then(|kept| match slot {
+            Some(slot) => slot.replace(&Kept::Draft(kept)),
+            None => state.shelf.put(&Kept::Draft(kept)),
+        });
+    }
+
+    fn kept(&self, state: &State) -> Option<KeptDraft> {
+        let content = match (state.dirty, state.shows, &state.aside) {
+            (Dirty::Clean, Some(version), _) => KeptContent::Stored(version),
+            // While it is being stored, it is clean and not stored.
+            (Dirty::Written, ..) | (Dirty::Clean, None, Some(_)) => {
+                KeptContent::Written(state.aside.as_ref()?.kept())
+            }
+            (Dirty::Emptied, ..) => KeptContent::Emptied,
+            (Dirty::Clean, None, None) => return None,
+        };
+        if state.handles.is_empty() || state.abandoned || state.cut_off {
+            return None;
+        }
+        Some(KeptDraft {
+            handles: state.handles.clone(),
+            node: self.node,
+            inode: self.inode,
+            uid: self.opener.uid,
+            gid: self.opener.process.gid,
+            pid: self.opener.process.pid,
+            program: self.opener.process.program.as_deref().map(str::to_owned),
+            creator: self.creator,
+            path: state.path.clone(),
+            target: match &state.target {
+                Target::Value(WriteTarget::Existing(record)) => {
+                    KeptTarget::Existing(record.as_u64())
+                }
+                Target::Value(WriteTarget::New { exclusive, .. }) => {
+                    KeptTarget::New { exclusive: *exclusive }
+                }
+                Target::Lists(record) => KeptTarget::Lists(record.as_u64()),
+            },
+            content,
+            mode: state.mode,
+            ended: state.ended,
+        })
+    }
+
+    /// The draft that the process before this one kept, with the version that it shows.
+    pub(super) fn inherited(
+        kept: KeptDraft,
+        target: Target,
+        base: Option<Base>,
+        slot: Slot,
+        shelf: &Shelf,
+    ) -> Self {
+        let program = kept.program.as_deref().map(Into::into);
+        let process = Process { gid: kept.gid, pid: kept.pid, program };
+        let opener = Opener { uid: kept.uid, process };
+        let mut kept_aside = None;
+        let (content, dirty) = match base {
+            Some(Base::Version(value)) => (Content::Base(value), Dirty::Clean),
+            Some(Base::Lists(text)) => {
+                (Content::Own(Plaintext::copy_of(text.as_bytes())), Dirty::Clean)
+            }
+            Some(Base::Written(aside, bytes)) => {
+                kept_aside = Some(aside);
+                (Content::Own(bytes), Dirty::Written)
+            }
+            None => (Content::Own(Plaintext::default()), Dirty::Emptied),
+        };
+        let nodes = (kept.node, kept.inode);
+        let draft =
+            Self::new(nodes, opener, kept.creator, &kept.path, target, content, dirty, kept.mode);
+        {
+            let mut state = draft.state.lock();
+            state.handles = kept.handles;
+            state.ended = kept.ended;
+            state.shelf = shelf.clone();
+            state.aside = kept_aside;
+            state.slot = Some(slot);
+        }
+        draft
     }
 
     /// The file was renamed before it was committed.
@@ -267,6 +408,9 @@ impl Draft {
         let mut state = self.state.lock();
         path.clone_into(&mut state.path);
         state.target = Target::Value(target);
+        if state.slot.is_some() {
+            self.shelve(&mut state);
+        }
     }
 
     pub(super) fn read(
@@ -285,10 +429,14 @@ impl Draft {
     pub(super) fn write(&self, vault: &Vault, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
         let mut state = self.state.lock();
         let within = within_limit(offset, bytes.len(), &state.path);
-        state.cut_off |= within.is_err();
+        if within.is_err() {
+            state.cut_off = true;
+            state.slot = None;
+        }
         let offset = within?;
         state.content.make_own(vault)?.write_at(offset, bytes);
         state.touched(Dirty::Written);
+        self.keep_written(vault, &mut state, offset..offset + bytes.len());
         Ok(())
     }
 
@@ -309,12 +457,36 @@ impl Draft {
             Dirty::Written
         };
         state.touched(dirty);
+        match dirty {
+            Dirty::Written => {
+                let end = size;
+                state.aside = state.aside.take().filter(|_| end > 0);
+                self.keep_written(vault, &mut state, 0..end);
+            }
+            Dirty::Clean | Dirty::Emptied => {
+                state.aside = None;
+                self.shelve(&mut state);
+            }
+        }
         Ok(())
+    }
+
+    /// The next process is to have what was written.
+    fn keep_written(&self, vault: &Vault, state: &mut State, changed: Range<usize>) {
+        let before = state.aside.take();
+        if let Content::Own(bytes) = &state.content
+            && !state.handles.is_empty()
+        {
+            state.aside = Aside::keep(before, &state.shelf, vault, self.node, bytes, changed);
+        }
+        self.shelve(state);
     }
 
     /// The last close was that of a task being killed.
     pub(super) fn abandon(&self) {
-        self.state.lock().abandoned = true;
+        let mut state = self.state.lock();
+        state.abandoned = true;
+        state.slot = None;
     }
 
     /// What a request for a commit comes to. `again` runs the request once more after the commit
@@ -359,16 +531,29 @@ impl Draft {
         Next::Commit(state.target.clone(), bytes, waiter)
     }
 
-    /// A commit is over; gives those who wait for it. After the first one the file exists, and what
-    /// comes next is an update of it.
-    pub(super) fn committed(&self, record: Option<RecordId>) -> Vec<Waiter> {
+    /// The process before this one stored what there was to store.
+    pub(super) fn is_stored(&self) {
+        let mut state = self.state.lock();
+        state.dirty = Dirty::Clean;
+        state.aside = None;
+        state.slot = None;
+    }
+
+    /// A commit is over; gives those who wait for it. It made a version, unless it failed. After the
+    /// first one the file exists, and what comes next is an update of it.
+    pub(super) fn committed(&self, version: Option<&Value>) -> Vec<Waiter> {
         let mut state = self.state.lock();
         state.committing = false;
-        if let (Some(record), Target::Value(target @ WriteTarget::New { .. })) =
-            (record, &mut state.target)
+        if let (Some(version), Target::Value(target @ WriteTarget::New { .. })) =
+            (version, &mut state.target)
         {
-            *target = WriteTarget::Existing(record);
+            *target = WriteTarget::Existing(version.record());
         }
+        if state.dirty == Dirty::Clean {
+            state.shows = version.map(Value::node);
+            state.aside = None;
+        }
+        self.shelve(&mut state);
         std::mem::take(&mut state.waiting)
     }
 }
@@ -377,6 +562,7 @@ impl State {
     fn touched(&mut self, dirty: Dirty) {
         self.dirty = dirty;
         self.abandoned = false;
+        self.shows = None;
         self.modified = SystemTime::now();
     }
 }

@@ -99,10 +99,15 @@ impl Drafts {
         changing.iter().filter_map(Weak::upgrade).chain(creating).for_each(|draft| draft.end());
     }
 
-    /// The file that was being created is removed before it was committed.
-    pub(super) fn end_one(&self, draft: &Arc<Draft>) {
-        self.0.lock().unfile(draft);
-        draft.end();
+    /// The file that was being created is removed before it was committed. False if it is being
+    /// committed at this moment: what is asked of the vault now comes after that.
+    pub(super) fn end_one(&self, draft: &Arc<Draft>) -> bool {
+        let mut inner = self.0.lock();
+        let ended = draft.end_unless_committing();
+        if ended {
+            inner.unfile(draft);
+        }
+        ended
     }
 }
 

@@ -106,6 +106,11 @@ pub enum FsError {
     /// The node was replaced: the kernel looks the path up once more.
     #[error("the file was replaced meanwhile; open it again")]
     Stale,
+    /// The process that held what was written was killed.
+    #[error(
+        "what was written and not yet closed was lost when the daemon was restarted; write it again"
+    )]
+    Lost,
     /// A handle that is not (or no longer) known.
     #[error("the file handle is not known; open the file again")]
     BadHandle,

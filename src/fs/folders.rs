@@ -6,42 +6,66 @@ use std::ops::Bound;
 use parking_lot::Mutex;
 
 use super::error::FsError;
+use super::shelf::{Kept, Shelf, Slot};
 
 /// How many such folders one UID may have.
 const PER_UID: usize = 1024;
 
 /// Folders by path, with the UID that made them. The lock is a leaf.
-#[derive(Default)]
-pub(super) struct MadeFolders(Mutex<BTreeMap<String, u32>>);
+pub(super) struct MadeFolders {
+    folders: Mutex<BTreeMap<String, Made>>,
+    shelf: Shelf,
+}
+
+struct Made {
+    uid: u32,
+    /// They last as long as the mount, whichever process serves it.
+    _slot: Option<Slot>,
+}
 
 impl MadeFolders {
+    pub(super) fn new(shelf: Shelf) -> Self {
+        Self { folders: Mutex::default(), shelf }
+    }
+
+    /// A folder that was made when another process served the mount.
+    pub(super) fn inherit(&self, path: String, uid: u32, slot: Slot) {
+        self.folders.lock().insert(path, Made { uid, _slot: Some(slot) });
+    }
+
+    /// Whether `uid` made this folder.
+    pub(super) fn is_by(&self, path: &str, uid: u32) -> bool {
+        self.folders.lock().get(path).is_some_and(|made| made.uid == uid)
+    }
+
     /// Makes a folder.
     ///
     /// # Errors
     /// It is there already, or its UID has too many.
     pub(super) fn make(&self, path: &str, uid: u32) -> Result<(), FsError> {
-        let mut folders = self.0.lock();
+        let mut folders = self.folders.lock();
         if folders.contains_key(path) {
             return Err(FsError::Exists(path.to_owned()));
         }
-        if folders.values().filter(|&&owner| owner == uid).count() >= PER_UID {
+        if folders.values().filter(|made| made.uid == uid).count() >= PER_UID {
             return Err(FsError::TooMany {
                 path: path.to_owned(),
                 what: "you have made 1,024 folders that are empty; put secrets into them first",
             });
         }
-        folders.insert(path.to_owned(), uid);
+        let slot = self.shelf.put(&Kept::Folder { path: path.to_owned(), uid });
+        folders.insert(path.to_owned(), Made { uid, _slot: slot });
         Ok(())
     }
 
     /// Removes a folder; whether it was there.
     pub(super) fn remove(&self, path: &str) -> bool {
-        self.0.lock().remove(path).is_some()
+        self.folders.lock().remove(path).is_some()
     }
 
     /// Whether this folder, or one below it, was made.
     pub(super) fn holds(&self, path: &str) -> bool {
-        self.0.lock().contains_key(path) || self.holds_below(path)
+        self.folders.lock().contains_key(path) || self.holds_below(path)
     }
 
     /// Whether a folder below this one was made.
@@ -56,11 +80,11 @@ impl MadeFolders {
 
     fn below(&self, path: &str, shown: impl Fn(u32) -> bool) -> Vec<String> {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        let folders = self.0.lock();
+        let folders = self.folders.lock();
         folders
             .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
             .take_while(|(folder, _)| folder.starts_with(&prefix))
-            .filter(|&(_, &owner)| shown(owner))
+            .filter(|(_, made)| shown(made.uid))
             .map(|(folder, _)| folder.clone())
             .collect()
     }

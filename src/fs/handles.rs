@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::model::Plaintext;
+use crate::vault::Value;
 
 use super::draft::Draft;
 use super::error::FsError;
@@ -15,6 +16,8 @@ use super::import::Dropped;
 use super::listing::Listed;
 use super::scratch::Scratch;
 use super::sealing::Sealing;
+use super::shelf::Slot;
+use super::task::now_since_boot;
 
 /// What a handle stands for. Readers of a version need none: its node says everything.
 #[derive(Clone)]
@@ -23,8 +26,10 @@ pub(super) enum Handle {
     Draft(Arc<Draft>),
     /// A scratch file.
     Scratch(Arc<Scratch>),
-    /// Bytes as they were at the open.
-    Snapshot(Arc<Plaintext>),
+    /// A version, where the node is not that of one.
+    Version { value: Arc<Value>, _slot: Option<Arc<Slot>> },
+    /// Bytes as they were at the open, and the same on the shelf where they are no secret.
+    Snapshot { bytes: Arc<Plaintext>, _slot: Option<Arc<Slot>> },
     /// A file in the drop box.
     Dropped(Arc<Dropped>),
     /// A file of `.encrypt`.
@@ -37,7 +42,16 @@ pub(super) enum Handle {
     Folder(Arc<Mutex<Option<Arc<[Listed]>>>>),
 }
 
-/// All handles, by number. Numbers are never used again; 0 is none.
+/// Numbers with this bit stand for handles that take writes: whoever closes one that is not known has
+/// lost what was written.
+const WRITER: u64 = 1 << 62;
+
+/// Whether a handle of that number takes writes.
+pub(super) fn is_writer(number: u64) -> bool {
+    number & WRITER != 0
+}
+
+/// All handles, by number. Numbers are never used again, not by the next process either; 0 is none.
 pub(super) struct Handles {
     open: RwLock<HashMap<u64, Handle>>,
     next: AtomicU64,
@@ -45,13 +59,42 @@ pub(super) struct Handles {
 
 impl Handles {
     pub(super) fn new() -> Self {
-        Self { open: RwLock::new(HashMap::new()), next: AtomicU64::new(1) }
+        // Nobody opens a million files a second.
+        let start = u64::try_from(now_since_boot().as_micros()).expect("a uptime of centuries");
+        Self { open: RwLock::new(HashMap::new()), next: AtomicU64::new(start.max(1)) }
+    }
+
+    /// A handle that the process before this one gave.
+    pub(super) fn inherit(&self, number: u64, handle: Handle) {
+        self.open.write().insert(number, handle);
     }
 
     pub(super) fn add(&self, handle: Handle) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.number(&handle);
         self.open.write().insert(number, handle);
         number
+    }
+
+    /// Adds a handle that is made with its number.
+    pub(super) fn add_numbered(&self, make: impl FnOnce(u64) -> Handle) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let handle = make(number);
+        self.open.write().insert(number, handle);
+        number
+    }
+
+    fn number(&self, handle: &Handle) -> u64 {
+        let kind = match handle {
+            Handle::Draft(_) | Handle::Scratch(_) | Handle::Dropped(_) | Handle::Sealing(_) => {
+                WRITER
+            }
+            Handle::Version { .. }
+            | Handle::Snapshot { .. }
+            | Handle::Control(_)
+            | Handle::Export(_)
+            | Handle::Folder(_) => 0,
+        };
+        kind | self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// # Errors

@@ -37,12 +37,13 @@ impl Fs {
         offset: u64,
         length: usize,
     ) -> Result<FileBytes, FsError> {
-        let bytes = self.read_quietly(node, handle, offset, length);
+        let bytes = self.read_quietly(who, node, handle, offset, length);
         self.note(who, "read", bytes)
     }
 
     fn read_quietly(
         &self,
+        who: &Requester,
         node: u64,
         handle: u64,
         offset: u64,
@@ -50,16 +51,17 @@ impl Fs {
     ) -> Result<FileBytes, FsError> {
         let whole = |bytes| FileBytes { bytes: Arc::new(bytes), offset: 0, length };
         if handle == 0 {
-            return match self.node(node)? {
+            return match self.node(who, node)? {
                 Node::Value(value) => Ok(whole(self.vault.read(&value, offset, length)?)),
                 _ => Err(FsError::BadHandle),
             };
         }
-        match self.handles.find(handle)? {
+        match self.handles.find(handle).map_err(|_| FsError::Lost)? {
             Handle::Draft(draft) => Ok(whole(draft.read(&self.vault, offset, length)?)),
-            Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length))),
+            Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length)?)),
             Handle::Dropped(file) => Ok(whole(file.read(offset, length))),
-            Handle::Snapshot(bytes) | Handle::Control(bytes) => {
+            Handle::Version { value, .. } => Ok(whole(self.vault.read(&value, offset, length)?)),
+            Handle::Snapshot { bytes, .. } | Handle::Control(bytes) => {
                 Ok(FileBytes { bytes, offset, length })
             }
             Handle::Sealing(sealing) => {
@@ -85,14 +87,17 @@ impl Fs {
     ) -> Result<(), FsError> {
         let written = match self.handles.find(handle) {
             Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
-            Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
+            Ok(Handle::Scratch(scratch)) => scratch.write(&self.vault, offset, bytes),
             Ok(Handle::Dropped(file)) => file.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
             Ok(Handle::Control(_)) => self.control(who, bytes),
-            Ok(Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_)) => {
-                Err(FsError::BadHandle)
-            }
-            Err(error) => Err(error),
+            Ok(
+                Handle::Version { .. }
+                | Handle::Snapshot { .. }
+                | Handle::Export(_)
+                | Handle::Folder(_),
+            ) => Err(FsError::BadHandle),
+            Err(_) => Err(FsError::Lost),
         };
         self.note(who, "write", written)
     }

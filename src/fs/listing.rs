@@ -10,7 +10,7 @@ use crate::vault::ChildKind;
 
 use super::encrypt::Encrypt;
 use super::export::Exported;
-use super::handles::Handle;
+use super::handles::{Handle, is_writer};
 use super::import::Import;
 use super::nodes::{Node, folder_number};
 use super::status::StatusFile;
@@ -32,8 +32,8 @@ impl Fs {
     ///
     /// # Errors
     /// The node is not a folder.
-    pub fn open_folder(&self, node: u64) -> Result<Opened, FsError> {
-        if !self.node(node)?.is_folder() {
+    pub fn open_folder(&self, who: &Requester, node: u64) -> Result<Opened, FsError> {
+        if !self.node(who, node)?.is_folder() {
             return Err(FsError::NotFolder("the file".to_owned()));
         }
         let handle = self.handles.add(Handle::Folder(Arc::new(Mutex::new(None))));
@@ -52,8 +52,15 @@ impl Fs {
         handle: u64,
         rewound: bool,
     ) -> Result<Arc<[Listed]>, FsError> {
-        let Handle::Folder(listing) = self.handles.find(handle)? else {
-            return Err(FsError::BadHandle);
+        let listing = match self.handles.find(handle) {
+            Ok(Handle::Folder(listing)) => listing,
+            // The process that gave the handle was killed.
+            Err(_) if !is_writer(handle) => {
+                let listing = Arc::default();
+                self.handles.inherit(handle, Handle::Folder(Arc::clone(&listing)));
+                listing
+            }
+            Ok(_) | Err(_) => return Err(FsError::BadHandle),
         };
         if !rewound && let Some(listed) = &*listing.lock() {
             return Ok(Arc::clone(listed));
@@ -70,7 +77,7 @@ impl Fs {
 
     fn list_now(&self, who: &Requester, node: u64) -> Result<Arc<[Listed]>, FsError> {
         let caller = self.caller(who)?;
-        match self.node(node)? {
+        match self.node(who, node)? {
             Node::Folder(path) => Ok(self.list_folder(who, &caller, &path)),
             Node::StatusFolder => Ok(StatusFile::ALL
                 .into_iter()

@@ -37,7 +37,7 @@ impl Fs {
         let caller = self.caller(who)?;
         let text = || name.to_str().ok_or_else(not_found);
         loop {
-            let (node, lifetime) = match self.node(parent)? {
+            let (node, lifetime) = match self.node(who, parent)? {
                 Node::Folder(folder) => {
                     self.find(who, &caller, &folder, text()?).ok_or_else(not_found)?
                 }
@@ -74,7 +74,7 @@ impl Fs {
     /// # Errors
     /// [`FsError::Stale`] if the node is not known, or the caller cannot be resolved.
     pub fn attributes(&self, who: &Requester, node: u64) -> Result<Attr, FsError> {
-        let node = self.node(node)?;
+        let node = self.node(who, node)?;
         self.attr_of(&node, &*self.caller(who)?)
     }
 
@@ -166,13 +166,7 @@ impl Fs {
         if let Some(draft) = self.draft_for_retry(who, path, make_draft) {
             return (Node::Draft(draft), NEVER);
         }
-        self.tasks.find(who, |note| match note {
-            Note::Reopen { served, .. } => {
-                *served = Some(secret.value().node());
-                Some(())
-            }
-            _ => None,
-        });
+        self.tasks.serve(who, secret.value().node());
         (Node::Value(Arc::clone(secret.value())), FOREVER)
     }
 
@@ -201,6 +195,7 @@ impl Fs {
     ) -> Option<Arc<Draft>> {
         let mut make_draft = Some(make_draft);
         self.tasks.find(who, |note| match note {
+            Note::Rewrite { only: Some(_), .. } => None,
             Note::Rewrite { path: Some(other), .. } if other != path => None,
             Note::Rewrite { draft: Some(draft), .. } => Some(Arc::clone(draft)),
             Note::Rewrite { path: of, draft, .. } => {

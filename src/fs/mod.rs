@@ -10,6 +10,7 @@
 //! across a call into the vault that waits, or an answer.
 
 mod access;
+mod aside;
 mod attr;
 mod commit;
 mod control;
@@ -41,17 +42,20 @@ mod scratch;
 mod sealing;
 mod setattr;
 mod settling;
+mod shelf;
 mod status;
+mod successor;
 mod task;
 mod tasks;
 mod trail;
 mod vitals;
 mod xattr;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io as std_io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::audit::ErrorCode;
 use crate::identity::Resolver;
@@ -70,6 +74,8 @@ pub use poll::Readiness;
 pub use rename::RenameMode;
 pub use requests::{Opcode, Requests};
 pub use setattr::Changes;
+pub use shelf::Shelf;
+pub use successor::Life;
 
 use courier::Courier;
 use drafts::Drafts;
@@ -89,7 +95,7 @@ use settling::Settling;
 use tasks::Tasks;
 
 /// Who sent a request, as the kernel reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
     /// The UID that decides.
     pub uid: u32,
@@ -97,6 +103,10 @@ pub struct Requester {
     pub gid: u32,
     /// The thread; 0 if it lives in a PID namespace that the daemon does not see.
     pub task: u32,
+    /// The request's number in its mount.
+    pub unique: u64,
+    /// Whether it was sent before, to a process that died before it answered.
+    pub is_resent: bool,
 }
 
 /// Takes an answer that is given later, from another thread.
@@ -138,20 +148,28 @@ pub struct Fs {
     pollers: Arc<Pollers>,
     courier: Courier,
     filler: Filler,
+    shelf: Shelf,
+    mount: u64,
+    down_since: Duration,
+    /// The requests that the process before this one carried out, perhaps without answering.
+    done: HashSet<u64>,
 }
 
 impl Fs {
-    /// A file system over a vault. `name_error` tells what number an error has in the audit log.
+    /// A file system over a vault, for a mount that another process may have served before.
+    /// `name_error` tells what number an error has in the audit log.
     pub fn new(
         vault: Arc<Vault>,
         identities: Arc<Resolver>,
         options: Options,
         name_error: NameError,
-    ) -> Self {
+        life: Life,
+    ) -> Arc<Self> {
         let pollers = Arc::new(Pollers::default());
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
-        Self {
+        let Life { mount, shelf, inheritance, down_since } = life;
+        let fs = Arc::new(Self {
             vault,
             identities,
             options,
@@ -163,9 +181,9 @@ impl Fs {
             nodes: Nodes::new(start),
             handles: Handles::new(),
             drafts: Drafts::default(),
-            tasks: Tasks::default(),
-            scratch: ScratchFiles::default(),
-            folders: MadeFolders::default(),
+            tasks: Tasks::new(shelf.clone()),
+            scratch: ScratchFiles::new(shelf.clone()),
+            folders: MadeFolders::new(shelf.clone()),
             settling: Settling::default(),
             failures: Failures::default(),
             encrypting: encrypt::quota(),
@@ -175,15 +193,27 @@ impl Fs {
             courier: Courier::new(Arc::clone(&pollers)),
             pollers,
             filler: Filler::new(),
+            done: inheritance
+                .as_ref()
+                .map(|inheritance| inheritance.done_for(mount))
+                .unwrap_or_default(),
+            shelf,
+            mount,
+            down_since,
+        });
+        if let Some(inheritance) = inheritance {
+            fs.inherit(inheritance);
         }
+        fs
     }
 
     /// Starts the threads that keep the kernel's caches right. Until then answers to writers wait.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn serve_caches(&self, cache: impl KernelCache) -> std_io::Result<()> {
+    pub fn serve_caches(self: &Arc<Self>, cache: impl KernelCache) -> std_io::Result<()> {
         self.filler.start(cache.clone())?;
+        self.review_inheritance(cache.clone())?;
         self.courier.start(cache)
     }
 
@@ -196,13 +226,17 @@ impl Fs {
         Ok(self.identities.resolve(who.uid)?)
     }
 
-    fn node(&self, number: u64) -> Result<Node, FsError> {
-        self.nodes.find(number).ok_or(FsError::Stale)
+    /// What the kernel means by a number.
+    fn node(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+        match self.nodes.find(number) {
+            Some(node) => Ok(node),
+            None => self.recall(who, number),
+        }
     }
 
     /// The path of a folder's node.
-    fn folder(&self, number: u64) -> Result<Arc<str>, FsError> {
-        match self.node(number)? {
+    fn folder(&self, who: &Requester, number: u64) -> Result<Arc<str>, FsError> {
+        match self.node(who, number)? {
             Node::Folder(path) => Ok(path),
             node if node.is_folder() => Err(nothing_is_made_in(&self.path_of(&node))),
             _ => Err(FsError::NotFolder("the parent".to_owned())),

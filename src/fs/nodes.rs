@@ -30,6 +30,41 @@ const SIDECAR: u64 = 1 << 61;
 const PRIVATE: u64 = 1 << 60;
 const _: () = assert!(NODE_LIMIT <= PRIVATE);
 
+/// Which inherited nodes to ask the kernel about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Review {
+    All,
+    Superseded,
+}
+
+impl Review {
+    fn includes(self, node: &Node) -> bool {
+        self == Self::All || matches!(node, Node::Value(value) if value.is_superseded())
+    }
+}
+
+/// What the number of a node tells that is not known.
+pub(super) enum Clue {
+    Sidecar(RecordId),
+    Private,
+    Status(StatusFile),
+    Other,
+}
+
+impl Clue {
+    pub(super) fn of(number: u64) -> Self {
+        match number {
+            _ if number & FOLDER != 0 => Self::Other,
+            _ if number & SIDECAR != 0 => Self::Sidecar(RecordId::from_u64(number & !SIDECAR)),
+            _ if number & PRIVATE != 0 => Self::Private,
+            _ => StatusFile::ALL
+                .into_iter()
+                .find(|&file| Node::Status(file).number() == number)
+                .map_or(Self::Other, Self::Status),
+        }
+    }
+}
+
 /// What a node is.
 #[derive(Clone)]
 pub(super) enum Node {
@@ -109,6 +144,10 @@ pub(super) fn path_number(kind: &str, path: &str) -> u64 {
 /// The nodes that the kernel has looked up and not yet forgotten, with how often.
 pub(super) struct Nodes {
     known: RwLock<HashMap<u64, Known>>,
+    /// What the kernel may know from the process before this one. The kernel's own count of look-ups
+    /// is not known, so it is asked whether it knows the node.
+    recalled: RwLock<HashMap<u64, Node>>,
+    is_heir: AtomicBool,
     next_private: AtomicU64,
 }
 
@@ -124,6 +163,8 @@ impl Nodes {
     pub(super) fn new(start: u64) -> Self {
         Self {
             known: RwLock::new(HashMap::new()),
+            recalled: RwLock::new(HashMap::new()),
+            is_heir: AtomicBool::new(false),
             next_private: AtomicU64::new(start & (PRIVATE - 1)),
         }
     }
@@ -138,13 +179,46 @@ impl Nodes {
         match number {
             ROOT => Some(Node::Folder("".into())),
             STATUS => Some(Node::StatusFolder),
-            _ => self.known.read().get(&number).map(|known| known.node.clone()),
+            _ => {
+                let known = self.known.read().get(&number).map(|known| known.node.clone());
+                known.or_else(|| self.recalled.read().get(&number).cloned())
+            }
         }
+    }
+
+    /// Whether another process served the mount before.
+    pub(super) fn is_heir(&self) -> bool {
+        self.is_heir.load(Ordering::Acquire)
+    }
+
+    /// The kernel may know these nodes, and others whose numbers tell what they are.
+    pub(super) fn inherit(&self, nodes: impl Iterator<Item = Node>) {
+        self.is_heir.store(true, Ordering::Release);
+        self.recalled.write().extend(nodes.map(|node| (node.number(), node)));
+    }
+
+    /// Asks of each inherited node (or of each superseded version, which takes space) whether the
+    /// kernel still knows it, and gives up those that it does not.
+    pub(super) fn review(&self, which: Review, is_known: impl Fn(u64) -> bool) {
+        let numbers: Vec<_> = {
+            let recalled = self.recalled.read();
+            let due = recalled.iter().filter(|(_, node)| which.includes(node));
+            due.map(|(&number, _)| number).collect()
+        };
+        let gone: Vec<_> = numbers.into_iter().filter(|&number| !is_known(number)).collect();
+        let mut recalled = self.recalled.write();
+        let dropped: Vec<_> = gone.iter().filter_map(|number| recalled.remove(number)).collect();
+        recalled.shrink_to_fit();
+        // Dropped without the lock: this may be the last holder of a version.
+        drop(recalled);
+        drop(dropped);
     }
 
     /// Whether the kernel knows that node.
     pub(super) fn knows(&self, number: u64) -> bool {
-        number == ROOT || self.known.read().contains_key(&number)
+        number == ROOT
+            || self.known.read().contains_key(&number)
+            || self.recalled.read().contains_key(&number)
     }
 
     /// The kernel is about to learn of this node.
@@ -194,6 +268,12 @@ impl Nodes {
                 Entry::Vacant(_) => None,
             }
         };
+        if let Some(Known { node: node @ (Node::Value(_) | Node::Folder(_)), .. }) = &forgotten
+            && self.is_heir.load(Ordering::Acquire)
+        {
+            // It may have counted look-ups that this process knows nothing of.
+            self.recalled.write().insert(number, node.clone());
+        }
         // Dropped without the lock: it may be the last holder of a version.
         drop(forgotten);
     }

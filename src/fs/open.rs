@@ -15,6 +15,8 @@ use super::export::Exported;
 use super::filler::{Fill, LARGEST};
 use super::handles::Handle;
 use super::nodes::Node;
+use super::scratch::Scratch;
+use super::shelf::Kept;
 use super::status::StatusFile;
 use super::tasks::Note;
 use super::trail::Decision;
@@ -117,14 +119,14 @@ impl Fs {
         wish: Wish,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        match self.node(node)? {
+        match self.node_or_draft(who, node)? {
             Node::Value(value) if wish.write => {
                 self.open_to_write(who, caller, &value, wish, decision)
             }
             Node::Value(value) => self.open_to_read(who, caller, &value, decision),
             Node::Sidecar(record) => self.open_sidecar(who, caller, node, record, wish, decision),
             Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
-            Node::Scratch(scratch) => Ok(self.private(Handle::Scratch(scratch))),
+            Node::Scratch(scratch) => Ok(self.start_scratch(who, scratch)),
             Node::Status(StatusFile::Rekey) => {
                 let opened = self.open_control(caller);
                 if opened.is_err() {
@@ -133,9 +135,7 @@ impl Fs {
                 opened
             }
             Node::Status(_) if wish.write => Err(nothing_is_made_in(".status")),
-            Node::Status(file) => {
-                Ok(self.snapshot(Plaintext::from(self.status_text(file, caller).into_bytes())))
-            }
+            Node::Status(file) => Ok(self.text(self.status_text(file, caller))),
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
             Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
             Node::Encrypt(Encrypt::File(file)) => {
@@ -169,12 +169,13 @@ impl Fs {
         }
         let current = self.vault.secret_of(value.record());
         if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
+            self.tasks.settle(who, value.node());
             return Ok(IMMUTABLE);
         }
         // Superseded or gone. The kernel looks up again once, and only once: what it found then is
         // opened, even if it was superseded meanwhile. Without a look-up in between the node is all
         // there is (a bind mount of the file): the current value is served through it.
-        let retry = self.tasks.take(who, |note| match note {
+        let retry = self.tasks.take(who, Some(value.node()), |note| match note {
             Note::Reopen { node, served } => Some((*node, *served)),
             _ => None,
         });
@@ -189,10 +190,11 @@ impl Fs {
                 Err(FsError::NotFound("the file".to_owned()))
             }
             (Some((node, None)), Some(secret)) if node == value.node() => {
-                Ok(self.snapshot(self.vault.read_all(secret.value())?))
+                Ok(self.version(Arc::clone(secret.value())))
             }
             _ => {
-                self.tasks.remember(who, Note::Reopen { node: value.node(), served: None });
+                let note = Note::Reopen { node: value.node(), served: None };
+                self.tasks.remember(who, note);
                 Err(FsError::Stale)
             }
         }
@@ -232,7 +234,7 @@ impl Fs {
         self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
         let (path, text) = (format!("{}.acl", secret.key()), emit_lists(secret.acl()));
         if !wish.write {
-            return Ok(self.snapshot(Plaintext::from(text.into_bytes())));
+            return Ok(self.text(text));
         }
         if self.is_second_try(who, node) {
             let private = self.nodes.next_private();
@@ -249,7 +251,7 @@ impl Fs {
         node: u64,
         path: Option<String>,
     ) -> FsError {
-        self.tasks.remember(who, Note::Rewrite { node, path, draft: None });
+        self.tasks.remember(who, Note::Rewrite { node, path, draft: None, only: None });
         FsError::Stale
     }
 
@@ -257,10 +259,10 @@ impl Fs {
     /// path to look up (a bind mount of the file, `/proc/self/fd`).
     fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
         let is_it = |note: &Note| match note {
-            Note::Rewrite { node, draft: None, .. } if *node == opened => Some(()),
+            Note::Rewrite { node, draft: None, only: None, .. } if *node == opened => Some(()),
             _ => None,
         };
-        self.tasks.take(who, is_it).is_some()
+        self.tasks.take(who, None, is_it).is_some()
     }
 
     fn open_draft(
@@ -271,7 +273,7 @@ impl Fs {
         wish: Wish,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        self.tasks.take(who, |note| match note {
+        self.tasks.take(who, Some(draft.node()), |note| match note {
             Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, &draft) => Some(()),
             _ => None,
         });
@@ -285,17 +287,27 @@ impl Fs {
                 // Somebody who does not write, or is not the writer, gets the value as it is.
                 if !wish.write || draft.uid() != who.uid {
                     self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
-                    return Ok(self.snapshot(self.vault.read_all(secret.value())?));
+                    return Ok(self.version(Arc::clone(secret.value())));
                 }
                 self.check_write(caller, &secret, wish, decision)?;
             }
             // Only its creator's look-ups lead here.
             Target::Value(WriteTarget::New { .. }) if wish.write => {}
             Target::Value(WriteTarget::New { .. }) => {
-                return Ok(self.snapshot(draft.read(&self.vault, 0, usize::MAX)?));
+                let bytes = Arc::new(draft.read(&self.vault, 0, usize::MAX)?);
+                return Ok(self.private(Handle::Snapshot { bytes, _slot: None }));
             }
         }
-        self.start(draft)
+        self.start_once(who, draft)
+    }
+
+    /// As [`Fs::start`]; if the process before this one gave a handle and died before it said so, that
+    /// one is given.
+    pub(super) fn start_once(&self, who: &Requester, draft: Arc<Draft>) -> Result<Opened, FsError> {
+        match draft.last_handle() {
+            Some(handle) if who.is_resent => Ok(Opened { handle, caching: Caching::Private }),
+            _ => self.start(draft),
+        }
     }
 
     fn check_write(
@@ -317,12 +329,41 @@ impl Fs {
         if !draft.is_open() {
             self.drafts.add(&draft)?;
         }
-        draft.opened();
-        Ok(self.private(Handle::Draft(draft)))
+        let handle = self.handles.add(Handle::Draft(Arc::clone(&draft)));
+        draft.opened(handle, &self.shelf);
+        Ok(Opened { handle, caching: Caching::Private })
     }
 
-    pub(super) fn snapshot(&self, bytes: Plaintext) -> Opened {
-        self.private(Handle::Snapshot(Arc::new(bytes)))
+    /// Gives a handle on a scratch file, as [`Fs::start_once`] does on a draft.
+    pub(super) fn start_scratch(&self, who: &Requester, scratch: Arc<Scratch>) -> Opened {
+        let given = scratch.last_handle().filter(|_| who.is_resent);
+        let handle = given.unwrap_or_else(|| {
+            let handle = self.handles.add(Handle::Scratch(Arc::clone(&scratch)));
+            scratch.opened(handle);
+            handle
+        });
+        Opened { handle, caching: Caching::Private }
+    }
+
+    /// Text that is no secret, as it is now.
+    pub(super) fn text(&self, text: String) -> Opened {
+        let text = text.into_bytes();
+        let handle = self.handles.add_numbered(|handle| {
+            let kept = Kept::Text { handle, text };
+            let slot = self.shelf.put(&kept).map(Arc::new);
+            let Kept::Text { text, .. } = kept else { unreachable!("it was made just now") };
+            Handle::Snapshot { bytes: Arc::new(Plaintext::from(text)), _slot: slot }
+        });
+        Opened { handle, caching: Caching::Private }
+    }
+
+    /// A version, through a node that is not its own.
+    fn version(&self, value: Arc<Value>) -> Opened {
+        let handle = self.handles.add_numbered(|handle| {
+            let slot = self.shelf.put(&Kept::Version { handle, node: value.node() });
+            Handle::Version { value, _slot: slot.map(Arc::new) }
+        });
+        Opened { handle, caching: Caching::Private }
     }
 
     pub(super) fn private(&self, handle: Handle) -> Opened {

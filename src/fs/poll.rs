@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use parking_lot::Mutex;
 
-use super::Fs;
 use super::nodes::Node;
+use super::{Fs, Requester};
 
 /// What an open file is ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub enum Readiness {
 impl Fs {
     /// What the file is ready for. `waiter` is whom the kernel wants to be woken when that changes,
     /// by its own number for the open file.
-    pub fn poll(&self, node: u64, waiter: Option<u64>) -> Readiness {
-        let Ok(node @ Node::Value(_)) = self.node(node) else { return Readiness::Always };
+    pub fn poll(&self, who: &Requester, node: u64, waiter: Option<u64>) -> Readiness {
+        let Ok(node @ Node::Value(_)) = self.node(who, node) else { return Readiness::Always };
         // First noted, then looked at: a change in between wakes it.
         waiter.into_iter().for_each(|waiter| self.pollers.add(node.number(), waiter));
         Readiness::Version { superseded: self.is_outdated(&node) }

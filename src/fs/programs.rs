@@ -89,7 +89,7 @@ mod tests {
     use std::process::Command;
 
     fn requester(task: u32) -> Requester {
-        Requester { uid: 7, gid: 8, task }
+        Requester { uid: 7, gid: 8, task, ..Requester::default() }
     }
 
     #[test]

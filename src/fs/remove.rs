@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::vault::{Change, Heritage};
+use crate::vault::{Change, Heritage, VaultError};
 
 use super::courier::Errand;
 use super::lookup::{is_reserved, sidecar_key};
@@ -20,6 +20,9 @@ impl Fs {
         answer: Answer<()>,
     ) {
         let answer = self.noting(who, "unlink", answer);
+        if self.was_done(who) {
+            return answer(Ok(()));
+        }
         if let Some(folder) = self.drop_folder(parent) {
             return answer(self.remove_dropped(who, &folder, name));
         }
@@ -45,14 +48,18 @@ impl Fs {
         }
         if name.starts_with('.') {
             let removed = self.scratch.remove(who.uid, &folder, name);
-            answer(removed.map(|_| ()).ok_or(FsError::NotFound(path)));
+            answer(match removed {
+                None if !who.is_resent => Err(FsError::NotFound(path)),
+                _ => Ok(()),
+            });
             return Ok(());
         }
         // A file that was only created may be on its way into the store: it must not come back.
         self.settling.wait_for(&path);
         if self.vault.secret(&path).is_none() {
-            if let Some(draft) = self.drafts.creating(&path, who) {
-                self.drafts.end_one(&draft);
+            if let Some(draft) = self.drafts.creating(&path, who)
+                && self.drafts.end_one(&draft)
+            {
                 answer(Ok(()));
                 return Ok(());
             }
@@ -61,12 +68,16 @@ impl Fs {
                 return Err((answer, FsError::Forbidden { path, what }));
             }
         }
+        let origin = self.origin_with_task(who);
         let (fs, for_note) = (Arc::clone(self), *who);
         self.vault.remove(
             self.actor(who, caller),
             path,
+            origin,
             Box::new(move |outcome| match outcome {
                 Ok(changes) => fs.removed(&for_note, &changes, answer),
+                // It was there when the kernel asked first: a file that was being created.
+                Err(VaultError::NotFound { .. }) if for_note.is_resent => answer(Ok(())),
                 Err(error) => answer(Err(error.into())),
             }),
         );
@@ -77,17 +88,12 @@ impl Fs {
     /// another in its place or remove the folder that it emptied.
     pub(super) fn removed(&self, who: &Requester, changes: &[Change], answer: Answer<()>) {
         for change in changes {
-            let Some(before) = &change.before else { continue };
-            let path = before.key().as_str();
-            let heritage = match &change.after {
-                None => Heritage::of_removed(before),
-                Some(after) if after.key() != before.key() => Heritage::of_moved(before),
-                Some(_) => continue,
-            };
-            if change.after.is_none() {
-                self.drafts.end(before.record(), path);
+            if let (Some(before), None) = (&change.before, &change.after) {
+                self.drafts.end(before.record(), before.key().as_str());
             }
-            self.tasks.remember(who, Note::Replaced { key: path.to_owned(), heritage });
+            if let Some((key, heritage)) = Heritage::of(change) {
+                self.tasks.remember(who, Note::Replaced { key: key.to_string(), heritage });
+            }
         }
         // The caller holds the kernel's lock on the folder until it is answered, and the courier may
         // be waiting for that lock: so this answer must not wait for the courier.
@@ -137,6 +143,10 @@ impl Fs {
             let what = "your own folder always exists; leave it";
             return Err(FsError::Forbidden { path, what });
         }
+        // The kernel knew of the folder: it was removed when this was asked for the first time.
+        if who.is_resent {
+            return Ok(());
+        }
         Err(FsError::NotFound(path))
     }
 
@@ -146,7 +156,7 @@ impl Fs {
         parent: u64,
         name: &'a OsStr,
     ) -> Result<(Arc<crate::model::Caller>, Arc<str>, &'a str), FsError> {
-        let folder = self.folder(parent)?;
+        let folder = self.folder(who, parent)?;
         Ok((self.caller(who)?, Arc::clone(&folder), checked_name(&folder, name)?))
     }
 }

@@ -42,6 +42,8 @@ enum Source {
     Secret,
     Draft(Arc<Draft>),
     Scratch(Arc<Scratch>),
+    /// It was renamed when this was asked for the first time.
+    Gone,
 }
 
 impl Fs {
@@ -69,14 +71,18 @@ impl Fs {
             (None, None) => {}
         }
         let places = self
-            .rename_place(parent, name)
-            .and_then(|from| Ok((from, self.rename_place(new_parent, new_name)?)));
+            .rename_place(who, parent, name)
+            .and_then(|from| Ok((from, self.rename_place(who, new_parent, new_name)?)));
         let source = places.and_then(|(from, to)| {
+            if self.was_renamed(who, &from, &to) {
+                return Ok((from, to, Source::Gone));
+            }
             let source = self.rename_source(who, &from)?;
             Ok((from, to, source))
         });
         match source {
             Err(error) => answer(Err(error)),
+            Ok((_, _, Source::Gone)) => answer(Ok(())),
             Ok((from, to, Source::Scratch(scratch))) if to.is_scratch() => {
                 answer(self.rename_scratch(who, &from, &to, scratch, mode));
             }
@@ -89,14 +95,26 @@ impl Fs {
         }
     }
 
-    fn rename_place(&self, parent: u64, name: &OsStr) -> Result<Place, FsError> {
-        let folder = self.folder(parent)?;
+    fn rename_place(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Place, FsError> {
+        let folder = self.folder(who, parent)?;
         let name = checked_name(&folder, name)?.to_owned();
         let path = join(&folder, &name);
         if is_reserved(&path) {
             return Err(nothing_is_made_in(&path));
         }
         Ok(Place { path, folder, name })
+    }
+
+    /// Whether a process that died before it answered did it.
+    fn was_renamed(&self, who: &Requester, from: &Place, to: &Place) -> bool {
+        if !self.was_done(who) {
+            let find = |place: &Place| self.scratch.find(who.uid, &place.folder, &place.name);
+            return who.is_resent && find(from).is_none() && find(to).is_some();
+        }
+        if from.is_scratch() {
+            self.scratch.remove(who.uid, &from.folder, &from.name);
+        }
+        true
     }
 
     fn rename_source(&self, who: &Requester, from: &Place) -> Result<Source, FsError> {
@@ -136,8 +154,8 @@ impl Fs {
         if taken && mode == RenameMode::NoReplace {
             return Err(FsError::Exists(to.path.clone()));
         }
-        self.scratch.remove(who.uid, &from.folder, &from.name);
-        self.scratch.put(&to.folder, &to.name, scratch)
+        self.scratch.rename((&from.folder, &from.name), (&to.folder, &to.name), scratch);
+        Ok(())
     }
 
     /// A file that is still being created gets its new name when it is committed.
@@ -198,8 +216,10 @@ impl Fs {
         let prepared = self.caller(who).and_then(|caller| {
             let target = self.rename_target(who, &to, mode)?;
             let source = match &source {
-                Source::Scratch(scratch) => RenameSource::Bytes(scratch.read(0, usize::MAX)),
-                Source::Secret | Source::Draft(_) => RenameSource::Secret(checked_key(&from.path)?),
+                Source::Scratch(scratch) => RenameSource::Bytes(scratch.read(0, usize::MAX)?),
+                Source::Secret | Source::Draft(_) | Source::Gone => {
+                    RenameSource::Secret(checked_key(&from.path)?)
+                }
             };
             Ok((caller, source, target))
         });
@@ -208,6 +228,7 @@ impl Fs {
             Err(error) => return answer(Err(error)),
         };
         let actor = self.actor(who, caller);
+        let origin = self.origin_with_task(who);
         let (fs, who) = (Arc::clone(self), *who);
         let done = move |outcome: Result<Vec<Change>, _>| match outcome {
             Err(error) => answer(Err(FsError::from(error))),
@@ -218,7 +239,7 @@ impl Fs {
                 fs.renamed(&who, &to, &changes, answer);
             }
         };
-        self.vault.rename(actor, vault_source, target, Box::new(done));
+        self.vault.rename(actor, vault_source, target, origin, Box::new(done));
     }
 
     fn rename_target(

@@ -1,15 +1,19 @@
 //! Scratch files: what editors and copying programs put beside a file while they replace it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use crate::model::Plaintext;
+use crate::vault::Vault;
 
+use super::aside::Aside;
 use super::draft::within_limit;
 use super::error::FsError;
+use super::shelf::{Kept, KeptBytes, KeptScratch, Shelf, Slot};
 
 /// How many scratch files one UID may have.
 const PER_UID: usize = 64;
@@ -24,15 +28,113 @@ pub(super) struct Scratch {
 
 struct State {
     bytes: Plaintext,
+    /// The process before this one was killed and took the bytes with it.
+    lost: bool,
     mode: u16,
     modified: SystemTime,
+    /// Its folder and name; none once it is removed.
+    place: Option<(Arc<str>, String)>,
+    handles: Vec<u64>,
+    shelf: Shelf,
+    /// The bytes, for the next process.
+    aside: Option<Aside>,
+    slot: Option<Slot>,
 }
 
 impl Scratch {
     pub(super) fn new(node: u64, uid: u32, gid: u32, mode: u16) -> Self {
-        let state =
-            State { bytes: Plaintext::default(), mode: mode & 0o777, modified: SystemTime::now() };
+        let state = State {
+            bytes: Plaintext::default(),
+            lost: false,
+            mode: mode & 0o777,
+            modified: SystemTime::now(),
+            place: None,
+            handles: Vec::new(),
+            shelf: Shelf::default(),
+            aside: None,
+            slot: None,
+        };
         Self { node, uid, gid, state: Mutex::new(state) }
+    }
+
+    /// A file that the process before this one had in its memory, and what it left of its bytes.
+    fn inherited(
+        kept: KeptScratch,
+        found: Option<(Aside, Plaintext)>,
+        slot: Slot,
+        shelf: &Shelf,
+    ) -> Self {
+        let file = Self::new(kept.node, kept.uid, kept.gid, kept.mode);
+        {
+            let mut state = file.state.lock();
+            state.lost = found.is_none();
+            let (aside, bytes) = found.unzip();
+            state.aside = aside;
+            state.bytes = bytes.unwrap_or_default();
+            state.place = kept.place.map(|(folder, name)| (folder.into(), name));
+            state.handles = kept.handles;
+            state.shelf = shelf.clone();
+            state.slot = Some(slot);
+        }
+        file
+    }
+
+    /// A handle on it was given.
+    pub(super) fn opened(&self, handle: u64) {
+        let mut state = self.state.lock();
+        state.handles.push(handle);
+        self.shelve(&mut state);
+    }
+
+    /// A handle on it is gone.
+    pub(super) fn closed(&self, handle: u64) {
+        let mut state = self.state.lock();
+        state.handles.retain(|&other| other != handle);
+        self.shelve(&mut state);
+    }
+
+    pub(super) fn last_handle(&self) -> Option<u64> {
+        self.state.lock().handles.last().copied()
+    }
+
+    /// It has this name now, or none.
+    fn is_at(&self, place: Option<(Arc<str>, String)>, shelf: &Shelf) {
+        let mut state = self.state.lock();
+        state.place = place;
+        state.shelf = shelf.clone();
+        self.shelve(&mut state);
+    }
+
+    /// Lets the next process know of it.
+    fn shelve(&self, state: &mut State) {
+        let slot = state.slot.take();
+        if state.place.is_none() && state.handles.is_empty() {
+            return;
+        }
+        let kept = Kept::Scratch(KeptScratch {
+            place: state.place.as_ref().map(|(folder, name)| (folder.to_string(), name.clone())),
+            handles: state.handles.clone(),
+            node: self.node,
+            uid: self.uid,
+            gid: self.gid,
+            mode: state.mode,
+            bytes: match &state.aside {
+                Some(aside) => Some(aside.kept()),
+                None if state.bytes.is_empty() && !state.lost => Some(KeptBytes::default()),
+                None => None,
+            },
+        });
+        state.slot = match slot {
+            Some(slot) => slot.replace(&kept),
+            None => state.shelf.put(&kept),
+        };
+    }
+
+    /// The next process is to have what was written.
+    fn keep_written(&self, vault: &Vault, state: &mut State, changed: Range<usize>) {
+        let before = state.aside.take();
+        state.aside = Aside::keep(before, &state.shelf, vault, self.node, &state.bytes, changed);
+        self.shelve(state);
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -57,37 +159,75 @@ impl Scratch {
         self.state.lock().modified = time;
     }
 
-    pub(super) fn read(&self, offset: u64, length: usize) -> Plaintext {
-        Plaintext::copy_of(self.state.lock().bytes.slice(offset, length))
+    /// # Errors
+    /// [`FsError::Lost`].
+    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Plaintext, FsError> {
+        let state = self.state.lock();
+        state.check_there()?;
+        Ok(Plaintext::copy_of(state.bytes.slice(offset, length)))
     }
 
-    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+    pub(super) fn write(&self, vault: &Vault, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
         let offset = within_limit(offset, bytes.len(), "a scratch file")?;
         let mut state = self.state.lock();
+        state.check_there()?;
         state.bytes.write_at(offset, bytes);
         state.modified = SystemTime::now();
+        self.keep_written(vault, &mut state, offset..offset + bytes.len());
         Ok(())
     }
 
-    pub(super) fn resize(&self, size: u64) -> Result<(), FsError> {
+    pub(super) fn resize(&self, vault: &Vault, size: u64) -> Result<(), FsError> {
         let size = within_limit(size, 0, "a scratch file")?;
         let mut state = self.state.lock();
+        // Whoever truncates it does not want what is lost.
+        state.lost &= size > 0;
+        state.check_there()?;
         state.bytes.resize(size);
         state.modified = SystemTime::now();
+        self.keep_written(vault, &mut state, 0..size);
         Ok(())
     }
 }
 
+impl State {
+    fn check_there(&self) -> Result<(), FsError> {
+        if self.lost { Err(FsError::Lost) } else { Ok(()) }
+    }
+}
+
 /// All scratch files, by UID and then by folder and name.
-#[derive(Default)]
-pub(super) struct ScratchFiles(Mutex<HashMap<u32, Files>>);
+pub(super) struct ScratchFiles {
+    files: Mutex<HashMap<u32, Files>>,
+    shelf: Shelf,
+}
 
 /// One UID's files, by folder and name.
 type Files = HashMap<(Arc<str>, String), Arc<Scratch>>;
 
 impl ScratchFiles {
+    pub(super) fn new(shelf: Shelf) -> Self {
+        Self { files: Mutex::default(), shelf }
+    }
+
+    /// A file that the process before this one had in its memory, and what it left of its bytes.
+    pub(super) fn inherit(
+        &self,
+        kept: KeptScratch,
+        found: Option<(Aside, Plaintext)>,
+        slot: Slot,
+    ) -> Arc<Scratch> {
+        let (place, uid) = (kept.place.clone(), kept.uid);
+        let file = Arc::new(Scratch::inherited(kept, found, slot, &self.shelf));
+        if let Some((folder, name)) = place {
+            let place = (folder.into(), name);
+            self.files.lock().entry(uid).or_default().insert(place, Arc::clone(&file));
+        }
+        file
+    }
+
     pub(super) fn find(&self, uid: u32, folder: &Arc<str>, name: &str) -> Option<Arc<Scratch>> {
-        let files = self.0.lock();
+        let files = self.files.lock();
         files.get(&uid)?.get(&(Arc::clone(folder), name.to_owned())).cloned()
     }
 
@@ -101,7 +241,7 @@ impl ScratchFiles {
         name: &str,
         file: Arc<Scratch>,
     ) -> Result<(), FsError> {
-        let mut files = self.0.lock();
+        let mut files = self.files.lock();
         let own = files.entry(file.uid).or_default();
         let place = (Arc::clone(folder), name.to_owned());
         if own.len() >= PER_UID && !own.contains_key(&place) {
@@ -110,23 +250,44 @@ impl ScratchFiles {
                 what: "you have 64 scratch files; remove some first",
             });
         }
-        own.insert(place, file);
+        file.is_at(Some(place.clone()), &self.shelf);
+        let replaced = own.insert(place, file);
+        replaced.iter().for_each(|replaced| replaced.is_at(None, &self.shelf));
         Ok(())
     }
 
+    /// Gives a file that is there another name, in the place of one that has it.
+    pub(super) fn rename(
+        &self,
+        from: (&Arc<str>, &str),
+        to: (&Arc<str>, &str),
+        file: Arc<Scratch>,
+    ) {
+        let place = |(folder, name): (&Arc<str>, &str)| (Arc::clone(folder), name.to_owned());
+        let mut files = self.files.lock();
+        let own = files.entry(file.uid).or_default();
+        own.remove(&place(from));
+        file.is_at(Some(place(to)), &self.shelf);
+        let replaced = own.insert(place(to), Arc::clone(&file));
+        let replaced = replaced.filter(|replaced| !Arc::ptr_eq(replaced, &file));
+        replaced.iter().for_each(|replaced| replaced.is_at(None, &self.shelf));
+    }
+
     pub(super) fn remove(&self, uid: u32, folder: &Arc<str>, name: &str) -> Option<Arc<Scratch>> {
-        let mut files = self.0.lock();
+        let mut files = self.files.lock();
         let own = files.get_mut(&uid)?;
         let removed = own.remove(&(Arc::clone(folder), name.to_owned()));
         if own.is_empty() {
             files.remove(&uid);
         }
+        drop(files);
+        removed.iter().for_each(|file| file.is_at(None, &self.shelf));
         removed
     }
 
     /// The names of this UID's files in a folder.
     pub(super) fn names(&self, uid: u32, folder: &str) -> Vec<String> {
-        let files = self.0.lock();
+        let files = self.files.lock();
         let own = files.get(&uid).into_iter().flatten();
         own.filter(|((place, _), _)| &**place == folder)
             .map(|((_, name), _)| name.clone())

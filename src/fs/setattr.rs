@@ -46,7 +46,7 @@ impl Fs {
     ) {
         let answer = self.noting(who, "setattr", answer);
         let number = node;
-        let node = match self.node(node).and_then(|node| {
+        let node = match self.node_or_draft(who, node).and_then(|node| {
             self.check_changes(who, &node, &changes)?;
             Ok(node)
         }) {
@@ -57,6 +57,9 @@ impl Fs {
             self.keep_changes(&node, &changes);
             return answer(self.attributes(who, number));
         };
+        if handle.is_none() && self.was_done(who) {
+            return answer(self.attributes(who, number));
+        }
         let truncated = match self.truncate(who, &node, handle, size) {
             Ok(truncated) => truncated,
             Err(error) => return self.refuse_truncation(who, &node, error, answer),
@@ -64,11 +67,12 @@ impl Fs {
         match truncated {
             Truncated::Kept => answer(self.attributes(who, number)),
             Truncated::ToStore(draft) => {
+                let origin = self.origin(who);
                 let (fs, who) = (Arc::clone(self), *who);
                 let stored = Box::new(move |outcome: Result<(), FsError>| {
                     answer(outcome.and_then(|()| fs.attributes(&who, number)));
                 });
-                self.commit(draft, Occasion::Sync, stored);
+                self.commit(draft, Occasion::Sync, origin, stored);
             }
         }
     }
@@ -161,14 +165,17 @@ impl Fs {
         size: u64,
     ) -> Result<Truncated, FsError> {
         if let Some(handle) = handle.filter(|&handle| handle != 0) {
-            match self.handles.find(handle)? {
+            match self.handles.find(handle).map_err(|_| FsError::Lost)? {
                 Handle::Draft(draft) => draft.resize(&self.vault, size)?,
-                Handle::Scratch(scratch) => scratch.resize(size)?,
+                Handle::Scratch(scratch) => scratch.resize(&self.vault, size)?,
                 Handle::Dropped(file) => file.resize(size)?,
                 Handle::Sealing(sealing) => sealing.resize(size)?,
                 // `>` truncates first.
                 Handle::Control(_) => {}
-                Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_) => {
+                Handle::Version { .. }
+                | Handle::Snapshot { .. }
+                | Handle::Export(_)
+                | Handle::Folder(_) => {
                     return Err(FsError::BadHandle);
                 }
             }
@@ -184,7 +191,7 @@ impl Fs {
                 self.forget_rewrite(who, draft);
                 Ok(Truncated::ToStore(Arc::clone(draft)))
             }
-            Node::Scratch(scratch) => scratch.resize(size).map(|()| Truncated::Kept),
+            Node::Scratch(scratch) => scratch.resize(&self.vault, size).map(|()| Truncated::Kept),
             Node::Import(Import::File(file)) => file.resize(size).map(|()| Truncated::Kept),
             Node::Import(Import::Report(_)) => Err(super::nothing_is_made_in(&self.path_of(node))),
             Node::Import(Import::Folder(_)) => Err(FsError::IsFolder(self.path_of(node))),
@@ -232,7 +239,7 @@ impl Fs {
     }
 
     fn forget_rewrite(&self, who: &Requester, draft: &Arc<Draft>) {
-        self.tasks.take(who, |note| match note {
+        self.tasks.take(who, Some(draft.node()), |note| match note {
             Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, draft) => Some(()),
             _ => None,
         });

@@ -1,6 +1,9 @@
 //! What `/proc` says of the thread that sent a request.
 
 use std::fs;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 /// The kernel sets this flag in a task that a signal is killing (`PF_SIGNALED`, `linux/sched.h`).
 const SIGNALED: u64 = 0x400;
@@ -35,6 +38,12 @@ impl Task {
         let field = |number: usize| numbers.split_ascii_whitespace().nth(number - 3)?.parse().ok();
         Some(Self { flags: field(9)?, started: field(22)? })
     }
+}
+
+/// The clock that all processes share, and that is never set.
+pub(super) fn now_since_boot() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    now.into()
 }
 
 /// The process that a thread belongs to; nothing as for [`Task::read`].

@@ -1,7 +1,7 @@
 //! What is remembered of a thread for a moment: system calls that come in two requests, and
 //! programs that replace a file in two system calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,10 +13,14 @@ use crate::vault::Heritage;
 use super::Requester;
 use super::draft::Draft;
 use super::import::Dropped;
-use super::task::Task;
+use super::shelf::{Kept, KeptNote, Shelf, Slot};
+use super::task::{Task, now_since_boot};
 
-/// How long a note lasts.
+/// How long it is remembered that a thread removed something.
 const LIFETIME: Duration = Duration::from_secs(2);
+/// How long a thread may take to look up again what it was told to: the kernel does so at once, and
+/// the machine may be slow.
+const RETRY: Duration = Duration::from_secs(30);
 /// How many notes are kept of one thread; the oldest go first.
 const PER_TASK: usize = 16;
 /// Notes that are over are looked for when there are more than this.
@@ -30,7 +34,9 @@ pub(super) enum Note {
     Reopen { node: u64, served: Option<u64> },
     /// It was told ESTALE on opening this node for writing; its next look-up of `path`, or of any
     /// file where the path is not known, gets `draft`, made on the first of them.
-    Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>> },
+    /// `only` is set once it is opened: if this process is killed before its answer, the next one is
+    /// asked to open that draft again, and gives it to no look-up.
+    Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>>, only: Option<u64> },
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
     /// folders above are still there for it.
     Replaced { key: String, heritage: Heritage },
@@ -38,10 +44,27 @@ pub(super) enum Note {
     Applied(Arc<Dropped>),
 }
 
+impl Note {
+    fn lifetime(&self) -> Duration {
+        match self {
+            Self::Reopen { .. } | Self::Rewrite { .. } => RETRY,
+            Self::Replaced { .. } | Self::Applied(_) => LIFETIME,
+        }
+    }
+
+    /// Whether the thread has opened what it was told to look up.
+    fn is_spent(&self) -> bool {
+        matches!(self, Self::Reopen { served: Some(_), .. } | Self::Rewrite { only: Some(_), .. })
+    }
+}
+
 /// Notes by thread. A thread is its number, its start time and its UID.
-#[derive(Default)]
 pub(super) struct Tasks {
     notes: Mutex<HashMap<u32, Vec<Noted>>>,
+    shelf: Shelf,
+    /// Notes that were taken lie on the shelf for as long as others do: if this process is killed
+    /// before its answer, the next one is asked the same again.
+    spent: Mutex<VecDeque<(Instant, Slot)>>,
     /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
 }
@@ -51,24 +74,73 @@ struct Noted {
     uid: u32,
     at: Instant,
     note: Note,
+    slot: Option<Slot>,
 }
 
 impl Tasks {
+    pub(super) fn new(shelf: Shelf) -> Self {
+        Self {
+            notes: Mutex::default(),
+            shelf,
+            spent: Mutex::default(),
+            threads: AtomicUsize::new(0),
+        }
+    }
+
     /// Remembers `note` of the thread that sent the request.
     pub(super) fn remember(&self, who: &Requester, note: Note) {
         let started = Task::read(who.task).map(|task| task.started);
-        let noted = Noted { started, uid: who.uid, at: Instant::now(), note };
+        let (uid, at) = (who.uid, Instant::now());
+        let mut noted = Noted { started, uid, at, note, slot: None };
+        noted.slot = noted.kept(who.task).and_then(|kept| self.shelf.put(&Kept::Note(kept)));
+        self.add(who.task, noted);
+    }
+
+    /// Remembers a note of a thread that the process before this one made `age` ago.
+    pub(super) fn inherit(
+        &self,
+        task: u32,
+        started: Option<u64>,
+        uid: u32,
+        age: Duration,
+        note: Note,
+        slot: Option<Slot>,
+    ) {
+        // One that is spent is asked for once more, at once or never.
+        let age = if note.is_spent() { age.max(RETRY - LIFETIME) } else { age };
+        if let Some(at) = Instant::now().checked_sub(age)
+            && age < note.lifetime()
+        {
+            let mut noted = Noted { started, uid, at, note, slot: None };
+            // The time in which nobody answered does not count.
+            let kept = noted.kept(task).map(Kept::Note);
+            noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
+            self.add(task, noted);
+        }
+    }
+
+    fn add(&self, task: u32, noted: Noted) {
         let mut notes = self.notes.lock();
         if notes.len() >= SWEEP {
             notes.retain(|_, of_task| of_task.iter().any(Noted::is_fresh));
         }
-        let of_task = notes.entry(who.task).or_default();
+        let of_task = notes.entry(task).or_default();
         of_task.retain(Noted::is_fresh);
         if of_task.len() >= PER_TASK {
             of_task.remove(0);
         }
         of_task.push(noted);
         self.threads.store(notes.len(), Ordering::Release);
+    }
+
+    fn keep_spent(&self, slot: Slot, at: Instant) {
+        let mut spent = self.spent.lock();
+        while spent.front().is_some_and(|(at, _)| at.elapsed() >= RETRY) {
+            spent.pop_front();
+        }
+        if spent.len() < SWEEP {
+            spent.push_back((at, slot));
+        }
     }
 
     /// Shows the notes of that thread to `find`, newest first, until it finds something.
@@ -85,10 +157,38 @@ impl Tasks {
             .find_map(find)
     }
 
+    /// The thread opens the current version of something: what it was told before is settled.
+    pub(super) fn settle(&self, who: &Requester, opened: u64) {
+        if self.threads.load(Ordering::Acquire) > 0 {
+            self.take(who, Some(opened), |note| match note {
+                Note::Reopen { served: Some(served), .. } if *served == opened => Some(()),
+                _ => None,
+            });
+        }
+    }
+
+    /// A thread that was told to look again found this version.
+    pub(super) fn serve(&self, who: &Requester, version: u64) {
+        let Some(started) = self.started_if_noted(who) else { return };
+        let mut notes = self.notes.lock();
+        let own = notes.get_mut(&who.task).into_iter().flatten().rev();
+        let mut own = own.filter(|noted| noted.is_of(who, started) && noted.is_fresh());
+        if let Some(noted) = own.find(|noted| matches!(noted.note, Note::Reopen { .. })) {
+            if let Note::Reopen { served, .. } = &mut noted.note {
+                *served = Some(version);
+            }
+            let kept = noted.kept(who.task).map(Kept::Note);
+            let slot = noted.slot.take().zip(kept);
+            noted.slot = slot.and_then(|(slot, kept)| slot.replace(&kept));
+        }
+    }
+
     /// As [`Tasks::find`], and forgets the note that was found.
+    /// `opened` is the node that the thread opens thereby.
     pub(super) fn take<T>(
         &self,
         who: &Requester,
+        opened: Option<u64>,
         mut find: impl FnMut(&Note) -> Option<T>,
     ) -> Option<T> {
         let started = self.started_if_noted(who)?;
@@ -99,11 +199,17 @@ impl Tasks {
             let found = noted.is_of(who, started).then(|| find(&noted.note)).flatten();
             Some((position, found?))
         })?;
-        own.remove(position);
+        let mut taken = own.remove(position);
         if own.is_empty() {
             notes.remove(&who.task);
         }
         self.threads.store(notes.len(), Ordering::Release);
+        drop(notes);
+        if let Some(slot) = taken.slot.take() {
+            let kept = taken.kept(who.task).map(|kept| KeptNote { served: opened, ..kept });
+            let slot = kept.and_then(|kept| slot.replace(&Kept::Note(kept)));
+            slot.into_iter().for_each(|slot| self.keep_spent(slot, taken.at));
+        }
         Some(found)
     }
 
@@ -122,7 +228,23 @@ impl Noted {
         self.uid == who.uid && self.started == started
     }
 
+    /// What of it the next process has to know.
+    fn kept(&self, task: u32) -> Option<KeptNote> {
+        let (node, to_write, served) = match &self.note {
+            Note::Reopen { node, served } => (*node, false, *served),
+            Note::Rewrite { node, only, .. } => (*node, true, *only),
+            // The receipt of the change tells it.
+            Note::Replaced { .. } => return None,
+            // It is gone, and its file with it.
+            Note::Applied(_) => return None,
+        };
+        let at = now_since_boot().saturating_sub(self.at.elapsed());
+        let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let (started, uid) = (self.started, self.uid);
+        Some(KeptNote { task, started, uid, at, node, to_write, served })
+    }
+
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() < LIFETIME
+        self.at.elapsed() < self.note.lifetime()
     }
 }

@@ -126,7 +126,7 @@ impl Fs {
     /// Takes an open back that cannot be put on record.
     pub(super) fn undo_open(&self, opened: &Opened) {
         if let Some(Handle::Draft(draft)) = self.handles.remove(opened.handle)
-            && draft.closed()
+            && draft.closed(opened.handle)
         {
             draft.end();
             self.drafts.remove(&draft);

@@ -17,7 +17,7 @@ impl Fs {
     /// # Errors
     /// There is no such attribute, or the caller may not.
     pub fn attribute(&self, who: &Requester, node: u64, name: &OsStr) -> Result<Vec<u8>, FsError> {
-        let Node::Value(value) = self.node(node)? else { return Err(FsError::NoAttribute) };
+        let Node::Value(value) = self.node(who, node)? else { return Err(FsError::NoAttribute) };
         let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let name = name.filter(|name| NAMES.contains(name)).ok_or(FsError::NoAttribute)?;
         let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
@@ -32,7 +32,7 @@ impl Fs {
     /// # Errors
     /// The caller cannot be resolved.
     pub fn attribute_names(&self, who: &Requester, node: u64) -> Result<Vec<u8>, FsError> {
-        let Node::Value(value) = self.node(node)? else { return Ok(Vec::new()) };
+        let Node::Value(value) = self.node(who, node)? else { return Ok(Vec::new()) };
         let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
         let caller = self.caller(who)?;
         match self.vault.check(&caller, Operation::ReadLists, &secret) {
@@ -43,7 +43,7 @@ impl Fs {
 
     /// Why an attribute cannot be set or removed.
     pub fn refuse_attribute(&self, who: &Requester, node: u64, name: &OsStr) -> FsError {
-        let path = self.node(node).map_or_else(|_| String::new(), |node| self.path_of(&node));
+        let path = self.node(who, node).map_or_else(|_| String::new(), |node| self.path_of(&node));
         let is_user = name.as_encoded_bytes().starts_with(b"user.");
         let error = if is_user {
             FsError::Forbidden { path, what: "attributes are read-only here; leave them" }

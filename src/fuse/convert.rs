@@ -12,10 +12,20 @@ use crate::fs::{Attr, Caching, FileKind, Opened, Readiness, Requester, Wanted};
 /// A node number never means something else later, so one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
 
+/// The kernel marks a request that it sends again (`FUSE_UNIQUE_RESEND`, Linux 6.9).
+const RESENT: u64 = 1 << 63;
+
 const BLOCK_BYTES: u64 = 512;
 
 pub(super) fn requester(request: &Request) -> Requester {
-    Requester { uid: request.uid(), gid: request.gid(), task: request.pid() }
+    let unique = request.unique().0;
+    Requester {
+        uid: request.uid(),
+        gid: request.gid(),
+        task: request.pid(),
+        unique: unique & !RESENT,
+        is_resent: unique & RESENT != 0,
+    }
 }
 
 pub(super) fn file_type(kind: FileKind) -> FileType {

@@ -39,6 +39,14 @@ fn code_of(errno: Errno) -> ErrorCode {
     let denied = [Errno::EACCES, Errno::EPERM].map(Errno::code).contains(&number);
     ErrorCode { number, name, denied }
 }
+/// This process may not mount.
+pub(super) const MAY_NOT_MOUNT: i32 = libc::EPERM;
+/// A failure that has no number.
+pub(super) const FAILED: i32 = libc::EIO;
+/// The kernel does not know what a message to it is about: a request it has an answer to, a node.
+pub(super) const IS_UNKNOWN: i32 = libc::ENOENT;
+/// The kernel does not know that kind of message.
+pub(super) const NOT_SUPPORTED_BY_KERNEL: i32 = libc::EINVAL;
 
 /// The number that the caller sees.
 pub(super) fn errno(error: &FsError) -> Errno {
@@ -61,7 +69,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Unsupported(_) => Errno::EOPNOTSUPP,
         FsError::Stale => Errno::ESTALE,
         // After a restart: the writer must learn that its buffer is lost.
-        FsError::BadHandle | FsError::Identity(_) => Errno::EIO,
+        FsError::Lost | FsError::BadHandle | FsError::Identity(_) => Errno::EIO,
     }
 }
 

@@ -309,10 +309,10 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         self.count(Opcode::Release);
-        if handle.0 != 0 {
-            self.fs.release(&requester(request), handle.0);
+        if handle.0 == 0 {
+            return reply.ok();
         }
-        reply.ok();
+        self.fs.release(&requester(request), handle.0, move || reply.ok());
     }
 
     fn fsync(
@@ -327,9 +327,9 @@ impl Filesystem for Handler {
         self.fs.sync(&requester(request), handle.0, answer_empty(reply));
     }
 
-    fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(Opcode::Opendir);
-        match self.fs.open_folder(node.0) {
+        match self.fs.open_folder(&requester(request), node.0) {
             Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
             Err(error) => reply.error(errno(&error)),
         }
@@ -536,7 +536,7 @@ impl Filesystem for Handler {
 
     fn poll(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         _handle: FileHandle,
         notifier: PollNotifier,
@@ -546,7 +546,11 @@ impl Filesystem for Handler {
     ) {
         self.count(Opcode::Poll);
         let waits = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY);
-        reply.poll(poll_events(self.fs.poll(node.0, waits.then(|| notifier.handle().0))));
+        reply.poll(poll_events(self.fs.poll(
+            &requester(request),
+            node.0,
+            waits.then(|| notifier.handle().0),
+        )));
     }
 
     fn fallocate(

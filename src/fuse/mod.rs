@@ -1,9 +1,13 @@
 //! The only room that knows `fuser`: requests in, answers out, nothing decided.
 
 mod convert;
+mod device;
 mod errno;
 mod handler;
+mod messenger;
 mod session;
 
+pub use device::Device;
 pub use errno::{code, vault_code};
-pub use session::{Mounted, mount};
+pub use messenger::{LINES, lines, pass_on};
+pub use session::{Served, Service, serve};

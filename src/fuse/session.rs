@@ -1,75 +1,93 @@
-//! Attaching to the kernel.
+//! Attaching to the kernel: a process serves a mount that another one holds, and that a process
+//! before it may have served.
 
-use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use fuser::{
-    Config, INodeNo, MountOption, Notifier, PollHandle, Session, SessionACL, SessionUnmounter,
-};
+use fuser::{Config, Session, SessionACL};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::fs::{Fs, KernelCache};
 
+use super::device::Device;
+use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
 use super::handler::Handler;
+use super::messenger::{LINES, Line, notice};
 
-/// A file system that is mounted and being served.
-pub struct Mounted {
+/// Larger than any answer to the first request.
+const FIRST_ANSWER_BYTES: usize = 4096;
+/// Notifications as the kernel knows them (`fuse_notify_code`).
+const NOTIFY_POLL: i32 = 1;
+const NOTIFY_INVAL_ENTRY: i32 = 3;
+const NOTIFY_STORE: i32 = 4;
+const NOTIFY_RESEND: i32 = 7;
+
+/// A mount that is being served.
+pub struct Served {
     threads: JoinHandle<io::Result<()>>,
-    unmounter: SessionUnmounter,
 }
 
-/// Mounts `fs` and serves it on `threads` threads. For all users if this process is root, for its own
-/// user otherwise (through `fusermount3`). `when_over` is called when serving has ended, whoever
-/// ended it.
+/// How a mount is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// For all users, or for the user of this process alone.
+    pub for_all: bool,
+    /// Whether a process before this one served the mount.
+    pub takes_over: bool,
+    /// How many threads serve requests.
+    pub threads: usize,
+}
+
+/// Serves `fs` on the device; `lines` lead to the messenger. `first_request` is what the kernel said when it was mounted.
+/// `when_over` is called when serving has ended because the mount is gone.
 ///
 /// # Errors
-/// The kernel or `fusermount3` refuses, or a thread cannot be started.
-pub fn mount(
+/// The kernel cannot hand over what a process before this one left unanswered (it can from Linux 6.9
+/// on), or a thread cannot be started.
+pub fn serve(
     fs: Arc<Fs>,
-    mountpoint: &Path,
-    threads: usize,
+    device: &Device,
+    lines: [OwnedFd; LINES],
+    first_request: &[u8],
+    service: Service,
     when_over: impl FnOnce() + Send + 'static,
-) -> io::Result<Mounted> {
-    let root = nix::unistd::geteuid().is_root();
+) -> io::Result<Served> {
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("secretfs".to_owned()),
-        // As an option of the kernel's own: the library's `Subtype` does not reach mount(2).
-        MountOption::CUSTOM("subtype=secretfs".to_owned()),
-        MountOption::NoSuid,
-        MountOption::NoDev,
-        MountOption::NoExec,
-        MountOption::NoAtime,
-    ];
-    config.acl = if root { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(threads);
-    let mut session = Session::new(Handler::new(Arc::clone(&fs)), mountpoint, &config)?;
-    fs.serve_caches(Cache(session.notifier()))?;
-    let unmounter = session.unmount_callable();
+    config.n_threads = Some(service.threads);
+    let acl = if service.for_all { SessionACL::All } else { SessionACL::Owner };
+
+    // The library insists on a first request, which the kernel says only once: it gets a copy.
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let mut ours = File::from(ours);
+    ours.write_all(first_request)?;
+    let session = Session::from_fd(Handler::new(Arc::clone(&fs)), theirs, acl, config)?;
+    let mut answer = [0; FIRST_ANSWER_BYTES];
+    let length = ours.read(&mut answer)?;
+    match device.file().write_all(&answer[..length]) {
+        // A process before this one has answered it.
+        Err(error) if error.raw_os_error() == Some(IS_UNKNOWN) => {}
+        other => other?,
+    }
+    replace(&session, device)?;
+
+    let [names, bytes, questions] = lines.map(|line| Arc::new(Line::new(line)));
+    fs.serve_caches(Cache { names, bytes, questions })?;
+    if service.takes_over {
+        resend(device)?;
+    }
     let threads = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
         let outcome = session.run();
         when_over();
         outcome
     })?;
-    Ok(Mounted { threads, unmounter })
+    Ok(Served { threads })
 }
 
-impl Mounted {
-    /// Unmounts. New openings fail from now on; files that are open go on until they are closed.
-    ///
-    /// # Errors
-    /// The kernel or `fusermount3` refuses.
-    pub fn unmount(&mut self) -> io::Result<()> {
-        self.unmounter.unmount()
-    }
-
-    /// Whether serving has ended: nobody has a file open any more.
-    pub fn is_over(&self) -> bool {
-        self.threads.is_finished()
-    }
-
+impl Served {
     /// How serving ended. Waits for it.
     ///
     /// # Errors
@@ -79,26 +97,72 @@ impl Mounted {
     }
 }
 
+/// From now on the session talks to the kernel.
+fn replace(session: &Session<Handler>, device: &Device) -> io::Result<()> {
+    let (from, to) = (device.as_fd().as_raw_fd(), session.as_fd().as_raw_fd());
+    // SAFETY: both are open, `to` belongs to the session and goes on belonging to it: what it stands
+    // for is replaced, and nobody uses it meanwhile, for the session does not run yet.
+    nix::errno::Errno::result(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) })?;
+    Ok(())
+}
+
+/// Makes the kernel send again what the process before this one has read and not answered. It must
+/// have been waited for: the last of its answers would come too late.
+fn resend(device: &Device) -> io::Result<()> {
+    device.file().write_all(&notice(NOTIFY_RESEND, &[])).map_err(|error| {
+        match error.raw_os_error() {
+            Some(NOT_SUPPORTED_BY_KERNEL) => io::Error::other(
+                "this kernel cannot hand over unanswered requests; Linux 6.9 and later can",
+            ),
+            _ => error,
+        }
+    })
+}
+
 #[derive(Clone)]
-struct Cache(Notifier);
+struct Cache {
+    names: Arc<Line>,
+    bytes: Arc<Line>,
+    questions: Arc<Line>,
+}
 
 impl KernelCache for Cache {
     fn forget_name(&self, parent: u64, name: &str) {
-        if let Err(error) = self.0.inval_entry(INodeNo(parent), OsStr::new(name)) {
+        let length = u32::try_from(name.len()).expect("a name has at most 255 bytes");
+        let about = [&parent.to_ne_bytes()[..], &length.to_ne_bytes(), &[0; 4]].concat();
+        let message = notice(NOTIFY_INVAL_ENTRY, &[&about, name.as_bytes(), &[0]]);
+        let errno = self.names.say(&message);
+        if errno != 0 {
             // The kernel does not know the name, or the mount is gone: nothing is cached then.
-            tracing::debug!(%error, "the kernel did not forget a name");
+            tracing::debug!(errno, "the kernel did not forget a name");
         }
     }
 
     fn keep_bytes(&self, node: u64, bytes: &[u8]) {
-        if let Err(error) = self.0.store(INodeNo(node), 0, bytes) {
-            tracing::debug!(%error, "the kernel did not take a file's bytes; it reads them");
+        let errno = self.bytes.say(&notice(NOTIFY_STORE, &[&store(node, bytes.len()), bytes]));
+        if errno != 0 {
+            tracing::debug!(errno, "the kernel did not take a file's bytes; it reads them");
         }
     }
 
     fn wake(&self, waiter: u64) {
-        if let Err(error) = self.0.poll(PollHandle(waiter)) {
-            tracing::debug!(%error, "the kernel did not wake who polls a file");
+        let errno = self.names.say(&notice(NOTIFY_POLL, &[&waiter.to_ne_bytes()]));
+        if errno != 0 {
+            tracing::debug!(errno, "the kernel did not wake who polls a file");
         }
     }
+
+    /// Gives it no bytes of the file: all that this can change is the answer.
+    fn knows(&self, node: u64) -> bool {
+        self.questions.say(&notice(NOTIFY_STORE, &[&store(node, 0)])) != IS_UNKNOWN
+    }
+}
+
+/// `fuse_notify_store_out`, from the beginning of a file on.
+fn store(node: u64, length: usize) -> [u8; 24] {
+    let mut about = [0; 24];
+    about[..8].copy_from_slice(&node.to_ne_bytes());
+    let length = u32::try_from(length).expect("a value has at most 1 MiB");
+    about[16..20].copy_from_slice(&length.to_ne_bytes());
+    about
 }

@@ -13,6 +13,7 @@ mod memory;
 mod pieces;
 mod room;
 mod sled;
+mod sparse;
 
 use std::ops::ControlFlow;
 
@@ -20,6 +21,7 @@ pub use batch::{Batch, Change};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use sled::SledStore;
+pub use sparse::next_data;
 
 /// The largest sealed record, in bytes. Larger values are cut into chunks by the caller: sled would
 /// put them into files of their own that it never gives back.

@@ -15,6 +15,7 @@ use crate::telemetry::{Part, Telemetry};
 use super::Shared;
 use super::error::VaultError;
 use super::journal::{Journal, Pending};
+use super::receipts::{Origin, Receipts};
 use super::secret::Secret;
 use super::trail::Ask;
 use super::transaction::{Change, Touched, Transaction, publish};
@@ -39,6 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Request {
     /// Who asked; nobody where the daemon works on its own account, which is not recorded.
     ask: Option<Ask>,
+    /// The request of the mount that asked, for its receipt.
+    origin: Option<Origin>,
     plan: Plan,
     done: Done,
     /// It shares its group with nobody.
@@ -62,28 +65,28 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn start(shared: Arc<Shared>, receipts: Receipts) -> io::Result<Self> {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer::new(shared).run(&incoming))?;
+            .spawn(move || Writer::new(shared, receipts).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// Hands in what nobody outside asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: None, plan, done, alone: false });
+        submit(self.requests(), Request { ask: None, origin: None, plan, done, alone: false });
     }
 
-    /// Hands in what a caller asked for; it goes on record.
-    pub(super) fn submit_for(&self, ask: Ask, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: Some(ask), plan, done, alone: false });
+    /// Hands in what a caller asked for: it goes on record, and its request gets a receipt.
+    pub(super) fn submit_for(&self, ask: Ask, origin: Option<Origin>, plan: Plan, done: Done) {
+        submit(self.requests(), Request { ask: Some(ask), origin, plan, done, alone: false });
     }
 
     /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
     /// need not tell what it touches, and it runs once.
     pub(super) fn submit_alone(&self, ask: Ask, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: Some(ask), plan, done, alone: true });
+        submit(self.requests(), Request { ask: Some(ask), origin: None, plan, done, alone: true });
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -101,7 +104,7 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, Request { ask: None, plan, done, alone: false });
+        submit(&self.0, Request { ask: None, origin: None, plan, done, alone: false });
     }
 }
 
@@ -123,6 +126,7 @@ impl Drop for Committer {
 
 struct Writer {
     shared: Arc<Shared>,
+    receipts: Receipts,
     /// Requests that wait for the group before theirs, in the order of their arrival.
     deferred: VecDeque<Request>,
     /// What large changes have still to put in its places.
@@ -130,8 +134,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, deferred: VecDeque::new(), pending: Pending::default() }
+    fn new(shared: Arc<Shared>, receipts: Receipts) -> Self {
+        Self { shared, receipts, deferred: VecDeque::new(), pending: Pending::default() }
     }
 
     fn run(mut self, incoming: &Receiver<Request>) {
@@ -205,6 +209,7 @@ impl Writer {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
                 let Transaction { changes, subjects, journal, .. } = transaction;
+                self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
                 group.push(Planned { request, changes, subjects, recorded: None, journal });
             }
         }
@@ -287,7 +292,8 @@ impl Writer {
                 (one.request.done)(Err(error));
             }
             Ok(()) => {
-                let Transaction { batch, changes, journal, .. } = transaction;
+                let Transaction { mut batch, changes, journal, .. } = transaction;
+                self.receipts.add(&self.shared.records, &mut batch, one.request.origin, &changes);
                 self.store(batch, vec![Planned { changes, journal, ..one }]);
             }
         }

@@ -270,14 +270,14 @@ impl<'a> Walk<'a> {
     fn look_at(&mut self, address: &[u8], content: &[u8]) {
         self.findings.records += 1;
         match (address.first(), number(address)) {
-            (Some(b'm' | b'k'), _) => {}
+            (Some(b'm' | b'k' | b'r'), _) => {}
             (Some(b'a'), _) => {
                 if self.records.unseal_audit_anchor(content).is_err() {
                     self.findings.problems.push(Damage::AuditAnchor);
                 }
             }
             (Some(b'c'), Some(journal)) => drop(self.journals.insert(journal)),
-            (Some(b'g'), Some(_)) => match Address::parse_garbage(address, content) {
+            (Some(b'g'), Some(_)) => match Dead::of_mark(address, content) {
                 Some(dead) => drop(self.marks.insert(dead.node, dead)),
                 None => self.unknown += 1,
             },

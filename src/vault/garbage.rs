@@ -1,29 +1,41 @@
 //! Values that nobody can reach any more and that are still in the store.
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
-use super::record::Address;
+use super::record::{Address, chunk_count};
 use crate::store::Batch;
 
 /// How many values one group of changes takes along: more would make its writers wait.
 const PER_GROUP: usize = 64;
 
-/// One value to remove.
-#[derive(Clone, Copy)]
+/// One value to remove, and what is needed to serve it to whoever still has it open.
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Dead {
     pub(super) node: u64,
-    pub(super) chunks: u16,
+    pub(super) record: u64,
+    pub(super) version: u64,
+    pub(super) size: u32,
+    /// In nanoseconds since 1970.
+    pub(super) updated: u64,
 }
 
 impl Dead {
+    /// What a mark names, if it is one.
+    pub(super) fn of_mark(address: &[u8], mark: &[u8]) -> Option<Self> {
+        let dead: Self = postcard::from_bytes(mark).ok()?;
+        (Address::garbage(dead.node).as_bytes() == address).then_some(dead)
+    }
+
     /// Adds to `batch` that this value is garbage from now on.
     pub(super) fn mark(self, batch: &mut Batch) {
-        batch.put(Address::garbage(self.node).as_bytes(), self.chunks.to_be_bytes().to_vec());
+        let mark = postcard::to_stdvec(&self).expect("numbers always encode");
+        batch.put(Address::garbage(self.node).as_bytes(), mark);
     }
 
     /// Adds the removal of the value's bytes to `batch`.
     pub(super) fn remove(self, batch: &mut Batch) {
-        for chunk in 0..self.chunks {
+        for chunk in 0..chunk_count(self.size as usize) {
             batch.remove(Address::chunk(self.node, chunk).as_bytes());
         }
     }

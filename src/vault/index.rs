@@ -9,7 +9,7 @@ use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_se
 use super::FIRST_NODE;
 use super::error::VaultError;
 use super::record::{Lists, chunk_count};
-use super::secret::{RecordId, Secret};
+use super::secret::{RecordId, Secret, Value};
 
 /// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them.
 pub(super) struct Index {
@@ -114,8 +114,18 @@ impl Index {
         node
     }
 
+    /// That number has been given to a version, so it is not given again.
+    pub(super) fn is_taken(&mut self, node: u64) {
+        self.next_node = self.next_node.max(node + 1);
+    }
+
+    /// The current versions of all secrets.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Value>> {
+        self.by_record.values().map(|secret| &secret.value)
+    }
+
     pub(super) fn insert(&mut self, secret: Arc<Secret>) {
-        self.next_node = self.next_node.max(secret.value.node + 1).max(secret.record().0 + 1);
+        self.is_taken(secret.value.node.max(secret.record().0));
         self.last_change = self.last_change.max(secret.value.updated);
         self.changes += 1;
         self.totals.bytes += u64::from(secret.value.size);

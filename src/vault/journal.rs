@@ -58,8 +58,8 @@ pub(super) struct Staged {
 struct Entry<'a> {
     record: u64,
     head: &'a [u8],
-    own: Option<(u64, u16)>,
-    superseded: Option<(u64, u16)>,
+    own: Option<Dead>,
+    superseded: Option<Dead>,
 }
 
 impl Staged {
@@ -71,13 +71,12 @@ impl Staged {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let numbers = |dead: Dead| (dead.node, dead.chunks);
         let head = encode_head(&self.after);
         let entry = Entry {
             record: self.after.record().0,
             head: head.expose(),
-            own: self.own.map(numbers),
-            superseded: self.superseded.map(numbers),
+            own: self.own,
+            superseded: self.superseded,
         };
         postcard::to_stdvec(&entry).expect("bytes and numbers always encode")
     }
@@ -337,12 +336,11 @@ pub(super) fn unpack(
         let entry: Entry<'_>;
         (entry, rest) =
             postcard::take_from_bytes(rest).map_err(|_| OpenVaultError::BrokenRecord)?;
-        let dead = |(node, chunks)| Dead { node, chunks };
         show(Packed {
             record: RecordId(entry.record),
             encoded: entry.head,
-            own: entry.own.map(dead),
-            superseded: entry.superseded.map(dead),
+            own: entry.own,
+            superseded: entry.superseded,
         })?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::model::{AclPatch, Caller, ListName, Operation, Plaintext};
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::secret::{RecordId, Secret};
 use super::trail::Ask;
 use super::transaction::Transaction;
@@ -17,7 +18,14 @@ impl Vault {
     /// Replaces the lists that `document` names. Each list that would really change is checked for
     /// itself; writing back what stands needs nothing and changes nothing. A secret that was removed
     /// meanwhile stays removed.
-    pub fn change_lists(&self, actor: Actor, record: RecordId, document: &Plaintext, done: Done) {
+    pub fn change_lists(
+        &self,
+        actor: Actor,
+        record: RecordId,
+        document: &Plaintext,
+        origin: Option<Origin>,
+        done: Done,
+    ) {
         let parsed = parse_lists(document.expose());
         let caller = Arc::clone(&actor.caller);
         let key = self.secret_of(record).map(|secret| secret.key().to_string());
@@ -34,7 +42,8 @@ impl Vault {
                 }
             }
         };
-        self.committer.submit_for(Ask::new(actor, Action::ChangeLists, key), Box::new(plan), done);
+        let ask = Ask::new(actor, Action::ChangeLists, key);
+        self.committer.submit_for(ask, origin, Box::new(plan), done);
     }
 }
 

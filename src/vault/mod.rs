@@ -19,6 +19,7 @@ mod journal;
 mod keys;
 mod lists;
 mod read;
+mod receipts;
 mod record;
 mod rekey;
 mod remove;
@@ -47,6 +48,7 @@ pub use error::{OpenVaultError, VaultError};
 pub use export::Export;
 pub use fsck::{Damage, Findings, Fsck, Repaired};
 pub use index::{Child, ChildKind, Totals};
+pub use receipts::{Inheritance, Origin, Receipt};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
 pub use secret::{RecordId, Secret, Value};
@@ -59,7 +61,8 @@ use garbage::Garbage;
 use guesses::Guesses;
 use index::Index;
 use keys::KeysInUse;
-use record::{Address, Records, StoreId};
+use receipts::Receipts;
+use record::{Address, Records, StoreId, parse_mark};
 use rekey::Rekey;
 
 /// The first node number that a stored version may have; smaller ones are the file system's own.
@@ -91,7 +94,7 @@ pub(crate) struct Shared {
 
 impl Vault {
     /// Opens the store and builds the index, without an audit log. A store without records is made
-    /// this keyring's own.
+    /// this keyring's own. Values that were superseded are removed: nobody has them open.
     ///
     /// # Errors
     /// The store cannot be read, was made with another key, or holds a record that does not unseal.
@@ -110,6 +113,32 @@ impl Vault {
         audit: &crate::audit::Options,
         name_error: NameError,
     ) -> Result<Self, OpenVaultError> {
+        Self::load(store, keyring, audit, name_error).map(|(vault, _superseded)| vault)
+    }
+
+    /// As [`Vault::open_audited`], in the place of a process that died: superseded values stay as long
+    /// as the caller holds them.
+    ///
+    /// # Errors
+    /// As [`Vault::open_audited`].
+    pub fn take_over(
+        store: Arc<dyn Store>,
+        keyring: Keyring,
+        audit: &crate::audit::Options,
+        name_error: NameError,
+    ) -> Result<(Self, Inheritance), OpenVaultError> {
+        let (vault, mut versions) = Self::load(store, keyring, audit, name_error)?;
+        versions.extend(vault.shared.index.read().values().cloned());
+        let receipts = receipts::read_all(&vault.shared.records)?;
+        Ok((vault, Inheritance { versions, receipts }))
+    }
+
+    fn load(
+        store: Arc<dyn Store>,
+        keyring: Keyring,
+        audit: &crate::audit::Options,
+        name_error: NameError,
+    ) -> Result<(Self, Vec<Arc<Value>>), OpenVaultError> {
         let id = match store.read(Address::META.as_bytes())? {
             Some(meta) => StoreId::parse(&meta).ok_or(OpenVaultError::UnknownFormat)?,
             None => StoreId::random(),
@@ -120,7 +149,8 @@ impl Vault {
         let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
         journal::recover(&records)?;
         let garbage = Arc::new(Garbage::default());
-        let index = load(&records, &garbage)?;
+        let (index, superseded) = load(&records, &garbage)?;
+        let receipts = Receipts::load(&records)?;
         let shared = Arc::new(Shared {
             records,
             keys_in_use,
@@ -132,8 +162,9 @@ impl Vault {
             guesses: Guesses::default(),
             settling: AtomicBool::new(false),
         });
-        let committer = Committer::start(Arc::clone(&shared)).map_err(OpenVaultError::NoThread)?;
-        Ok(Self { shared, rekey: Rekey::idle(), committer })
+        let committer =
+            Committer::start(Arc::clone(&shared), receipts).map_err(OpenVaultError::NoThread)?;
+        Ok((Self { shared, rekey: Rekey::idle(), committer }, superseded))
     }
 
     /// How the vault and all that is built on it is doing; whoever learns something reports it here.
@@ -215,7 +246,11 @@ fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<Grant
         .map_err(|denial| VaultError::Denied { key: secret.key().to_string(), denial })
 }
 
-fn load(records: &Records, garbage: &Arc<Garbage>) -> Result<Index, OpenVaultError> {
+/// The index, and the superseded values that are still stored.
+fn load(
+    records: &Records,
+    garbage: &Arc<Garbage>,
+) -> Result<(Index, Vec<Arc<Value>>), OpenVaultError> {
     let mut index = Index::new(Timestamp::from(std::time::SystemTime::now()));
     let mut failed = None;
     records.scan(&Address::HEADS, &mut |address, sealed| match records
@@ -233,11 +268,11 @@ fn load(records: &Records, garbage: &Arc<Garbage>) -> Result<Index, OpenVaultErr
     if let Some(error) = failed {
         return Err(error);
     }
-    records.scan(&Address::GARBAGE, &mut |address, content| {
-        if let Some(dead) = Address::parse_garbage(address, content) {
-            garbage.add(dead);
-        }
+    let mut superseded = Vec::new();
+    records.scan(&Address::GARBAGE, &mut |address, mark| {
+        superseded.extend(parse_mark(address, mark, garbage).map(Arc::new));
         ControlFlow::Continue(())
     })?;
-    Ok(index)
+    superseded.iter().for_each(|value| index.is_taken(value.node()));
+    Ok((index, superseded))
 }

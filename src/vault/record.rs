@@ -7,11 +7,13 @@
 //! | `h` record | a head: key, id, lists, version, times; sealed |
 //! | `v` node chunk | up to 32 KiB of the value with that node number; sealed |
 //! | `a` | the number of the newest line that the audit log must have; sealed |
-//! | `g` node | a mark: this value is superseded and goes at the next occasion |
+//! | `g` node | a mark: this value is superseded and goes once nobody reads it |
 //! | `j` journal pack | heads of a large change on their way to their places; sealed |
 //! | `c` journal | a mark: this large change holds; sealed |
+//! | `r` number | a receipt: what a request changed; sealed; the last few thousand are kept |
 //!
-//! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store.
+//! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store. A mark
+//! is in the clear: node, size and time of the value.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -54,6 +56,7 @@ impl Address {
     pub(super) const GARBAGE: Self = Self::single(b'g');
     pub(super) const PACKS: Self = Self::single(b'j');
     pub(super) const JOURNALS: Self = Self::single(b'c');
+    pub(super) const RECEIPTS: Self = Self::single(b'r');
 
     const fn single(kind: u8) -> Self {
         let mut bytes = [0; 19];
@@ -89,6 +92,15 @@ impl Address {
         Self::JOURNALS.with(&journal.to_be_bytes())
     }
 
+    pub(super) fn receipt(number: u64) -> Self {
+        Self::RECEIPTS.with(&number.to_be_bytes())
+    }
+
+    /// Not in the store: a page of a buffer that lies in memory.
+    pub(super) fn aside(node: u64, page: u64) -> Self {
+        Self::single(b'b').with(&node.to_be_bytes()).with(&page.to_be_bytes())
+    }
+
     /// An address as it was read from the store.
     pub(super) fn parse(address: &[u8]) -> Option<Self> {
         let mut bytes = [0; 19];
@@ -96,12 +108,8 @@ impl Address {
         Some(Self { bytes, length: address.len() })
     }
 
-    /// The value that a garbage mark names: its address tells the node, its content the number of
-    /// chunks.
-    pub(super) fn parse_garbage(address: &[u8], content: &[u8]) -> Option<Dead> {
-        let node = address.strip_prefix(b"g")?.try_into().ok()?;
-        let chunks = u16::from_be_bytes(content.try_into().ok()?);
-        Some(Dead { node: u64::from_be_bytes(node), chunks })
+    pub(super) fn parse_receipt(address: &[u8]) -> Option<u64> {
+        Some(u64::from_be_bytes(address.strip_prefix(b"r")?.try_into().ok()?))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -112,7 +120,7 @@ impl Address {
 /// What lies at an address, as far as re-sealing is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordKind {
-    /// Not sealed.
+    /// Not sealed; or a receipt, which is of use for seconds, and passed over when its key is gone.
     Clear,
     Head(RecordId),
     /// Of the value with that node number.
@@ -127,7 +135,7 @@ impl RecordKind {
     pub(super) fn of(address: &[u8]) -> Self {
         let number = || Some(u64::from_be_bytes(address.get(1..9)?.try_into().ok()?));
         match (address.first(), number()) {
-            (Some(b'm' | b'g'), _) => Self::Clear,
+            (Some(b'm' | b'g' | b'r'), _) => Self::Clear,
             (Some(b'h'), Some(record)) => Self::Head(RecordId(record)),
             (Some(b'v'), Some(node)) => Self::Chunk(node),
             (Some(b'j' | b'c'), _) => Self::Journal,
@@ -345,6 +353,21 @@ impl Place {
     fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+}
+
+/// The superseded value that a mark names, if it is one: who still has it open is served.
+pub(super) fn parse_mark(address: &[u8], mark: &[u8], garbage: &Arc<Garbage>) -> Option<Value> {
+    Dead::of_mark(address, mark).map(|dead| Value {
+        record: RecordId(dead.record),
+        version: dead.version,
+        node: dead.node,
+        size: dead.size,
+        updated: Timestamp::from_nanos(dead.updated),
+        // Who wrote it is asked of current values alone.
+        updated_by: Slug::of_uid(0),
+        superseded: AtomicBool::new(true),
+        garbage: Arc::clone(garbage),
+    })
 }
 
 /// A head as it is encoded (postcard), before it is sealed. Fields are only ever added, with a new

@@ -8,12 +8,13 @@ use crate::model::Operation;
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::trail::Ask;
 use super::transaction::Transaction;
 
 impl Vault {
     /// Removes the secret of that key.
-    pub fn remove(&self, actor: Actor, key: String, done: Done) {
+    pub fn remove(&self, actor: Actor, key: String, origin: Option<Origin>, done: Done) {
         let caller = Arc::clone(&actor.caller);
         let ask = Ask::new(actor, Action::Delete, Some(key.clone()));
         let plan = move |transaction: &mut Transaction<'_>| {
@@ -25,6 +26,6 @@ impl Vault {
             transaction.note_last();
             Ok(())
         };
-        self.committer.submit_for(ask, Box::new(plan), done);
+        self.committer.submit_for(ask, origin, Box::new(plan), done);
     }
 }

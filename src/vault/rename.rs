@@ -8,6 +8,7 @@ use crate::model::{Caller, Key, ListName, Operation, Plaintext, SIDECAR_SUFFIX};
 
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::secret::Secret;
 use super::trail::{Ask, subject_of};
 use super::transaction::Transaction;
@@ -39,7 +40,14 @@ pub enum RenameTarget {
 
 impl Vault {
     /// Moves `source` to `target`.
-    pub fn rename(&self, actor: Actor, source: RenameSource, target: RenameTarget, done: Done) {
+    pub fn rename(
+        &self,
+        actor: Actor,
+        source: RenameSource,
+        target: RenameTarget,
+        origin: Option<Origin>,
+        done: Done,
+    ) {
         let caller = Arc::clone(&actor.caller);
         let ask = ask(actor, &source, &target);
         let named = ask.subject.clone();
@@ -65,7 +73,7 @@ impl Vault {
             transaction.note(Subject { version, lists, ..named.clone() });
             Ok(())
         };
-        self.committer.submit_for(ask, Box::new(plan), done);
+        self.committer.submit_for(ask, origin, Box::new(plan), done);
     }
 }
 

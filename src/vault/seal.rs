@@ -3,6 +3,7 @@
 use crate::document::{Checksum, ChecksumAlgorithm, DocumentValue, Emission, Layout, emit};
 use crate::model::{Key, Plaintext, SecretId};
 
+use super::record::Address;
 use super::{Shared, Vault};
 
 impl Vault {
@@ -21,6 +22,16 @@ impl Vault {
         let mut document = String::new();
         emit(&emission, Layout::Single, &mut document).expect("a string takes all");
         document
+    }
+
+    /// Seals a page of a buffer that is to lie in memory outside this process, to its place there.
+    pub fn seal_aside(&self, node: u64, page: u64, bytes: &[u8]) -> Vec<u8> {
+        self.shared.records.seal(&Address::aside(node, page), bytes)
+    }
+
+    /// Opens what [`Vault::seal_aside`] sealed; none if it is something else.
+    pub fn open_aside(&self, node: u64, page: u64, sealed: &[u8]) -> Option<Plaintext> {
+        self.shared.records.unseal(&Address::aside(node, page), sealed).ok()
     }
 }
 

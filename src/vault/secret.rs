@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::model::{Acl, Key, SecretId, Slug, Timestamp};
 
 use super::garbage::{Dead, Garbage};
-use super::record::chunk_count;
 
 /// The number of a secret's record in the store. It stays the same through renames, rotations and
 /// restarts, and is never used again.
@@ -17,6 +16,11 @@ impl RecordId {
     /// The number, for node numbers derived from it.
     pub fn as_u64(self) -> u64 {
         self.0
+    }
+
+    /// The record of that number, if there is one: see [`super::Vault::secret_of`].
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
     }
 }
 
@@ -107,9 +111,20 @@ impl Value {
 }
 
 impl Value {
+    /// Whether a newer version took its place, or the secret is gone.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
     /// What is left to remove once nobody holds this version.
     pub(super) fn dead(&self) -> Dead {
-        Dead { node: self.node, chunks: chunk_count(self.size as usize) }
+        Dead {
+            node: self.node,
+            record: self.record.0,
+            version: self.version,
+            size: self.size,
+            updated: self.updated.as_nanos(),
+        }
     }
 }
 

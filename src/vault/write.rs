@@ -8,9 +8,10 @@ use crate::model::{Acl, Caller, Grant, Key, Operation, Plaintext, SecretId, deci
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
+use super::receipts::Origin;
 use super::secret::{RecordId, Secret};
 use super::trail::Ask;
-use super::transaction::Transaction;
+use super::transaction::{Change, Transaction};
 
 /// Where a value goes.
 #[derive(Clone)]
@@ -39,13 +40,37 @@ pub struct Heritage {
 }
 
 impl Heritage {
+    pub(super) fn new(id: Option<SecretId>, acl: Acl) -> Self {
+        Self { id, acl: Arc::new(acl) }
+    }
+
+    pub(super) fn id(&self) -> Option<&SecretId> {
+        self.id.as_ref()
+    }
+
+    pub(super) fn acl(&self) -> &Acl {
+        &self.acl
+    }
+
+    /// What a change left under a name that it took away.
+    pub fn of(change: &Change) -> Option<(&Key, Self)> {
+        let before = change.before.as_ref()?;
+        match &change.after {
+            None => Some((before.key(), Self::of_removed(before))),
+            Some(after) if after.key() != before.key() => {
+                Some((before.key(), Self::of_moved(before)))
+            }
+            Some(_) => None,
+        }
+    }
+
     /// Of a secret that was removed: its id and lists.
-    pub fn of_removed(secret: &Secret) -> Self {
+    fn of_removed(secret: &Secret) -> Self {
         Self { id: Some(secret.id().clone()), acl: Arc::clone(secret.acl()) }
     }
 
     /// Of a secret that was moved away and keeps its id: its lists.
-    pub fn of_moved(secret: &Secret) -> Self {
+    fn of_moved(secret: &Secret) -> Self {
         Self { id: None, acl: Arc::clone(secret.acl()) }
     }
 }
@@ -65,7 +90,14 @@ impl Vault {
     }
 
     /// Stores a value. Rights are checked when it is stored, with the lists of that moment.
-    pub fn write(&self, actor: Actor, target: WriteTarget, value: Plaintext, done: Done) {
+    pub fn write(
+        &self,
+        actor: Actor,
+        target: WriteTarget,
+        value: Plaintext,
+        origin: Option<Origin>,
+        done: Done,
+    ) {
         let caller = Arc::clone(&actor.caller);
         let key = match &target {
             WriteTarget::Existing(record) => {
@@ -92,7 +124,8 @@ impl Vault {
             transaction.note_last();
             Ok(())
         };
-        self.committer.submit_for(Ask::new(actor, Action::Commit, key), Box::new(plan), done);
+        let ask = Ask::new(actor, Action::Commit, key);
+        self.committer.submit_for(ask, origin, Box::new(plan), done);
     }
 }
 

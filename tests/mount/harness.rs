@@ -270,11 +270,40 @@ impl Mount {
         self.go();
     }
 
+    /// Waits until the daemon has ended by itself. How, and what it said.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        let status = daemon.wait(PATIENCE);
+        if status.is_none() {
+            daemon.kill();
+            self.unmount_by_force();
+        }
+        daemon.join_reader();
+        (status.expect("the daemon did not end"), daemon.said())
+    }
+
     /// Kills the daemon with SIGKILL and leaves what it left.
     pub(crate) fn kill9(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
         daemon.kill();
         daemon.join_reader();
+    }
+
+    /// The process that serves the mount, if there is one at this moment.
+    pub(crate) fn server(&self) -> Option<Pid> {
+        let holder = self.pid();
+        let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children"));
+        children.ok()?.split_whitespace().find_map(|child| {
+            let arguments = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+            let serves = arguments.split('\0').nth(1) == Some("serve");
+            serves.then(|| Pid::from_raw(child.parse().expect("it is a number")))
+        })
+    }
+
+    /// Kills the server with SIGKILL, and not the holder of the mount. Whether there was one.
+    pub(crate) fn kill_server(&self) -> bool {
+        self.server().is_some_and(|server| kill(server, Signal::SIGKILL).is_ok())
     }
 
     /// Sends a signal that does not end the daemon.

@@ -37,6 +37,7 @@ mod promises;
 mod reference;
 mod rekey;
 mod rename;
+mod restart;
 mod restore;
 mod rights;
 mod roundtrips;

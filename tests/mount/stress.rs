@@ -4,6 +4,7 @@
 //!
 //! `SECRETFS_STRESS_SECONDS` sets the length; 4 s otherwise.
 
+mod exact;
 mod ledger;
 mod reader;
 mod value;
@@ -11,10 +12,12 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::harness::{ALICE, BOB, Mount, Person, ROOT};
+use exact::Exact;
 use ledger::Ledger;
 use reader::Style;
 pub(crate) use reader::map_private;
@@ -37,12 +40,15 @@ enum Role {
     /// Reads what these writers write.
     Read(Style, bool),
     Write(Writer),
+    Exact(Exact),
 }
 
 /// What a process did and what it saw that nobody may see.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Report {
     operations: u64,
+    /// How long an operation took at most, in milliseconds.
+    longest: u64,
     /// How often, by kind.
     anomalies: BTreeMap<String, u64>,
     /// The first few, in words.
@@ -52,9 +58,36 @@ struct Report {
 impl Report {
     fn anomaly(&mut self, kind: &str, what: String) {
         *self.anomalies.entry(kind.to_owned()).or_default() += 1;
-        if self.examples.len() < 5 {
+        if self.anomalies[kind] <= 3 {
             self.examples.push(format!("{kind}: {what}"));
         }
+    }
+}
+
+/// Until when a part runs, and how long its operations take.
+struct Watch {
+    end: Instant,
+    longest: Duration,
+}
+
+impl Watch {
+    fn new(job: &Job) -> Self {
+        Self { end: Instant::now() + Duration::from_secs(job.seconds), longest: Duration::ZERO }
+    }
+
+    fn goes_on(&self) -> bool {
+        Instant::now() < self.end
+    }
+
+    fn time<T>(&mut self, operation: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let outcome = operation();
+        self.longest = self.longest.max(start.elapsed());
+        outcome
+    }
+
+    fn longest(&self) -> u64 {
+        u64::try_from(self.longest.as_millis()).expect("it is not that long")
     }
 }
 
@@ -64,6 +97,7 @@ pub(crate) fn run(job: &Job) -> String {
     let report = match job.role {
         Role::Read(style, churn_too) => reader::run(style, churn_too, job, &ledger),
         Role::Write(writer) => writer::run(writer, job, &ledger),
+        Role::Exact(exact) => exact::run(exact, job),
     };
     serde_json::to_string(&report).expect("plain data")
 }
@@ -71,8 +105,61 @@ pub(crate) fn run(job: &Job) -> String {
 #[test]
 fn writers_never_disturb_readers() {
     let Some(mount) = Mount::start() else { return };
-    let seconds = std::env::var("SECRETFS_STRESS_SECONDS")
-        .map_or(4, |text| text.parse().expect("SECRETFS_STRESS_SECONDS is a number"));
+    let parts = parts();
+    play(&mount, &parts, seconds(4), || {});
+}
+
+/// The server is killed at random moments. `SECRETFS_KILLS` says how often at least.
+#[test]
+fn a_killed_server_disturbs_nobody() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--crash-limit", "10000"]).started();
+    let alice = mount.user(ALICE);
+    for key in ["append", "lists", "empty", "hold"] {
+        assert_eq!(alice.write(&format!("alice/{key}"), ""), Ok(()));
+    }
+    let mut parts = parts();
+    parts.extend(Exact::ALL.into_iter().map(|exact| (ALICE, Role::Exact(exact))));
+    let seconds = seconds(6);
+    let kills = std::env::var("SECRETFS_KILLS")
+        .map_or(8, |text| text.parse().expect("SECRETFS_KILLS is a number"));
+    let mut killed = 0;
+    play(&mount, &parts, seconds, || {
+        // Half a second before the end all is to be still.
+        let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
+        let mut random = u64::from(std::process::id());
+        let witness = mount.user(ROOT);
+        while Instant::now() < end {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Mostly a server that serves; sometimes one that is about to.
+            if random >> 62 != 0 {
+                witness.stat(".status").unwrap();
+            }
+            std::thread::sleep(Duration::from_micros((random >> 33) % 400_000));
+            killed += usize::from(mount.kill_server());
+        }
+    });
+    eprintln!("killed {killed} times");
+    assert!(killed >= kills, "killed {killed} times only");
+}
+
+fn seconds(usual: u64) -> u64 {
+    std::env::var("SECRETFS_STRESS_SECONDS")
+        .map_or(usual, |text| text.parse().expect("SECRETFS_STRESS_SECONDS is a number"))
+}
+
+/// Writers and readers.
+fn parts() -> Vec<(Person, Role)> {
+    // What alice is creating is hers to see: the churn is for other users' eyes.
+    let mut parts: Vec<(Person, Role)> =
+        Writer::ALL.into_iter().map(|writer| (ALICE, Role::Write(writer))).collect();
+    parts.extend(Style::ALL.into_iter().map(|style| (ROOT, Role::Read(style, true))));
+    parts.extend([Style::Whole, Style::Map].map(|style| (BOB, Role::Read(style, false))));
+    parts
+}
+
+/// Plays all parts at the same time, and `meanwhile` something else.
+fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl FnOnce()) {
     let ledger = mount.outside().join("ledger");
     Ledger::create(&ledger);
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
@@ -81,23 +168,18 @@ fn writers_never_disturb_readers() {
         assert_eq!(alice.write(&key, value::of(0)), Ok(()));
         assert_eq!(root.write(&format!("{key}.acl"), "readers: [alice, bob]\n"), Ok(()));
     }
-
-    // What alice is creating is hers to see: the churn is for other users' eyes.
-    let mut parts: Vec<(Person, Role)> =
-        Writer::ALL.into_iter().map(|writer| (ALICE, Role::Write(writer))).collect();
-    parts.extend(Style::ALL.into_iter().map(|style| (ROOT, Role::Read(style, true))));
-    parts.extend([Style::Whole, Style::Map].map(|style| (BOB, Role::Read(style, false))));
-
     let folder = mount.point().join("alice");
     let reports: Vec<(String, Result<Report, String>)> = std::thread::scope(|scope| {
         let running: Vec<_> = parts
             .iter()
             .map(|&(person, role)| {
-                let job = Job { role, folder: folder.clone(), ledger: ledger.clone(), seconds };
+                let (folder, ledger) = (folder.clone(), ledger.clone());
+                let job = Job { role, folder, ledger, seconds };
                 let user = mount.user(person);
                 (format!("{} {role:?}", person.name), scope.spawn(move || user.stress(&job)))
             })
             .collect();
+        meanwhile();
         running
             .into_iter()
             .map(|(name, thread)| {
@@ -114,7 +196,10 @@ fn writers_never_disturb_readers() {
     for (name, report) in &reports {
         match report {
             Ok(report) => {
-                eprintln!("{name}: {} operations, {:?}", report.operations, report.anomalies);
+                eprintln!(
+                    "{name}: {} operations, {} ms at most, {:?}",
+                    report.operations, report.longest, report.anomalies
+                );
                 assert!(report.operations > 0, "{name} did nothing");
                 wrong.extend(report.examples.iter().map(|example| format!("{name}: {example}")));
             }

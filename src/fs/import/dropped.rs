@@ -355,7 +355,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const WHO: Requester = Requester { uid: 7, gid: 7, task: 0 };
+    const WHO: Requester = Requester { uid: 7, gid: 7, task: 0, unique: 0, is_resent: false };
 
     fn file(budget: &Arc<Budget>) -> Arc<Dropped> {
         Arc::new(Dropped::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, budget))

@@ -13,7 +13,7 @@ use crate::fs::{
     Answer, Attr, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester, checked_name,
     join,
 };
-use crate::model::{Caller, Key, Plaintext};
+use crate::model::{Caller, Key};
 
 use super::dropped::Dropped;
 use super::{Import, REPORT_SUFFIX, full_path, is_unfinished};
@@ -26,8 +26,8 @@ const REPORT_MODE: u16 = 0o400;
 impl Fs {
     /// The path of a folder of the drop box, if the node is one.
     pub(in crate::fs) fn drop_folder(&self, node: u64) -> Option<Arc<str>> {
-        match self.node(node) {
-            Ok(Node::Import(Import::Folder(path))) => Some(path),
+        match self.nodes.find(node) {
+            Some(Node::Import(Import::Folder(path))) => Some(path),
             _ => None,
         }
     }
@@ -146,7 +146,7 @@ impl Fs {
         match node {
             Import::Folder(_) => Err(FsError::IsFolder(node.path())),
             Import::Report(_) if write => Err(read_only(node)),
-            Import::Report(report) => Ok(self.snapshot(Plaintext::copy_of(report.text.as_bytes()))),
+            Import::Report(report) => Ok(self.text(report.text.to_string())),
             Import::File(file) if file.owner().0 != who.uid => Err(FsError::Stale),
             Import::File(file) if file.is_over() && !write => Err(FsError::NotFound(node.path())),
             Import::File(file) => {

@@ -126,7 +126,7 @@ impl Vault {
         if alone {
             self.committer.submit_alone(ask, plan, done);
         } else {
-            self.committer.submit_for(ask, plan, done);
+            self.committer.submit_for(ask, None, plan, done);
         }
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();

@@ -53,7 +53,7 @@ fn write(vault: &Vault, key: &str, value: &str) {
         WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None };
     let (done, outcome) = channel();
     let done = Box::new(move |outcome: Result<_, _>| done.send(outcome.map(drop)).unwrap());
-    vault.write(root(), target, Plaintext::copy_of(value.as_bytes()), done);
+    vault.write(root(), target, Plaintext::copy_of(value.as_bytes()), None, done);
     outcome.recv().unwrap().unwrap();
 }
 
@@ -179,7 +179,7 @@ fn a_large_file_is_one_change_and_its_heads_arrive() {
     write(&vault, "svc/3/K10", "newest");
     let (done, removed) = channel();
     let done = Box::new(move |outcome: Result<_, _>| done.send(outcome.map(drop)).unwrap());
-    vault.remove(root(), "svc/4/K11".to_owned(), done);
+    vault.remove(root(), "svc/4/K11".to_owned(), None, done);
     removed.recv().unwrap().unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while count(&store, b'j') + count(&store, b'c') > 0 {

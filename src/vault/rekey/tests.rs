@@ -32,7 +32,7 @@ fn write(vault: &Vault, key: &str, value: &[u8]) {
         WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None };
     let (answer, answered) = channel();
     let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.map(drop)).unwrap());
-    vault.write(actor(), target, Plaintext::copy_of(value), done);
+    vault.write(actor(), target, Plaintext::copy_of(value), None, done);
     answered.recv().unwrap().unwrap();
 }
 

@@ -6,13 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
-use super::{Job, Report, Writer, value};
+use super::{Job, Report, Watch, Writer, value};
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Style {
@@ -44,14 +43,14 @@ enum Seen {
 
 pub(super) fn run(style: Style, churn_too: bool, job: &Job, ledger: &Ledger) -> Report {
     let mut report = Report::default();
-    let end = Instant::now() + Duration::from_secs(job.seconds);
-    while Instant::now() < end {
+    let mut watch = Watch::new(job);
+    while watch.goes_on() {
         for writer in Writer::ALL {
             if writer == Writer::Churn && !churn_too {
                 continue;
             }
             let oldest = ledger.acknowledged(writer);
-            let seen = look(style, &job.folder.join(writer.key()));
+            let seen = watch.time(|| look(style, &job.folder.join(writer.key())));
             let newest = ledger.begun(writer);
             report.operations += 1;
             if let Err((kind, what)) = judge(writer, oldest, newest, seen) {
@@ -59,6 +58,7 @@ pub(super) fn run(style: Style, churn_too: bool, job: &Job, ledger: &Ledger) -> 
             }
         }
     }
+    report.longest = watch.longest();
     report
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
-use super::{Job, Report, value};
+use super::{Job, Report, Watch, value};
 
 /// Each has a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,10 +54,10 @@ impl Writer {
 pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
     let path = job.folder.join(writer.key());
     let mut report = Report::default();
-    let end = Instant::now() + Duration::from_secs(job.seconds);
-    while Instant::now() < end {
+    let mut watch = Watch::new(job);
+    while watch.goes_on() {
         let sequence = ledger.begin(writer);
-        let outcome = match writer {
+        let outcome = watch.time(|| match writer {
             Writer::InPlace => {
                 write_chunks(OpenOptions::new().write(true).truncate(true), &path, sequence)
                     .map(|()| true)
@@ -70,7 +70,7 @@ pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
             }
             Writer::Churn => fs::remove_file(&path).map(|()| true),
             Writer::Killed => killed(&path, sequence),
-        };
+        });
         report.operations += 1;
         match outcome {
             Ok(true) => ledger.acknowledge(writer, sequence),
@@ -84,6 +84,7 @@ pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
             }
         }
     }
+    report.longest = watch.longest();
     report
 }
 
@@ -123,13 +124,17 @@ fn killed(path: &Path, sequence: u64) -> io::Result<bool> {
             // SAFETY: the path ends in NUL, every chunk is as long as is said; system calls only.
             unsafe {
                 let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_TRUNC);
-                let mut good = file >= 0;
+                let mut error = if file < 0 { *libc::__errno_location() } else { 0 };
                 for chunk in value.chunks(500) {
                     let count = libc::write(file, chunk.as_ptr().cast(), chunk.len());
-                    good &= usize::try_from(count) == Ok(chunk.len());
+                    if usize::try_from(count) != Ok(chunk.len()) && error == 0 {
+                        error = *libc::__errno_location();
+                    }
                 }
-                good &= libc::close(file) == 0;
-                libc::_exit(i32::from(!good))
+                if libc::close(file) != 0 && error == 0 {
+                    error = *libc::__errno_location();
+                }
+                libc::_exit(error)
             }
         }
         ForkResult::Parent { child } => {
@@ -140,6 +145,8 @@ fn killed(path: &Path, sequence: u64) -> io::Result<bool> {
             match waitpid(child, None)? {
                 WaitStatus::Exited(_, 0) => Ok(true),
                 WaitStatus::Signaled(..) => Ok(false),
+                // An error while it was written, which none of its system calls may tell otherwise.
+                WaitStatus::Exited(_, code) => Err(io::Error::from_raw_os_error(code)),
                 status => Err(io::Error::other(format!("{status:?}"))),
             }
         }

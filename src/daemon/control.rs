@@ -1,0 +1,121 @@
+//! What the holder of a mount and the process that serves it say to each other.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    recvmsg, sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Longer than any message: the first request of the kernel is the longest.
+const LONGEST: usize = 128 * 1024;
+/// Every message brings at most this many descriptors: the device and the lines.
+const DESCRIPTORS: usize = 1 + crate::fuse::LINES;
+
+/// From the holder.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Open the store, and say [`Report::Ready`]. Brings the shelf.
+    Prepare {
+        /// The encryption key of the holder's environment.
+        key: Option<String>,
+        /// A number for the mount.
+        mount: u64,
+        /// If a process before this one served the mount: when that ended, by the clock that runs
+        /// since boot.
+        down_since: Option<Duration>,
+    },
+    /// Serve the mount, and say [`Report::Serving`]. Brings the device, and the lines to the messenger
+    /// (to the messenger: to the server).
+    Serve {
+        /// What the kernel said first.
+        first_request: Vec<u8>,
+    },
+}
+
+/// To the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The store is open.
+    Ready,
+    /// Requests are being served.
+    Serving,
+}
+
+/// One end of the conversation. The other one's death ends it.
+pub(super) struct Control(OwnedFd);
+
+impl Control {
+    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self(ours), theirs))
+    }
+
+    pub(super) fn from_fd(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Sends a message, which is wiped afterwards: there may be a key in it.
+    pub(super) fn send(
+        &self,
+        message: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let bytes = Zeroizing::new(postcard::to_stdvec(message).map_err(io::Error::other)?);
+        let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<UnixAddr>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None)?;
+        Ok(())
+    }
+
+    /// Waits for a message; none if the other end is gone.
+    pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut bytes = Zeroizing::new(vec![0; LONGEST]);
+        let mut space = nix::cmsg_space!([i32; DESCRIPTORS]);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = loop {
+            match recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                other => break other?,
+            }
+        };
+        let mut received = Vec::new();
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(descriptors) = control {
+                // SAFETY: the kernel has just made these descriptors for us alone.
+                let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+                received.extend(descriptors.into_iter().map(owned));
+            }
+        }
+        let length = message.bytes;
+        if length == 0 {
+            return Ok(None);
+        }
+        let message = postcard::from_bytes(&bytes[..length]).map_err(io::Error::other)?;
+        Ok(Some((message, received)))
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        if let Self::Prepare { key: Some(key), .. } = self {
+            key.zeroize();
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The process that outlives the daemon: it mounts, keeps the kernel's device open, and starts the
+//! server again when it dies. Callers notice a short wait, nothing else.
+//!
+//! It has one thread beside that of the log, reads nothing that a caller or the disk says, and does nothing else.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use zeroize::Zeroizing;
+
+use crate::fuse::{self, Device};
+
+use super::control::{Control, Order, Report};
+use super::error::DaemonError;
+use super::logging::Log;
+use super::settings::Resolved;
+use super::{hardening, mountpoint, notify};
+
+/// How long callers that have files open may take to close them after an unmount.
+const GRACE: Duration = Duration::from_secs(1);
+/// Servers that died longer ago than this do not count.
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long to wait before the next try, if a server died before it served; more after each.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Mounts, and sees to it that the mount is served until a signal or an unmount.
+pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+    hardening::protect_memory()?;
+    let key = hardening::take_encryption_key();
+    // Before the log has a thread: that is not to take them.
+    let signals = Signals::new().map_err(system("signals could not be caught"))?;
+    let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
+    hardening::lock_memory(settings.mlock_all)?;
+    let path = mountpoint::prepare(&settings.mountpoint)?;
+    let plan = Plan::new(settings, key).map_err(system("the server could not be prepared"))?;
+
+    // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
+    let server = match plan.start(&signals, None)? {
+        Started::Ready(server) => server,
+        Started::Ended(status) => return refused(status),
+        Started::Stopped => return Ok(()),
+    };
+    let device =
+        Device::mount(&path).map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+    let mut holder = Holder {
+        plan,
+        signals,
+        device,
+        path,
+        log,
+        deaths: VecDeque::new(),
+        down_since: since_boot(),
+        leaving: Vec::new(),
+    };
+    let outcome = holder.hold(server);
+    if outcome.is_err() {
+        holder.unmount()?;
+    }
+    outcome
+}
+
+/// How servers are started.
+struct Plan {
+    /// This program, even if its file is replaced.
+    program: File,
+    arguments: Vec<std::ffi::OsString>,
+    key: Option<Zeroizing<String>>,
+    /// Tells this mount from others that the store served.
+    mount: u64,
+    shelf: OwnedFd,
+    crash_limit: usize,
+}
+
+struct Server {
+    process: Child,
+    control: Control,
+    messenger: Option<Child>,
+}
+
+enum Started {
+    /// It has opened the store, and waits for the device.
+    Ready(Server),
+    /// It said why on standard error.
+    Ended(ExitStatus),
+    /// A signal came that ends everything.
+    Stopped,
+}
+
+struct Holder {
+    plan: Plan,
+    signals: Signals,
+    device: Device,
+    path: PathBuf,
+    log: Log,
+    deaths: VecDeque<Instant>,
+    down_since: Duration,
+    /// Messengers whose servers are gone.
+    leaving: Vec<Child>,
+}
+
+/// Why the holder stops waiting.
+enum Event {
+    Signal(Signal),
+    ServerEnded(ExitStatus),
+    Report(Report),
+}
+
+impl Plan {
+    fn new(settings: &Resolved, key: Option<Zeroizing<String>>) -> io::Result<Self> {
+        let mut mount = [0; 8];
+        getrandom::fill(&mut mount).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self {
+            program: File::open("/proc/self/exe")?,
+            arguments: settings.to_flags(),
+            key,
+            mount: u64::from_le_bytes(mount),
+            shelf: memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC)?,
+            crash_limit: settings.crash_limit,
+        })
+    }
+
+    fn command(&self, what: &str) -> Command {
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+        command.arg0(notify::PROGRAM).arg(what).env_remove(notify::SOCKET);
+        command
+    }
+
+    fn spawn(&self, command: &mut Command) -> io::Result<(Child, Control)> {
+        let (control, theirs) = Control::pair()?;
+        Ok((command.stdin(Stdio::from(theirs)).spawn()?, control))
+    }
+
+    /// Starts a messenger for a server, and lets both of them have the device.
+    fn connect(&self, server: &mut Server, device: &Device, order: &Order) -> io::Result<()> {
+        let (process, control) = self.spawn(&mut self.command("notify"))?;
+        server.messenger = Some(process);
+        let [a, b, c] = fuse::lines()?;
+        let (device, serves) = (device.as_fd(), [a.0.as_fd(), b.0.as_fd(), c.0.as_fd()]);
+        control.send(order, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
+        server.control.send(order, &[&[device], &serves[..]].concat())
+    }
+
+    /// Starts a server and waits until it has opened the store.
+    fn start(
+        &self,
+        signals: &Signals,
+        down_since: Option<Duration>,
+    ) -> Result<Started, DaemonError> {
+        let failed = || system("the server could not be started");
+        let (process, control) =
+            self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
+        let order = Order::Prepare {
+            key: self.key.as_deref().cloned(),
+            mount: self.mount,
+            down_since,
+        };
+        if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
+            tracing::debug!(%error, "the server died before it was told what to do");
+        }
+        let mut server = Server { process, control, messenger: None };
+        loop {
+            match server.wait(signals, None)? {
+                Some(Event::Report(Report::Ready)) => return Ok(Started::Ready(server)),
+                Some(Event::ServerEnded(status)) => return Ok(Started::Ended(status)),
+                Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
+                    server.stop()?;
+                    return Ok(Started::Stopped);
+                }
+                // It reads everything anew anyway.
+                Some(Event::Signal(_) | Event::Report(_)) | None => {}
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Waits until something happens; nothing if the time is over before.
+    fn wait(
+        &mut self,
+        signals: &Signals,
+        time: Option<Duration>,
+    ) -> Result<Option<Event>, DaemonError> {
+        let lost = || system("the server was lost");
+        if let Some(status) = self.process.try_wait().map_err(lost())? {
+            return Ok(Some(Event::ServerEnded(status)));
+        }
+        let wakeup = signals.wait(Some(&self.control), time.unwrap_or(MINUTE))?;
+        if let Some(signal) = wakeup.signal.filter(|&signal| signal != Signal::SIGCHLD) {
+            return Ok(Some(Event::Signal(signal)));
+        }
+        if !wakeup.message {
+            return Ok(None);
+        }
+        match self.control.receive().map_err(lost())? {
+            Some((report, _)) => Ok(Some(Event::Report(report))),
+            // It is dying.
+            None => self.process.wait().map(Event::ServerEnded).map(Some).map_err(lost()),
+        }
+    }
+
+    fn stop(mut self) -> Result<(), DaemonError> {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        self.process.wait().map(drop).map_err(system("the server was lost"))
+    }
+
+    fn forward(&self, signal: Signal) {
+        let process = i32::try_from(self.process.id()).expect("Linux's ids fit");
+        if let Err(error) = kill(Pid::from_raw(process), signal) {
+            tracing::debug!(%error, "a signal came while no server ran");
+        }
+    }
+}
+
+impl Holder {
+    /// Until a signal or an unmount.
+    fn hold(&mut self, mut server: Server) -> Result<(), DaemonError> {
+        let lost = || system("the mount was lost");
+        let first_request = self.device.first_request().map_err(lost())?;
+        let serve = Order::Serve { first_request };
+        let mut announced = false;
+        loop {
+            let mut served = false;
+            if let Err(error) = self.plan.connect(&mut server, &self.device, &serve) {
+                tracing::debug!(%error, "the server died before it got the mount");
+            }
+            let status = loop {
+                match server.wait(&self.signals, None)? {
+                    Some(Event::Report(Report::Serving)) => {
+                        served = true;
+                        if !announced {
+                            announced = true;
+                            self.announce()?;
+                        }
+                    }
+                    Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
+                        return self.end(server);
+                    }
+                    Some(Event::Signal(other)) => server.forward(other),
+                    Some(Event::ServerEnded(status)) => break status,
+                    Some(Event::Report(Report::Ready)) | None => {}
+                }
+            };
+            // It ends without its server, as soon as it does not wait for a caller any more.
+            self.leaving.extend(server.messenger.take());
+            self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
+            // A server that did not come so far has told nobody anything.
+            if served {
+                self.down_since = since_boot();
+            }
+            if !self.device.is_mounted() {
+                return Ok(());
+            }
+            if !announced {
+                // It said why.
+                self.unmount()?;
+                return refused(status);
+            }
+            tracing::warn!("the server ended ({status}); another one takes over");
+            match self.replace(served)? {
+                Some(next) => server = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// A server in the place of one that died; none if the end came meanwhile.
+    fn replace(&mut self, mut served: bool) -> Result<Option<Server>, DaemonError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.deaths.push_back(Instant::now());
+            while self.deaths.front().is_some_and(|death| death.elapsed() > MINUTE) {
+                self.deaths.pop_front();
+            }
+            if self.deaths.len() > self.plan.crash_limit {
+                return Err(DaemonError::GaveUp { times: self.deaths.len() });
+            }
+            if !served && self.pause(pause)? {
+                return Ok(None);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.plan.start(&self.signals, Some(self.down_since))? {
+                Started::Ready(server) => return Ok(Some(server)),
+                Started::Stopped => {
+                    self.unmount()?;
+                    return Ok(None);
+                }
+                Started::Ended(status) => {
+                    tracing::error!("the next server did not come up ({status})");
+                    served = false;
+                }
+            }
+        }
+    }
+
+    /// Waits. Whether the end came meanwhile.
+    fn pause(&mut self, time: Duration) -> Result<bool, DaemonError> {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            if let Some(Signal::SIGTERM | Signal::SIGINT) = self.signals.wait(None, left)?.signal {
+                self.unmount()?;
+                return Ok(true);
+            }
+        }
+        Ok(!self.device.is_mounted())
+    }
+
+    fn announce(&self) -> Result<(), DaemonError> {
+        tracing::info!(mountpoint = %self.path.display(), "serving");
+        self.log.flush();
+        // For scripts and people, whatever the form of the log. Whoever closed standard error does
+        // not want to know.
+        let _ = writeln!(io::stderr(), "mounted at {}", self.path.display());
+        notify::ready().map_err(system("readiness could not be announced"))
+    }
+
+    /// Unmounts, and waits a moment for those who have files open. What they closed is stored; what
+    /// they did not close was never promised.
+    fn end(&self, mut server: Server) -> Result<(), DaemonError> {
+        self.unmount()?;
+        let deadline = Instant::now() + GRACE;
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            if let Some(Event::ServerEnded(_)) = server.wait(&self.signals, Some(left))? {
+                return Ok(());
+            }
+        }
+        tracing::info!("some files are still open; they end with the daemon");
+        // As long as the messenger waits for a caller, that caller must be answered.
+        if let Some(mut messenger) = server.messenger.take() {
+            // It may have ended by itself.
+            let _ = messenger.kill();
+            let deadline = Instant::now() + GRACE;
+            while matches!(messenger.try_wait(), Ok(None)) && Instant::now() < deadline {
+                self.signals.wait(None, FIRST_PAUSE)?;
+            }
+        }
+        server.stop()
+    }
+
+    /// Unmounts even if the mount is in use: a daemon that was told to stop stops.
+    fn unmount(&self) -> Result<(), DaemonError> {
+        if !self.device.is_mounted() {
+            return Ok(());
+        }
+        mountpoint::take_down(&self.path)
+    }
+}
+
+/// The server has said why it does not serve; its exit code is this program's.
+fn refused(status: ExitStatus) -> Result<(), DaemonError> {
+    Err(DaemonError::Refused { code: status.code().and_then(|code| u8::try_from(code).ok()) })
+}
+
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock").into()
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
+}
+
+struct Signals(SignalFd);
+
+#[derive(Default)]
+struct Wakeup {
+    signal: Option<Signal>,
+    message: bool,
+}
+
+impl Signals {
+    /// Signals are read in turn with all else, so that nothing happens in between.
+    fn new() -> io::Result<Self> {
+        let caught =
+            [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
+        let mask: SigSet = caught.into_iter().collect();
+        mask.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self(SignalFd::with_flags(&mask, flags)?))
+    }
+
+    /// Waits for a signal or a message, at most that long.
+    fn wait(&self, control: Option<&Control>, time: Duration) -> Result<Wakeup, DaemonError> {
+        let failed = || system("waiting for signals failed");
+        let mut sources = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        sources.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
+        // Rounded up: to be early would mean to wait for nothing.
+        let time =
+            PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut sources, time) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(failed()(error.into())),
+        }
+        let is_due = |source: &PollFd<'_>| source.any().unwrap_or(false);
+        let message = sources.get(1).is_some_and(is_due);
+        let signal = self.0.read_signal().map_err(|error| failed()(error.into()))?;
+        let signal = signal
+            .and_then(|info| i32::try_from(info.ssi_signo).ok())
+            .and_then(|number| Signal::try_from(number).ok());
+        Ok(Wakeup { signal, message })
+    }
+}

@@ -1,0 +1,227 @@
+//! The process that serves a mount which the holder holds. It can be killed at any moment: the next
+//! one goes on where it was.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigHandler, SigSet, Signal as UnixSignal, signal as handle};
+use parking_lot::Mutex;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use crate::crypto::keys_are_locked;
+use crate::fs::{Fs, Life, Options, Shelf};
+use crate::fuse::{self, Device, LINES, Service};
+use crate::identity::Resolver;
+use crate::store::SledStore;
+use crate::vault::Vault;
+
+use super::control::{Control, Order, Report};
+use super::error::DaemonError;
+use super::key::KeyFiles;
+use super::logging::Log;
+use super::reload::Reload;
+use super::security::SetUp;
+use super::settings::Resolved;
+use super::{hardening, import_dir, notify};
+
+/// How long the messenger may take to end once the holder is gone, in milliseconds.
+const MESSENGER_PATIENCE: u16 = 2000;
+
+/// Serves until the mount or the holder is gone.
+pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+    hardening::wipe_environment();
+    hardening::protect_memory()?;
+    // Before the log has a thread: that is not to take signals either.
+    let control = take_control()?;
+    let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
+    let (mut order, mut shelf) =
+        control.receive().map_err(conversation)?.ok_or(DaemonError::NoHolder)?;
+    let Order::Prepare { key, mount, down_since } = &mut order else {
+        return Err(DaemonError::NoHolder);
+    };
+    let (mount, down_since, takes_over) = (*mount, *down_since, down_since.is_some());
+    hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
+    let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
+    let (key_files, keys) = KeyFiles::load(settings)?;
+    if !keys_are_locked() {
+        tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
+    }
+    let identities = Arc::new(Resolver::new(settings.identities.clone())?);
+    let store = Arc::new(SledStore::open(&settings.state_dir)?);
+    let (vault, inheritance) = if takes_over {
+        let (vault, inheritance) =
+            Vault::take_over(store, keys.keyring, &settings.audit, fuse::vault_code)?;
+        (vault, Some(inheritance))
+    } else {
+        let vault = Vault::open_audited(store, keys.keyring, &settings.audit, fuse::vault_code)?;
+        (vault, None)
+    };
+    let vault = Arc::new(vault);
+    let telemetry = Arc::clone(vault.telemetry());
+    let options = Options { list_sidecars: settings.list_acl };
+    let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
+    let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
+    let down_since = down_since.unwrap_or_default();
+    let life = Life { mount, shelf, inheritance, down_since };
+    let fs = Fs::new(Arc::clone(&vault), Arc::clone(&identities), options, fuse::code, life);
+    // What lies on the shelf is the next process's, however this one ends.
+    std::mem::forget(Arc::clone(&fs));
+    let weaknesses = Mutex::new(keys.weaknesses);
+    let reload = Reload { identities, vault, key_files, weaknesses, busy: Mutex::default() };
+    let reload = Arc::new(reload);
+    let set_up = SetUp {
+        reload: Arc::clone(&reload),
+        state_dir: settings.state_dir.clone(),
+        mountpoint: settings.mountpoint.clone(),
+        memory_is_locked,
+    };
+    telemetry.security.set(move || set_up.reasons());
+
+    control.send(&Report::Ready, &[]).map_err(conversation)?;
+    let Some((Order::Serve { ref first_request }, descriptors)) =
+        control.receive().map_err(conversation)?
+    else {
+        return Err(DaemonError::NoHolder);
+    };
+    let (device, lines) = device_and_lines(descriptors)?;
+    let lines = <[_; LINES]>::try_from(lines).map_err(|_| DaemonError::NoHolder)?;
+    let messenger = lines[0].try_clone().map_err(conversation)?;
+    let service = Service {
+        for_all: nix::unistd::geteuid().is_root(),
+        takes_over,
+        threads: settings.threads,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("the event loop could not be started"))?;
+    runtime.block_on(async {
+        let signals = Signals::new().map_err(system("signals could not be caught"))?;
+        let (over, when_over) = oneshot::channel();
+        let served =
+            fuse::serve(Arc::clone(&fs), &device, lines, first_request, service, move || {
+                // Nobody listens any more when the holder is gone.
+                let _ = over.send(());
+            })
+            .map_err(system("the mount cannot be served"))?;
+        // What is there is applied before anybody is told that secrets can be read.
+        if let Some(folder) = &settings.import_dir
+            && let Err(source) = import_dir::start(&fs, folder)
+        {
+            let error = DaemonError::ImportDir { path: folder.clone(), source };
+            if !takes_over {
+                return Err(error);
+            }
+            tracing::error!(%error, "the folder is not watched any more");
+        }
+        drop(fs);
+        for reason in telemetry.security.reasons() {
+            tracing::warn!("the service is not secure: {reason}");
+        }
+        log.flush();
+        control.send(&Report::Serving, &[]).map_err(conversation)?;
+        notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
+        let (gone, when_gone) = oneshot::channel();
+        follow(control, messenger, gone).map_err(system("the holder could not be followed"))?;
+        if signals.wait_for_end(when_over, when_gone, &reload).await {
+            served.join().map_err(system("serving requests ended with an error"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Passes on what the server tells the kernel, until the server or the holder is gone.
+pub(super) fn run_messenger() -> Result<(), DaemonError> {
+    hardening::protect_memory()?;
+    let control = take_control()?;
+    set_pdeathsig(UnixSignal::SIGKILL)
+        .map_err(|error| system("the holder could not be followed")(error.into()))?;
+    let Some((Order::Serve { .. }, descriptors)) = control.receive().map_err(conversation)? else {
+        return Err(DaemonError::NoHolder);
+    };
+    let (device, lines) = device_and_lines(descriptors)?;
+    fuse::pass_on(&device, lines).map_err(system("the kernel could not be told anything"))
+}
+
+fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>), DaemonError> {
+    let mut descriptors = descriptors.into_iter();
+    let device = descriptors.next().ok_or(DaemonError::NoHolder)?;
+    Ok((Device::from_fd(device), descriptors.collect()))
+}
+
+/// The holder's end of the conversation is standard input. Its signals are the holder's business, who
+/// says what follows.
+fn take_control() -> Result<Control, DaemonError> {
+    let failed = |error: nix::Error| system("the holder could not be followed")(error.into());
+    for ignored in [UnixSignal::SIGTERM, UnixSignal::SIGINT] {
+        // SAFETY: ignoring runs no code of ours.
+        unsafe { handle(ignored, SigHandler::SigIgn) }.map_err(failed)?;
+    }
+    // The holder reads its signals, and its children inherit that it blocks them.
+    SigSet::all().thread_unblock().map_err(failed)?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let null = std::fs::File::open("/dev/null");
+    null.and_then(|null| Ok(nix::unistd::dup2_stdin(null)?))
+        .map_err(system("standard input could not be closed"))?;
+    socket.map(Control::from_fd).map_err(conversation)
+}
+
+/// Tells when the holder is gone, and the messenger with it. As long as that waits for a caller, the
+/// caller must be answered: nothing else would end the wait.
+fn follow(control: Control, messenger: OwnedFd, gone: oneshot::Sender<()>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("holder".to_owned()).spawn(move || {
+        while let Ok(Some(_)) = control.receive::<Order>() {}
+        let mut line = [PollFd::new(messenger.as_fd(), PollFlags::empty())];
+        // Told or not: without a holder this process is of no use much longer.
+        let _ = poll(&mut line, MESSENGER_PATIENCE);
+        // Nobody listens any more when the mount is gone.
+        let _ = gone.send(());
+    })?;
+    Ok(())
+}
+
+/// What the holder passes on.
+struct Signals {
+    hangup: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let (hangup, user1) = (SignalKind::hangup(), SignalKind::user_defined1());
+        Ok(Self { hangup: signal(hangup)?, user1: signal(user1)? })
+    }
+
+    /// Whether the end came because the mount is gone.
+    async fn wait_for_end(
+        mut self,
+        mut when_over: oneshot::Receiver<()>,
+        mut when_gone: oneshot::Receiver<()>,
+        reload: &Arc<Reload>,
+    ) -> bool {
+        loop {
+            tokio::select! {
+                _ = &mut when_over => return true,
+                _ = &mut when_gone => return false,
+                _ = self.user1.recv() => reload.vault.rotate_audit(),
+                // It waits for the disk: on a thread of its own, so that an end is not held up.
+                _ = self.hangup.recv() => {
+                    let reload = Arc::clone(reload);
+                    tokio::task::spawn_blocking(move || reload.run());
+                }
+            }
+        }
+    }
+}
+
+fn conversation(source: std::io::Error) -> DaemonError {
+    DaemonError::System { what: "the holder of the mount cannot be understood", source }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
+}

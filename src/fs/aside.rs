@@ -1,0 +1,93 @@
+//! Buffers that survive the process which serves the mount: what a writer has written and not yet
+//! closed lies on the shelf too, sealed, page by page.
+//!
+//! A page is sealed to its node and its place in it, and written by one system call that crosses no
+//! page of the file's. Whoever was not answered writes the same again to the same place, so a page
+//! that is newer than its slot does no harm.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::model::Plaintext;
+use crate::vault::Vault;
+
+use super::shelf::{BLOCK_BYTES, KeptBytes, Room, Shelf};
+
+/// The plaintext in one block: what its length and the seal leave.
+const PAGE_BYTES: usize = BLOCK_BYTES - 2 - 64;
+
+/// The bytes of one buffer, as they lie on the shelf. Dropping it gives the room back.
+pub(super) struct Aside {
+    room: Arc<Room>,
+    node: u64,
+    size: usize,
+    blocks: Vec<u32>,
+}
+
+impl Aside {
+    /// Puts the bytes of a node there. Those in `changed` differ from what `before` holds, if that
+    /// holds anything; none if there is no room.
+    pub(super) fn keep(
+        before: Option<Self>,
+        shelf: &Shelf,
+        vault: &Vault,
+        node: u64,
+        bytes: &Plaintext,
+        changed: Range<usize>,
+    ) -> Option<Self> {
+        let (mut aside, changed) = match before {
+            // What is beyond the old end changed as well, be it only from nothing to zeros.
+            Some(aside) if aside.size <= bytes.len() => {
+                let start = changed.start.min(aside.size);
+                (aside, start..changed.end)
+            }
+            _ => {
+                let aside = Self { room: shelf.room()?, node, size: 0, blocks: Vec::new() };
+                (aside, 0..bytes.len())
+            }
+        };
+        aside.size = bytes.len();
+        let pages = changed.start / PAGE_BYTES..changed.end.div_ceil(PAGE_BYTES);
+        for page in pages {
+            let content = bytes.slice((page * PAGE_BYTES) as u64, PAGE_BYTES);
+            let sealed = vault.seal_aside(node, page as u64, content);
+            while aside.blocks.len() <= page {
+                let block = aside.room.take()?;
+                aside.blocks.push(block);
+            }
+            aside.room.write(aside.blocks[page], &sealed)?;
+        }
+        Some(aside)
+    }
+
+    /// What the next process must know to find them.
+    pub(super) fn kept(&self) -> KeptBytes {
+        let size = u32::try_from(self.size).expect("a buffer has at most 1 MiB");
+        KeptBytes { size, blocks: self.blocks.clone() }
+    }
+
+    /// The bytes that the process before this one left.
+    pub(super) fn inherit(
+        shelf: &Shelf,
+        vault: &Vault,
+        node: u64,
+        kept: &KeptBytes,
+    ) -> Option<(Self, Plaintext)> {
+        let (room, size) = (shelf.room()?, kept.size as usize);
+        let aside = Self { room, node, size, blocks: kept.blocks.clone() };
+        let mut bytes = Plaintext::with_capacity(size);
+        for (page, &block) in aside.blocks.iter().enumerate() {
+            let sealed = aside.room.read(block)?;
+            let content = vault.open_aside(aside.node, page as u64, &sealed)?;
+            // The last page may be newer than its slot.
+            bytes.push(content.slice(0, size.saturating_sub(bytes.len())));
+        }
+        (bytes.len() == size).then_some((aside, bytes))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.blocks.iter().for_each(|&block| self.room.give_back(block));
+    }
+}

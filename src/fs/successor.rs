@@ -1,0 +1,311 @@
+//! Going on where the process left off that served the mount before and was killed.
+//!
+//! The kernel remembers nodes, handles and unanswered requests, and sends the latter again. What it
+//! means by them comes from the store (versions, receipts) and from the shelf (the rest).
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::document::emit_lists;
+use crate::model::{Key, Plaintext, SIDECAR_SUFFIX, Timestamp};
+use crate::vault::{Inheritance, Origin, Receipt, RecordId, Secret, Value, WriteTarget};
+
+use super::aside::Aside;
+use super::attr::SECRET_MODE;
+use super::commit::stale_name;
+use super::courier::Errand;
+use super::draft::{Base, Draft, Target};
+use super::encrypt::Encrypt;
+use super::export::Exported;
+use super::handles::Handle;
+use super::import::Import;
+use super::nodes::{Clue, Node, Review, folder_number};
+use super::shelf::{Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, Shelf, Slot};
+use super::task::{Task, now_since_boot};
+use super::tasks::Note;
+use super::{Answer, Fs, FsError, KernelCache, Requester};
+
+/// How often the kernel is asked whether somebody still has a superseded version open.
+const REVIEW: Duration = Duration::from_secs(60);
+
+/// What is particular to one process that serves a mount.
+#[derive(Default)]
+pub struct Life {
+    /// A number for the mount.
+    pub mount: u64,
+    /// What this process leaves to the next one.
+    pub shelf: Shelf,
+    /// What the one before it left in the store; none if this is the first.
+    pub inheritance: Option<Inheritance>,
+    /// Since when nobody has served the mount, by the clock that runs since boot. That time does not
+    /// count for what is remembered for a moment.
+    pub down_since: Duration,
+}
+
+impl Fs {
+    /// Whether the request was carried out by a process that died before it answered.
+    pub(super) fn was_done(&self, who: &Requester) -> bool {
+        who.is_resent && self.done.contains(&who.unique)
+    }
+
+    /// Answers once the kernel has forgotten what the change made stale.
+    pub(super) fn answer_done(&self, answer: Answer<()>) {
+        let answer = Box::new(move || answer(Ok(())));
+        self.courier.send(Errand { stale: Vec::new(), answer: Some(answer) });
+    }
+
+    pub(super) fn origin(&self, who: &Requester) -> Option<Origin> {
+        let (mount, unique, task, uid) = (self.mount, who.unique, who.task, who.uid);
+        Some(Origin { mount, unique, task, started: None, uid })
+    }
+
+    /// As [`Fs::origin`], for what the thread may follow up by a second request.
+    pub(super) fn origin_with_task(&self, who: &Requester) -> Option<Origin> {
+        let started = Task::read(who.task).map(|task| task.started);
+        self.origin(who).map(|origin| Origin { started, ..origin })
+    }
+
+    /// A node that is not known, by what its number tells.
+    pub(super) fn recall(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+        match Clue::of(number) {
+            Clue::Sidecar(record) if self.vault.secret_of(record).is_some() => {
+                Ok(Node::Sidecar(record))
+            }
+            Clue::Status(file) => Ok(Node::Status(file)),
+            Clue::Private => Err(FsError::Lost),
+            Clue::Sidecar(_) | Clue::Other => {
+                // A caller's own folder exists without a secret in it.
+                let caller = self.caller(who)?;
+                let own = caller.own_slug().filter(|own| folder_number(own.as_str()) == number);
+                own.map(|own| Node::Folder(own.as_str().into())).ok_or(FsError::Stale)
+            }
+        }
+    }
+
+    /// As [`Fs::node`], for who opens or truncates: the draft that the process before this one made
+    /// for the thread, and that nothing was written to, is made again.
+    pub(super) fn node_or_draft(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+        match self.node(who, number) {
+            Err(FsError::Lost) => {
+                let draft = self.draft_again(who, number).ok_or(FsError::Lost)?;
+                let node = Node::Draft(draft);
+                self.nodes.look_up(&node);
+                Ok(node)
+            }
+            node => node,
+        }
+    }
+
+    fn draft_again(&self, who: &Requester, number: u64) -> Option<Arc<Draft>> {
+        let (stale, path) = self.tasks.find(who, |note| match note {
+            Note::Rewrite { node, path: Some(path), draft: None, only }
+                if only.is_none_or(|only| only == number) =>
+            {
+                Some((*node, path.clone()))
+            }
+            _ => None,
+        })?;
+        let secret = self.secret_behind(stale)?;
+        let draft = Arc::new(match Clue::of(stale) {
+            Clue::Sidecar(record) => {
+                Draft::of_lists(number, self.opener(who), &path, record, &emit_lists(secret.acl()))
+            }
+            _ => Draft::of_value(
+                number,
+                self.opener(who),
+                &path,
+                Arc::clone(secret.value()),
+                SECRET_MODE,
+            ),
+        });
+        self.tasks.find(who, |note| match note {
+            Note::Rewrite { node, draft: made @ None, .. } if *node == stale => {
+                *made = Some(Arc::clone(&draft));
+                Some(())
+            }
+            _ => None,
+        })?;
+        Some(draft)
+    }
+
+    /// The secret whose version or lists a node shows.
+    fn secret_behind(&self, node: u64) -> Option<Arc<Secret>> {
+        match (Clue::of(node), self.nodes.find(node)) {
+            (Clue::Sidecar(record), _) => self.vault.secret_of(record),
+            (_, Some(Node::Value(value))) => self.vault.secret_of(value.record()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn inherit(&self, inheritance: Inheritance) {
+        let Inheritance { versions, receipts } = inheritance;
+        // The kernel may not have been told of the last changes. Whoever is answered by the courier
+        // waits for this.
+        let keys: HashSet<&str> =
+            receipts.iter().flat_map(|receipt| &receipt.keys).map(String::as_str).collect();
+        let stale = keys.iter().map(|key| stale_name(key)).collect();
+        self.courier.send(Errand { stale, answer: None });
+
+        let left = self.shelf.inherit().unwrap_or_else(|error| {
+            tracing::error!(%error, "what the process before this one left cannot be read");
+            Vec::new()
+        });
+        self.inherit_nodes(versions, &keys, &left);
+        receipts.into_iter().for_each(|receipt| self.inherit_receipt(receipt));
+        for (slot, kept) in left {
+            match kept {
+                Kept::Note(note) => self.inherit_note(note, slot),
+                Kept::Draft(draft) => self.inherit_draft(draft, slot),
+                Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
+                Kept::Folder { path, uid } => self.folders.inherit(path, uid, slot),
+                Kept::Text { handle, text } => {
+                    let (bytes, slot) = (Arc::new(Plaintext::from(text)), Some(Arc::new(slot)));
+                    self.handles.inherit(handle, Handle::Snapshot { bytes, _slot: slot });
+                }
+                Kept::Version { handle, node } => {
+                    if let Some(Node::Value(value)) = self.nodes.find(node) {
+                        let slot = Some(Arc::new(slot));
+                        self.handles.inherit(handle, Handle::Version { value, _slot: slot });
+                    }
+                }
+            }
+        }
+    }
+
+    fn inherit_nodes(
+        &self,
+        versions: Vec<Arc<Value>>,
+        keys: &HashSet<&str>,
+        left: &[(Slot, Kept)],
+    ) {
+        let mut folders = HashSet::new();
+        let mut add = |path: &str| {
+            let mut folder = path;
+            while let Some((above, _)) = folder.rsplit_once('/')
+                && !folders.contains(above)
+            {
+                folders.insert(above.to_owned());
+                folder = above;
+            }
+        };
+        let secrets = versions.iter().filter_map(|value| self.vault.secret_of(value.record()));
+        secrets.for_each(|secret| add(secret.key().as_str()));
+        keys.iter().for_each(|key| add(key));
+        for (_, kept) in left {
+            match kept {
+                Kept::Folder { path, .. } => add(&format!("{path}/")),
+                Kept::Draft(draft) => add(&draft.path),
+                Kept::Scratch(KeptScratch { place: Some((folder, _)), .. }) => {
+                    add(&format!("{folder}/"));
+                }
+                _ => {}
+            }
+        }
+        let folders = folders.into_iter().map(|path| Node::Folder(path.into()));
+        let tops = [Encrypt::top().into(), Exported::top().into(), Import::top().into()];
+        self.nodes.inherit(versions.into_iter().map(Node::Value).chain(folders).chain(tops));
+    }
+
+    fn inherit_receipt(&self, receipt: Receipt) {
+        let Some(origin) = receipt.origin.filter(|origin| origin.mount == self.mount) else {
+            return;
+        };
+        let now = Timestamp::from(SystemTime::now()).as_nanos();
+        let down = now_since_boot().saturating_sub(self.down_since);
+        let age = Duration::from_nanos(now.saturating_sub(receipt.at.as_nanos()));
+        let age = age.saturating_sub(down);
+        for (key, heritage) in receipt.left {
+            let note = Note::Replaced { key, heritage };
+            self.tasks.inherit(origin.task, origin.started, origin.uid, age, note, None);
+        }
+    }
+
+    fn inherit_note(&self, kept: KeptNote, slot: Slot) {
+        let KeptNote { task, started, uid, node, served, .. } = kept;
+        let note = match kept {
+            KeptNote { to_write: true, .. } => {
+                let path = self.secret_behind(node).map(|secret| match Clue::of(node) {
+                    Clue::Sidecar(_) => format!("{}{SIDECAR_SUFFIX}", secret.key()),
+                    _ => secret.key().to_string(),
+                });
+                Note::Rewrite { node, path, draft: None, only: served }
+            }
+            _ => Note::Reopen { node, served },
+        };
+        let age = self.down_since.saturating_sub(Duration::from_nanos(kept.at));
+        self.tasks.inherit(task, started, uid, age, note, Some(slot));
+    }
+
+    fn inherit_draft(&self, kept: KeptDraft, slot: Slot) {
+        let target = match kept.target {
+            KeptTarget::Existing(record) => {
+                Some(Target::Value(WriteTarget::Existing(RecordId::from_u64(record))))
+            }
+            KeptTarget::New { exclusive } => Key::parse(&kept.path)
+                .ok()
+                .map(|key| Target::Value(WriteTarget::New { key, exclusive, heritage: None })),
+            KeptTarget::Lists(record) => Some(Target::Lists(RecordId::from_u64(record))),
+        };
+        let Some(target) = target else { return };
+        let base = match (&kept.content, &target) {
+            (KeptContent::Emptied, _) => None,
+            (KeptContent::Written(bytes), _) => {
+                match Aside::inherit(&self.shelf, &self.vault, kept.node, bytes) {
+                    Some((aside, bytes)) => Some(Base::Written(aside, bytes)),
+                    None => return,
+                }
+            }
+            (KeptContent::Stored(_), Target::Lists(record)) => {
+                let Some(secret) = self.vault.secret_of(*record) else { return };
+                Some(Base::Lists(emit_lists(secret.acl())))
+            }
+            (KeptContent::Stored(node), Target::Value(_)) => match self.nodes.find(*node) {
+                Some(Node::Value(value)) => Some(Base::Version(value)),
+                _ => return,
+            },
+        };
+        let handles = kept.handles.clone();
+        let draft = Arc::new(Draft::inherited(kept, target, base, slot, &self.shelf));
+        if let Err(error) = self.drafts.add(&draft) {
+            tracing::warn!(%error, "a file that was being written cannot be taken over");
+            return;
+        }
+        self.nodes.look_up(&Node::Draft(Arc::clone(&draft)));
+        for handle in handles {
+            self.handles.inherit(handle, Handle::Draft(Arc::clone(&draft)));
+        }
+    }
+
+    fn inherit_scratch(&self, kept: KeptScratch, slot: Slot) {
+        let found = kept
+            .bytes
+            .as_ref()
+            .and_then(|bytes| Aside::inherit(&self.shelf, &self.vault, kept.node, bytes));
+        let handles = kept.handles.clone();
+        let file = self.scratch.inherit(kept, found, slot);
+        self.nodes.look_up(&Node::Scratch(Arc::clone(&file)));
+        for handle in handles {
+            self.handles.inherit(handle, Handle::Scratch(Arc::clone(&file)));
+        }
+    }
+
+    /// Gives up, in a thread of its own, what nobody has open any more.
+    pub(super) fn review_inheritance(self: &Arc<Self>, cache: impl KernelCache) -> io::Result<()> {
+        if !self.nodes.is_heir() {
+            return Ok(());
+        }
+        let fs = Arc::downgrade(self);
+        std::thread::Builder::new().name("reviewer".to_owned()).spawn(move || {
+            let mut which = Review::All;
+            while let Some(fs) = fs.upgrade() {
+                fs.nodes.review(which, |node| cache.knows(node));
+                drop(fs);
+                which = Review::Superseded;
+                std::thread::sleep(REVIEW);
+            }
+        })?;
+        Ok(())
+    }
+}

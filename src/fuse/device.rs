@@ -1,0 +1,146 @@
+//! `/dev/fuse`: mounting, and what the kernel says first. Done by who outlives the servers.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::MsFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, socketpair,
+};
+
+use super::errno::MAY_NOT_MOUNT;
+
+const DEVICE: &str = "/dev/fuse";
+const HELPER: &str = "fusermount3";
+/// Where the helper finds the socket on which it passes the device back.
+const HELPER_SOCKET: &str = "_FUSE_COMMFD";
+/// Larger than any first request; the kernel wants room for 8 KiB at least (`FUSE_MIN_READ_BUFFER`).
+const FIRST_REQUEST_BYTES: usize = 64 * 1024;
+
+/// A mount's end of `/dev/fuse`. The mount works as long as somebody holds it.
+pub struct Device {
+    file: File,
+}
+
+impl Device {
+    /// Mounts on `mountpoint`: for all users if this process is root, for its own user otherwise
+    /// (through `fusermount3`).
+    ///
+    /// # Errors
+    /// The kernel or `fusermount3` refuses.
+    pub fn mount(mountpoint: &Path) -> io::Result<Self> {
+        let file = match mount_directly(mountpoint) {
+            Err(error) if error.raw_os_error() == Some(MAY_NOT_MOUNT) => {
+                mount_by_helper(mountpoint)
+            }
+            other => other,
+        }?;
+        Ok(Self { file })
+    }
+
+    /// The device that somebody else passed to this process.
+    pub fn from_fd(device: OwnedFd) -> Self {
+        Self { file: device.into() }
+    }
+
+    /// The first request, which opens the conversation (`FUSE_INIT`). To be called once.
+    ///
+    /// # Errors
+    /// The mount is gone.
+    pub fn first_request(&self) -> io::Result<Vec<u8>> {
+        let mut request = vec![0; FIRST_REQUEST_BYTES];
+        let length = (&self.file).read(&mut request)?;
+        request.truncate(length);
+        Ok(request)
+    }
+
+    /// Whether the mount is still there.
+    pub fn is_mounted(&self) -> bool {
+        let mut device = [PollFd::new(self.file.as_fd(), PollFlags::empty())];
+        match poll(&mut device, PollTimeout::ZERO) {
+            Ok(_) => {
+                !device[0].revents().unwrap_or(PollFlags::empty()).contains(PollFlags::POLLERR)
+            }
+            Err(_) => true,
+        }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn mount_directly(mountpoint: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).open(DEVICE)?;
+    let mode = std::fs::metadata(mountpoint)?.permissions().mode();
+    let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let mut options = format!(
+        "fd={},rootmode={mode:o},user_id={user},group_id={group},subtype=secretfs",
+        file.as_raw_fd()
+    );
+    if user.is_root() {
+        options.push_str(",allow_other");
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+    nix::mount::mount(Some("secretfs"), mountpoint, Some("fuse"), flags, Some(options.as_str()))?;
+    Ok(file)
+}
+
+/// `fusermount3` is setuid root, mounts, and passes the device over a socket.
+fn mount_by_helper(mountpoint: &Path) -> io::Result<File> {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    // This process has no other thread that could start a program meanwhile.
+    fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let helper = Command::new(HELPER)
+        .args(["-o", "fsname=secretfs,subtype=secretfs,nosuid,nodev,noexec,noatime", "--"])
+        .arg(mountpoint)
+        .env(HELPER_SOCKET, theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{HELPER}: {error}")))?;
+    drop(theirs);
+    let device = receive_device(&ours);
+    let output = helper.wait_with_output()?;
+    match device {
+        Ok(device) => {
+            fcntl(&device, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+            Ok(device.into())
+        }
+        Err(error) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(if said.is_empty() { error } else { io::Error::other(said) })
+        }
+    }
+}
+
+fn receive_device(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!(i32);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control
+            && let Some(&device) = descriptors.first()
+        {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(device) });
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}

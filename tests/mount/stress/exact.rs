@@ -1,0 +1,185 @@
+//! Callers that know exactly what must be there: each has a file or folder to itself, and looks after
+//! every operation. What must not happen to them when the server is killed: something lost, something
+//! done twice, an error.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Job, Report, Watch, reader::map_private};
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Exact {
+    /// Appends a line.
+    Append,
+    /// Changes the lists of a secret.
+    Lists,
+    /// Makes and removes folders.
+    Folders,
+    /// Truncates to nothing, without writing.
+    Empty,
+    /// Creates, renames to a free name, renames over another secret, removes.
+    Move,
+    /// Keeps a descriptor and a mapping of a version, while others follow it.
+    Hold,
+}
+
+impl Exact {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Append, Self::Lists, Self::Folders, Self::Empty, Self::Move, Self::Hold];
+}
+
+type Outcome = io::Result<()>;
+
+pub(super) fn run(exact: Exact, job: &Job) -> Report {
+    let mut report = Report::default();
+    let mut watch = Watch::new(job);
+    let mut appended = Vec::new();
+    let mut round = 0_u64;
+    while watch.goes_on() {
+        round += 1;
+        let folder = &job.folder;
+        let outcome = watch.time(|| match exact {
+            Exact::Append => append(&folder.join("append"), round, &mut appended),
+            Exact::Lists => lists(&folder.join("lists"), round),
+            Exact::Folders => folders(folder, round),
+            Exact::Empty => empty(&folder.join("empty"), round),
+            Exact::Move => rename(folder, round),
+            Exact::Hold => hold(&folder.join("hold"), round),
+        });
+        report.operations += 1;
+        if let Err(error) = outcome {
+            report.anomaly(&format!("{exact:?}"), format!("round {round}: {error}"));
+        }
+    }
+    report.longest = watch.longest();
+    report
+}
+
+fn append(path: &Path, round: u64, lines: &mut Vec<u8>) -> Outcome {
+    if round % 50 == 1 {
+        replace(path, b"")?;
+        lines.clear();
+    }
+    let line = format!("line {round}\n").into_bytes();
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.write_all(&line)?;
+    nix::unistd::close(file)?;
+    lines.extend(&line);
+    same("the lines", &read(path)?, lines)
+}
+
+fn lists(path: &Path, round: u64) -> Outcome {
+    let sidecar = path.with_file_name("lists.acl");
+    let reader = format!("reader-{round}");
+    replace(&sidecar, format!("readers: [alice, {reader}]\n").as_bytes())?;
+    let after = read(&sidecar)?;
+    if String::from_utf8_lossy(&after).contains(&reader) {
+        return Ok(());
+    }
+    wrong(format!("the lists are {}", String::from_utf8_lossy(&after)))
+}
+
+fn folders(folder: &Path, round: u64) -> Outcome {
+    let (made, inner) = (folder.join("made"), folder.join("made/inner"));
+    fs::create_dir(&made)?;
+    fs::create_dir(&inner)?;
+    if round % 2 == 0 {
+        fs::metadata(&inner)?;
+    }
+    fs::remove_dir(&inner)?;
+    fs::remove_dir(&made)?;
+    match fs::metadata(&made) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => wrong(format!("a removed folder gives {other:?}")),
+    }
+}
+
+fn empty(path: &Path, round: u64) -> Outcome {
+    let value = format!("value {round}").into_bytes();
+    replace(path, &value)?;
+    same("the value", &read(path)?, &value)?;
+    let file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    nix::unistd::close(file)?;
+    same("the emptied value", &read(path)?, b"")
+}
+
+fn rename(folder: &Path, round: u64) -> Outcome {
+    let (a, b, c) = (folder.join("move-a"), folder.join("move-b"), folder.join("move-c"));
+    let (value, scratch) = (format!("value {round}").into_bytes(), folder.join(".move"));
+    create(&a, &value)?;
+    create(&c, &value)?;
+    fs::rename(&a, &b)?;
+    same("the moved value", &read(&b)?, &value)?;
+    fs::rename(&b, &c)?;
+    same("the replaced value", &read(&c)?, &value)?;
+    create(&scratch, b"from a scratch file")?;
+    fs::rename(&scratch, &c)?;
+    same("the value of the scratch file", &read(&c)?, b"from a scratch file")?;
+    fs::remove_file(&c)?;
+    for path in [&a, &b, &c, &scratch] {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return wrong(format!("{} gives {other:?}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+fn hold(path: &Path, round: u64) -> Outcome {
+    // So large that the kernel is not given all of it, and has to ask.
+    let value: Vec<u8> = (0..300_000_u64).map(|at| ((at / 1000 + round) % 251) as u8).collect();
+    replace(path, &value)?;
+    let held = File::open(path)?;
+    replace(path, b"the next version")?;
+    let mut part = vec![0; 5000];
+    for offset in [0, 290_000, 150_000] {
+        held.read_exact_at(&mut part, offset as u64)?;
+        same("a part of the held version", &part, &value[offset..offset + part.len()])?;
+        // SAFETY: forgetting pages that were read changes nothing but who is asked next.
+        unsafe { libc::posix_fadvise(held.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    }
+    same("the mapped version", &map_private(&held, value.len())?, &value)
+}
+
+fn create(path: &Path, value: &[u8]) -> Outcome {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(value)?;
+    Ok(nix::unistd::close(file)?)
+}
+
+fn replace(path: &Path, value: &[u8]) -> Outcome {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    file.write_all(value)?;
+    Ok(nix::unistd::close(file)?)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn same(what: &str, is: &[u8], should: &[u8]) -> Outcome {
+    if is == should {
+        return Ok(());
+    }
+    let tail = |bytes: &[u8]| {
+        String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(60)..]).into_owned()
+    };
+    wrong(format!(
+        "{what}: {} bytes …{:?} in place of {} bytes …{:?}",
+        is.len(),
+        tail(is),
+        should.len(),
+        tail(should)
+    ))
+}
+
+fn wrong<T>(what: String) -> io::Result<T> {
+    Err(io::Error::other(what))
+}
