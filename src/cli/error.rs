@@ -136,8 +136,9 @@ impl CliError {
         match self {
             Self::Client(error) => error.exit(),
             // The server is the same program: these are its codes.
-            Self::Daemon(DaemonError::Refused { code: Some(5) }) => Exit::BadInput,
-            Self::Daemon(DaemonError::Refused { code: Some(70) | None }) => Exit::Internal,
+            Self::Daemon(DaemonError::Refused { code }) => {
+                code.and_then(Exit::of_code).unwrap_or(Exit::Internal)
+            }
             Self::Daemon(error) if error.is_bad_input() => Exit::BadInput,
             Self::Daemon(
                 DaemonError::Unreadable { source, .. }

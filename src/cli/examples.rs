@@ -9,7 +9,8 @@ fn commands(program: Command) -> Vec<(String, Command)> {
     let mut found = Vec::new();
     let mut below = vec![(program.get_name().to_owned(), program)];
     while let Some((path, command)) = below.pop() {
-        let further = command.get_subcommands().filter(|sub| sub.get_name() != "help");
+        let further = command.get_subcommands();
+        let further = further.filter(|sub| sub.get_name() != "help" && !sub.is_hide_set());
         below.extend(further.map(|sub| (format!("{path} {}", sub.get_name()), sub.clone())));
         found.push((path, command));
     }

@@ -24,6 +24,23 @@ pub enum Exit {
     Internal = 70,
 }
 
+impl Exit {
+    /// What a process of this program meant by its exit code.
+    pub(super) fn of_code(code: u8) -> Option<Self> {
+        let all = [
+            Self::Done,
+            Self::No,
+            Self::Usage,
+            Self::Denied,
+            Self::NotFound,
+            Self::BadInput,
+            Self::Unavailable,
+            Self::Internal,
+        ];
+        all.into_iter().find(|&exit| exit as u8 == code)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,9 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let signals = Signals::new().map_err(system("signals could not be caught"))?;
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
     hardening::lock_memory(settings.mlock_all)?;
-    let path = mountpoint::prepare(&settings.mountpoint)?;
-    let plan = Plan::new(settings, key).map_err(system("the server could not be prepared"))?;
+    let path = mountpoint::check(&settings.mountpoint)?;
+    let plan =
+        Plan::new(settings, &path, key).map_err(system("the server could not be prepared"))?;
 
     // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
     let server = match plan.start(&signals, None)? {
@@ -53,6 +54,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         Started::Ended(status) => return refused(status),
         Started::Stopped => return Ok(()),
     };
+    mountpoint::make(&path)?;
     let device =
         Device::mount(&path).map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
     let mut holder = Holder {
@@ -119,12 +121,12 @@ enum Event {
 }
 
 impl Plan {
-    fn new(settings: &Resolved, key: Option<Zeroizing<String>>) -> io::Result<Self> {
+    fn new(settings: &Resolved, path: &Path, key: Option<Zeroizing<String>>) -> io::Result<Self> {
         let mut mount = [0; 8];
         getrandom::fill(&mut mount).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             program: File::open("/proc/self/exe")?,
-            arguments: settings.to_flags(),
+            arguments: settings.to_flags_for(path),
             key,
             mount: u64::from_le_bytes(mount),
             shelf: memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC)?,
@@ -162,11 +164,8 @@ impl Plan {
         let failed = || system("the server could not be started");
         let (process, control) =
             self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
-        let order = Order::Prepare {
-            key: self.key.as_deref().cloned(),
-            mount: self.mount,
-            down_since,
-        };
+        let order =
+            Order::Prepare { key: self.key.as_deref().cloned(), mount: self.mount, down_since };
         if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
             tracing::debug!(%error, "the server died before it was told what to do");
         }

@@ -8,23 +8,37 @@ use nix::mount::{MntFlags, umount2};
 
 use super::error::DaemonError;
 
-/// Makes `path` ready: made if it is missing, cleared if a crash left a dead mount there.
-pub(super) fn prepare(path: &Path) -> Result<PathBuf, DaemonError> {
+/// Sees to it that `path` can become the mountpoint, and clears what a crash left there. Gives the path
+/// without links in it. What is missing is not made yet.
+pub(super) fn check(path: &Path) -> Result<PathBuf, DaemonError> {
     let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };
     clear_if_dead(path)?;
     match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => return Err(DaemonError::NotFolder(path.to_owned())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).map_err(failed)?;
-        }
-        Err(error) => return Err(failed(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(_) | Err(_) => {}
     }
-    let path = std::fs::canonicalize(path).map_err(failed)?;
+    let path = without_links(&std::path::absolute(path).map_err(failed)?).map_err(failed)?;
     if is_secretfs(&path).map_err(failed)? {
         return Err(DaemonError::InUse(path));
     }
     Ok(path)
+}
+
+/// Makes the folder, if it is missing.
+pub(super) fn make(path: &Path) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(failed)
+}
+
+/// The path of what is there, and what is missing behind it.
+fn without_links(path: &Path) -> io::Result<PathBuf> {
+    match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Err(error), Some(above), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(without_links(above)?.join(name))
+        }
+        (found, ..) => found,
+    }
 }
 
 /// Unmounts what a daemon left that died ("Transport endpoint is not connected").

@@ -191,7 +191,12 @@ impl Resolved {
 
     /// The command line that comes to the same settings, whatever the configuration file says.
     pub(super) fn to_flags(&self) -> Vec<OsString> {
-        let mut flags: Vec<OsString> = vec![self.mountpoint.clone().into()];
+        self.to_flags_for(&self.mountpoint)
+    }
+
+    /// As [`Resolved::to_flags`], for a mountpoint of another name.
+    pub(super) fn to_flags_for(&self, mountpoint: &Path) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = vec![mountpoint.into()];
         let files = [
             ("--state-dir", Some(&self.state_dir)),
             ("--identities", self.identities.as_ref()),

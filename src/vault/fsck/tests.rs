@@ -168,8 +168,9 @@ fn what_nothing_names_is_removed() {
 fn a_mark_on_a_current_value_is_taken_off() {
     let store = store();
     let before = contents(&store);
-    let mark = Address::garbage(secret(&store, "b").value().node());
-    store.tamper(mark.as_bytes(), Some(vec![0, 1]));
+    let mut batch = Batch::default();
+    secret(&store, "b").value().dead().mark(&mut batch);
+    store.commit(&batch).unwrap();
     one_problem(&store, "b: its value is marked as replaced");
     let findings = fsck(&store).check(|_| {}).unwrap();
     assert_eq!(fsck(&store).repair(&findings).unwrap().marks, 1);

@@ -88,7 +88,7 @@ fn folders(folder: &Path, round: u64) -> Outcome {
     let (made, inner) = (folder.join("made"), folder.join("made/inner"));
     fs::create_dir(&made)?;
     fs::create_dir(&inner)?;
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         fs::metadata(&inner)?;
     }
     fs::remove_dir(&inner)?;
