@@ -212,6 +212,7 @@ impl Fs {
     /// # Errors
     /// A thread cannot be started.
     pub fn serve_caches(self: &Arc<Self>, cache: impl KernelCache) -> std_io::Result<()> {
+        self.tasks.begin();
         self.filler.start(cache.clone())?;
         self.review_inheritance(cache.clone())?;
         self.courier.start(cache)

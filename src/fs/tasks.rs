@@ -21,6 +21,8 @@ const LIFETIME: Duration = Duration::from_secs(2);
 /// How long a thread may take to look up again what it was told to: the kernel does so at once, and
 /// the machine may be slow.
 const RETRY: Duration = Duration::from_secs(30);
+/// How long a thread may take to ask once more what was not answered by a process that died.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How many notes are kept of one thread; the oldest go first.
 const PER_TASK: usize = 16;
 /// Notes that are over are looked for when there are more than this.
@@ -67,6 +69,7 @@ pub(super) struct Tasks {
     spent: Mutex<VecDeque<(Instant, Slot)>>,
     /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
+    made: Instant,
 }
 
 struct Noted {
@@ -84,6 +87,7 @@ impl Tasks {
             shelf,
             spent: Mutex::default(),
             threads: AtomicUsize::new(0),
+            made: Instant::now(),
         }
     }
 
@@ -106,8 +110,8 @@ impl Tasks {
         note: Note,
         slot: Option<Slot>,
     ) {
-        // One that is spent is asked for once more, at once or never.
-        let age = if note.is_spent() { age.max(RETRY - LIFETIME) } else { age };
+        // One that is spent is asked for once more, soon or never.
+        let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
         if let Some(at) = Instant::now().checked_sub(age)
             && age < note.lifetime()
         {
@@ -116,6 +120,15 @@ impl Tasks {
             let kept = noted.kept(task).map(Kept::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
             self.add(task, noted);
+        }
+    }
+
+    /// Requests are served from now on. The time that it took to come so far does not count for what
+    /// was inherited: nobody could be answered.
+    pub(super) fn begin(&self) {
+        let waited = self.made.elapsed();
+        for noted in self.notes.lock().values_mut().flatten() {
+            noted.at += waited;
         }
     }
 

@@ -111,16 +111,17 @@ fn empty(path: &Path, round: u64) -> Outcome {
 fn rename(folder: &Path, round: u64) -> Outcome {
     let (a, b, c) = (folder.join("move-a"), folder.join("move-b"), folder.join("move-c"));
     let (value, scratch) = (format!("value {round}").into_bytes(), folder.join(".move"));
-    create(&a, &value)?;
-    create(&c, &value)?;
-    fs::rename(&a, &b)?;
-    same("the moved value", &read(&b)?, &value)?;
-    fs::rename(&b, &c)?;
-    same("the replaced value", &read(&c)?, &value)?;
-    create(&scratch, b"from a scratch file")?;
-    fs::rename(&scratch, &c)?;
-    same("the value of the scratch file", &read(&c)?, b"from a scratch file")?;
-    fs::remove_file(&c)?;
+    step("create a", create(&a, &value))?;
+    step("create c", create(&c, &value))?;
+    step("move a to b", fs::rename(&a, &b))?;
+    same("the moved value", &step("read b", read(&b))?, &value)?;
+    step("move b to c", fs::rename(&b, &c))?;
+    same("the replaced value", &step("read c", read(&c))?, &value)?;
+    step("create a scratch file", create(&scratch, b"from a scratch file"))?;
+    step("move that to c", fs::rename(&scratch, &c))?;
+    let text = step("read c again", read(&c))?;
+    same("the value of the scratch file", &text, b"from a scratch file")?;
+    step("remove c", fs::remove_file(&c))?;
     for path in [&a, &b, &c, &scratch] {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -133,17 +134,21 @@ fn rename(folder: &Path, round: u64) -> Outcome {
 fn hold(path: &Path, round: u64) -> Outcome {
     // So large that the kernel is not given all of it, and has to ask.
     let value: Vec<u8> = (0..300_000_u64).map(|at| ((at / 1000 + round) % 251) as u8).collect();
-    replace(path, &value)?;
-    let held = File::open(path)?;
-    replace(path, b"the next version")?;
+    step("write", replace(path, &value))?;
+    let held = step("open", File::open(path))?;
+    step("write again", replace(path, b"the next version"))?;
     let mut part = vec![0; 5000];
     for offset in [0, 290_000, 150_000] {
-        held.read_exact_at(&mut part, offset as u64)?;
+        step("read", held.read_exact_at(&mut part, offset as u64))?;
         same("a part of the held version", &part, &value[offset..offset + part.len()])?;
         // SAFETY: forgetting pages that were read changes nothing but who is asked next.
         unsafe { libc::posix_fadvise(held.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     }
-    same("the mapped version", &map_private(&held, value.len())?, &value)
+    same(
+        "the mapped version",
+        &step("map", map_private(&held, value.len()).map_err(io::Error::from))?,
+        &value,
+    )
 }
 
 fn create(path: &Path, value: &[u8]) -> Outcome {
@@ -178,6 +183,11 @@ fn same(what: &str, is: &[u8], should: &[u8]) -> Outcome {
         should.len(),
         tail(should)
     ))
+}
+
+/// Says which of several steps failed.
+fn step<T>(what: &str, outcome: io::Result<T>) -> io::Result<T> {
+    outcome.map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))
 }
 
 fn wrong<T>(what: String) -> io::Result<T> {
