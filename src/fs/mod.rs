@@ -46,6 +46,7 @@ mod task;
 mod tasks;
 mod trail;
 mod vitals;
+mod watchers;
 mod xattr;
 
 use std::ffi::OsStr;
@@ -70,6 +71,7 @@ pub use poll::Readiness;
 pub use rename::RenameMode;
 pub use requests::{Opcode, Requests};
 pub use setattr::Changes;
+pub use watchers::{Touch, Touched};
 
 use courier::Courier;
 use drafts::Drafts;
@@ -87,6 +89,7 @@ use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
 use tasks::Tasks;
+use watchers::Watchers;
 
 /// Who sent a request, as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,7 @@ pub struct Fs {
     pollers: Arc<Pollers>,
     courier: Courier,
     filler: Filler,
+    watchers: Watchers,
 }
 
 impl Fs {
@@ -175,6 +179,7 @@ impl Fs {
             courier: Courier::new(Arc::clone(&pollers)),
             pollers,
             filler: Filler::new(),
+            watchers: Watchers::default(),
         }
     }
 

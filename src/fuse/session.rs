@@ -13,6 +13,7 @@ use fuser::{
 use crate::fs::{Fs, KernelCache};
 
 use super::handler::Handler;
+use super::touch::Toucher;
 
 /// A file system that is mounted and being served.
 pub struct Mounted {
@@ -47,6 +48,7 @@ pub fn mount(
     config.n_threads = Some(threads);
     let mut session = Session::new(Handler::new(Arc::clone(&fs)), mountpoint, &config)?;
     fs.serve_caches(Cache(session.notifier()))?;
+    fs.serve_watchers(Toucher::new(mountpoint))?;
     let unmounter = session.unmount_callable();
     let threads = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
         let outcome = session.run();

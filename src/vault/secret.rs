@@ -18,6 +18,12 @@ impl RecordId {
     pub fn as_u64(self) -> u64 {
         self.0
     }
+
+    /// For tests of what is filed by record.
+    #[cfg(test)]
+    pub(crate) fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// One secret at one moment: immutable, replaced whole by every change.

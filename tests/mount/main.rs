@@ -28,6 +28,7 @@ mod helper;
 mod identities;
 mod import;
 mod import_dir;
+mod inotify;
 mod keys;
 mod leaks;
 mod lifecycle;
