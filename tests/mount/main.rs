@@ -24,6 +24,7 @@ mod encrypt;
 mod export;
 mod folders;
 mod fsck;
+mod guide;
 mod helper;
 mod identities;
 mod import;
