@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
@@ -133,10 +132,10 @@ fn serve(mountpoint: &Path) -> io::Result<()> {
             return Ok(());
         }
         rest.extend_from_slice(&piece[..length]);
-        let end = rest.iter().rposition(|&byte| byte == 0).map_or(0, |at| at + 1);
-        let lines: Vec<u8> = rest.drain(..end).collect();
+        let Some(end) = rest.iter().rposition(|&byte| byte == 0) else { continue };
+        let lines: Vec<u8> = rest.drain(..=end).take(end).collect();
         // The mount is held only as long as something is touched: somebody may want to unmount it.
-        if let Ok(root) = Root::open(mountpoint) {
+        if let Some(root) = Root::enter(mountpoint) {
             lines.split(|&byte| byte == 0).filter_map(decode).for_each(|one| root.touch(&one));
         }
     }
@@ -147,15 +146,12 @@ fn serve(mountpoint: &Path) -> io::Result<()> {
 struct Root;
 
 impl Root {
-    fn open(mountpoint: &Path) -> nix::Result<Self> {
+    fn enter(mountpoint: &Path) -> Option<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = nix::fcntl::open(mountpoint, flags, Mode::empty())?;
+        let folder = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
         // What lies below a mount that is gone is none of ours.
-        if fstatfs(&folder)?.filesystem_type() != FUSE_SUPER_MAGIC {
-            return Err(Errno::ENOENT);
-        }
-        nix::unistd::fchdir(&folder)?;
-        Ok(Self)
+        let is_it = fstatfs(&folder).ok()?.filesystem_type() == FUSE_SUPER_MAGIC;
+        (is_it && nix::unistd::fchdir(&folder).is_ok()).then_some(Self)
     }
 
     /// Sets the time of the last change to now, which the daemon ignores. (Setting that of the last

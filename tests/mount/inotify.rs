@@ -223,8 +223,16 @@ fn the_touching_process_is_not_in_the_way_of_an_end() {
     let gone = || !std::path::Path::new(&format!("/proc/{id}/cmdline")).exists();
     mount.kill9();
     eventually("it ends with a daemon that is killed", gone);
+    // Killed while something is touched, the daemon ends all the same, and the next one mounts.
+    for number in 0..10 {
+        mount.go();
+        let root = mount.user(ROOT);
+        let _watches = [Watch::on(&mount, "svc"), Watch::on(&mount, "svc/K")];
+        root.import("k.yaml", format!("key: svc/K\nvalue: again-{number}\n")).unwrap();
+        root.write("svc/K", number.to_string()).unwrap();
+        mount.kill9();
+    }
     mount.go();
-    let root = mount.user(ROOT);
-    root.import("k.yaml", "key: svc/K\nvalue: again\n").unwrap();
+    mount.user(ROOT).import("k.yaml", "key: svc/K\nvalue: the last\n").unwrap();
     mount.stop();
 }
