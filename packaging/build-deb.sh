@@ -15,6 +15,11 @@ chmod 755 "$root"
 umask 022
 packaging/stage.sh "$bin" "$root"
 strip --strip-unneeded "$root"/usr/bin/* "$root"/usr/sbin/mount.secretfs
+doc=$root/usr/share/doc/secretfs
+install -m 644 packaging/debian/copyright "$doc"
+date=$(git log -1 --format=%aD 2>/dev/null || date -R)
+sed -e "s/@VERSION@/$version/" -e "s/@DATE@/$date/" packaging/debian/changelog.in | gzip -9n > "$doc/changelog.gz"
+install -D -m 644 packaging/debian/lintian-overrides "$root/usr/share/lintian/overrides/secretfs"
 mkdir "$root/DEBIAN"
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" \
     -e "s/@SIZE@/$(du -sk "$root" | cut -f1)/" packaging/debian/control.in > "$root/DEBIAN/control"

@@ -10,14 +10,16 @@ cleanup() { [ -z "$guest" ] || kill "$guest" 2>/dev/null || :; wait; rm -rf "$wo
 trap cleanup EXIT
 if [ -z "${ROOT-}" ]; then
     ROOT=$work/root
-    mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps bookworm "$ROOT"
+    mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,inotify-tools \
+        bookworm "$ROOT"
 fi
 # Nothing of a test before this one is left: what is written goes beside the folder.
 mkdir "$work/test"
 cp "$1" "$work/test/old.deb"; cp "$2" "$work/test/new.deb"
 cp "$here/life-of-the-deb.sh" "$work/test"
+# A machine may open files by handle, a container of nspawn not by itself.
 systemd-nspawn --quiet --directory="$ROOT" --volatile=overlay --boot --register=no --keep-unit \
-    --private-network --bind=/dev/fuse --bind-ro="$work/test:/test" --console=pipe \
+    --private-network --system-call-filter=open_by_handle_at --bind=/dev/fuse --bind-ro="$work/test:/test" --console=pipe \
     < /dev/null > "$work/boot.log" 2>&1 &
 guest=$!
 run() {

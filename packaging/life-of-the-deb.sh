@@ -29,6 +29,16 @@ if as backup cat /secrets/www-data/PASSWORD 2>/dev/null; then exit 1; fi
 oo secret list | grep www-data/PASSWORD >/dev/null
 if grep -rq hunter2 /var/lib/secretfs; then echo "the store holds a value"; exit 1; fi
 
+step "watch with inotify"
+# A watched version is touched by its handle, which the unit's filters must allow.
+echo old > /secrets/watched
+inotifywait -e modify -t 30 /secrets/watched > /tmp/event 2> /tmp/watching &
+until grep -q established /tmp/watching; do kill -0 $! && sleep 0.1; done
+printf 'key: watched\nvalue: new\n' > /secrets/.import/watched.yaml
+wait $!
+is "$(cat /tmp/event) $(cat /secrets/watched)" "/secrets/watched MODIFY  new"
+rm /secrets/watched
+
 step "upgrade while mounted"
 exec 3< /secrets/www-data/PASSWORD
 process=$(systemctl show -p MainPID --value secretfs)

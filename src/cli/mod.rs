@@ -64,6 +64,9 @@ pub fn main_oo() -> ExitCode {
 }
 
 fn start<P: Parser>(run: impl FnOnce(P) -> Result) -> ExitCode {
+    if let Some(code) = daemon::touch_if_asked() {
+        return code;
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let exit = match P::try_parse_from(&arguments) {
         Ok(parsed) => match run(parsed) {

@@ -26,6 +26,7 @@ pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 
+pub use crate::fuse::touch_if_asked;
 pub use hardening::take_encryption_key;
 pub(crate) use notify::PROGRAM;
 

@@ -27,14 +27,16 @@ impl Reload {
     /// Reads all again. What is wrong is logged and stays as it was.
     pub(super) fn run(&self) {
         let _busy = self.busy.lock();
+        let keys = self.reload_keys();
+        if let Err(error) = &keys {
+            tracing::error!(%error, "the encryption keys stay as they were");
+        }
+        // Last, since something is told about them in any case: who waits for a line about the
+        // identities has waited for all.
         let identities = self.identities.reload();
         match &identities {
             Ok(()) => tracing::info!("the identities were read again"),
             Err(error) => tracing::error!(%error, "the identities stay as they were"),
-        }
-        let keys = self.reload_keys();
-        if let Err(error) = &keys {
-            tracing::error!(%error, "the encryption keys stay as they were");
         }
         let health = &self.vault.telemetry().health;
         health.report(Part::Identities, identities);

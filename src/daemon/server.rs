@@ -91,6 +91,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let lines = <[_; LINES]>::try_from(lines).map_err(|_| DaemonError::NoHolder)?;
     let messenger = lines[0].try_clone().map_err(conversation)?;
     let service = Service {
+        mountpoint: &settings.mountpoint,
         for_all: nix::unistd::geteuid().is_root(),
         takes_over,
         threads: settings.threads,

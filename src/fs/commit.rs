@@ -159,6 +159,7 @@ impl Fs {
 
     /// What the kernel must forget after these changes.
     pub(super) fn stale_after(&self, changes: &[Change]) -> Vec<StaleName> {
+        self.watchers.changed(changes);
         let mut stale = Vec::new();
         for change in changes {
             let Some(before) = &change.before else { continue };

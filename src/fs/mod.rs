@@ -49,6 +49,7 @@ mod task;
 mod tasks;
 mod trail;
 mod vitals;
+mod watchers;
 mod xattr;
 
 use std::collections::HashSet;
@@ -76,6 +77,7 @@ pub use requests::{Opcode, Requests};
 pub use setattr::Changes;
 pub use shelf::Shelf;
 pub use successor::Life;
+pub use watchers::{Touch, Touched};
 
 use courier::Courier;
 use drafts::Drafts;
@@ -93,6 +95,7 @@ use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
 use tasks::Tasks;
+use watchers::Watchers;
 
 /// Who sent a request, as the kernel reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +156,7 @@ pub struct Fs {
     down_since: Duration,
     /// The requests that the process before this one carried out, perhaps without answering.
     done: HashSet<u64>,
+    watchers: Watchers,
 }
 
 impl Fs {
@@ -200,6 +204,7 @@ impl Fs {
             shelf,
             mount,
             down_since,
+            watchers: Watchers::default(),
         });
         if let Some(inheritance) = inheritance {
             fs.inherit(inheritance);

@@ -115,16 +115,20 @@ impl Fs {
         &self,
         who: &Requester,
         caller: &Caller,
-        node: u64,
+        number: u64,
         wish: Wish,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        match self.node_or_draft(who, node)? {
+        let node = match self.node_or_draft(who, number) {
+            Err(FsError::Stale) => return Err(self.retry_unknown(who, number, wish)),
+            node => node?,
+        };
+        match node {
             Node::Value(value) if wish.write => {
                 self.open_to_write(who, caller, &value, wish, decision)
             }
             Node::Value(value) => self.open_to_read(who, caller, &value, decision),
-            Node::Sidecar(record) => self.open_sidecar(who, caller, node, record, wish, decision),
+            Node::Sidecar(record) => self.open_sidecar(who, caller, number, record, wish, decision),
             Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
             Node::Scratch(scratch) => Ok(self.start_scratch(who, scratch)),
             Node::Status(StatusFile::Rekey) => {
@@ -177,6 +181,9 @@ impl Fs {
         // there is (a bind mount of the file): the current value is served through it.
         let retry = self.tasks.take(who, Some(value.node()), |note| match note {
             Note::Reopen { node, served } => Some((*node, *served)),
+            Note::Reopened { served } if who.is_resent && *served == value.node() => {
+                Some((*served, Some(*served)))
+            }
             _ => None,
         });
         match (retry, current) {
@@ -242,6 +249,15 @@ impl Fs {
             return self.start(Arc::new(draft));
         }
         Err(self.retry_as_draft(who, node, Some(path)))
+    }
+
+    /// A version that is not known any more. The kernel looks the path up again once, and only once.
+    fn retry_unknown(&self, who: &Requester, node: u64, wish: Wish) -> FsError {
+        if wish.write {
+            return self.retry_as_draft(who, node, None);
+        }
+        self.tasks.remember(who, Note::Reopen { node, served: None });
+        FsError::Stale
     }
 
     /// The thread's next look-up of the path gives it a draft.

@@ -67,6 +67,8 @@ pub(super) struct KeptNote {
     pub(super) to_write: bool,
     /// The version, or the draft, that it opened afterwards.
     pub(super) served: Option<u64>,
+    /// It opened that, as far as the process that kept this was concerned.
+    pub(super) is_spent: bool,
 }
 
 /// Where the bytes of a buffer lie.

@@ -232,6 +232,7 @@ impl Fs {
                 });
                 Note::Rewrite { node, path, draft: None, only: served }
             }
+            KeptNote { served: Some(served), is_spent: true, .. } => Note::Reopened { served },
             _ => Note::Reopen { node, served },
         };
         let age = self.down_since.saturating_sub(Duration::from_nanos(kept.at));

@@ -34,6 +34,9 @@ pub(super) enum Note {
     /// It was told ESTALE on opening this node for reading; the kernel looks the path up again.
     /// `served` is the version that the look-up gave, which is then opened whatever happens.
     Reopen { node: u64, served: Option<u64> },
+    /// It opened that version for the process before this one, which may not have answered. No
+    /// look-up changes that.
+    Reopened { served: u64 },
     /// It was told ESTALE on opening this node for writing; its next look-up of `path`, or of any
     /// file where the path is not known, gets `draft`, made on the first of them.
     /// `only` is set once it is opened: if this process is killed before its answer, the next one is
@@ -49,14 +52,14 @@ pub(super) enum Note {
 impl Note {
     fn lifetime(&self) -> Duration {
         match self {
-            Self::Reopen { .. } | Self::Rewrite { .. } => RETRY,
+            Self::Reopen { .. } | Self::Reopened { .. } | Self::Rewrite { .. } => RETRY,
             Self::Replaced { .. } | Self::Applied(_) => LIFETIME,
         }
     }
 
     /// Whether the thread has opened what it was told to look up.
     fn is_spent(&self) -> bool {
-        matches!(self, Self::Reopen { served: Some(_), .. } | Self::Rewrite { only: Some(_), .. })
+        matches!(self, Self::Reopened { .. } | Self::Rewrite { only: Some(_), .. })
     }
 }
 
@@ -174,7 +177,11 @@ impl Tasks {
     pub(super) fn settle(&self, who: &Requester, opened: u64) {
         if self.threads.load(Ordering::Acquire) > 0 {
             self.take(who, Some(opened), |note| match note {
-                Note::Reopen { served: Some(served), .. } if *served == opened => Some(()),
+                Note::Reopen { served: Some(served), .. } | Note::Reopened { served }
+                    if *served == opened =>
+                {
+                    Some(())
+                }
                 _ => None,
             });
         }
@@ -219,7 +226,11 @@ impl Tasks {
         self.threads.store(notes.len(), Ordering::Release);
         drop(notes);
         if let Some(slot) = taken.slot.take() {
-            let kept = taken.kept(who.task).map(|kept| KeptNote { served: opened, ..kept });
+            let kept = taken.kept(who.task).map(|kept| KeptNote {
+                served: opened,
+                is_spent: true,
+                ..kept
+            });
             let slot = kept.and_then(|kept| slot.replace(&Kept::Note(kept)));
             slot.into_iter().for_each(|slot| self.keep_spent(slot, taken.at));
         }
@@ -245,6 +256,7 @@ impl Noted {
     fn kept(&self, task: u32) -> Option<KeptNote> {
         let (node, to_write, served) = match &self.note {
             Note::Reopen { node, served } => (*node, false, *served),
+            Note::Reopened { served } => (*served, false, Some(*served)),
             Note::Rewrite { node, only, .. } => (*node, true, *only),
             // The receipt of the change tells it.
             Note::Replaced { .. } => return None,
@@ -254,7 +266,8 @@ impl Noted {
         let at = now_since_boot().saturating_sub(self.at.elapsed());
         let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         let (started, uid) = (self.started, self.uid);
-        Some(KeptNote { task, started, uid, at, node, to_write, served })
+        let is_spent = self.note.is_spent();
+        Some(KeptNote { task, started, uid, at, node, to_write, served, is_spent })
     }
 
     fn is_fresh(&self) -> bool {

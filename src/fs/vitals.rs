@@ -85,6 +85,9 @@ impl Fs {
         ] {
             write_metric(&mut text, name, "counter", help, value);
         }
+        let help = "Changes that inotify did not tell of because too many came at once.";
+        let untold = self.watchers.dropped();
+        write_metric(&mut text, "secretfs_inotify_dropped_total", "counter", help, untold);
         let mut gauge = |name, help, value: f64| {
             write_metric(&mut text, name, "gauge", help, value);
         };

@@ -6,8 +6,10 @@ mod errno;
 mod handler;
 mod messenger;
 mod session;
+mod touch;
 
 pub use device::Device;
 pub use errno::{code, vault_code};
 pub use messenger::{LINES, lines, pass_on};
 pub use session::{Served, Service, serve};
+pub use touch::touch_if_asked;

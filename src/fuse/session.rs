@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -16,6 +17,7 @@ use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
 use super::handler::Handler;
 use super::messenger::{LINES, Line, notice};
+use super::touch::Toucher;
 
 /// Larger than any answer to the first request.
 const FIRST_ANSWER_BYTES: usize = 4096;
@@ -32,7 +34,9 @@ pub struct Served {
 
 /// How a mount is served.
 #[derive(Clone, Copy, Debug)]
-pub struct Service {
+pub struct Service<'a> {
+    /// Where it is mounted.
+    pub mountpoint: &'a Path,
     /// For all users, or for the user of this process alone.
     pub for_all: bool,
     /// Whether a process before this one served the mount.
@@ -52,7 +56,7 @@ pub fn serve(
     device: &Device,
     lines: [OwnedFd; LINES],
     first_request: &[u8],
-    service: Service,
+    service: Service<'_>,
     when_over: impl FnOnce() + Send + 'static,
 ) -> io::Result<Served> {
     let mut config = Config::default();
@@ -76,6 +80,7 @@ pub fn serve(
 
     let [names, bytes, questions] = lines.map(|line| Arc::new(Line::new(line)));
     fs.serve_caches(Cache { names, bytes, questions })?;
+    fs.serve_watchers(Toucher::new(service.mountpoint))?;
     if service.takes_over {
         resend(device)?;
     }

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use crate::harness::skip;
 
-/// A file below `mount/`.
+/// A file of this tree.
 fn shipped(name: &str) -> String {
-    fs::read_to_string(format!("{}/mount/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 #[test]
@@ -18,19 +18,32 @@ fn systemd_accepts_the_units() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("secretfs.service");
     let installed = "/usr/bin/secretfs";
-    let text = shipped("secretfs.service");
+    let text = shipped("mount/secretfs.service");
     assert!(text.contains(installed));
     fs::write(&unit, text.replace(installed, env!("CARGO_BIN_EXE_secretfs"))).unwrap();
-    let user = folder.path().join("reader.service");
+    let mut units = vec![unit];
+    let mut add = |name: &str, text: String| {
+        units.push(folder.path().join(name));
+        fs::write(folder.path().join(name), text).unwrap();
+    };
     let service = "[Service]\nExecStart=/bin/cat /secrets/reader/KEY\n";
-    fs::write(&user, shipped("examples/requires-secrets.conf") + service).unwrap();
-    let output =
-        Command::new("systemd-analyze").args(["verify", "--man=no"]).args([&unit, &user]).output();
+    add("reader.service", shipped("mount/examples/requires-secrets.conf") + service);
+    for name in ["billing.service", "billing-credential.service", "nginx-reload.service"] {
+        // Programs that are there, for those that are not here.
+        let text = shipped(&format!("examples/systemd/{name}"))
+            .replace(installed, env!("CARGO_BIN_EXE_secretfs"))
+            .replace("/usr/local/bin/billing", "/bin/true");
+        add(name, text);
+    }
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let ours: Vec<_> = said
         .lines()
-        .filter(|line| line.contains("secretfs.service") || line.contains("reader.service"))
+        .filter(|line| {
+            let names = units.iter().filter_map(|unit| unit.file_name()?.to_str());
+            names.into_iter().any(|name| line.contains(name))
+        })
         .collect();
     assert!(output.status.success() && ours.is_empty(), "{}:\n{said}", output.status);
 }
@@ -54,7 +67,7 @@ fn nothing_hides_the_mount_from_the_machine() {
         "MountAPIVFS",
     ];
     let harmless = ["ProtectHostname", "ProtectClock"];
-    for line in shipped("secretfs.service").lines().filter(|line| !line.starts_with('#')) {
+    for line in shipped("mount/secretfs.service").lines().filter(|line| !line.starts_with('#')) {
         let name = line.split('=').next().unwrap();
         let hides = hiding.iter().any(|hiding| name.starts_with(hiding));
         assert!(!hides || harmless.contains(&name), "{line} would hide the mount");
@@ -63,7 +76,7 @@ fn nothing_hides_the_mount_from_the_machine() {
 
 #[test]
 fn the_lines_for_fstab_have_the_form_of_fstab() {
-    let text = shipped("examples/fstab");
+    let text = shipped("mount/examples/fstab");
     let lines: Vec<_> = text
         .lines()
         .map(|line| line.trim_start_matches('#'))

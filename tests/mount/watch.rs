@@ -1,13 +1,16 @@
 //! Being told that a secret changed: poll(2), and `secretfs watch`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{ALICE, Mount, ROOT, eventually, skip};
+use crate::harness::{ALICE, BOB, Mount, Person, ROOT, eventually, skip};
+
+const SECRETFS: &str = env!("CARGO_BIN_EXE_secretfs");
 
 /// Reads `$1` again whenever poll says so, until it is `final`; a minute without is a failure.
 const FOLLOW: &str = r#"
@@ -98,16 +101,33 @@ struct Watch(Child);
 
 impl Watch {
     fn start(mount: &Mount, arguments: &[&str]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_secretfs"))
+        Self(Self::command(SECRETFS.as_ref(), mount, arguments).spawn().unwrap())
+    }
+
+    /// As another user; what it says goes to the file `said`.
+    fn start_as(mount: &Mount, person: Person, arguments: &[&str]) -> Self {
+        let said = fs::File::create(mount.outside().join("said")).unwrap();
+        // The build folder may be closed to others. By another process, because a descriptor that is
+        // open for writing here could be inherited, and then the copy cannot be run.
+        let program = mount.outside().join("secretfs");
+        let copy = Command::new("cp").arg("-f").args([SECRETFS.as_ref(), &*program]).status();
+        assert!(copy.unwrap().success());
+        let mut command = Self::command(&program, mount, arguments);
+        command.uid(person.uid).gid(person.uid).stderr(said);
+        Self(command.spawn().unwrap())
+    }
+
+    fn command(program: &Path, mount: &Mount, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
             .arg("--mount")
             .arg(mount.point())
             .arg("watch")
             .args(arguments)
             .env("T", mount.outside())
             .current_dir(mount.outside())
-            .stdin(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
+            .stdin(Stdio::null());
+        command
     }
 
     fn signal(&self, signal: Signal) {
@@ -182,4 +202,45 @@ fn watch_ends_as_its_command_and_hands_it_signals() {
     assert_eq!(lines(&mount.outside().join("told")), ["told"]);
     let mut watch = Watch::start(&mount, &["--initial", "K", "--", "/no/such/program"]);
     assert_eq!(watch.code(), Some(4));
+}
+
+/// Watches `key` as `person`, who is told `note`; then `change` is made, and the command has to run.
+#[track_caller]
+fn watch_in_spite(mount: &Mount, person: Person, key: &str, note: &str, change: impl FnOnce()) {
+    let (out, said) = (mount.outside().join("out"), mount.outside().join("said"));
+    let _ = fs::remove_file(&out);
+    let script = "echo \"$SECRETFS_KEY\" >> out";
+    let arguments = ["--debounce", "5", key, "--", "sh", "-c", script];
+    let mut watch = Watch::start_as(mount, person, &arguments);
+    eventually("it says what hinders it", || lines(&said) == [note]);
+    change();
+    eventually("the command ran", || lines(&out) == [key]);
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(), Some(0));
+    assert_eq!(lines(&said), [note], "it said no more");
+}
+
+#[test]
+fn watch_waits_for_a_secret_that_is_not_there() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.mkdir("svc").unwrap();
+    let note = "`svc/LATER` is not there yet; it is watched for.";
+    watch_in_spite(&mount, ROOT, "svc/LATER", note, || root.write("svc/LATER", "1").unwrap());
+    // Whether it may be read makes no difference: its existence is no secret from who knows the name.
+    let note = "`svc/NEXT` is not there yet; it is watched for.";
+    watch_in_spite(&mount, BOB, "svc/NEXT", note, || root.write("svc/NEXT", "1").unwrap());
+}
+
+#[test]
+fn watch_notices_changes_of_a_secret_that_may_not_be_read() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, bob) = (mount.user(ROOT), mount.user(BOB));
+    root.put("svc/K", "1", "readers: [alice]\n");
+    let note = "You may not read `svc/K`; that it changes is noticed up to a second later.";
+    watch_in_spite(&mount, BOB, "svc/K", note, || root.write("svc/K", "2").unwrap());
+    watch_in_spite(&mount, BOB, "svc/K", note, || root.unlink("svc/K").unwrap());
+    let denied = bob.read(".status/last-error").unwrap();
+    // Once for each version, and not once for each look.
+    assert_eq!(denied.lines().count(), 3, "{denied}");
 }

@@ -4,6 +4,7 @@
 mod databases;
 mod editors;
 mod environment;
+mod examples;
 mod git;
 mod gpg;
 mod ssh;

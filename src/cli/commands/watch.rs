@@ -33,7 +33,8 @@ const SI_KERNEL: i32 = 0x80;
 /// The daemon wakes it, so it costs nothing while nothing changes. Changes that follow each other
 /// closely are one; those that come while the command runs make it run once more when it has ended,
 /// so the last run is always after the last change. Removing and creating are changes, too. The
-/// command finds the keys that changed in SECRETFS_KEY, one on each line.
+/// command finds the keys that changed in SECRETFS_KEY, one on each line. A secret that is not there
+/// yet, or that you may not read, is looked for every second.
 ///
 /// It ends by SIGTERM, SIGINT or SIGHUP, which the command gets as well, and waits for the command:
 /// with the command's exit code if it was running (128 and the number of the signal that ended it),
@@ -68,6 +69,7 @@ pub(in super::super) fn run(client: &Client, args: Args) -> Result {
     let failed = |action| move |source| CliError::Stream { action, source };
     let signals = Signals::new().map_err(failed("wait for signals"))?;
     let mut watched: Vec<_> = keys.into_iter().map(|key| Watched::new(client, key)).collect();
+    watched.iter().filter_map(Watched::hindrance).for_each(|note| style::note(&note));
     let mut due = Due::default();
     if args.initial {
         due.change(watched[0].key.clone());
@@ -161,6 +163,19 @@ impl Watched {
         let mut watched = Self { key, path, version: None, open: None, is_denied: false };
         watched.has_changed();
         watched
+    }
+
+    /// What keeps a change from being noticed at once, as a sentence: a mistyped key looks like one
+    /// that is yet to come.
+    fn hindrance(&self) -> Option<String> {
+        let key = &self.key;
+        match self.version {
+            None => Some(format!("`{key}` is not there yet; it is watched for.")),
+            Some(_) if self.is_denied => Some(format!(
+                "You may not read `{key}`; that it changes is noticed up to a second later."
+            )),
+            Some(_) => None,
+        }
     }
 
     /// Whether there is another version than the last time.

@@ -162,7 +162,10 @@ impl Fs {
     ) {
         self.report(file, report_of(&outcome));
         let (outcome, stale) = match outcome {
-            Ok(applied) => (Ok(()), self.stale_after(&applied.changes)),
+            Ok(applied) => {
+                self.watchers.imported(&applied.changes);
+                (Ok(()), self.stale_after(&applied.changes))
+            }
             Err(why) => {
                 let path = full_path(&file.path());
                 (Err(FsError::NotApplied { path, why: Arc::new(why) }), Vec::new())

@@ -76,6 +76,7 @@ impl Fs {
         let process = Process { pid, program: Some("import-dir".into()), ..Process::default() };
         let applied = self.apply(uid, process, text)?;
         let stale = self.stale_after(&applied.changes);
+        self.watchers.imported(&applied.changes);
         self.courier.send(Errand { stale, answer: None });
         Ok(applied)
     }

@@ -1,0 +1,225 @@
+//! The process that touches files of the mount, so that the kernel raises events for them.
+//!
+//! A process of its own, and not a thread: what touches a file waits until the daemon has answered, and
+//! cannot be killed meanwhile. A thread of the daemon that waits like that would keep a daemon that was
+//! killed from ending, and with it the mount that it waits for. This process holds nothing, and the end
+//! of the daemon ends its waiting.
+
+use std::ffi::{CString, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
+
+use crate::fs::{Touch, Touched};
+
+/// The name by which the program knows that it is to be this process.
+const NAME: &str = "secretfs-touch";
+
+/// If it dies, this much time passes before there is another one.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The daemon's end of it. The process is started when there is something to touch for the first time.
+pub(super) struct Toucher {
+    mountpoint: PathBuf,
+    process: Option<Child>,
+    started: Option<Instant>,
+}
+
+impl Toucher {
+    pub(super) fn new(mountpoint: &Path) -> Self {
+        Self { mountpoint: mountpoint.to_owned(), process: None, started: None }
+    }
+
+    fn start(&mut self) -> io::Result<&mut Child> {
+        if self.started.is_some_and(|started| started.elapsed() < PAUSE) {
+            return Err(io::Error::other(
+                "the process that touches files has died; it is started again",
+            ));
+        }
+        self.started = Some(Instant::now());
+        // It gets nothing of the daemon: no environment, no descriptor.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(NAME).arg(&self.mountpoint).env_clear().current_dir("/");
+        let process =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(self.process.insert(process))
+    }
+}
+
+impl Touch for Toucher {
+    fn touch(&mut self, touched: &[Touched]) -> io::Result<()> {
+        let process = match &mut self.process {
+            Some(process) => process,
+            None => self.start()?,
+        };
+        let pipe = process.stdin.as_mut().expect("it was started with a pipe");
+        let sent = pipe.write_all(&encode(touched));
+        if sent.is_err()
+            && let Some(mut process) = self.process.take()
+        {
+            // Its end of the pipe is closed, so it has ended.
+            drop(process.stdin.take());
+            process.wait()?;
+        }
+        sent
+    }
+}
+
+impl Drop for Toucher {
+    /// The end of its input ends it.
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            drop(process.stdin.take());
+            // Whether it has ended is init's business, should the daemon end now.
+            let _ = process.try_wait();
+        }
+    }
+}
+
+/// A line ends with a NUL, which stands in no path.
+fn encode(touched: &[Touched]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for one in touched {
+        match one {
+            Touched::Path(path) => bytes.extend_from_slice(path.as_bytes()),
+            // No path begins so.
+            Touched::Node(node) => bytes.extend_from_slice(format!("/{node}").as_bytes()),
+        }
+        bytes.push(0);
+    }
+    bytes
+}
+
+fn decode(line: &[u8]) -> Option<Touched> {
+    let text = std::str::from_utf8(line).ok()?;
+    Some(match text.strip_prefix('/') {
+        Some(number) => Touched::Node(number.parse().ok()?),
+        None => Touched::Path(text.to_owned()),
+    })
+}
+
+/// If this process was started to touch files: does that until its input ends.
+pub fn touch_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    if arguments.next() != Some(OsString::from(NAME)) {
+        return None;
+    }
+    Some(match arguments.next().map(|mountpoint| serve(Path::new(&mountpoint))) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn serve(mountpoint: &Path) -> io::Result<()> {
+    // What was inherited by mistake (the mount's own device would be the worst) is closed.
+    // SAFETY: this process has opened nothing but standard input, output and error.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    // Not `exe`, as it was started.
+    let name = CString::new(NAME).expect("it holds no NUL");
+    // SAFETY: the name ends in NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    let (mut input, mut piece, mut rest) = (io::stdin().lock(), vec![0; 64 << 10], Vec::new());
+    loop {
+        let length = input.read(&mut piece)?;
+        if length == 0 {
+            return Ok(());
+        }
+        rest.extend_from_slice(&piece[..length]);
+        let Some(end) = rest.iter().rposition(|&byte| byte == 0) else { continue };
+        let lines: Vec<u8> = rest.drain(..=end).take(end).collect();
+        // The mount is held only as long as something is touched: somebody may want to unmount it.
+        if let Some(root) = Root::enter(mountpoint) {
+            lines.split(|&byte| byte == 0).filter_map(decode).for_each(|one| root.touch(&one));
+        }
+    }
+}
+
+/// The root of the mount, while it is there. The current folder meanwhile, since a handle is opened
+/// by that or by a descriptor that the daemon would have to be asked for.
+struct Root;
+
+impl Root {
+    fn enter(mountpoint: &Path) -> Option<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
+        // What lies below a mount that is gone is none of ours.
+        let is_it = fstatfs(&folder).ok()?.filesystem_type() == FUSE_SUPER_MAGIC;
+        (is_it && nix::unistd::fchdir(&folder).is_ok()).then_some(Self)
+    }
+
+    /// Sets the time of the last change to now, which the daemon ignores. (Setting that of the last
+    /// access as well would raise IN_ATTRIB, which fewer programs look for.) What is not there any
+    /// more needs no event, and an ordinary user's daemon may open nothing by its handle.
+    fn touch(&self, touched: &Touched) {
+        match touched {
+            Touched::Path(path) => {
+                let Ok(path) = CString::new(path.as_bytes()) else { return };
+                set_time(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW);
+            }
+            Touched::Node(node) => {
+                if let Some(file) = open_node(*node) {
+                    set_time(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // There is always a root.
+        let _ = nix::unistd::chdir("/");
+    }
+}
+
+fn set_time(folder: i32, path: &std::ffi::CStr, flags: i32) {
+    let time = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
+    let times = [time(libc::UTIME_OMIT), time(libc::UTIME_NOW)];
+    // SAFETY: the path ends in NUL, there are two times.
+    unsafe { libc::utimensat(folder, path.as_ptr(), times.as_ptr(), flags) };
+}
+
+/// How the kernel's `fuse_encode_fh` names a node: `FILEID_INO64_GEN`, and the one generation of ours.
+#[repr(C)]
+struct Handle {
+    bytes: u32,
+    kind: i32,
+    node_high: u32,
+    node_low: u32,
+    generation: u32,
+}
+
+/// Opens a node that the kernel knows; nothing is asked of the daemon.
+fn open_node(node: u64) -> Option<OwnedFd> {
+    const FILEID_INO64_GEN: i32 = 0x81;
+    let (node_high, node_low) = ((node >> 32) as u32, node as u32);
+    let mut handle =
+        Handle { bytes: 12, kind: FILEID_INO64_GEN, node_high, node_low, generation: 0 };
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the handle has the layout of `struct file_handle` and tells how long it is; a descriptor
+    // that comes back belongs to nobody else.
+    unsafe {
+        let file = libc::open_by_handle_at(libc::AT_FDCWD, (&raw mut handle).cast(), flags);
+        (file >= 0).then(|| OwnedFd::from_raw_fd(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_understood() {
+        let all = [Touched::Path("a/ü K".to_owned()), Touched::Node(u64::MAX), Touched::Node(7)];
+        let bytes = encode(&all);
+        let lines = bytes.strip_suffix(&[0]).unwrap().split(|&byte| byte == 0);
+        assert_eq!(lines.filter_map(decode).collect::<Vec<_>>(), all);
+    }
+}
