@@ -9,6 +9,7 @@
 
 mod apply;
 mod committer;
+mod common;
 mod error;
 mod export;
 mod fsck;
@@ -18,6 +19,8 @@ mod index;
 mod journal;
 mod keys;
 mod lists;
+mod load;
+mod memory;
 mod read;
 mod record;
 mod rekey;
@@ -28,7 +31,6 @@ mod secret;
 mod transaction;
 mod write;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -98,7 +100,7 @@ impl Vault {
         let keys_in_use = keys::claim(&records)?;
         journal::recover(&records)?;
         let garbage = Arc::new(Garbage::default());
-        let index = load(&records, &garbage)?;
+        let index = load::load(&records, &garbage)?;
         let shared = Arc::new(Shared {
             records,
             keys_in_use,
@@ -191,31 +193,4 @@ fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<(), V
         Ok(_grant) => Ok(()),
         Err(denial) => Err(VaultError::Denied { key: secret.key().to_string(), denial }),
     }
-}
-
-fn load(records: &Records, garbage: &Arc<Garbage>) -> Result<Index, OpenVaultError> {
-    let mut index = Index::new(Timestamp::from(std::time::SystemTime::now()));
-    let mut failed = None;
-    records.scan(&Address::HEADS, &mut |address, sealed| match records
-        .unseal_head(address, sealed, garbage, &mut index)
-    {
-        Ok(secret) => {
-            index.insert(Arc::new(secret));
-            ControlFlow::Continue(())
-        }
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    records.scan(&Address::GARBAGE, &mut |address, content| {
-        if let Some(dead) = Address::parse_garbage(address, content) {
-            garbage.add(dead);
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(index)
 }

@@ -26,7 +26,7 @@ use super::garbage::Dead;
 use super::journal::{Journal, Staged, Stager};
 use super::secret::RecordId;
 use super::transaction::{Change, Transaction};
-use super::{Shared, Vault};
+use super::{Shared, Vault, memory};
 
 pub use refusal::{Refusal, Refusals};
 
@@ -128,6 +128,9 @@ impl Vault {
         }
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();
+        if alone {
+            memory::give_back();
+        }
         match outcome {
             Ok(changes) => Ok(Applied { documents: file.documents(), changes }),
             Err(error) => {
