@@ -1,5 +1,6 @@
 //! From settings to a mount that is served, and to its end.
 
+mod allocator;
 mod error;
 mod hardening;
 mod import_dir;

@@ -21,13 +21,14 @@ use super::logging::Log;
 use super::reload::Reload;
 use super::security::SetUp;
 use super::settings::Resolved;
-use super::{hardening, import_dir, mountpoint, notify};
+use super::{allocator, hardening, import_dir, mountpoint, notify};
 
 /// How long callers that have files open may take to close them after an unmount.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Mounts and serves until a signal or an unmount.
 pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
+    allocator::set_up();
     hardening::wipe_environment();
     hardening::protect_memory()?;
     let log = Log::start(settings.log_level)
