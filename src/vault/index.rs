@@ -74,6 +74,7 @@ impl Index {
     ///
     /// # Errors
     /// The system gives no thread.
+    #[allow(clippy::mutable_key_type)] // what a secret is found by never changes
     pub(super) fn of(secrets: Vec<Arc<Secret>>, lists: Lists, now: Timestamp) -> io::Result<Self> {
         let mut index = Self { lists, ..Self::new(now) };
         secrets.iter().for_each(|secret| index.count(secret));

@@ -220,9 +220,9 @@ mod tests {
         let mut idle = [false; 3];
         // The threads take turns, each reading up to ten records at a time.
         while idle.contains(&false) {
-            for which in 0..3 {
+            for (which, idle) in idle.iter_mut().enumerate() {
                 let Some(start) = shares.next(which) else {
-                    idle[which] = true;
+                    *idle = true;
                     continue;
                 };
                 let mut found: Vec<usize> =

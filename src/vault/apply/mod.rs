@@ -97,6 +97,20 @@ impl Vault {
         caller: &Arc<Caller>,
         documents: Vec<Document>,
     ) -> Result<Applied, VaultError> {
+        let is_large = documents.len() > SMALL_SECRETS;
+        let outcome = self.apply_all(caller, documents);
+        // Here, where all that was needed for it is free.
+        if is_large {
+            memory::give_back();
+        }
+        outcome
+    }
+
+    fn apply_all(
+        &self,
+        caller: &Arc<Caller>,
+        documents: Vec<Document>,
+    ) -> Result<Applied, VaultError> {
         let shared = &self.shared;
         let first = shared.index.write().next_nodes(2 * documents.len() + 1);
         let mut judge = Judge::new(shared, caller);
@@ -128,9 +142,6 @@ impl Vault {
         }
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();
-        if alone {
-            memory::give_back();
-        }
         match outcome {
             Ok(changes) => Ok(Applied { documents: file.documents(), changes }),
             Err(error) => {
