@@ -1,5 +1,6 @@
 //! From settings to a mount that is served, and to its end.
 
+mod allocator;
 mod audit;
 mod control;
 mod error;

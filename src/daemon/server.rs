@@ -26,13 +26,14 @@ use super::logging::Log;
 use super::reload::Reload;
 use super::security::SetUp;
 use super::settings::Resolved;
-use super::{hardening, import_dir, notify};
+use super::{allocator, hardening, import_dir, notify};
 
 /// How long the messenger may take to end once the holder is gone, in milliseconds.
 const MESSENGER_PATIENCE: u16 = 2000;
 
 /// Serves until the mount or the holder is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+    allocator::set_up();
     hardening::wipe_environment();
     hardening::protect_memory()?;
     // Before the log has a thread: that is not to take signals either.

@@ -15,8 +15,11 @@ use crate::model::{AclPatch, Key, MAX_VALUE_BYTES, Plaintext, SecretId};
 /// The longest sealed value, in bytes: base64 of the largest value and of 4 KiB around it.
 const MAX_SEALED_BYTES: usize = (MAX_VALUE_BYTES + 4_096).div_ceil(3) * 4;
 
-/// One secret as a text describes it.
-pub struct Document {
+/// One secret as a text describes it. A pointer to it: a file has thousands, and whoever goes through
+/// them moves each to somewhere else.
+pub struct Document(Box<Parts>);
+
+struct Parts {
     id: Option<SecretId>,
     key: Key,
     value: Option<DocumentValue>,
@@ -38,42 +41,42 @@ pub enum DocumentValue {
 impl Document {
     /// The id, if the document gives one.
     pub fn id(&self) -> Option<&SecretId> {
-        self.id.as_ref()
+        self.0.id.as_ref()
     }
 
     /// The key; the id where the document gives no key.
     pub fn key(&self) -> &Key {
-        &self.key
+        &self.0.key
     }
 
     /// The value; none where only lists are to change.
     pub fn value(&self) -> Option<&DocumentValue> {
-        self.value.as_ref()
+        self.0.value.as_ref()
     }
 
     /// Moves the value out.
     pub fn take_value(&mut self) -> Option<DocumentValue> {
-        self.value.take()
+        self.0.value.take()
     }
 
     /// The checksum that the plaintext must have. Only a document with a value has one.
     pub fn checksum(&self) -> Option<&Checksum> {
-        self.checksum.as_ref()
+        self.0.checksum.as_ref()
     }
 
     /// The lists that the document names.
     pub fn lists(&self) -> &AclPatch {
-        &self.lists
+        &self.0.lists
     }
 
     /// The line in which the document begins, the first being 1.
     pub fn line(&self) -> usize {
-        self.line
+        self.0.line
     }
 
     /// The line in which a field stands, if the document has it.
     pub fn line_of(&self, field: Field) -> Option<usize> {
-        Some(self.lines[field.index()]).filter(|&line| line != 0)
+        Some(self.0.lines[field.index()]).filter(|&line| line != 0)
     }
 }
 
@@ -196,7 +199,8 @@ impl File {
         match key {
             Some((key, _)) if reader.error_count() == errors_before => {
                 let Draft { id, lists, .. } = draft;
-                self.documents.push(Document { id, key, value, checksum, lists, line, lines });
+                let parts = Parts { id, key, value, checksum, lists, line, lines };
+                self.documents.push(Document(Box::new(parts)));
             }
             _ => {}
         }

@@ -11,6 +11,7 @@ pub(super) fn run<S: Store>(open: impl Fn() -> S) {
     scans_by_prefix_in_order(&open());
     a_scan_stops_when_told_and_may_read(&open());
     a_scan_may_commit(&open());
+    a_scan_may_begin_anywhere(&open());
     the_last_change_of_an_address_counts(&open());
     a_refused_batch_changes_nothing(&open());
     sizes_from_nothing_to_the_limit(&open());
@@ -101,6 +102,33 @@ fn a_scan_may_commit(store: &impl Store) {
     store.scan(b"", &mut visit).unwrap();
     assert_eq!(seen, 1000);
     assert!(scan(store, b"").iter().all(|(_, sealed)| sealed == b"rewritten"));
+}
+
+fn a_scan_may_begin_anywhere(store: &impl Store) {
+    let mut batch = puts(&[(b"a", b""), (b"m", b""), (b"n", b"")]);
+    (0..1000u16).for_each(|number| batch.put(&[&b"m"[..], &number.to_be_bytes()].concat(), vec![]));
+    store.commit(&batch).unwrap();
+    let from = |start: &[u8]| {
+        let mut seen = Vec::new();
+        let mut visit = |address: &[u8], _: &[u8]| {
+            seen.push(address.to_vec());
+            ControlFlow::Continue(())
+        };
+        store.scan_from(b"m", start, &mut visit).unwrap();
+        seen
+    };
+    for (start, first, count) in [
+        (&b""[..], &b"m"[..], 1001),
+        (b"m", b"m", 1001),
+        (b"m\0", b"m\0\0", 1000),
+        (b"m\x01\x00", b"m\x01\x00", 1000 - 256),
+        (b"m\x01\x00\x00", b"m\x01\x01", 1000 - 257),
+    ] {
+        let seen = from(start);
+        assert_eq!((seen.first().unwrap().as_slice(), seen.len()), (first, count), "{start:?}");
+    }
+    assert!(from(b"m\xff").is_empty());
+    assert!(from(b"n").is_empty());
 }
 
 fn the_last_change_of_an_address_counts(store: &impl Store) {

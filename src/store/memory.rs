@@ -60,9 +60,10 @@ impl Store for MemoryStore {
         Ok(self.state.lock().records.get(address).cloned())
     }
 
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        start: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         // `visit` may read the store: it is not called under the lock.
@@ -70,7 +71,7 @@ impl Store for MemoryStore {
             .state
             .lock()
             .records
-            .range(prefix.to_vec()..)
+            .range(start.max(prefix).to_vec()..)
             .take_while(|(address, _)| address.starts_with(prefix))
             .map(|(address, sealed)| (address.clone(), sealed.clone()))
             .collect();

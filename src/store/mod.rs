@@ -30,6 +30,9 @@ pub const MAX_RECORD_BYTES: usize = 32 * 1024;
 /// The longest address, in bytes.
 pub const MAX_ADDRESS_BYTES: usize = 80;
 
+/// How many records a scan reads at once; a commit waits for no more than that.
+pub const SCAN_STEP: usize = 256;
+
 /// Where sealed records are kept.
 ///
 /// Readers and writers may run on any thread; commits happen one after the other.
@@ -44,6 +47,18 @@ pub trait Store: Send + Sync {
     fn scan(
         &self,
         prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.scan_from(prefix, prefix, visit)
+    }
+
+    /// As [`Store::scan`], beginning with the address `start`. Records are read [`SCAN_STEP`] at a
+    /// time: who breaks after as many has read none in vain.
+    #[allow(clippy::type_complexity)] // as above
+    fn scan_from(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
 

@@ -34,34 +34,59 @@ impl From<::sled::Error> for ReadError {
 /// The record at `address`.
 pub(super) fn read(database: &Db, address: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
     match database.get(head(address))? {
-        Some(first) => Ok(Some(join(database, address, &first)?)),
+        Some(first) => {
+            let mut sealed = Vec::new();
+            join(database, address, &first, &mut sealed)?;
+            Ok(Some(sealed))
+        }
         None => Ok(None),
     }
 }
 
-/// Up to `limit` records in order of address whose address starts with `prefix` and is after
-/// `after`.
-#[allow(clippy::type_complexity)] // address and record, used once
+/// Records with their addresses, in one buffer: a scan of many allocates nothing for each.
+#[derive(Default)]
+pub(super) struct Step {
+    bytes: Vec<u8>,
+    /// Where in `bytes` an address begins, its record begins, and that ends.
+    places: Vec<[usize; 3]>,
+}
+
+impl Step {
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Address and record.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+        let parts = |&[address, record, end]: &[usize; 3]| {
+            (&self.bytes[address..record], &self.bytes[record..end])
+        };
+        self.places.iter().map(parts)
+    }
+}
+
+/// Up to `limit` records in order of address whose address starts with `prefix`, from `start` on.
 pub(super) fn read_some(
     database: &Db,
     prefix: &[u8],
-    after: Option<&[u8]>,
+    start: Bound<&[u8]>,
     limit: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
-    let start = match after {
-        Some(address) => Bound::Excluded(head(address)),
-        None => Bound::Included(head(prefix)),
-    };
-    let mut found = Vec::new();
-    for entry in database.range((start, Bound::Excluded(vec![TAIL]))).take(limit) {
+) -> Result<Step, ReadError> {
+    let range = (start.map(head), Bound::Excluded(vec![TAIL]));
+    let mut step = Step::default();
+    for entry in database.range(range).take(limit) {
         let (place, first) = entry?;
         let address = &place[1..];
         if !address.starts_with(prefix) {
             break;
         }
-        found.push((address.to_vec(), join(database, address, &first)?));
+        let start = step.bytes.len();
+        step.bytes.extend_from_slice(address);
+        let record = step.bytes.len();
+        join(database, address, &first, &mut step.bytes)?;
+        step.places.push([start, record, step.bytes.len()]);
     }
-    Ok(found)
+    Ok(step)
 }
 
 /// The batch as sled entries of at most `piece` bytes and their addresses, with the pieces of
@@ -140,13 +165,19 @@ fn last_changes(batch: &Batch) -> BTreeMap<&[u8], Option<&[u8]>> {
     changes.collect()
 }
 
-fn join(database: &Db, address: &[u8], first: &IVec) -> Result<Vec<u8>, ReadError> {
+/// Adds the pieces of a record to `sealed`.
+fn join(
+    database: &Db,
+    address: &[u8],
+    first: &IVec,
+    sealed: &mut Vec<u8>,
+) -> Result<(), ReadError> {
     let (&tails, first) = first.split_first().ok_or(ReadError::Missing)?;
-    let mut sealed = first.to_vec();
+    sealed.extend_from_slice(first);
     for number in 0..tails {
         sealed.extend_from_slice(&database.get(tail(address, number))?.ok_or(ReadError::Missing)?);
     }
-    Ok(sealed)
+    Ok(())
 }
 
 fn head(address: &[u8]) -> Vec<u8> {

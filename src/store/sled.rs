@@ -3,7 +3,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::folder::{self, Folder};
 use super::pieces::{self, ReadError, Room};
 use super::room::Reserve;
-use super::{Batch, Space, Store, StoreError};
+use super::{Batch, SCAN_STEP, Space, Store, StoreError};
 
 /// Where a store lies in its state folder.
 const FOLDER_NAME: &str = "store";
@@ -24,8 +24,6 @@ const CACHE_BYTES: u64 = 16 << 20;
 const SEGMENT_BYTES: usize = 512 << 10;
 const SMALL_SEGMENT_BYTES: usize = 128 << 10;
 const SMALL_FILE_SYSTEM: u64 = 256 << 20;
-/// How many records a scan reads at once; a commit waits for no more than that.
-const SCAN_STEP: usize = 256;
 
 /// A store in the folder `store` of the state folder.
 #[derive(Debug)]
@@ -221,24 +219,26 @@ impl Store for SledStore {
         self.reading(|database| pieces::read(database, address))
     }
 
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        start: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut after: Option<Vec<u8>> = None;
+        let mut start = Bound::Included(start.max(prefix).to_vec());
         loop {
             let step = self.reading(|database| {
-                pieces::read_some(database, prefix, after.as_deref(), SCAN_STEP)
+                pieces::read_some(database, prefix, start.as_ref().map(Vec::as_slice), SCAN_STEP)
             })?;
-            let finished = step.len() < SCAN_STEP;
-            for (address, sealed) in &step {
+            for (address, sealed) in step.iter() {
                 if visit(address, sealed).is_break() {
                     return Ok(());
                 }
             }
-            match step.into_iter().next_back() {
-                Some((last, _)) if !finished => after = Some(last),
+            match step.iter().next_back() {
+                Some((last, _)) if step.len() == SCAN_STEP => {
+                    start = Bound::Excluded(last.to_vec());
+                }
                 _ => return Ok(()),
             }
         }

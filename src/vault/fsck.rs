@@ -6,15 +6,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::crypto::{Keyring, OpenError};
-use crate::model::{SecretId, Timestamp};
+use crate::model::SecretId;
 use crate::store::{Batch, Store};
 
+use super::common::Common;
 use super::error::OpenVaultError;
 use super::garbage::{Dead, Garbage};
-use super::index::Index;
 use super::record::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
 use super::secret::{RecordId, Secret};
 use super::{journal, keys};
@@ -231,7 +230,7 @@ struct Walk<'a> {
     records: &'a Records,
     findings: Findings,
     /// Lends its shared lists; nothing is put into it.
-    index: Index,
+    common: Common,
     garbage: Arc<Garbage>,
     journals: HashSet<u64>,
     marks: HashMap<u64, Dead>,
@@ -256,7 +255,7 @@ impl<'a> Walk<'a> {
         Self {
             records,
             findings: Findings::default(),
-            index: Index::new(Timestamp::from(SystemTime::now())),
+            common: Common::default(),
             garbage: Arc::default(),
             journals: HashSet::new(),
             marks: HashMap::new(),
@@ -289,7 +288,7 @@ impl<'a> Walk<'a> {
     }
 
     fn head(&mut self, record: u64, address: &[u8], content: &[u8]) {
-        match self.records.unseal_head(address, content, &self.garbage, &mut self.index) {
+        match self.records.unseal_head(address, content, &self.garbage, &mut self.common) {
             Ok(secret) => drop(self.secrets.insert(secret.record(), secret)),
             Err(error) => {
                 self.findings.repairs.is_blind = true;
@@ -315,7 +314,7 @@ impl<'a> Walk<'a> {
                 self.abandoned.extend(head.own.map(|own| own.node));
                 return Ok(());
             }
-            let secret = decode_head(head.record, head.encoded, &self.garbage, &mut self.index);
+            let secret = decode_head(head.record, head.encoded, &self.garbage, &mut self.common);
             let secret = secret.ok_or(OpenVaultError::BrokenRecord)?;
             self.secrets.insert(head.record, secret);
             self.marks.extend(head.superseded.map(|old| (old.node, old)));

@@ -1,21 +1,27 @@
 //! What is known without asking the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::thread::{self, Builder};
 
 use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_see};
 
 use super::FIRST_NODE;
+use super::common::Lists;
 use super::error::VaultError;
-use super::record::{Lists, chunk_count};
+use super::record::chunk_count;
 use super::secret::{RecordId, Secret, Value};
 
-/// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them.
+/// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them. A million
+/// secrets are to fit: each is in every map as a pointer, and what it is found by is its own.
 pub(super) struct Index {
     by_key: BTreeMap<Key, Arc<Secret>>,
-    by_record: HashMap<RecordId, Arc<Secret>>,
-    by_id: HashMap<SecretId, RecordId>,
+    by_record: HashSet<ByRecord>,
+    by_id: HashSet<ById>,
     lists: Lists,
     next_node: u64,
     last_change: Timestamp,
@@ -54,8 +60,8 @@ impl Index {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             by_key: BTreeMap::new(),
-            by_record: HashMap::new(),
-            by_id: HashMap::new(),
+            by_record: HashSet::new(),
+            by_id: HashSet::new(),
             lists: Lists::default(),
             next_node: FIRST_NODE.max(now.as_nanos() / 1000),
             last_change: now,
@@ -64,21 +70,49 @@ impl Index {
         }
     }
 
+    /// An index of many secrets: each map is filled at once, on a thread of its own.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    #[allow(clippy::mutable_key_type)] // what a secret is found by never changes
+    pub(super) fn of(secrets: Vec<Arc<Secret>>, lists: Lists, now: Timestamp) -> io::Result<Self> {
+        let mut index = Self { lists, ..Self::new(now) };
+        secrets.iter().for_each(|secret| index.count(secret));
+        let clones = || secrets.iter().map(Arc::clone);
+        thread::scope(|scope| {
+            let by_record = Builder::new().spawn_scoped(scope, || {
+                // With room from the start: tables that grow are copied.
+                let mut by_record = HashSet::with_capacity(secrets.len());
+                by_record.extend(clones().map(ByRecord));
+                by_record
+            })?;
+            let by_id = Builder::new().spawn_scoped(scope, || {
+                let mut by_id = HashSet::with_capacity(secrets.len());
+                by_id.extend(clones().map(ById));
+                by_id
+            })?;
+            index.by_key = sorted(clones());
+            index.by_record = by_record.join().expect("it does not panic");
+            index.by_id = by_id.join().expect("it does not panic");
+            Ok(index)
+        })
+    }
+
     pub(super) fn by_key(&self, key: &str) -> Option<&Arc<Secret>> {
         self.by_key.get(key)
     }
 
     pub(super) fn by_record(&self, record: RecordId) -> Option<&Arc<Secret>> {
-        self.by_record.get(&record)
+        self.by_record.get(&record).map(|found| &found.0)
     }
 
     /// The secret whose value has that node number. Looks at all of them: for messages alone.
     pub(super) fn by_node(&self, node: u64) -> Option<&Arc<Secret>> {
-        self.by_record.values().find(|secret| secret.value.node == node)
+        self.by_key.values().find(|secret| secret.value.node == node)
     }
 
     pub(super) fn by_id(&self, id: &SecretId) -> Option<&Arc<Secret>> {
-        self.by_record(*self.by_id.get(id)?)
+        self.by_id.get(id).map(|found| &found.0)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -121,18 +155,23 @@ impl Index {
 
     /// The current versions of all secrets.
     pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Value>> {
-        self.by_record.values().map(|secret| &secret.value)
+        self.by_record.iter().map(|one| &one.0.value)
     }
 
+    /// Adds a secret of whose record, key and id there is none.
     pub(super) fn insert(&mut self, secret: Arc<Secret>) {
+        self.count(&secret);
+        self.by_id.insert(ById(Arc::clone(&secret)));
+        self.by_record.insert(ByRecord(Arc::clone(&secret)));
+        self.by_key.insert(secret.key.clone(), secret);
+    }
+
+    fn count(&mut self, secret: &Secret) {
         self.is_taken(secret.value.node.max(secret.record().0));
         self.last_change = self.last_change.max(secret.value.updated);
         self.changes += 1;
         self.totals.bytes += u64::from(secret.value.size);
         self.totals.chunks += u64::from(chunk_count(secret.value.size as usize));
-        self.by_id.insert(secret.id.clone(), secret.record());
-        self.by_record.insert(secret.record(), Arc::clone(&secret));
-        self.by_key.insert(secret.key.clone(), secret);
     }
 
     pub(super) fn remove(&mut self, secret: &Secret, now: Timestamp) {
@@ -208,6 +247,62 @@ impl Index {
     }
 }
 
+/// A map by key. Comparing keys of secrets that lie all over the memory is slow, and names begin
+/// alike: most comparisons are decided by a piece that is copied beside each other.
+fn sorted(secrets: impl Iterator<Item = Arc<Secret>>) -> BTreeMap<Key, Arc<Secret>> {
+    const PIECE: usize = 32;
+    let mut sorted: Vec<([u8; PIECE], Arc<Secret>)> = secrets
+        .map(|secret| {
+            let key = secret.key.as_str().as_bytes();
+            let mut piece = [0; PIECE];
+            let length = key.len().min(PIECE);
+            piece[..length].copy_from_slice(&key[..length]);
+            (piece, secret)
+        })
+        .collect();
+    // No key has a byte 0: one that is a piece of another comes first.
+    sorted.sort_unstable_by(|(left_piece, left), (right_piece, right)| {
+        left_piece.cmp(right_piece).then_with(|| left.key.cmp(&right.key))
+    });
+    sorted.into_iter().map(|(_, secret)| (secret.key.clone(), secret)).collect()
+}
+
+/// A secret that is found by its record.
+struct ByRecord(Arc<Secret>);
+
+/// A secret that is found by its id.
+struct ById(Arc<Secret>);
+
+/// Found by a part of what is held, a map needs no copy of that part. The rule of [`Borrow`] is that
+/// the whole is hashed and compared as the part is.
+macro_rules! found_by {
+    ($holder:ident, $part:ty, $of:expr) => {
+        impl Borrow<$part> for $holder {
+            fn borrow(&self) -> &$part {
+                let of: fn(&Secret) -> &$part = $of;
+                of(&self.0)
+            }
+        }
+
+        impl Hash for $holder {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                Borrow::<$part>::borrow(self).hash(state);
+            }
+        }
+
+        impl PartialEq for $holder {
+            fn eq(&self, other: &Self) -> bool {
+                Borrow::<$part>::borrow(self) == other.borrow()
+            }
+        }
+
+        impl Eq for $holder {}
+    };
+}
+
+found_by!(ByRecord, RecordId, |secret| &secret.value.record);
+found_by!(ById, SecretId, |secret| &secret.id);
+
 /// What one caller sees: each set of lists is looked at once, however many secrets share it.
 struct Visibility<'a> {
     caller: &'a Caller,
@@ -226,5 +321,65 @@ impl<'a> Visibility<'a> {
                 .decided
                 .entry(Arc::as_ptr(&secret.acl))
                 .or_insert_with(|| (self.may)(self.caller, &secret.acl))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::secret::Value;
+    use super::*;
+    use crate::model::Slug;
+
+    fn secret(number: u64, key: &str) -> Arc<Secret> {
+        let updated_by = Slug::parse("alice").unwrap();
+        Arc::new(Secret {
+            key: Key::parse(key).unwrap(),
+            id: SecretId::parse(&format!("id-{number}")).unwrap(),
+            acl: Arc::default(),
+            created: Timestamp::from_nanos(1),
+            value: Arc::new(Value {
+                record: super::super::secret::RecordId(number),
+                version: 1,
+                node: number + 1,
+                size: 40_000,
+                updated: Timestamp::from_nanos(number),
+                updated_by,
+                superseded: AtomicBool::new(false),
+                garbage: Arc::default(),
+            }),
+        })
+    }
+
+    #[test]
+    fn built_at_once_it_is_as_built_one_by_one() {
+        let long = "team-with-a-long-name/service-with-a-long-name/";
+        let keys: Vec<String> = ["a", "a-b/c", "a/b", "b", "ab", "ключ"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain((0..300).map(|number| format!("{long}{}", (number * 7919) % 1000)))
+            .collect();
+        let secrets: Vec<_> =
+            (2000..).step_by(2).zip(&keys).map(|(n, key)| secret(n, key)).collect();
+        let now = Timestamp::from_nanos(5);
+        let at_once = Index::of(secrets.clone(), Lists::default(), now).unwrap();
+        let mut one_by_one = Index::new(now);
+        secrets.iter().cloned().for_each(|secret| one_by_one.insert(secret));
+        for index in [&at_once, &one_by_one] {
+            assert!(index.by_key.keys().is_sorted());
+            assert_eq!(index.len(), secrets.len());
+            for secret in &secrets {
+                let found = [
+                    index.by_key(secret.key.as_str()),
+                    index.by_id(&secret.id),
+                    index.by_record(secret.record()),
+                ];
+                assert!(found.iter().all(|found| Arc::ptr_eq(found.unwrap(), secret)));
+            }
+        }
+        assert_eq!(at_once.totals(), one_by_one.totals());
+        assert_eq!(at_once.next_node, one_by_one.next_node);
+        assert_eq!(at_once.last_change(), one_by_one.last_change());
     }
 }

@@ -9,6 +9,7 @@
 
 mod apply;
 mod committer;
+mod common;
 mod error;
 mod export;
 mod fsck;
@@ -18,6 +19,8 @@ mod index;
 mod journal;
 mod keys;
 mod lists;
+mod load;
+mod memory;
 mod read;
 mod receipts;
 mod record;
@@ -30,7 +33,6 @@ mod trail;
 mod transaction;
 mod write;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -62,7 +64,7 @@ use guesses::Guesses;
 use index::Index;
 use keys::KeysInUse;
 use receipts::Receipts;
-use record::{Address, Records, StoreId, parse_mark};
+use record::{Address, Records, StoreId};
 use rekey::Rekey;
 
 /// The first node number that a stored version may have; smaller ones are the file system's own.
@@ -149,7 +151,7 @@ impl Vault {
         let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
         journal::recover(&records)?;
         let garbage = Arc::new(Garbage::default());
-        let (index, superseded) = load(&records, &garbage)?;
+        let (index, superseded) = load::load(&records, &garbage)?;
         let receipts = Receipts::load(&records)?;
         let shared = Arc::new(Shared {
             records,
@@ -244,35 +246,4 @@ impl Vault {
 fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<Grant, VaultError> {
     decide(caller, operation, secret.acl())
         .map_err(|denial| VaultError::Denied { key: secret.key().to_string(), denial })
-}
-
-/// The index, and the superseded values that are still stored.
-fn load(
-    records: &Records,
-    garbage: &Arc<Garbage>,
-) -> Result<(Index, Vec<Arc<Value>>), OpenVaultError> {
-    let mut index = Index::new(Timestamp::from(std::time::SystemTime::now()));
-    let mut failed = None;
-    records.scan(&Address::HEADS, &mut |address, sealed| match records
-        .unseal_head(address, sealed, garbage, &mut index)
-    {
-        Ok(secret) => {
-            index.insert(Arc::new(secret));
-            ControlFlow::Continue(())
-        }
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let mut superseded = Vec::new();
-    records.scan(&Address::GARBAGE, &mut |address, mark| {
-        superseded.extend(parse_mark(address, mark, garbage).map(Arc::new));
-        ControlFlow::Continue(())
-    })?;
-    superseded.iter().for_each(|value| index.is_taken(value.node()));
-    Ok((index, superseded))
 }

@@ -15,21 +15,21 @@
 //! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store. A mark
 //! is in the clear: node, size and time of the value.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
+use postcard::{from_bytes, take_from_bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, record_key_id};
-use crate::model::{Acl, Key, ListName, Plaintext, SecretId, Slug, Timestamp};
+use crate::model::{Key, Plaintext, SecretId, Slug, Timestamp};
 use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
 
+use super::common::{Common, EncodedLists, PassedOver, names_of};
 use super::error::OpenVaultError;
 use super::garbage::{Dead, Garbage};
-use super::index::Index;
 use super::secret::{RecordId, Secret, Value};
 
 /// The largest piece of a value in one record: what the store takes, less what sealing adds.
@@ -229,6 +229,17 @@ impl Records {
         self.store.scan(prefix.as_bytes(), visit)
     }
 
+    /// Shows the records of that prefix from `start` on.
+    #[allow(clippy::type_complexity)] // as the store's own
+    pub(super) fn scan_from(
+        &self,
+        prefix: &Address,
+        start: &Address,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.store.scan_from(prefix.as_bytes(), start.as_bytes(), visit)
+    }
+
     pub(super) fn seal(&self, address: &Address, plaintext: &[u8]) -> Vec<u8> {
         self.seal_with(&self.keyring(), address, plaintext)
     }
@@ -312,18 +323,29 @@ impl Records {
         address: &[u8],
         sealed: &[u8],
         garbage: &Arc<Garbage>,
-        index: &mut Index,
+        common: &mut Common,
+    ) -> Result<Secret, OpenVaultError> {
+        self.unseal_head_with(&self.keyring(), address, sealed, garbage, common)
+    }
+
+    /// For many heads: threads that unseal at once do not meet at the keyring's lock.
+    pub(super) fn unseal_head_with(
+        &self,
+        keyring: &Keyring,
+        address: &[u8],
+        sealed: &[u8],
+        garbage: &Arc<Garbage>,
+        common: &mut Common,
     ) -> Result<Secret, OpenVaultError> {
         let broken = || OpenVaultError::BrokenRecord;
         if address.len() != 9 {
             return Err(broken());
         }
-        let head = self
-            .keyring()
+        let head = keyring
             .open_record(self.place(address).as_slice(), sealed)
             .map_err(OpenVaultError::Unseal)?;
         let record = RecordId(u64::from_be_bytes(address[1..].try_into().map_err(|_| broken())?));
-        decode_head(record, head.expose(), garbage, index).ok_or_else(broken)
+        decode_head(record, head.expose(), garbage, common).ok_or_else(broken)
     }
 }
 
@@ -332,10 +354,29 @@ pub(super) fn decode_head(
     record: RecordId,
     head: &[u8],
     garbage: &Arc<Garbage>,
-    index: &mut Index,
+    common: &mut Common,
 ) -> Option<Secret> {
-    let head: Head<'_> = postcard::from_bytes(head).ok()?;
-    head.into_secret(record, garbage, index)
+    let ((key, id), rest) = take_from_bytes::<(&str, &str)>(head).ok()?;
+    // The lists are looked up as they are encoded: most heads have the lists of another one.
+    let (_, last) = take_from_bytes::<[PassedOver; 6]>(rest).ok()?;
+    let lists = &rest[..rest.len() - last.len()];
+    let last: HeadEnd<'_> = from_bytes(last).ok()?;
+    Some(Secret {
+        key: Key::parse(key).ok()?,
+        id: SecretId::parse(id).ok()?,
+        acl: common.lists.decode(lists)?,
+        created: Timestamp::from_nanos(last.created),
+        value: Arc::new(Value {
+            record,
+            version: last.version,
+            node: last.node,
+            size: last.size,
+            updated: Timestamp::from_nanos(last.updated),
+            updated_by: common.slug(last.updated_by)?,
+            superseded: AtomicBool::new(false),
+            garbage: Arc::clone(garbage),
+        }),
+    })
 }
 
 /// A head in the clear.
@@ -372,12 +413,17 @@ pub(super) fn parse_mark(address: &[u8], mark: &[u8], garbage: &Arc<Garbage>) ->
 
 /// A head as it is encoded (postcard), before it is sealed. Fields are only ever added, with a new
 /// [`FORMAT`].
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Head<'a> {
     key: &'a str,
     id: &'a str,
-    #[serde(borrow)]
-    lists: [Vec<&'a str>; 6],
+    lists: EncodedLists<'a>,
+    end: HeadEnd<'a>,
+}
+
+/// What follows the lists.
+#[derive(Serialize, Deserialize)]
+struct HeadEnd<'a> {
     created: u64,
     version: u64,
     node: u64,
@@ -392,84 +438,15 @@ impl<'a> Head<'a> {
         Self {
             key: secret.key.as_str(),
             id: secret.id.as_str(),
-            lists: ListName::ALL
-                .map(|name| secret.acl.list(name).iter().map(Slug::as_str).collect()),
-            created: secret.created.as_nanos(),
-            version: value.version,
-            node: value.node,
-            size: value.size,
-            updated: value.updated.as_nanos(),
-            updated_by: value.updated_by.as_str(),
+            lists: names_of(&secret.acl),
+            end: HeadEnd {
+                created: secret.created.as_nanos(),
+                version: value.version,
+                node: value.node,
+                size: value.size,
+                updated: value.updated.as_nanos(),
+                updated_by: value.updated_by.as_str(),
+            },
         }
     }
-
-    fn into_secret(
-        self,
-        record: RecordId,
-        garbage: &Arc<Garbage>,
-        index: &mut Index,
-    ) -> Option<Secret> {
-        let acl = index.lists_mut().intern_names(&self.lists)?;
-        let updated_by = Slug::parse(self.updated_by).ok()?;
-        Some(Secret {
-            key: Key::parse(self.key).ok()?,
-            id: SecretId::parse(self.id).ok()?,
-            acl,
-            created: Timestamp::from_nanos(self.created),
-            value: Arc::new(Value {
-                record,
-                version: self.version,
-                node: self.node,
-                size: self.size,
-                updated: Timestamp::from_nanos(self.updated),
-                updated_by,
-                superseded: AtomicBool::new(false),
-                garbage: Arc::clone(garbage),
-            }),
-        })
-    }
-}
-
-/// Lists shared by reference: a million secrets have a few hundred different sets of lists.
-#[derive(Default)]
-pub(super) struct Lists(HashMap<Box<[u8]>, Arc<Acl>>);
-
-/// Unused lists are looked for when there are more than this, and then at every doubling.
-const FIRST_PRUNE: usize = 1024;
-
-impl Lists {
-    /// The one shared copy of these lists.
-    pub(super) fn intern(&mut self, acl: Acl) -> Arc<Acl> {
-        let names = ListName::ALL.map(|name| acl.list(name).iter().map(Slug::as_str).collect());
-        let encoded = encode(&names);
-        if let Some(shared) = self.0.get(&encoded) {
-            return Arc::clone(shared);
-        }
-        self.keep(encoded, acl)
-    }
-
-    fn intern_names(&mut self, names: &[Vec<&str>; 6]) -> Option<Arc<Acl>> {
-        let encoded = encode(names);
-        if let Some(shared) = self.0.get(&encoded) {
-            return Some(Arc::clone(shared));
-        }
-        let mut acl = Acl::default();
-        for (name, slugs) in ListName::ALL.into_iter().zip(names) {
-            acl.set(name, slugs.iter().map(|slug| Slug::parse(slug).ok()).collect::<Option<_>>()?);
-        }
-        Some(self.keep(encoded, acl))
-    }
-
-    fn keep(&mut self, encoded: Box<[u8]>, acl: Acl) -> Arc<Acl> {
-        if self.0.len() >= FIRST_PRUNE && self.0.len().is_power_of_two() {
-            self.0.retain(|_, shared| Arc::strong_count(shared) > 1);
-        }
-        let shared = Arc::new(acl);
-        self.0.insert(encoded, Arc::clone(&shared));
-        shared
-    }
-}
-
-fn encode(names: &[Vec<&str>; 6]) -> Box<[u8]> {
-    postcard::to_stdvec(names).expect("strings always encode").into()
 }

@@ -34,6 +34,7 @@ mod keys;
 mod leaks;
 mod lifecycle;
 mod logging;
+mod memory;
 mod programs;
 mod promises;
 mod reference;

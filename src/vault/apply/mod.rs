@@ -28,7 +28,7 @@ use super::journal::{Journal, Staged, Stager};
 use super::secret::RecordId;
 use super::trail::Ask;
 use super::transaction::{Change, Transaction};
-use super::{Shared, Vault};
+use super::{Shared, Vault, memory};
 
 pub use refusal::{Refusal, Refusals};
 
@@ -95,6 +95,16 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Refused`] with everything that stands against it; or the store failed.
     pub fn apply(&self, actor: &Actor, documents: Vec<Document>) -> Result<Applied, VaultError> {
+        let is_large = documents.len() > SMALL_SECRETS;
+        let outcome = self.apply_all(actor, documents);
+        // Here, where all that was needed for it is free.
+        if is_large {
+            memory::give_back();
+        }
+        outcome
+    }
+
+    fn apply_all(&self, actor: &Actor, documents: Vec<Document>) -> Result<Applied, VaultError> {
         let (shared, caller) = (&self.shared, &actor.caller);
         let first = shared.index.write().next_nodes(2 * documents.len() + 1);
         let mut judge = Judge::new(shared, caller);
