@@ -30,6 +30,16 @@ const SIDECAR: u64 = 1 << 61;
 const PRIVATE: u64 = 1 << 60;
 const _: () = assert!(NODE_LIMIT <= PRIVATE);
 
+/// Whether a process before this one may have told the kernel of the node.
+fn may_have_been_known_before(node: &Node) -> bool {
+    match node {
+        Node::Value(_) | Node::Folder(_) => true,
+        Node::Draft(draft) => draft.is_open(),
+        Node::Scratch(scratch) => scratch.last_handle().is_some(),
+        _ => false,
+    }
+}
+
 /// Which inherited nodes to ask the kernel about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Review {
@@ -39,7 +49,11 @@ pub(super) enum Review {
 
 impl Review {
     fn includes(self, node: &Node) -> bool {
-        self == Self::All || matches!(node, Node::Value(value) if value.is_superseded())
+        match node {
+            Node::Value(value) => self == Self::All || value.is_superseded(),
+            Node::Draft(_) | Node::Scratch(_) => true,
+            _ => self == Self::All,
+        }
     }
 }
 
@@ -268,8 +282,9 @@ impl Nodes {
                 Entry::Vacant(_) => None,
             }
         };
-        if let Some(Known { node: node @ (Node::Value(_) | Node::Folder(_)), .. }) = &forgotten
+        if let Some(Known { node, .. }) = &forgotten
             && self.is_heir.load(Ordering::Acquire)
+            && may_have_been_known_before(node)
         {
             // It may have counted look-ups that this process knows nothing of.
             self.recalled.write().insert(number, node.clone());

@@ -119,6 +119,7 @@ pub(super) struct KeptDraft {
     pub(super) content: KeptContent,
     pub(super) mode: u16,
     pub(super) ended: bool,
+    pub(super) flushed: bool,
 }
 
 /// Where a draft goes.

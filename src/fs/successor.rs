@@ -148,10 +148,12 @@ impl Fs {
         let stale = keys.iter().map(|key| stale_name(key)).collect();
         self.courier.send(Errand { stale, answer: None });
 
-        let left = self.shelf.inherit().unwrap_or_else(|error| {
+        let mut left = self.shelf.inherit().unwrap_or_else(|error| {
             tracing::error!(%error, "what the process before this one left cannot be read");
             Vec::new()
         });
+        // The newest note of a thread is the one that counts.
+        left.sort_by_key(|(_, kept)| if let Kept::Note(note) = kept { note.at } else { 0 });
         self.inherit_nodes(versions, &keys, &left);
         receipts.into_iter().for_each(|receipt| self.inherit_receipt(receipt));
         for (slot, kept) in left {

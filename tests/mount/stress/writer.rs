@@ -75,6 +75,7 @@ pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
         match outcome {
             Ok(true) => ledger.acknowledge(writer, sequence),
             Ok(false) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => report.lost += 1,
             Err(error) => {
                 report.anomaly("a writer failed", format!("{} {sequence}: {error}", writer.key()));
                 // A churn that lost its place would only report what follows from that.
