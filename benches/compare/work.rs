@@ -143,7 +143,11 @@ impl Work {
     /// What has to be done before, without being measured.
     pub(crate) fn preparation(&self, subject: &dyn Subject, tag: &str) -> Vec<Job> {
         match self.kind {
-            Kind::Warm => Self { clients: 1, ..*self }.jobs(subject, tag, true),
+            // Twice: after a READ the kernel asks for the attributes once more.
+            Kind::Warm => {
+                let once = Self { clients: 1, ..*self }.jobs(subject, tag, true);
+                [once.clone(), once].concat()
+            }
             Kind::Import if subject.drop_box().is_none() => {
                 vec![make_folder(subject, &format!("import-{tag}"))]
             }
