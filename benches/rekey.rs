@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use secretfs::audit::{Actor, Process};
 use secretfs::crypto::{Keyring, MasterKey};
 use secretfs::model::{Caller, Key, Plaintext};
 use secretfs::store::SledStore;
@@ -68,7 +69,8 @@ fn fill(state: &Path, secrets: usize) {
     let store = Arc::new(SledStore::open(state).expect("a new store"));
     let keyring = Keyring::new(MasterKey::parse(OLD).expect("a key"), Vec::new());
     let vault = Vault::open(store, keyring).expect("a new store");
-    let root = Arc::new(Caller::new(0, None, [], true));
+    let caller = Arc::new(Caller::new(0, None, [], true));
+    let root = Actor { caller, process: Process::default() };
     let (answer, answers) = channel();
     for number in 0..secrets {
         if number >= WINDOW {
@@ -81,7 +83,7 @@ fn fill(state: &Path, secrets: usize) {
             outcome.map(drop).expect("there is room");
             answer.send(()).expect("somebody counts");
         });
-        vault.write(Arc::clone(&root), target, Plaintext::copy_of(VALUE), done);
+        vault.write(root.clone(), target, Plaintext::copy_of(VALUE), done);
     }
     answers.iter().take(secrets.min(WINDOW)).for_each(drop);
 }

@@ -1,1 +1,95 @@
-//! (to be written)
+//! The audit log: who did what to which secret, and was it allowed. Never a value.
+//!
+//! Lines of JSON in files of their own (`audit-00000001.jsonl`, …), each with a keyed hash over the
+//! one before, so that nobody without the key can change, remove, insert or reorder one unnoticed
+//! ([`verify`]). A sealed head beside the folder says how far the log goes, so that nobody can cut
+//! off its end either.
+//!
+//! # What is promised
+//!
+//! - A line is written (write(2) has taken it whole) before the caller gets its answer: it survives
+//!   a `kill -9` of the daemon.
+//! - The line of a change (commit, delete, rename, lists, import) is also on the disk before the
+//!   change is: there is no change without its line, not even after a power loss.
+//! - Other lines are on the disk a second later at most. A power loss may take those of the last
+//!   second; the daemon finds out at its next start and puts the gap on record.
+//! - A line tells what was decided. If the store then fails, a second line with `"of"` tells so.
+
+mod chain;
+mod copy;
+mod event;
+mod files;
+mod head;
+mod json;
+mod line;
+mod log;
+mod progress;
+mod queue;
+mod read;
+mod recover;
+mod status;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+pub use chain::ChainKey;
+pub use copy::CopyTarget;
+pub use event::{Access, Action, Actor, ErrorCode, Event, Process, Subject};
+pub use files::log_bytes;
+pub use queue::{Audit, NotRecorded};
+pub use read::{Record, RecordedGrant, Tail};
+pub use recover::OpenAuditError;
+pub use status::AuditStatus;
+pub use verify::{Report, VerifyError, verify};
+
+/// Where the lines are, in the state folder `state`.
+pub fn folder_in(state: &Path) -> PathBuf {
+    state.join("audit")
+}
+
+/// Where the head is: not among the lines, so that a reader of all files there reads lines alone.
+fn head_of(folder: &Path) -> PathBuf {
+    folder.with_extension("head")
+}
+
+/// What happens to an operation whose line cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It fails.
+    #[default]
+    Required,
+    /// It goes on; the missing line is counted.
+    BestEffort,
+    /// There are no lines.
+    Off,
+}
+
+/// How the log is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What happens to an operation whose line cannot be written.
+    pub mode: Mode,
+    /// The folder of the lines.
+    pub folder: PathBuf,
+    /// A file that has this many bytes is followed by a new one.
+    pub file_bytes: u64,
+    /// How many files are kept, the oldest go first; 0 keeps all.
+    pub keep_files: u64,
+    /// Where each line also goes.
+    pub copy: Option<CopyTarget>,
+}
+
+impl Options {
+    /// No log at all.
+    pub fn off() -> Self {
+        let (file_bytes, keep_files) = (DEFAULT_FILE_BYTES, DEFAULT_KEEP_FILES);
+        Self { mode: Mode::Off, folder: PathBuf::new(), file_bytes, keep_files, copy: None }
+    }
+}
+
+/// The size of a file unless something else is set.
+pub const DEFAULT_FILE_BYTES: u64 = 256 << 20;
+/// How many files are kept unless something else is set: 10 GiB in all.
+pub const DEFAULT_KEEP_FILES: u64 = 40;

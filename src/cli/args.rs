@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
-    acl, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man, read,
-    rekey, remove, restore, save, unmount, verify, watch, whoami,
+    acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
+    read, rekey, remove, restore, save, unmount, verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -104,6 +104,7 @@ pub(super) enum Command {
     Encrypt(encrypt::Args),
     IsSecure(is_secure::Args),
     Acl(acl::Args),
+    Audit(audit::Args),
     Verify(verify::Args),
     Convert(convert::Args),
     Exec(exec::Args),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// What was asked for is done.
     Done = 0,
-    /// The answer is no: `is-secure`, `verify`, `fsck`.
+    /// The answer is no: `is-secure`, `verify`, `audit verify`, `fsck`.
     No = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -34,7 +34,7 @@ impl From<Exit> for ExitCode {
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   the answer is no (is-secure, verify, fsck)
+  1   the answer is no (is-secure, verify, audit verify, fsck)
   2   the command line is wrong
   3   denied
   4   not found

@@ -35,8 +35,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
-    acl, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man, read,
-    rekey, remove, restore, save, unmount, verify, watch, whoami,
+    acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
+    read, rekey, remove, restore, save, unmount, verify, watch, whoami,
 };
 use error::Result;
 
@@ -111,6 +111,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Encrypt(args) => encrypt::run(&client()?, args),
         Command::IsSecure(args) => is_secure::run(&client()?, args),
         Command::Acl(args) => acl::run(&client()?, args),
+        Command::Audit(args) => audit::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Convert(args) => convert::run(&client()?, args),
         Command::Exec(args) => exec::run(&client()?, args),

@@ -28,6 +28,15 @@ struct Keys {
 }
 
 impl Keys {
+    fn of(&self, purpose: Purpose) -> &KeyBytes {
+        match purpose {
+            Purpose::Records => &self.records,
+            Purpose::Documents => &self.documents,
+            Purpose::Audit => &self.audit,
+            Purpose::Index => &self.index,
+        }
+    }
+
     /// The master key is gone after this.
     fn derive(master: MasterKey) -> Self {
         let of = |purpose| derive(master.expose(), purpose);
@@ -80,14 +89,15 @@ impl Keyring {
 
     /// A copy of what is derived from the current key for a purpose.
     pub fn derived(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
-        let keys = self.current();
-        let key = match purpose {
-            Purpose::Records => &keys.records,
-            Purpose::Documents => &keys.documents,
-            Purpose::Audit => &keys.audit,
-            Purpose::Index => &keys.index,
-        };
-        Zeroizing::new(**key)
+        Zeroizing::new(**self.current().of(purpose))
+    }
+
+    /// Copies of what is derived for a purpose from each key, the current one first.
+    pub fn all_derived(
+        &self,
+        purpose: Purpose,
+    ) -> impl Iterator<Item = (KeyId, Zeroizing<[u8; 32]>)> {
+        self.keys.iter().map(move |keys| (keys.id, Zeroizing::new(**keys.of(purpose))))
     }
 
     /// Seals a record to its place in the store.

@@ -1,5 +1,6 @@
 //! From settings to a mount that is served, and to its end.
 
+mod audit;
 mod error;
 mod hardening;
 mod import_dir;
@@ -16,6 +17,7 @@ mod settings;
 
 use std::path::Path;
 
+pub use audit::{audit_and_keys, audit_folder};
 pub use error::DaemonError;
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
 pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};

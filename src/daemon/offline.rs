@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::audit::{Actor, Process};
 use crate::crypto::{Keyring, Weakness};
+use crate::fuse;
 use crate::model::Caller;
 use crate::store::SledStore;
 use crate::vault::{Fsck, Vault};
@@ -27,7 +29,7 @@ pub struct Offline {
     /// The secrets.
     pub vault: Vault,
     /// Whoever has the state folder and its key has all there is: an admin.
-    pub owner: Arc<Caller>,
+    pub owner: Actor,
 }
 
 /// Opens the store of these settings, to be looked at and mended.
@@ -35,7 +37,7 @@ pub struct Offline {
 /// # Errors
 /// The settings are wrong, there is no store, or it is in use or not this key's.
 pub fn open_for_fsck(settings: MountSettings) -> Result<Fsck, DaemonError> {
-    let (store, keyring) = open(settings, OfflineWork::Read)?;
+    let (store, keyring) = open(&resolve(settings)?, OfflineWork::Read)?;
     Ok(Fsck::open(store, keyring)?)
 }
 
@@ -45,23 +47,35 @@ pub fn open_for_fsck(settings: MountSettings) -> Result<Fsck, DaemonError> {
 /// The settings are wrong, there is no store to read or no key to seal with, or the store is in use
 /// or does not open.
 pub fn open_offline(settings: MountSettings, work: OfflineWork) -> Result<Offline, DaemonError> {
-    let (store, keyring) = open(settings, work)?;
-    let vault = Vault::open(store, keyring)?;
-    let owner = Arc::new(Caller::new(nix::unistd::geteuid().as_raw(), None, [], true));
-    Ok(Offline { vault, owner })
+    let settings = resolve(settings)?;
+    let (store, keyring) = open(&settings, work)?;
+    let vault = Vault::open_audited(store, keyring, &settings.audit, fuse::vault_code)?;
+    Ok(Offline { vault, owner: owner() })
 }
 
-fn open(
-    settings: MountSettings,
-    work: OfflineWork,
-) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
+/// Who runs this command, as the audit log tells it.
+fn owner() -> Actor {
+    let caller = Arc::new(Caller::new(nix::unistd::geteuid().as_raw(), None, [], true));
+    let program = std::fs::read_to_string("/proc/self/comm").ok();
+    let process = Process {
+        gid: nix::unistd::getegid().as_raw(),
+        pid: std::process::id(),
+        program: program.map(|name| name.trim_end().into()),
+    };
+    Actor { caller, process }
+}
+
+fn resolve(settings: MountSettings) -> Result<Resolved, DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
-    let settings = Resolved::from(settings)?;
-    let (_, keys) = KeyFiles::load(&settings)?;
+    Resolved::from(settings)
+}
+
+fn open(settings: &Resolved, work: OfflineWork) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
+    let (_, keys) = KeyFiles::load(settings)?;
     match work {
         OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {
-            return Err(DaemonError::NoStore(settings.state_dir));
+            return Err(DaemonError::NoStore(settings.state_dir.clone()));
         }
         OfflineWork::Seal if keys.weaknesses.contains(&Weakness::BuiltIn) => {
             return Err(DaemonError::NoKey);

@@ -3,7 +3,7 @@
 use crate::vault::{RekeyTask, Vault};
 
 use super::error::DaemonError;
-use super::offline::{OfflineWork, open_offline};
+use super::offline::{Offline, OfflineWork, open_offline};
 use super::settings::MountSettings;
 
 /// Opens the store of these settings and starts to re-seal it, or to count. The walk ends when the
@@ -16,8 +16,7 @@ pub fn rekey_offline(settings: MountSettings, task: RekeyTask) -> Result<Vault, 
         RekeyTask::Reseal => OfflineWork::Seal,
         RekeyTask::Count => OfflineWork::Read,
     };
-    let vault = open_offline(settings, work)?.vault;
-    let failed = |source| DaemonError::Rekey(Box::new(source));
-    vault.start_rekey(task).map_err(failed)?;
+    let Offline { vault, owner } = open_offline(settings, work)?;
+    vault.start_rekey(&owner, task).map_err(|source| DaemonError::Rekey(Box::new(source)))?;
     Ok(vault)
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::audit::Mode;
+
 use super::mountpoint::mount_options;
 use super::reload::Reload;
 
@@ -26,6 +28,7 @@ impl SetUp {
             format!("its key file {} can be read by others; give it mode 0600", path.display())
         }));
         reasons.extend(unsafe_folder(&self.state_dir));
+        reasons.extend(weak_audit(self.reload.vault.audit_status().mode));
         if dumps_are_possible() {
             reasons.push(
                 "a core dump of it could hold values; start it so that it can forbid them"
@@ -54,6 +57,15 @@ fn unsafe_folder(path: &Path) -> Option<String> {
         Ok(_) => None,
         Err(error) => Some(format!("its state folder {shown} cannot be looked at: {error}")),
     }
+}
+
+fn weak_audit(mode: Mode) -> Option<String> {
+    let what = match mode {
+        Mode::Required => return None,
+        Mode::BestEffort => "goes on when an access cannot be put on record",
+        Mode::Off => "keeps no audit log",
+    };
+    Some(format!("it {what}; mount with --audit=required"))
 }
 
 fn dumps_are_possible() -> bool {

@@ -41,9 +41,10 @@ pub(super) fn serve(settings: &Resolved) -> Result<(), DaemonError> {
     // First the mountpoint: the lock of the store of a daemon that died may take a moment to go.
     let path = mountpoint::prepare(&settings.mountpoint)?;
     let store = Arc::new(SledStore::open(&settings.state_dir)?);
-    let vault = Arc::new(Vault::open(store, keys.keyring)?);
+    let vault = Vault::open_audited(store, keys.keyring, &settings.audit, fuse::vault_code)?;
+    let vault = Arc::new(vault);
     let options = Options { list_sidecars: settings.list_acl };
-    let fs = Arc::new(Fs::new(Arc::clone(&vault), Arc::clone(&identities), options));
+    let fs = Arc::new(Fs::new(Arc::clone(&vault), Arc::clone(&identities), options, fuse::code));
     let weaknesses = Mutex::new(keys.weaknesses);
     let telemetry = Arc::clone(vault.telemetry());
     let reload = Reload { identities, vault, key_files, weaknesses, busy: Mutex::default() };
@@ -95,6 +96,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user1: Signal,
 }
 
 impl Signals {
@@ -103,6 +105,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -117,6 +120,7 @@ impl Signals {
                 _ = self.terminate.recv() => return true,
                 _ = self.interrupt.recv() => return true,
                 _ = &mut when_over => return false,
+                _ = self.user1.recv() => reload.vault.rotate_audit(),
                 // It waits for the disk: on a thread of its own, so that an end is not held up.
                 _ = self.hangup.recv() => {
                     let reload = Arc::clone(reload);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use crate::audit;
+
 use super::error::DaemonError;
 use super::existing;
 
@@ -69,6 +71,22 @@ pub struct MountSettings {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     pub threads: Option<u16>,
 
+    /// What happens to an operation that cannot be put on the audit log: `required` fails it, `best-effort` counts it, `off` keeps no log [default: required]
+    #[arg(long, value_name = "MODE")]
+    pub audit: Option<AuditMode>,
+
+    /// Copy each line of the audit log there; what it does not take in time is dropped and counted
+    #[arg(long, value_name = "WHERE")]
+    pub audit_copy: Option<AuditCopy>,
+
+    /// Size of a file of the audit log, in MiB, after which the next one begins [default: 256]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub audit_file_size: Option<u32>,
+
+    /// How many files of the audit log are kept; 0 keeps all [default: 40]
+    #[arg(long, value_name = "N")]
+    pub audit_keep: Option<u32>,
+
     /// How much to log [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -89,6 +107,29 @@ pub enum LogLevel {
     Debug,
 }
 
+/// What happens to an operation that cannot be put on the audit log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditMode {
+    /// It fails.
+    #[default]
+    Required,
+    /// It goes on; the missing line is counted.
+    BestEffort,
+    /// There is no log.
+    Off,
+}
+
+/// Where each line of the audit log also goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditCopy {
+    /// The systemd journal.
+    Journald,
+    /// `/dev/log`.
+    Syslog,
+}
+
 /// The settings that hold.
 pub(super) struct Resolved {
     pub(super) mountpoint: PathBuf,
@@ -99,6 +140,7 @@ pub(super) struct Resolved {
     pub(super) import_dir: Option<PathBuf>,
     pub(super) mlock_all: bool,
     pub(super) list_acl: bool,
+    pub(super) audit: audit::Options,
     pub(super) threads: usize,
     pub(super) log_level: LogLevel,
 }
@@ -107,15 +149,17 @@ impl Resolved {
     pub(super) fn from(flags: MountSettings) -> Result<Self, DaemonError> {
         let config = flags.config.clone().or_else(|| existing(DEFAULT_CONFIG));
         let file = config.as_deref().map(read_config).transpose()?.unwrap_or_default();
+        let state_dir = match flags.state_dir.clone().or(file.state_dir.clone()) {
+            Some(folder) => folder,
+            None => default_state_dir()?,
+        };
         Ok(Self {
+            audit: audit_options(&flags, &file, &state_dir),
             mountpoint: flags
                 .mountpoint
                 .or(file.mountpoint)
                 .unwrap_or_else(|| DEFAULT_MOUNTPOINT.into()),
-            state_dir: match flags.state_dir.or(file.state_dir) {
-                Some(folder) => folder,
-                None => default_state_dir()?,
-            },
+            state_dir,
             identities: flags
                 .identities
                 .or(file.identities)
@@ -150,11 +194,58 @@ impl Resolved {
         }
         flags.extend(self.mlock_all.then(|| "--mlock-all".into()));
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
+        flags.extend(audit_flags(&self.audit));
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");
         flags.extend(["--log-level".into(), level.get_name().into()]);
         flags
     }
+}
+
+fn audit_options(flags: &MountSettings, file: &MountSettings, state_dir: &Path) -> audit::Options {
+    let size =
+        flags.audit_file_size.or(file.audit_file_size).map(|mib| u64::from(mib.max(1)) << 20);
+    let copy = flags.audit_copy.or(file.audit_copy).map(|copy| match copy {
+        AuditCopy::Journald => audit::CopyTarget::Journald,
+        AuditCopy::Syslog => audit::CopyTarget::Syslog,
+    });
+    audit::Options {
+        mode: match flags.audit.or(file.audit).unwrap_or_default() {
+            AuditMode::Required => audit::Mode::Required,
+            AuditMode::BestEffort => audit::Mode::BestEffort,
+            AuditMode::Off => audit::Mode::Off,
+        },
+        folder: audit::folder_in(state_dir),
+        file_bytes: size.unwrap_or(audit::DEFAULT_FILE_BYTES),
+        keep_files: flags
+            .audit_keep
+            .or(file.audit_keep)
+            .map_or(audit::DEFAULT_KEEP_FILES, u64::from),
+        copy,
+    }
+}
+
+/// The flags that come to these options.
+fn audit_flags(options: &audit::Options) -> Vec<OsString> {
+    let mode = match options.mode {
+        audit::Mode::Required => "required",
+        audit::Mode::BestEffort => "best-effort",
+        audit::Mode::Off => "off",
+    };
+    let mut flags: Vec<OsString> = vec!["--audit".into(), mode.into()];
+    if let Some(copy) = options.copy {
+        let copy = match copy {
+            audit::CopyTarget::Journald => "journald",
+            audit::CopyTarget::Syslog => "syslog",
+        };
+        flags.extend(["--audit-copy".into(), copy.into()]);
+    }
+    let numbers =
+        [("--audit-file-size", options.file_bytes >> 20), ("--audit-keep", options.keep_files)];
+    for (flag, number) in numbers {
+        flags.extend([flag.into(), number.to_string().into()]);
+    }
+    flags
 }
 
 fn read_config(path: &Path) -> Result<MountSettings, DaemonError> {

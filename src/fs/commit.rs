@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::Actor;
 use crate::vault::{Change, Done, Secret};
 
 use super::courier::{Errand, StaleName};
@@ -74,10 +75,12 @@ impl Fs {
             Next::Queued => return,
             Next::Commit(target, bytes, waiter) => (target, bytes, waiter),
         };
+        let process = draft.process().clone();
         let caller = match self.identities.resolve(draft.uid()) {
             Ok(caller) => caller,
             Err(error) => return self.committed(&draft, waiter, Err(error.into())),
         };
+        let actor = Actor { caller, process };
         let fs = Arc::clone(self);
         let done: Done = Box::new(move |outcome| match outcome {
             Ok(changes) => {
@@ -97,8 +100,8 @@ impl Fs {
             Err(error) => fs.committed(&draft, waiter, Err(error.into())),
         });
         match target {
-            Target::Value(target) => self.vault.write(caller, target, bytes, done),
-            Target::Lists(record) => self.vault.change_lists(caller, record, &bytes, done),
+            Target::Value(target) => self.vault.write(actor, target, bytes, done),
+            Target::Lists(record) => self.vault.change_lists(actor, record, &bytes, done),
         }
     }
 

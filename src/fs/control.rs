@@ -7,7 +7,7 @@ use crate::vault::{RekeyState, RekeyStatus, RekeyTask};
 
 use super::handles::Handle;
 use super::status::StatusFile;
-use super::{Fs, FsError, Opened};
+use super::{Fs, FsError, Opened, Requester};
 
 /// What can be written.
 const COMMANDS: &str = "write `start` to re-seal, or `count` to count the records of each key";
@@ -21,13 +21,14 @@ impl Fs {
     }
 
     /// A command; each write is one.
-    pub(super) fn control(&self, bytes: &[u8]) -> Result<(), FsError> {
+    pub(super) fn control(&self, who: &Requester, bytes: &[u8]) -> Result<(), FsError> {
         let task = match bytes.trim_ascii() {
             b"start" => RekeyTask::Reseal,
             b"count" => RekeyTask::Count,
             _ => return Err(FsError::BadCommand { path: ".status/rekey", what: COMMANDS }),
         };
-        Ok(self.vault.start_rekey(task)?)
+        let actor = self.actor(who, self.caller(who)?);
+        Ok(self.vault.start_rekey(&actor, task)?)
     }
 
     /// YAML. Ids stand in quotes: some look like numbers.

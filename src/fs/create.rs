@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use crate::audit::{Action, Subject};
 use crate::model::{Caller, KeyError, Operation, may_create};
 use crate::vault::{Heritage, WriteTarget};
 
@@ -13,6 +14,7 @@ use super::nodes::Node;
 use super::scratch::Scratch;
 use super::task::process_of;
 use super::tasks::Note;
+use super::trail::Decision;
 use super::{
     Answer, Entry, Fs, FsError, NEVER, Opened, Requester, checked_key, checked_name, join,
 };
@@ -24,15 +26,33 @@ impl Fs {
     /// # Errors
     /// The caller may not create there, or the name cannot be a key's.
     pub fn create(
-        &self,
+        self: &Arc<Self>,
         who: &Requester,
         parent: u64,
         name: &OsStr,
         mode: u32,
         exclusive: bool,
-    ) -> Result<(Entry, Opened), FsError> {
-        let created = self.create_quietly(who, parent, name, mode, exclusive);
-        self.note(who, "create", created)
+        answer: impl FnOnce(Result<(Entry, Opened), FsError>) + Send + 'static,
+    ) {
+        let caller = match self.caller(who) {
+            Ok(caller) => caller,
+            Err(error) => return answer(self.note(who, "create", Err(error))),
+        };
+        let mut decision = None;
+        let created =
+            self.create_quietly(who, &caller, parent, name, mode, exclusive, &mut decision);
+        let created = self.note(who, "create", created);
+        let (fs, for_note) = (Arc::clone(self), *who);
+        self.record(who, caller, decision, created, move |created, recorded| match recorded {
+            Ok(()) => answer(created),
+            Err(error) => {
+                if let Ok((entry, opened)) = created {
+                    fs.undo_open(&opened);
+                    fs.forget(entry.attr.node, 1);
+                }
+                answer(fs.note(&for_note, "create", Err(error)));
+            }
+        });
     }
 
     /// Creates an empty secret and stores it before the answer (`mknod` of a regular file).
@@ -45,24 +65,38 @@ impl Fs {
         answer: Answer<Entry>,
     ) {
         let answer = self.noting(who, "create", answer);
-        let draft = match self.draft_new(who, parent, name, mode, true) {
-            Ok(draft) => draft,
+        let caller = match self.caller(who) {
+            Ok(caller) => caller,
             Err(error) => return answer(Err(error)),
         };
-        let (fs, who, name) = (Arc::clone(self), *who, name.to_owned());
-        let stored = Box::new(move |outcome: Result<(), FsError>| {
-            answer(outcome.and_then(|()| fs.look_up(&who, parent, &name)));
+        let mut decision = None;
+        let draft = self.draft_new(who, &caller, parent, name, mode, true, &mut decision);
+        let (fs, for_look_up, name) = (Arc::clone(self), *who, name.to_owned());
+        self.record(who, caller, decision, draft, move |draft, recorded| {
+            let draft = match recorded.and(draft) {
+                Ok(draft) => draft,
+                Err(error) => return answer(Err(error)),
+            };
+            let stored = {
+                let fs = Arc::clone(&fs);
+                Box::new(move |outcome: Result<(), FsError>| {
+                    answer(outcome.and_then(|()| fs.look_up(&for_look_up, parent, &name)));
+                })
+            };
+            fs.commit(draft, Occasion::Create, stored);
         });
-        self.commit(draft, Occasion::Create, stored);
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn create_quietly(
         &self,
         who: &Requester,
+        caller: &Caller,
         parent: u64,
         name: &OsStr,
         mode: u32,
         exclusive: bool,
+        decision: &mut Option<Decision>,
     ) -> Result<(Entry, Opened), FsError> {
         if let Some(folder) = self.drop_folder(parent) {
             return self.create_dropped(who, &folder, name, mode);
@@ -70,21 +104,22 @@ impl Fs {
         if name.as_encoded_bytes().starts_with(b".") {
             return self.create_scratch(who, parent, name, mode);
         }
-        let draft = self.draft_new(who, parent, name, mode, exclusive)?;
+        let draft = self.draft_new(who, caller, parent, name, mode, exclusive, decision)?;
         let opened = self.start(Arc::clone(&draft))?;
-        let caller = self.caller(who)?;
-        Ok((self.private_entry(Node::Draft(draft), &caller)?, opened))
+        Ok((self.private_entry(Node::Draft(draft), caller)?, opened))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn draft_new(
         &self,
         who: &Requester,
+        caller: &Caller,
         parent: u64,
         name: &OsStr,
         mode: u32,
         exclusive: bool,
+        decision: &mut Option<Decision>,
     ) -> Result<Arc<Draft>, FsError> {
-        let caller = self.caller(who)?;
         let folder = self.folder(parent)?;
         let path = join(&folder, checked_name(&folder, name)?);
         let key = match checked_key(&path) {
@@ -99,10 +134,12 @@ impl Fs {
             if exclusive {
                 return Err(FsError::Exists(path));
             }
-            self.vault.check(&caller, Operation::Write, &secret)?;
+            self.decide(decision, Action::Create, caller, Operation::Write, &secret)?;
         }
         let heritage = self.heritage(who, &path);
-        self.vault.check_create(&caller, &key, heritage.as_ref())?;
+        decision
+            .get_or_insert_with(|| Decision::new(Action::Create, Subject::of(path.as_str())))
+            .granted(self.vault.check_create(caller, &key, heritage.as_ref())?);
         // While it is being written a file shows itself as writable: programs that compare modes
         // (vim) then write in place instead of replacing the file.
         let mode = (mode & 0o777) as u16 | 0o200;
@@ -112,8 +149,9 @@ impl Fs {
             Note::Rewrite { path: None, .. } => Some(()),
             _ => None,
         });
-        let (node, process) = (self.nodes.next_private(), process_of(who.task));
-        Ok(Arc::new(Draft::of_new(node, who, process, &path, target, mode)))
+        let node = self.nodes.next_private();
+        let creator = process_of(who.task);
+        Ok(Arc::new(Draft::of_new(node, self.opener(who), creator, &path, target, mode)))
     }
 
     /// What a secret left that this thread removed or moved away a moment ago.

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::audit::Process;
 use crate::model::{MAX_VALUE_BYTES, Plaintext};
 use crate::vault::{RecordId, Value, Vault, WriteTarget};
 
-use super::Requester;
 use super::error::FsError;
 use super::nodes::sidecar_number;
 
@@ -17,11 +17,16 @@ use super::nodes::sidecar_number;
 pub(super) struct Draft {
     node: u64,
     inode: u64,
-    uid: u32,
-    gid: u32,
+    opener: Opener,
     /// The process that creates the file; nothing for a file that exists.
     creator: Option<u32>,
     state: Mutex<State>,
+}
+
+/// Who opened a draft: its rights decide when it is committed, whoever closes it.
+pub(super) struct Opener {
+    pub(super) uid: u32,
+    pub(super) process: Process,
 }
 
 /// Where a draft goes when it is committed.
@@ -108,20 +113,20 @@ impl Draft {
     /// A draft that starts as a copy of a version.
     pub(super) fn of_value(
         node: u64,
-        who: &Requester,
+        opener: Opener,
         path: &str,
         base: Arc<Value>,
         mode: u16,
     ) -> Self {
         let target = Target::Value(WriteTarget::Existing(base.record()));
         let nodes = (node, base.node());
-        Self::new(nodes, who, None, path, target, Content::Base(base), Dirty::Clean, mode)
+        Self::new(nodes, opener, None, path, target, Content::Base(base), Dirty::Clean, mode)
     }
 
     /// A draft that starts with these bytes.
     pub(super) fn of_lists(
         node: u64,
-        who: &Requester,
+        opener: Opener,
         path: &str,
         of: RecordId,
         text: &str,
@@ -129,7 +134,7 @@ impl Draft {
         let content = Content::Own(Plaintext::copy_of(text.as_bytes()));
         Self::new(
             (node, sidecar_number(of)),
-            who,
+            opener,
             None,
             path,
             Target::Lists(of),
@@ -142,7 +147,7 @@ impl Draft {
     /// A draft of a file that the process `creator` is creating.
     pub(super) fn of_new(
         node: u64,
-        who: &Requester,
+        opener: Opener,
         creator: Option<u32>,
         path: &str,
         target: WriteTarget,
@@ -151,7 +156,7 @@ impl Draft {
         let content = Content::Own(Plaintext::default());
         Self::new(
             (node, node),
-            who,
+            opener,
             creator,
             path,
             Target::Value(target),
@@ -164,7 +169,7 @@ impl Draft {
     #[allow(clippy::too_many_arguments)]
     fn new(
         (node, inode): (u64, u64),
-        who: &Requester,
+        opener: Opener,
         creator: Option<u32>,
         path: &str,
         target: Target,
@@ -186,7 +191,7 @@ impl Draft {
             committing: false,
             waiting: Vec::new(),
         };
-        Self { node, inode, uid: who.uid, gid: who.gid, creator, state: Mutex::new(state) }
+        Self { node, inode, opener, creator, state: Mutex::new(state) }
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -200,18 +205,23 @@ impl Draft {
 
     /// Whether that process of that UID is creating the file.
     pub(super) fn is_creator(&self, uid: u32, process: Option<u32>) -> bool {
-        self.uid == uid && self.creator == process
+        self.opener.uid == uid && self.creator == process
+    }
+
+    /// The process that opened it.
+    pub(super) fn process(&self) -> &Process {
+        &self.opener.process
     }
 
     /// UID and group that opened it: a file that is being written belongs to its writer, who may
     /// give it what attributes it likes.
     pub(super) fn owner(&self) -> (u32, u32) {
-        (self.uid, self.gid)
+        (self.opener.uid, self.opener.process.gid)
     }
 
     /// The UID that opened it.
     pub(super) fn uid(&self) -> u32 {
-        self.uid
+        self.opener.uid
     }
 
     pub(super) fn path(&self) -> String {

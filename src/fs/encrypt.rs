@@ -77,6 +77,12 @@ impl EncryptFile {
     }
 }
 
+impl EncryptFile {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
 /// The limit on open files.
 pub(super) fn quota() -> Quota {
     Quota::new(PER_UID, "you have 64 files of .encrypt open; close some first")

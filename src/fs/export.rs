@@ -8,12 +8,14 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::audit::{Actor, Subject};
 use crate::model::{Caller, Key, Plaintext};
 use crate::vault::{Export, Vault};
 
 use super::handles::Handle;
 use super::nodes::{Node, path_number};
 use super::quota::{Place, Quota};
+use super::trail::Decision;
 use super::{Fs, FsError, Opened, Requester, join, nothing_is_made_in};
 
 /// The folder's name in the root.
@@ -23,6 +25,8 @@ pub(super) const EXPORT_ALL_NAME: &str = ".export.yaml";
 const SUFFIX: &str = ".yaml";
 /// How many files one UID may have open: each keeps the values that it holds from being removed.
 const PER_UID: usize = 16;
+/// So many of an export's secrets are put on record at once.
+const RECORDED_AT_ONCE: usize = 4096;
 
 /// How many sizes are remembered. All are forgotten when one more comes.
 const MAX_SIZES: usize = 1024;
@@ -96,6 +100,13 @@ impl ExportFile {
             "" => EXPORT_ALL_NAME.to_owned(),
             prefix => join(EXPORT_NAME, &format!("{prefix}{SUFFIX}")),
         }
+    }
+}
+
+impl OpenExport {
+    /// Some of its secrets, from the document `next` on, for the record; none at the end.
+    pub(super) fn subjects(&self, actor: &Actor, next: usize) -> Vec<Subject> {
+        self.export.subjects(&actor.caller, next, RECORDED_AT_ONCE)
     }
 }
 
@@ -179,6 +190,7 @@ impl Fs {
         caller: &Caller,
         file: &ExportFile,
         write: bool,
+        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         if who.uid != file.uid {
             // Somebody else's look-up came in between; the kernel makes another.
@@ -191,6 +203,7 @@ impl Fs {
         let export = self.vault.export(caller, &file.prefix);
         let open = Arc::new(OpenExport { export, _place: place });
         *file.open.lock() = Arc::downgrade(&open);
+        *decision = Some(Decision::export(Arc::clone(&open)));
         Ok(self.private(Handle::Export(open)))
     }
 

@@ -88,7 +88,7 @@ impl Fs {
             Ok(Handle::Scratch(scratch)) => scratch.write(offset, bytes),
             Ok(Handle::Dropped(file)) => file.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
-            Ok(Handle::Control(_)) => self.control(bytes),
+            Ok(Handle::Control(_)) => self.control(who, bytes),
             Ok(Handle::Snapshot(_) | Handle::Export(_) | Handle::Folder(_)) => {
                 Err(FsError::BadHandle)
             }

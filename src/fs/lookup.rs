@@ -61,7 +61,7 @@ impl Fs {
             // Between the index and the table of nodes a commit may have replaced this version, and
             // have seen nothing to make the kernel forget.
             if lifetime == FOREVER && self.is_outdated(&node) {
-                self.nodes.forget(node.number(), 1);
+                self.forget(node.number(), 1);
                 continue;
             }
             let attr = self.attr_of(&node, &caller)?;
@@ -105,7 +105,7 @@ impl Fs {
         if let Some(secret) = self.vault.secret(&path) {
             return Some(self.node_for_retry(who, &path, &secret, |node| {
                 let mode = SECRET_MODE;
-                Draft::of_value(node, who, &path, Arc::clone(secret.value()), mode)
+                Draft::of_value(node, self.opener(who), &path, Arc::clone(secret.value()), mode)
             }));
         }
         // A file that was only created makes its folder and its sidecar exist, too.
@@ -182,8 +182,10 @@ impl Fs {
         path: &str,
         secret: &Arc<Secret>,
     ) -> (Node, Duration) {
-        let make =
-            |node| Draft::of_lists(node, who, path, secret.record(), &emit_lists(secret.acl()));
+        let make = |node| {
+            let text = emit_lists(secret.acl());
+            Draft::of_lists(node, self.opener(who), path, secret.record(), &text)
+        };
         match self.draft_for_retry(who, path, make) {
             Some(draft) => (Node::Draft(draft), NEVER),
             None => (Node::Sidecar(secret.record()), NEVER),

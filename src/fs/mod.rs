@@ -6,7 +6,8 @@
 //! one look-up gives the thread a draft, a node of its own; closing commits it as a new version.
 //!
 //! Lock order: every lock in this layer is a leaf, but for the drafts' registry, which may be held
-//! while one draft is locked. None is held across a call into the vault that waits, or an answer.
+//! while one draft is locked, and the table of nodes, within which the pollers are. None is held
+//! across a call into the vault that waits, or an answer.
 
 mod access;
 mod attr;
@@ -31,6 +32,7 @@ mod nodes;
 mod open;
 mod operations;
 mod poll;
+mod programs;
 mod quota;
 mod remove;
 mod rename;
@@ -42,6 +44,7 @@ mod settling;
 mod status;
 mod task;
 mod tasks;
+mod trail;
 mod vitals;
 mod xattr;
 
@@ -50,6 +53,7 @@ use std::io as std_io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::audit::ErrorCode;
 use crate::identity::Resolver;
 use crate::model::{Caller, Key, MAX_COMPONENT_BYTES, Timestamp};
 use crate::vault::Vault;
@@ -78,6 +82,7 @@ use import::DropBox;
 use nodes::{Node, Nodes};
 use operations::Operations;
 use poll::Pollers;
+use programs::Programs;
 use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
@@ -97,6 +102,9 @@ pub struct Requester {
 /// Takes an answer that is given later, from another thread.
 pub type Answer<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
 
+/// Gives an error the number that the caller sees.
+pub type NameError = fn(&FsError) -> ErrorCode;
+
 /// What is set once, at mount.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -110,6 +118,8 @@ pub struct Fs {
     identities: Arc<Resolver>,
     options: Options,
     started: SystemTime,
+    name_error: NameError,
+    programs: Programs,
     /// Counts the kernel's requests.
     pub requests: Requests,
     operations: Operations,
@@ -131,8 +141,13 @@ pub struct Fs {
 }
 
 impl Fs {
-    /// A file system over a vault.
-    pub fn new(vault: Arc<Vault>, identities: Arc<Resolver>, options: Options) -> Self {
+    /// A file system over a vault. `name_error` tells what number an error has in the audit log.
+    pub fn new(
+        vault: Arc<Vault>,
+        identities: Arc<Resolver>,
+        options: Options,
+        name_error: NameError,
+    ) -> Self {
         let pollers = Arc::new(Pollers::default());
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
@@ -141,6 +156,8 @@ impl Fs {
             identities,
             options,
             started,
+            name_error,
+            programs: Programs::default(),
             requests: Requests::default(),
             operations: Operations::default(),
             nodes: Nodes::new(start),
@@ -172,10 +189,7 @@ impl Fs {
 
     /// The kernel has forgotten that many look-ups of a node.
     pub fn forget(&self, node: u64, lookups: u64) {
-        self.nodes.forget(node, lookups);
-        if !self.nodes.knows(node) {
-            self.pollers.take(node);
-        }
+        self.nodes.forget(node, lookups, || drop(self.pollers.take(node)));
     }
 
     fn caller(&self, who: &Requester) -> Result<Arc<Caller>, FsError> {

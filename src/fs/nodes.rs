@@ -177,15 +177,19 @@ impl Nodes {
         }
     }
 
-    /// The kernel has forgotten that many look-ups of a node.
-    pub(super) fn forget(&self, number: u64, lookups: u64) {
+    /// The kernel has forgotten that many look-ups of a node. If those were all, `gone` is called
+    /// before anybody can look the node up again: what it drops cannot be of that look-up.
+    pub(super) fn forget(&self, number: u64, lookups: u64, gone: impl FnOnce()) {
         let forgotten = {
             let mut known = self.known.write();
             match known.entry(number) {
                 Entry::Occupied(mut entry) => {
                     let left = entry.get().lookups.saturating_sub(lookups);
                     entry.get_mut().lookups = left;
-                    (left == 0).then(|| entry.remove())
+                    (left == 0).then(|| {
+                        gone();
+                        entry.remove()
+                    })
                 }
                 Entry::Vacant(_) => None,
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::audit::{Access, Action, Subject};
 use crate::document::emit_lists;
 use crate::model::{Caller, Operation, Plaintext};
 use crate::vault::{RecordId, Secret, Value, WriteTarget};
@@ -16,6 +17,7 @@ use super::handles::Handle;
 use super::nodes::Node;
 use super::status::StatusFile;
 use super::tasks::Note;
+use super::trail::Decision;
 use super::{Caching, Fs, FsError, Opened, Requester, nothing_is_made_in};
 
 /// How a file is to be opened.
@@ -23,6 +25,16 @@ use super::{Caching, Fs, FsError, Opened, Requester, nothing_is_made_in};
 struct Wish {
     read: bool,
     write: bool,
+}
+
+impl Wish {
+    fn access(self) -> Access {
+        match (self.read, self.write) {
+            (_, false) => Access::Read,
+            (false, true) => Access::Write,
+            (true, true) => Access::ReadWrite,
+        }
+    }
 }
 
 impl Fs {
@@ -33,7 +45,7 @@ impl Fs {
     /// The caller may not; or [`FsError::Stale`], upon which the kernel looks the path up again and
     /// gets the node to open.
     pub fn open(
-        &self,
+        self: &Arc<Self>,
         who: &Requester,
         node: u64,
         read: bool,
@@ -45,17 +57,34 @@ impl Fs {
             telemetry.metrics.open.record(started.elapsed());
             answer(outcome);
         };
-        let opened = self.open_quietly(who, node, Wish { read, write });
-        match self.note(who, "open", opened) {
-            Ok(opened) if opened.caching == Caching::Immutable => match self.bytes_to_fill(node) {
-                Some(bytes) => {
-                    let answer = Box::new(move || answer(Ok(opened)));
-                    self.filler.send(Fill { node, bytes, answer });
+        let caller = match self.caller(who) {
+            Ok(caller) => caller,
+            Err(error) => return answer(self.note(who, "open", Err(error))),
+        };
+        let mut decision = None;
+        let opened = self.open_quietly(who, &caller, node, Wish { read, write }, &mut decision);
+        let opened = self.note(who, "open", opened);
+        let bytes = match &opened {
+            Ok(opened) if opened.caching == Caching::Immutable => self.bytes_to_fill(node),
+            _ => None,
+        };
+        let (fs, for_note) = (Arc::clone(self), *who);
+        self.record(who, caller, decision, opened, move |opened, recorded| {
+            match (opened, recorded) {
+                (Ok(opened), Ok(())) => match bytes {
+                    Some(bytes) => {
+                        let answer = Box::new(move || answer(Ok(opened)));
+                        fs.filler.send(Fill { node, bytes, answer });
+                    }
+                    None => answer(Ok(opened)),
+                },
+                (Err(error), Ok(())) => answer(Err(error)),
+                (opened, Err(error)) => {
+                    opened.iter().for_each(|opened| fs.undo_open(opened));
+                    answer(fs.note(&for_note, "open", Err(error)));
                 }
-                None => answer(Ok(opened)),
-            },
-            outcome => answer(outcome),
-        }
+            }
+        });
     }
 
     /// What the kernel is to be given. If it cannot be read now, the reader's own READ says why.
@@ -65,27 +94,59 @@ impl Fs {
         self.vault.read_all(&value).ok()
     }
 
-    fn open_quietly(&self, who: &Requester, node: u64, wish: Wish) -> Result<Opened, FsError> {
-        let caller = self.caller(who)?;
+    fn open_quietly(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let opened = self.open_node(who, caller, node, wish, decision);
+        if let Some(decision) = decision {
+            decision.subject.access = Some(wish.access());
+        }
+        opened
+    }
+
+    fn open_node(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
         match self.node(node)? {
-            Node::Value(value) if wish.write => self.open_to_write(who, &caller, &value, wish),
-            Node::Value(value) => self.open_to_read(who, &caller, &value),
-            Node::Sidecar(record) => self.open_sidecar(who, &caller, node, record, wish),
-            Node::Draft(draft) => self.open_draft(who, &caller, draft, wish),
+            Node::Value(value) if wish.write => {
+                self.open_to_write(who, caller, &value, wish, decision)
+            }
+            Node::Value(value) => self.open_to_read(who, caller, &value, decision),
+            Node::Sidecar(record) => self.open_sidecar(who, caller, node, record, wish, decision),
+            Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
             Node::Scratch(scratch) => Ok(self.private(Handle::Scratch(scratch))),
-            Node::Status(StatusFile::Rekey) => self.open_control(&caller),
+            Node::Status(StatusFile::Rekey) => {
+                let opened = self.open_control(caller);
+                if opened.is_err() {
+                    *decision = Some(Decision::new(Action::Rekey, Subject::default()));
+                }
+                opened
+            }
             Node::Status(_) if wish.write => Err(nothing_is_made_in(".status")),
             Node::Status(file) => {
-                Ok(self.snapshot(Plaintext::from(self.status_text(file, &caller).into_bytes())))
+                Ok(self.snapshot(Plaintext::from(self.status_text(file, caller).into_bytes())))
             }
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
             Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
             Node::Encrypt(Encrypt::File(file)) => {
-                self.open_to_encrypt(who, &file, (wish.read, wish.write))
+                let opened = self.open_to_encrypt(who, &file, (wish.read, wish.write));
+                let subject = Subject::of(file.key().as_str());
+                *decision = Some(Decision::new(Action::Encrypt, subject));
+                opened
             }
             Node::Import(node) => self.open_in_drop_box(who, &node, wish.write),
             Node::Exported(Exported::File(file)) => {
-                self.open_export(who, &caller, &file, wish.write)
+                self.open_export(who, caller, &file, wish.write, decision)
             }
             node @ (Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_))) => {
                 Err(FsError::IsFolder(self.path_of(&node)))
@@ -99,10 +160,11 @@ impl Fs {
         who: &Requester,
         caller: &Caller,
         value: &Value,
+        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         const IMMUTABLE: Opened = Opened { handle: 0, caching: Caching::Immutable };
         if let Some(secret) = self.vault.secret_of(value.record()) {
-            self.vault.check(caller, Operation::Read, &secret)?;
+            self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
             self.settling.wait_for(secret.key().as_str());
         }
         let current = self.vault.secret_of(value.record());
@@ -117,7 +179,12 @@ impl Fs {
             _ => None,
         });
         match (retry, current) {
-            (Some((_, Some(served))), Some(_)) if served == value.node() => Ok(IMMUTABLE),
+            (Some((_, Some(served))), Some(_)) if served == value.node() => {
+                if let Some(decision) = decision {
+                    decision.subject.version = Some(value.version());
+                }
+                Ok(IMMUTABLE)
+            }
             (Some((_, Some(served))), None) if served == value.node() => {
                 Err(FsError::NotFound("the file".to_owned()))
             }
@@ -137,15 +204,16 @@ impl Fs {
         caller: &Caller,
         value: &Arc<Value>,
         wish: Wish,
+        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let Some(secret) = self.vault.secret_of(value.record()) else {
             return Err(self.retry_as_draft(who, value.node(), None));
         };
-        self.check_write(caller, &secret, wish)?;
+        self.check_write(caller, &secret, wish, decision)?;
         if self.is_second_try(who, value.node()) {
             let (node, path) = (self.nodes.next_private(), secret.key().as_str());
             let current = Arc::clone(secret.value());
-            let draft = Draft::of_value(node, who, path, current, SECRET_MODE);
+            let draft = Draft::of_value(node, self.opener(who), path, current, SECRET_MODE);
             return self.start(Arc::new(draft));
         }
         Err(self.retry_as_draft(who, value.node(), Some(secret.key().to_string())))
@@ -158,16 +226,18 @@ impl Fs {
         node: u64,
         record: RecordId,
         wish: Wish,
+        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-        self.vault.check(caller, Operation::ReadLists, &secret)?;
+        self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
         let (path, text) = (format!("{}.acl", secret.key()), emit_lists(secret.acl()));
         if !wish.write {
             return Ok(self.snapshot(Plaintext::from(text.into_bytes())));
         }
         if self.is_second_try(who, node) {
             let private = self.nodes.next_private();
-            return self.start(Arc::new(Draft::of_lists(private, who, &path, record, &text)));
+            let draft = Draft::of_lists(private, self.opener(who), &path, record, &text);
+            return self.start(Arc::new(draft));
         }
         Err(self.retry_as_draft(who, node, Some(path)))
     }
@@ -199,6 +269,7 @@ impl Fs {
         caller: &Caller,
         draft: Arc<Draft>,
         wish: Wish,
+        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         self.tasks.take(who, |note| match note {
             Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, &draft) => Some(()),
@@ -207,16 +278,16 @@ impl Fs {
         match draft.target() {
             Target::Lists(record) => {
                 let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-                self.vault.check(caller, Operation::ReadLists, &secret)?;
+                self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
             }
             Target::Value(WriteTarget::Existing(record)) => {
                 let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
                 // Somebody who does not write, or is not the writer, gets the value as it is.
                 if !wish.write || draft.uid() != who.uid {
-                    self.vault.check(caller, Operation::Read, &secret)?;
+                    self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
                     return Ok(self.snapshot(self.vault.read_all(secret.value())?));
                 }
-                self.check_write(caller, &secret, wish)?;
+                self.check_write(caller, &secret, wish, decision)?;
             }
             // Only its creator's look-ups lead here.
             Target::Value(WriteTarget::New { .. }) if wish.write => {}
@@ -227,10 +298,16 @@ impl Fs {
         self.start(draft)
     }
 
-    fn check_write(&self, caller: &Caller, secret: &Secret, wish: Wish) -> Result<(), FsError> {
-        self.vault.check(caller, Operation::Write, secret)?;
+    fn check_write(
+        &self,
+        caller: &Caller,
+        secret: &Secret,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<(), FsError> {
+        self.decide(decision, Action::Open, caller, Operation::Write, secret)?;
         if wish.read {
-            self.vault.check(caller, Operation::Read, secret)?;
+            self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
         }
         Ok(())
     }

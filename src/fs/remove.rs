@@ -61,12 +61,12 @@ impl Fs {
                 return Err((answer, FsError::Forbidden { path, what }));
             }
         }
-        let (fs, who) = (Arc::clone(self), *who);
+        let (fs, for_note) = (Arc::clone(self), *who);
         self.vault.remove(
-            caller,
+            self.actor(who, caller),
             path,
             Box::new(move |outcome| match outcome {
-                Ok(changes) => fs.removed(&who, &changes, answer),
+                Ok(changes) => fs.removed(&for_note, &changes, answer),
                 Err(error) => answer(Err(error.into())),
             }),
         );

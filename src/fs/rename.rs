@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::model::{KeyError, Operation};
+use crate::audit::{Action, Subject};
+use crate::model::{Caller, KeyError, Operation};
 use crate::vault::{Change, RenameSource, RenameTarget, WriteTarget};
 
 use super::commit::stale_name;
@@ -11,6 +12,7 @@ use super::courier::Errand;
 use super::draft::Draft;
 use super::lookup::{is_reserved, sidecar_key};
 use super::scratch::Scratch;
+use super::trail::Decision;
 use super::{Answer, Fs, FsError, Requester, checked_key, checked_name, join, nothing_is_made_in};
 
 /// What renameat2(2) is asked for.
@@ -80,8 +82,8 @@ impl Fs {
             }
             // Moving a secret into memory, or a file that is still written, is copying.
             Ok((_, to, _)) if to.is_scratch() => answer(Err(FsError::CrossDevice(to.path))),
-            Ok((_, to, Source::Draft(draft))) => {
-                answer(self.rename_draft(who, &to, &draft, mode));
+            Ok((from, to, Source::Draft(draft))) => {
+                self.rename_draft(who, &from, &to, &draft, mode, answer);
             }
             Ok((from, to, source)) => self.rename_stored(who, from, to, source, mode, answer),
         }
@@ -140,26 +142,48 @@ impl Fs {
 
     /// A file that is still being created gets its new name when it is committed.
     fn rename_draft(
-        &self,
+        self: &Arc<Self>,
         who: &Requester,
+        from: &Place,
         to: &Place,
         draft: &Arc<Draft>,
         mode: RenameMode,
-    ) -> Result<(), FsError> {
+        answer: Answer<()>,
+    ) {
+        let caller = match self.caller(who) {
+            Ok(caller) => caller,
+            Err(error) => return answer(Err(error)),
+        };
+        let to_path = Some(to.path.clone());
+        let subject = Subject { to: to_path, ..Subject::of(from.path.as_str()) };
+        let mut decision = Decision::new(Action::Rename, subject);
+        let target = self.draft_target(who, &caller, to, mode, &mut decision);
+        let (fs, draft, path) = (Arc::clone(self), Arc::clone(draft), to.path.clone());
+        self.record(who, caller, Some(decision), target, move |target, recorded| {
+            answer(recorded.and(target).map(|target| {
+                fs.drafts.refile(&draft, || draft.retarget(&path, target));
+            }));
+        });
+    }
+
+    /// Where a file that is still being created may go.
+    fn draft_target(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        to: &Place,
+        mode: RenameMode,
+        decision: &mut Decision,
+    ) -> Result<WriteTarget, FsError> {
         let key = checked_key(&to.path)?;
-        let caller = self.caller(who)?;
         let exclusive = mode == RenameMode::NoReplace;
         let heritage = self.heritage(who, &to.path);
-        match self.vault.secret(&to.path) {
+        decision.granted(match self.vault.secret(&to.path) {
             Some(_) if exclusive => return Err(FsError::Exists(to.path.clone())),
-            Some(secret) => {
-                self.vault.check(&caller, Operation::Write, &secret)?;
-            }
-            None => self.vault.check_create(&caller, &key, heritage.as_ref())?,
-        }
-        let target = WriteTarget::New { key, exclusive, heritage };
-        self.drafts.refile(draft, || draft.retarget(&to.path, target));
-        Ok(())
+            Some(secret) => self.vault.check(caller, Operation::Write, &secret)?,
+            None => self.vault.check_create(caller, &key, heritage.as_ref())?,
+        });
+        Ok(WriteTarget::New { key, exclusive, heritage })
     }
 
     fn rename_stored(
@@ -183,6 +207,7 @@ impl Fs {
             Ok(prepared) => prepared,
             Err(error) => return answer(Err(error)),
         };
+        let actor = self.actor(who, caller);
         let (fs, who) = (Arc::clone(self), *who);
         let done = move |outcome: Result<Vec<Change>, _>| match outcome {
             Err(error) => answer(Err(FsError::from(error))),
@@ -193,7 +218,7 @@ impl Fs {
                 fs.renamed(&who, &to, &changes, answer);
             }
         };
-        self.vault.rename(caller, vault_source, target, Box::new(done));
+        self.vault.rename(actor, vault_source, target, Box::new(done));
     }
 
     fn rename_target(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::audit::Action;
 use crate::model::{Operation, SIDECAR_SUFFIX};
 use crate::vault::RecordId;
 
@@ -58,7 +59,7 @@ impl Fs {
         };
         let truncated = match self.truncate(who, &node, handle, size) {
             Ok(truncated) => truncated,
-            Err(error) => return answer(Err(error)),
+            Err(error) => return self.refuse_truncation(who, &node, error, answer),
         };
         match truncated {
             Truncated::Kept => answer(self.attributes(who, number)),
@@ -70,6 +71,29 @@ impl Fs {
                 self.commit(draft, Occasion::Sync, stored);
             }
         }
+    }
+
+    /// A denial is all that is recorded of a truncation: what is allowed is recorded when it is
+    /// stored.
+    fn refuse_truncation(
+        self: &Arc<Self>,
+        who: &Requester,
+        node: &Node,
+        error: FsError,
+        answer: Answer<Attr>,
+    ) {
+        let caller = match self.caller(who) {
+            Ok(caller) => caller,
+            Err(error) => return answer(Err(error)),
+        };
+        let action = match node {
+            Node::Sidecar(_) => Action::ChangeLists,
+            _ => Action::Commit,
+        };
+        let denial = Self::denial(action, &error);
+        self.record(who, caller, denial, Err(error), move |refused, recorded| {
+            answer(recorded.and(refused));
+        });
     }
 
     /// Mode, owner and group as they would have to be; times are whatever the caller likes.

@@ -13,6 +13,11 @@ const LITTLE_SPACE: u64 = 64 << 20;
 const LITTLE_PART: u64 = 20;
 
 impl Fs {
+    /// How a part of the daemon is now, for health.
+    pub fn report_health(&self, part: Part, outcome: Result<(), String>) {
+        self.vault.telemetry().health.report(part, outcome);
+    }
+
     /// `ok`, or `degraded` and a line for each part that is unwell.
     pub(super) fn health_text(&self) -> String {
         let problems = self.problems();
@@ -39,6 +44,8 @@ impl Fs {
             Ok(_) => {}
             Err(error) => problems.push((Part::Disk, error.to_string())),
         }
+        let audit = self.vault.audit_status().problems;
+        problems.extend(audit.into_iter().map(|why| (Part::Audit, why)));
         problems
     }
 
@@ -62,6 +69,22 @@ impl Fs {
         let help = "Lines of the log that were dropped because nobody took them in time.";
         let dropped = LOG_DROPPED.get();
         write_metric(&mut text, "secretfs_log_dropped_total", "counter", help, dropped);
+        let audit = self.vault.audit_status();
+        for (name, help, value) in [
+            ("secretfs_audit_lines_total", "Lines of the audit log.", audit.lines),
+            (
+                "secretfs_audit_failures_total",
+                "Lines that could not be written to the audit log.",
+                audit.failures,
+            ),
+            (
+                "secretfs_audit_copies_dropped_total",
+                "Copies of audit lines that were dropped because nobody took them in time.",
+                audit.copies_dropped,
+            ),
+        ] {
+            write_metric(&mut text, name, "counter", help, value);
+        }
         let mut gauge = |name, help, value: f64| {
             write_metric(&mut text, name, "gauge", help, value);
         };

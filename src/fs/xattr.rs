@@ -36,7 +36,7 @@ impl Fs {
         let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
         let caller = self.caller(who)?;
         match self.vault.check(&caller, Operation::ReadLists, &secret) {
-            Ok(()) => Ok(NAMES.map(|name| format!("{PREFIX}{name}\0")).concat().into_bytes()),
+            Ok(_) => Ok(NAMES.map(|name| format!("{PREFIX}{name}\0")).concat().into_bytes()),
             Err(_) => Ok(Vec::new()),
         }
     }

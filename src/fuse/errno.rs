@@ -3,6 +3,7 @@
 
 use fuser::Errno;
 
+use crate::audit::ErrorCode;
 use crate::document::{DocumentErrors, ErrorKind};
 use crate::fs::{FsError, NotApplied};
 use crate::model::KeyError;
@@ -21,6 +22,23 @@ pub(super) const NO_SUCH_CONTROL: Errno = Errno::ENOTTY;
 pub(super) const UNSUPPORTED: Errno = Errno::EOPNOTSUPP;
 /// The kernel then does it by itself, and asks no more.
 pub(super) const LEFT_TO_THE_KERNEL: Errno = Errno::ENOSYS;
+
+/// The number that the caller sees, for the audit log.
+pub fn code(error: &FsError) -> ErrorCode {
+    code_of(errno(error))
+}
+
+/// As [`code`], where the vault itself writes the line.
+pub fn vault_code(error: &VaultError) -> ErrorCode {
+    code_of(of_vault(error))
+}
+
+fn code_of(errno: Errno) -> ErrorCode {
+    let number = errno.code();
+    let name = format!("{:?}", nix::errno::Errno::from_raw(number));
+    let denied = [Errno::EACCES, Errno::EPERM].map(Errno::code).contains(&number);
+    ErrorCode { number, name, denied }
+}
 
 /// The number that the caller sees.
 pub(super) fn errno(error: &FsError) -> Errno {
@@ -93,6 +111,7 @@ fn of_vault(error: &VaultError) -> Errno {
         },
         VaultError::Store(StoreError::Full) => Errno::ENOSPC,
         VaultError::Store(_)
+        | VaultError::NotRecorded(_)
         | VaultError::Unseal { .. }
         | VaultError::Incomplete { .. }
         | VaultError::MissingKeys { .. }

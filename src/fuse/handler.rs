@@ -501,7 +501,8 @@ impl Filesystem for Handler {
     ) {
         self.count(Opcode::Create);
         let exclusive = flags & libc::O_EXCL != 0;
-        match self.fs.create(&requester(request), parent.0, name, mode, exclusive) {
+        let who = requester(request);
+        self.fs.create(&who, parent.0, name, mode, exclusive, |outcome| match outcome {
             Ok((entry, opened)) => reply.created(
                 &NEVER,
                 &file_attr(&entry.attr),
@@ -510,7 +511,7 @@ impl Filesystem for Handler {
                 open_flags(&opened),
             ),
             Err(error) => reply.error(errno(&error)),
-        }
+        });
     }
 
     fn bmap(&self, _request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {

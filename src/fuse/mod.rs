@@ -5,4 +5,5 @@ mod errno;
 mod handler;
 mod session;
 
+pub use errno::{code, vault_code};
 pub use session::{Mounted, mount};

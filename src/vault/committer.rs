@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::audit::{Event, NotRecorded, Subject};
 use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
 
@@ -15,6 +16,7 @@ use super::Shared;
 use super::error::VaultError;
 use super::journal::{Journal, Pending};
 use super::secret::Secret;
+use super::trail::Ask;
 use super::transaction::{Change, Touched, Transaction, publish};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
@@ -35,6 +37,8 @@ const IDLE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 
 struct Request {
+    /// Who asked; nobody where the daemon works on its own account, which is not recorded.
+    ask: Option<Ask>,
     plan: Plan,
     done: Done,
     /// It shares its group with nobody.
@@ -45,6 +49,9 @@ struct Request {
 struct Planned {
     request: Request,
     changes: Vec<Change>,
+    subjects: Vec<Subject>,
+    /// The number of the first of its lines in the audit log, once they are there.
+    recorded: Option<u64>,
     journal: Option<Journal>,
 }
 
@@ -63,14 +70,20 @@ impl Committer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
+    /// Hands in what nobody outside asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { plan, done, alone: false });
+        submit(self.requests(), Request { ask: None, plan, done, alone: false });
     }
 
-    /// As [`Committer::submit`], for a plan that touches so much that it shares no group: it need
-    /// not tell what it touches, and it runs once.
-    pub(super) fn submit_alone(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { plan, done, alone: true });
+    /// Hands in what a caller asked for; it goes on record.
+    pub(super) fn submit_for(&self, ask: Ask, plan: Plan, done: Done) {
+        submit(self.requests(), Request { ask: Some(ask), plan, done, alone: false });
+    }
+
+    /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
+    /// need not tell what it touches, and it runs once.
+    pub(super) fn submit_alone(&self, ask: Ask, plan: Plan, done: Done) {
+        submit(self.requests(), Request { ask: Some(ask), plan, done, alone: true });
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -88,7 +101,7 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, Request { plan, done, alone: false });
+        submit(&self.0, Request { ask: None, plan, done, alone: false });
     }
 }
 
@@ -183,7 +196,7 @@ impl Writer {
             closed = request.alone;
             let mut transaction = Transaction::new(&self.shared);
             if let Err(error) = (request.plan)(&mut transaction) {
-                (request.done)(Err(error));
+                self.refuse(request, error);
             } else if conflicts(&transaction.touched, &touched) {
                 // Whatever comes later and touches the same must stay behind it.
                 touched.extend(transaction.touched);
@@ -191,8 +204,8 @@ impl Writer {
             } else {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
-                let Transaction { changes, journal, .. } = transaction;
-                group.push(Planned { request, changes, journal });
+                let Transaction { changes, subjects, journal, .. } = transaction;
+                group.push(Planned { request, changes, subjects, recorded: None, journal });
             }
         }
         self.deferred = later;
@@ -200,11 +213,24 @@ impl Writer {
     }
 
     fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
+        let anchor = match self.record(&mut group) {
+            Ok(anchor) => anchor,
+            Err(error) => return self.fail(group, || error.clone().into()),
+        };
         if batch.is_empty() {
             return finish(group);
         }
+        // The line of a change is on the disk before the change is.
+        if let Err(error) = self.shared.audit.sync() {
+            self.correct(&group, &error.clone().into());
+            return self.fail(group, || error.clone().into());
+        }
+        if anchor > 0 {
+            self.shared.records.put_audit_anchor(&mut batch, anchor);
+        }
         if let Err(error) = self.settle_what_changes(&group) {
-            return self.fail(group, &error);
+            self.correct(&group, &error.clone().into());
+            return self.fail(group, || error.clone().into());
         }
         let garbage = self.shared.garbage.take_into(&mut batch);
         match self.commit(&batch) {
@@ -219,12 +245,13 @@ impl Writer {
                 // One large value must not fail its neighbours: each tries on its own.
                 self.shared.garbage.give_back(garbage);
                 for one in group.drain(..) {
-                    self.store_alone(one.request);
+                    self.store_alone(one);
                 }
             }
             Err(error) => {
                 self.shared.garbage.give_back(garbage);
-                self.fail(group, &error);
+                self.correct(&group, &error.clone().into());
+                self.fail(group, || error.clone().into());
             }
         }
     }
@@ -251,21 +278,77 @@ impl Writer {
         }
     }
 
-    fn store_alone(&mut self, request: Request) {
+    /// A request whose group did not fit; what it does is on record already.
+    fn store_alone(&mut self, one: Planned) {
         let mut transaction = Transaction::new(&self.shared);
-        match (request.plan)(&mut transaction) {
-            Err(error) => (request.done)(Err(error)),
+        match (one.request.plan)(&mut transaction) {
+            Err(error) => {
+                self.correct(std::slice::from_ref(&one), &error);
+                (one.request.done)(Err(error));
+            }
             Ok(()) => {
                 let Transaction { batch, changes, journal, .. } = transaction;
-                self.store(batch, vec![Planned { request, changes, journal }]);
+                self.store(batch, vec![Planned { changes, journal, ..one }]);
             }
         }
     }
 
-    fn fail(&self, group: Vec<Planned>, error: &StoreError) {
+    /// Puts on record what a group is about to do. Gives the number of its last line, 0 for none.
+    fn record(&self, group: &mut [Planned]) -> Result<u64, NotRecorded> {
+        let audit = &self.shared.audit;
+        if !audit.is_on() {
+            return Ok(0);
+        }
+        let new = || group.iter().filter(|one| one.recorded.is_none());
+        let events: Vec<Event> = new()
+            .flat_map(|one| {
+                one.request
+                    .ask
+                    .iter()
+                    .flat_map(|ask| one.subjects.iter().map(|subject| ask.allowed(subject)))
+            })
+            .collect();
+        let mut next = audit.record_now(events)?;
+        let mut last = 0;
+        for one in group {
+            let count = if one.request.ask.is_some() { one.subjects.len() as u64 } else { 0 };
+            let first = *one.recorded.get_or_insert(next);
+            // In `best-effort` there may be no lines.
+            if first > 0 && count > 0 {
+                last = last.max(first + count - 1);
+                next = next.max(last + 1);
+            }
+        }
+        Ok(last)
+    }
+
+    /// Puts on record that what is on record did not happen.
+    fn correct(&self, group: &[Planned], error: &VaultError) {
+        let code = (self.shared.name_error)(error);
+        let mut events = Vec::new();
+        for one in group {
+            for (seq, subject) in (one.recorded.unwrap_or(0)..).zip(&one.subjects) {
+                let Some(ask) = &one.request.ask else { break };
+                let event = Event::new(&ask.actor, ask.action, subject, Err(&code));
+                events.push(event.correcting(seq));
+            }
+        }
+        // It fails in any case; that the log cannot be written is told by its own status.
+        let _ = self.shared.audit.record_now(events);
+    }
+
+    /// Answers a request that cannot be planned.
+    fn refuse(&self, request: Request, error: VaultError) {
+        let code = (self.shared.name_error)(&error);
+        let event = request.ask.as_ref().and_then(|ask| ask.failed(&error, &code));
+        let recorded = self.shared.audit.record_now(event.into_iter().collect());
+        (request.done)(Err(recorded.map_or_else(VaultError::from, |_| error)));
+    }
+
+    fn fail(&self, group: Vec<Planned>, error: impl Fn() -> VaultError) {
         for one in group {
             one.journal.into_iter().for_each(|journal| journal.abandon(&self.shared.records));
-            (one.request.done)(Err(VaultError::Store(error.clone())));
+            (one.request.done)(Err(error()));
         }
     }
 

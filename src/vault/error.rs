@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::audit::{NotRecorded, OpenAuditError};
 use crate::crypto::{KeyId, OpenError, SealedValueError};
 use crate::document::{ChecksumAlgorithm, DocumentErrors};
 use crate::model::{Denial, SecretId};
@@ -148,12 +149,43 @@ pub enum VaultError {
     /// No thread could be started.
     #[error("a thread could not be started; raise the limit of threads: {0}")]
     NoThread(#[source] Arc<io::Error>),
+    /// It cannot be put on record, so it was not done.
+    #[error("{0}")]
+    NotRecorded(#[from] NotRecorded),
     /// The daemon is stopping.
     #[error("the daemon is stopping; try again once it is back")]
     Stopping,
 }
 
 impl VaultError {
+    /// The key that it is about, if it is about one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Denied { key, .. }
+            | Self::NotFound { key }
+            | Self::Exists { key }
+            | Self::IsFolder { key }
+            | Self::NotFolder { path: key }
+            | Self::IdTaken { key, .. }
+            | Self::Lists { key, .. }
+            | Self::ListsTooLong { key }
+            | Self::NotSealed { key, .. }
+            | Self::NotOpened { key, .. }
+            | Self::TooLarge { key }
+            | Self::Checksum { key, .. }
+            | Self::Unseal { key, .. }
+            | Self::Incomplete { key } => Some(key),
+            Self::Refused(refusals) => refusals.first()?.error.key(),
+            Self::AdminOnly { .. }
+            | Self::MissingKeys { .. }
+            | Self::Store(_)
+            | Self::NoThread(_)
+            | Self::NotRecorded(_)
+            | Self::KeyReplaced
+            | Self::Stopping => None,
+        }
+    }
+
     /// The same, about a value that is known by its record alone, with the name of its secret.
     pub(super) fn of(self, secret: &Secret) -> Self {
         let key = secret.key().to_string();
@@ -199,6 +231,9 @@ pub enum OpenVaultError {
     /// A record unseals to something that is not a secret.
     #[error("a record of the store is damaged; restore the state folder from a backup")]
     BrokenRecord,
+    /// The audit log cannot be opened.
+    #[error("{0}")]
+    Audit(#[from] OpenAuditError),
     /// No thread could be started.
     #[error("the writer thread could not be started; raise the limit of threads: {0}")]
     NoThread(#[source] io::Error),

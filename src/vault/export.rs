@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::audit::Subject;
 use crate::crypto::{Keyring, SealedValue, SealingSeed};
 use crate::document::{Checksum, ChecksumAlgorithm, DocumentValue, Emission, Layout, emit};
 use crate::model::{Acl, Caller, Operation, Plaintext, decide, may_see};
@@ -55,6 +56,17 @@ impl Export {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.documents.is_empty()
+    }
+
+    /// At most `most` of its secrets from the document `first` on, as the audit log tells of them when
+    /// they are given to `caller`; none at the end.
+    pub fn subjects(&self, caller: &Caller, first: usize, most: usize) -> Vec<Subject> {
+        let subject = |Place { secret, .. }: &Place| {
+            let version = Some(secret.value().version());
+            let grant = decide(caller, Operation::Read, secret.acl()).ok();
+            Subject { version, grant, ..Subject::of(secret.key().as_str()) }
+        };
+        self.documents.iter().skip(first).take(most).map(subject).collect()
     }
 
     fn start(&self, number: usize) -> u64 {
@@ -234,6 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::audit::{Actor, Process};
     use crate::crypto::MasterKey;
     use crate::document::parse;
     use crate::model::{Key, ListName, SecretId, Slug, SlugList};
@@ -326,7 +339,8 @@ mod tests {
             assert!(matches!(document.value(), Some(DocumentValue::Sealed(_))));
             assert_eq!(document.lists().iter().count(), 6);
         }
-        vault.apply(&Arc::new(admin()), documents).unwrap();
+        let actor = Actor { caller: Arc::new(admin()), process: Process::default() };
+        vault.apply(&actor, documents).unwrap();
     }
 
     #[test]

@@ -131,6 +131,11 @@ pub enum Damage {
         "a part of an interrupted import does not unseal, so the store does not open; restore the state folder from a backup"
     )]
     Pack,
+    /// How far the audit log goes.
+    #[error(
+        "the note of how far the audit log goes does not unseal, so the store does not open; restore the state folder from a backup"
+    )]
+    AuditAnchor,
     /// Records of a kind that is not known.
     #[error(
         "{count} records are of a kind that this version does not know; use the version that wrote them"
@@ -266,6 +271,11 @@ impl<'a> Walk<'a> {
         self.findings.records += 1;
         match (address.first(), number(address)) {
             (Some(b'm' | b'k'), _) => {}
+            (Some(b'a'), _) => {
+                if self.records.unseal_audit_anchor(content).is_err() {
+                    self.findings.problems.push(Damage::AuditAnchor);
+                }
+            }
             (Some(b'c'), Some(journal)) => drop(self.journals.insert(journal)),
             (Some(b'g'), Some(_)) => match Address::parse_garbage(address, content) {
                 Some(dead) => drop(self.marks.insert(dead.node, dead)),

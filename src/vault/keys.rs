@@ -15,6 +15,7 @@ use crate::store::Batch;
 
 use super::error::{OpenVaultError, VaultError};
 use super::record::{Address, Records};
+use super::trail::chain_keys;
 use super::transaction::{Touched, Transaction};
 use super::{Shared, Vault};
 
@@ -105,6 +106,7 @@ impl Vault {
             let outcome = outcome.map(|_| {
                 let mut ids = shared.keys_in_use.0.lock();
                 *ids = with(std::mem::take(&mut ids), keyring.current_id());
+                chain_keys(&keyring).into_iter().take(1).for_each(|key| shared.audit.set_key(key));
                 shared.records.set_keyring(keyring);
             });
             // Whoever asked has gone; the keyring is replaced all the same.

@@ -2,46 +2,55 @@
 
 use std::sync::Arc;
 
+use crate::audit::{Action, Actor, Subject};
 use crate::document::parse_lists;
-use crate::model::{AclPatch, Caller, Operation, Plaintext};
+use crate::model::{AclPatch, Caller, ListName, Operation, Plaintext};
 
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
 use super::secret::{RecordId, Secret};
+use super::trail::Ask;
 use super::transaction::Transaction;
 
 impl Vault {
     /// Replaces the lists that `document` names. Each list that would really change is checked for
     /// itself; writing back what stands needs nothing and changes nothing. A secret that was removed
     /// meanwhile stays removed.
-    pub fn change_lists(
-        &self,
-        caller: Arc<Caller>,
-        record: RecordId,
-        document: &Plaintext,
-        done: Done,
-    ) {
+    pub fn change_lists(&self, actor: Actor, record: RecordId, document: &Plaintext, done: Done) {
         let parsed = parse_lists(document.expose());
+        let caller = Arc::clone(&actor.caller);
+        let key = self.secret_of(record).map(|secret| secret.key().to_string());
         let plan = move |transaction: &mut Transaction<'_>| {
             let Some(secret) = transaction.by_record(record) else { return Ok(()) };
             match &parsed {
-                Ok(patch) => change(transaction, &caller, &secret, patch),
+                Ok(patch) => {
+                    let lists = change(transaction, &caller, &secret, patch)?;
+                    transaction.note(subject(&secret, lists));
+                    Ok(())
+                }
                 Err(errors) => {
                     Err(VaultError::Lists { key: secret.key().to_string(), errors: errors.clone() })
                 }
             }
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(Ask::new(actor, Action::ChangeLists, key), Box::new(plan), done);
     }
 }
 
+/// The lists of a secret that changed, for the record.
+pub(super) fn subject(secret: &Secret, lists: Vec<ListName>) -> Subject {
+    let version = Some(secret.value().version());
+    Subject { version, lists, ..Subject::of(secret.key().as_str()) }
+}
+
+/// Changes lists, and tells which.
 pub(super) fn change(
     transaction: &mut Transaction<'_>,
     caller: &Caller,
     secret: &Arc<Secret>,
     patch: &AclPatch,
-) -> Result<(), VaultError> {
+) -> Result<Vec<ListName>, VaultError> {
     let acl = secret.acl().patched(patch);
     let changed: Vec<_> = secret.acl().differing(&acl).collect();
     for &list in &changed {
@@ -49,8 +58,8 @@ pub(super) fn change(
     }
     // Who is in none of the lists may not even learn that they stand as written.
     transaction.check(caller, Operation::ReadLists, secret)?;
-    if changed.is_empty() {
-        return Ok(());
+    if !changed.is_empty() {
+        transaction.set_acl(Arc::clone(secret), acl)?;
     }
-    transaction.set_acl(Arc::clone(secret), acl)
+    Ok(changed)
 }

@@ -1,4 +1,4 @@
-//! The only place where lists, crypto, store and (later) audit meet.
+//! The only place where lists, crypto, store and audit meet.
 //!
 //! A [`Vault`] answers everything local from an in-memory index (keys, lists, sizes, versions; never
 //! values), unseals a value when it is needed, and makes every change durable through one writer
@@ -25,6 +25,7 @@ mod remove;
 mod rename;
 mod seal;
 mod secret;
+mod trail;
 mod transaction;
 mod write;
 
@@ -34,8 +35,9 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
+use crate::audit::{Audit, ErrorCode};
 use crate::crypto::Keyring;
-use crate::model::{Caller, Operation, SecretId, Timestamp, decide};
+use crate::model::{Caller, Grant, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
 use crate::telemetry::Telemetry;
 
@@ -48,6 +50,7 @@ pub use index::{Child, ChildKind, Totals};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
 pub use secret::{RecordId, Secret, Value};
+pub use trail::{NameError, verify_audit};
 pub use transaction::Change;
 pub use write::{Heritage, WriteTarget};
 
@@ -79,23 +82,42 @@ pub(crate) struct Shared {
     telemetry: Arc<Telemetry>,
     index: RwLock<Index>,
     garbage: Arc<Garbage>,
+    audit: Audit,
+    name_error: NameError,
     guesses: Guesses,
     /// Whether heads of a large change are still on their way to their places.
     settling: AtomicBool,
 }
 
 impl Vault {
-    /// Opens the store and builds the index. A store without records is made this keyring's own.
+    /// Opens the store and builds the index, without an audit log. A store without records is made
+    /// this keyring's own.
     ///
     /// # Errors
     /// The store cannot be read, was made with another key, or holds a record that does not unseal.
     pub fn open(store: Arc<dyn Store>, keyring: Keyring) -> Result<Self, OpenVaultError> {
+        let nameless = |_: &VaultError| ErrorCode { number: 0, name: String::new(), denied: false };
+        Self::open_audited(store, keyring, &crate::audit::Options::off(), nameless)
+    }
+
+    /// As [`Vault::open`], with an audit log; `name_error` tells what number an error has there.
+    ///
+    /// # Errors
+    /// As [`Vault::open`], or the audit log cannot be opened.
+    pub fn open_audited(
+        store: Arc<dyn Store>,
+        keyring: Keyring,
+        audit: &crate::audit::Options,
+        name_error: NameError,
+    ) -> Result<Self, OpenVaultError> {
         let id = match store.read(Address::META.as_bytes())? {
             Some(meta) => StoreId::parse(&meta).ok_or(OpenVaultError::UnknownFormat)?,
             None => StoreId::random(),
         };
+        let chain_keys = trail::chain_keys(&keyring);
         let records = Records::new(store, keyring, id);
         let keys_in_use = keys::claim(&records)?;
+        let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
         journal::recover(&records)?;
         let garbage = Arc::new(Garbage::default());
         let index = load(&records, &garbage)?;
@@ -105,6 +127,8 @@ impl Vault {
             telemetry: Arc::default(),
             index: RwLock::new(index),
             garbage,
+            audit,
+            name_error,
             guesses: Guesses::default(),
             settling: AtomicBool::new(false),
         });
@@ -180,17 +204,15 @@ impl Vault {
         caller: &Caller,
         operation: Operation,
         secret: &Secret,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Grant, VaultError> {
         check(caller, operation, secret)
     }
 }
 
 /// Every decision about a secret that exists passes here.
-fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<(), VaultError> {
-    match decide(caller, operation, secret.acl()) {
-        Ok(_grant) => Ok(()),
-        Err(denial) => Err(VaultError::Denied { key: secret.key().to_string(), denial }),
-    }
+fn check(caller: &Caller, operation: Operation, secret: &Secret) -> Result<Grant, VaultError> {
+    decide(caller, operation, secret.acl())
+        .map_err(|denial| VaultError::Denied { key: secret.key().to_string(), denial })
 }
 
 fn load(records: &Records, garbage: &Arc<Garbage>) -> Result<Index, OpenVaultError> {

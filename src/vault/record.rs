@@ -6,6 +6,7 @@
 //! | `k` | the ids of all keys that records may be sealed with; sealed with the current one |
 //! | `h` record | a head: key, id, lists, version, times; sealed |
 //! | `v` node chunk | up to 32 KiB of the value with that node number; sealed |
+//! | `a` | the number of the newest line that the audit log must have; sealed |
 //! | `g` node | a mark: this value is superseded and goes at the next occasion |
 //! | `j` journal pack | heads of a large change on their way to their places; sealed |
 //! | `c` journal | a mark: this large change holds; sealed |
@@ -49,6 +50,7 @@ impl Address {
     pub(super) const META: Self = Self::single(b'm');
     pub(super) const KEYS: Self = Self::single(b'k');
     pub(super) const HEADS: Self = Self::single(b'h');
+    pub(super) const AUDIT: Self = Self::single(b'a');
     pub(super) const GARBAGE: Self = Self::single(b'g');
     pub(super) const PACKS: Self = Self::single(b'j');
     pub(super) const JOURNALS: Self = Self::single(b'c');
@@ -246,6 +248,23 @@ impl Records {
     /// A value sealed for a document, to the name of its secret.
     pub(super) fn seal_value(&self, key: &Key, value: &Plaintext) -> SealedValue {
         self.keyring().seal_value(key, value)
+    }
+
+    /// The number of the newest line that the audit log must have.
+    pub(super) fn read_audit_anchor(&self) -> Result<u64, OpenVaultError> {
+        self.read_raw(&Address::AUDIT)?.map_or(Ok(0), |sealed| self.unseal_audit_anchor(&sealed))
+    }
+
+    pub(super) fn unseal_audit_anchor(&self, sealed: &[u8]) -> Result<u64, OpenVaultError> {
+        let opened = self.unseal(&Address::AUDIT, sealed).map_err(OpenVaultError::Unseal)?;
+        let seq = opened.expose().try_into().map_err(|_| OpenVaultError::BrokenRecord)?;
+        Ok(u64::from_be_bytes(seq))
+    }
+
+    /// Has the store remember that the audit log has the line `seq`.
+    pub(super) fn put_audit_anchor(&self, batch: &mut Batch, seq: u64) {
+        let sealed = self.seal(&Address::AUDIT, &seq.to_be_bytes());
+        batch.put(Address::AUDIT.as_bytes(), sealed);
     }
 
     /// What a record is sealed to: the store and the address in it.

@@ -15,8 +15,9 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::audit::{Action, Actor, Event, Subject};
 use crate::crypto::KeyId;
-use crate::model::{Caller, Timestamp};
+use crate::model::{Caller, Grant, Timestamp};
 use crate::store::StoreError;
 
 use super::committer::Submitter;
@@ -129,8 +130,13 @@ impl Vault {
     /// what another would. One that counts goes on to re-seal if that is asked for.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub fn start_rekey(&self, task: RekeyTask) -> Result<(), VaultError> {
+    /// No thread can be started, or it cannot be put on record.
+    pub fn start_rekey(&self, actor: &Actor, task: RekeyTask) -> Result<(), VaultError> {
+        if task == RekeyTask::Reseal {
+            let subject = Subject { grant: Some(Grant::Admin), ..Subject::default() };
+            let event = Event::new(actor, Action::Rekey, &subject, Ok(()));
+            self.shared.audit.record_now(vec![event])?;
+        }
         let mut thread = self.rekey.thread.lock();
         let mut status = self.rekey.status.lock();
         if let RekeyState::Running(running) = &mut status.state {
@@ -156,8 +162,8 @@ impl Vault {
     pub fn rekey_status(&self) -> RekeyStatus {
         let totals = self.totals();
         let mut status = self.rekey.status.lock().clone();
-        // A head for each secret, and the list of keys.
-        status.expected = (self.len() as u64 + totals.chunks + 1).max(status.seen);
+        // A head for each secret, the list of keys, and the anchor of the audit log.
+        status.expected = (self.len() as u64 + totals.chunks + 2).max(status.seen);
         status
     }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::audit::{Action, Actor, Subject};
 use crate::document::parse_lists;
-use crate::model::{Caller, Key, Operation, Plaintext};
+use crate::model::{Caller, Key, ListName, Operation, Plaintext, SIDECAR_SUFFIX};
 
 use super::committer::Done;
 use super::error::VaultError;
 use super::secret::Secret;
+use super::trail::{Ask, subject_of};
 use super::transaction::Transaction;
 use super::write::{Heritage, check_create, create, update};
 use super::{Vault, lists};
@@ -37,27 +39,51 @@ pub enum RenameTarget {
 
 impl Vault {
     /// Moves `source` to `target`.
-    pub fn rename(
-        &self,
-        caller: Arc<Caller>,
-        source: RenameSource,
-        target: RenameTarget,
-        done: Done,
-    ) {
+    pub fn rename(&self, actor: Actor, source: RenameSource, target: RenameTarget, done: Done) {
+        let caller = Arc::clone(&actor.caller);
+        let ask = ask(actor, &source, &target);
+        let named = ask.subject.clone();
         let plan = move |transaction: &mut Transaction<'_>| {
             let source = Source::find(transaction, &caller, &source)?;
+            let mut lists = Vec::new();
             match &target {
-                RenameTarget::Sidecar(key) => onto_sidecar(transaction, &caller, &source, key),
+                RenameTarget::Sidecar(key) => {
+                    lists = onto_sidecar(transaction, &caller, &source, key)?;
+                }
                 RenameTarget::Key { key, exclusive, heritage } => {
                     match transaction.by_key(key.as_str()) {
-                        Some(_) if *exclusive => Err(VaultError::Exists { key: key.to_string() }),
-                        Some(target) => onto_secret(transaction, &caller, &source, target),
-                        None => to_free(transaction, &caller, source, key, heritage.as_ref()),
+                        Some(_) if *exclusive => {
+                            return Err(VaultError::Exists { key: key.to_string() });
+                        }
+                        Some(target) => onto_secret(transaction, &caller, &source, target)?,
+                        None => to_free(transaction, &caller, source, key, heritage.as_ref())?,
                     }
                 }
             }
+            let written = transaction.changes.iter().find(|change| change.after.is_some());
+            let version = written.and_then(|change| subject_of(change).version);
+            transaction.note(Subject { version, lists, ..named.clone() });
+            Ok(())
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(ask, Box::new(plan), done);
+    }
+}
+
+/// What goes on record. Bytes that were no secret become one, or its lists: that is no move.
+fn ask(actor: Actor, source: &RenameSource, target: &RenameTarget) -> Ask {
+    let (to, instead) = match target {
+        RenameTarget::Key { key, .. } => (key.to_string(), Action::Commit),
+        RenameTarget::Sidecar(key) => (format!("{key}{SIDECAR_SUFFIX}"), Action::ChangeLists),
+    };
+    match (source, target) {
+        (RenameSource::Secret(from), _) => {
+            let mut ask = Ask::new(actor, Action::Rename, Some(from.to_string()));
+            ask.subject.to = Some(to);
+            ask
+        }
+        (RenameSource::Bytes(_), RenameTarget::Key { key, .. } | RenameTarget::Sidecar(key)) => {
+            Ask::new(actor, instead, Some(key.to_string()))
+        }
     }
 }
 
@@ -69,7 +95,7 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     /// The source, if `caller` may take it away.
     fn find(
-        transaction: &Transaction<'_>,
+        transaction: &mut Transaction<'_>,
         caller: &Caller,
         source: &'a RenameSource,
     ) -> Result<Self, VaultError> {
@@ -86,18 +112,18 @@ impl<'a> Source<'a> {
     }
 
     /// Lets `take` have the bytes, and removes the secret that they came from.
-    fn consume(
+    fn consume<T>(
         &self,
         transaction: &mut Transaction<'_>,
-        take: impl FnOnce(&mut Transaction<'_>, &Plaintext) -> Result<(), VaultError>,
-    ) -> Result<(), VaultError> {
+        take: impl FnOnce(&mut Transaction<'_>, &Plaintext) -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
         match self {
             Self::Bytes(bytes) => take(transaction, bytes),
             Self::Secret(secret) => {
                 let bytes = transaction.read_value(secret.value())?;
-                take(transaction, &bytes)?;
+                let taken = take(transaction, &bytes)?;
                 transaction.remove(Arc::clone(secret));
-                Ok(())
+                Ok(taken)
             }
         }
     }
@@ -108,7 +134,7 @@ fn onto_sidecar(
     caller: &Caller,
     source: &Source<'_>,
     key: &Key,
-) -> Result<(), VaultError> {
+) -> Result<Vec<ListName>, VaultError> {
     let target = transaction
         .by_key(key.as_str())
         .ok_or_else(|| VaultError::NotFound { key: key.to_string() })?;
@@ -145,7 +171,7 @@ fn to_free(
     match source {
         Source::Bytes(bytes) => create(transaction, caller, key, heritage, bytes),
         Source::Secret(secret) => {
-            check_create(caller, key, heritage)?;
+            transaction.allowed_by(check_create(caller, key, heritage)?);
             transaction.set_key(secret, key.clone())
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use crate::model::{Acl, Caller, Key, Operation, Plaintext, SecretId, Slug, Timestamp};
+use crate::audit::Subject;
+use crate::model::{Acl, Caller, Grant, Key, Operation, Plaintext, SecretId, Slug, Timestamp};
 use crate::store::{Batch, MAX_RECORD_BYTES};
 
 use super::error::VaultError;
@@ -13,6 +14,7 @@ use super::index::Index;
 use super::journal::Journal;
 use super::record::Address;
 use super::secret::{RecordId, Secret, Value};
+use super::trail::subject_of;
 use super::{Shared, check};
 
 /// What happened to one secret: it appeared, went, or became another.
@@ -32,6 +34,10 @@ pub(super) struct Transaction<'a> {
     pub(super) batch: Batch,
     pub(super) changes: Vec<Change>,
     pub(super) touched: HashSet<Touched>,
+    /// What goes on record if it is done: a line each.
+    pub(super) subjects: Vec<Subject>,
+    /// What allowed it: the first check that it passed since the last line.
+    grant: Option<Grant>,
     /// What the batch makes valid that is stored already, and has to be put in its places.
     pub(super) journal: Option<Journal>,
 }
@@ -68,6 +74,8 @@ impl<'a> Transaction<'a> {
             batch: Batch::default(),
             changes: Vec::new(),
             touched: HashSet::new(),
+            subjects: Vec::new(),
+            grant: None,
             journal: None,
         }
     }
@@ -81,12 +89,31 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn check(
-        &self,
+        &mut self,
         caller: &Caller,
         operation: Operation,
         secret: &Secret,
     ) -> Result<(), VaultError> {
-        check(caller, operation, secret)
+        let grant = check(caller, operation, secret)?;
+        self.allowed_by(grant);
+        Ok(())
+    }
+
+    /// Takes note of what allowed the change.
+    pub(super) fn allowed_by(&mut self, grant: Grant) {
+        self.grant.get_or_insert(grant);
+    }
+
+    /// Puts on record what was done, with what allowed it.
+    pub(super) fn note(&mut self, subject: Subject) {
+        let grant = self.grant.take();
+        self.subjects.push(Subject { grant, ..subject });
+    }
+
+    /// Puts the last change on record.
+    pub(super) fn note_last(&mut self) {
+        let subject = self.changes.last().map(subject_of);
+        subject.into_iter().for_each(|subject| self.note(subject));
     }
 
     /// A new secret. `id` is taken if it is given and free; one is made up otherwise.

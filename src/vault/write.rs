@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::model::{Acl, Caller, Key, Operation, Plaintext, SecretId, decide, may_create};
+use crate::audit::{Action, Actor};
+use crate::model::{Acl, Caller, Grant, Key, Operation, Plaintext, SecretId, decide, may_create};
 
 use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
 use super::secret::{RecordId, Secret};
+use super::trail::Ask;
 use super::transaction::Transaction;
 
 /// Where a value goes.
@@ -58,26 +60,39 @@ impl Vault {
         caller: &Caller,
         key: &Key,
         heritage: Option<&Heritage>,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Grant, VaultError> {
         check_create(caller, key, heritage)
     }
 
     /// Stores a value. Rights are checked when it is stored, with the lists of that moment.
-    pub fn write(&self, caller: Arc<Caller>, target: WriteTarget, value: Plaintext, done: Done) {
-        let plan = move |transaction: &mut Transaction<'_>| match &target {
-            WriteTarget::Existing(record) => match transaction.by_record(*record) {
-                Some(secret) => update(transaction, &caller, secret, &value),
-                None => Ok(()),
-            },
-            WriteTarget::New { key, exclusive, heritage } => {
-                match transaction.by_key(key.as_str()) {
-                    Some(_) if *exclusive => Err(VaultError::Exists { key: key.to_string() }),
-                    Some(secret) => update(transaction, &caller, secret, &value),
-                    None => create(transaction, &caller, key, heritage.as_ref(), &value),
+    pub fn write(&self, actor: Actor, target: WriteTarget, value: Plaintext, done: Done) {
+        let caller = Arc::clone(&actor.caller);
+        let key = match &target {
+            WriteTarget::Existing(record) => {
+                self.secret_of(*record).map(|one| one.key().to_string())
+            }
+            WriteTarget::New { key, .. } => Some(key.to_string()),
+        };
+        let plan = move |transaction: &mut Transaction<'_>| {
+            match &target {
+                WriteTarget::Existing(record) => match transaction.by_record(*record) {
+                    Some(secret) => update(transaction, &caller, secret, &value)?,
+                    None => return Ok(()),
+                },
+                WriteTarget::New { key, exclusive, heritage } => {
+                    match transaction.by_key(key.as_str()) {
+                        Some(_) if *exclusive => {
+                            return Err(VaultError::Exists { key: key.to_string() });
+                        }
+                        Some(secret) => update(transaction, &caller, secret, &value)?,
+                        None => create(transaction, &caller, key, heritage.as_ref(), &value)?,
+                    }
                 }
             }
+            transaction.note_last();
+            Ok(())
         };
-        self.committer.submit(Box::new(plan), done);
+        self.committer.submit_for(Ask::new(actor, Action::Commit, key), Box::new(plan), done);
     }
 }
 
@@ -85,13 +100,11 @@ pub(super) fn check_create(
     caller: &Caller,
     key: &Key,
     heritage: Option<&Heritage>,
-) -> Result<(), VaultError> {
-    let replaces = heritage.is_some_and(|left| decide(caller, Operation::Write, &left.acl).is_ok());
-    match may_create(caller, key.as_str()) {
-        Ok(_grant) => Ok(()),
-        Err(_) if replaces => Ok(()),
-        Err(denial) => Err(VaultError::Denied { key: key.to_string(), denial }),
-    }
+) -> Result<Grant, VaultError> {
+    may_create(caller, key.as_str()).or_else(|denial| {
+        let replaces = heritage.and_then(|left| decide(caller, Operation::Write, &left.acl).ok());
+        replaces.ok_or_else(|| VaultError::Denied { key: key.to_string(), denial })
+    })
 }
 
 pub(super) fn update(
@@ -111,7 +124,7 @@ pub(super) fn create(
     heritage: Option<&Heritage>,
     value: &Plaintext,
 ) -> Result<(), VaultError> {
-    check_create(caller, key, heritage)?;
+    transaction.allowed_by(check_create(caller, key, heritage)?);
     let acl = heritage.map_or_else(|| initial_lists(caller), |left| Acl::clone(&left.acl));
     // Somebody may have taken the id since: the secret gets one of its own then.
     let id = heritage.and_then(|left| left.id.clone()).filter(|id| transaction.is_free(id));

@@ -69,8 +69,11 @@ fn changes_are_applied_and_mended_files_too() {
     eventually("the bad file is told", || status(&mount, ROOT).contains(" failed a.yaml"));
     assert!(status(&mount, ROOT).contains("    line 2: "), "{}", status(&mount, ROOT));
     assert_eq!(root.read("K").as_deref(), Ok("one"));
+    let health = || mount.user(BOB).read(".status/health").unwrap();
+    eventually("it is unwell", || health().contains("\nimport-dir: 1 file is not applied; "));
     fs::write(&file, "key: K\nvalue: two\n").unwrap();
     eventually("the mended file is applied", || root.read("K").as_deref() == Ok("two"));
+    eventually("it is well again", || health() == "ok\n");
     assert!(status(&mount, ROOT).contains(" ok a.yaml"));
     // Folders come, move and go.
     fs::create_dir(folder.join("new")).unwrap();

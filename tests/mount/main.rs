@@ -6,11 +6,14 @@ mod software;
 
 mod acl;
 mod agent;
+mod audit;
+mod audit_load;
 mod daemon;
 mod damage;
 mod harness;
 mod protocol;
 mod requests;
+mod tmpfs;
 mod user;
 
 mod at_rest;

@@ -50,7 +50,7 @@ fn poll_and_epoll_wake_when_there_is_a_newer_version() {
             let script = format!("python3 $T/follow.py {key} {} {way}", started.display());
             let following = scope.spawn(move || follower.sh_ok(&script));
             eventually("the follower has read it once", || started.exists());
-            for number in 1..300 {
+            for number in 1..1000 {
                 // Every way in which a secret changes.
                 match number % 3 {
                     0 => root.write(&key, number.to_string()).unwrap(),

@@ -66,7 +66,8 @@ fn online(client: &Client, target: &mut Target) -> Result<u64> {
 
 fn offline(args: OfflineArgs, target: &mut Target) -> Result<u64> {
     let Offline { vault, owner } = open_offline(args.into(), OfflineWork::Read)?;
-    let export = vault.export(&owner, "");
+    let export = vault.export(&owner.caller, "");
+    vault.record_export(&owner, &export)?;
     let mut offset = 0;
     copy(export.size(), target, || {
         let piece = vault.read_export(&export, offset, STEP)?;

@@ -1,6 +1,7 @@
 //! One file for each command: its arguments with their help, and `run`.
 
 pub(super) mod acl;
+pub(super) mod audit;
 pub(super) mod backup;
 pub(super) mod completions;
 pub(super) mod convert;

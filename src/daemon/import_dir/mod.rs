@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::fs::{Fs, NotApplied};
 use crate::model::Key;
+use crate::telemetry::Part;
 
 use files::{Fault, Found, Print};
 use watch::Watch;
@@ -71,6 +72,7 @@ struct Known {
     uid: u32,
     /// When it failed for a reason that is not in the file.
     failed: Option<Instant>,
+    good: bool,
     said: String,
     /// What stands in it, if it was applied.
     keys: Vec<Key>,
@@ -92,11 +94,12 @@ impl Importer {
         let found = match files::find(&self.folder, |folder| watch.add(folder)) {
             Ok(found) => found,
             Err(error) => {
+                let folder = self.folder.display();
                 if std::mem::take(&mut self.readable) {
-                    let folder = self.folder.display();
                     tracing::error!(%folder, %error, "import-dir: the folder cannot be read; its secrets stay as they are");
                 }
-                return;
+                let why = format!("{folder} cannot be read: {error}; its secrets stay as they are");
+                return fs.report_health(Part::ImportDir, Err(why));
             }
         };
         self.readable = true;
@@ -110,6 +113,19 @@ impl Importer {
                 self.apply(fs, path, found);
             }
         }
+        fs.report_health(Part::ImportDir, self.health());
+    }
+
+    /// Whether everything in the folder is applied. What is wrong with a file is told to its owner
+    /// alone: everybody may read health.
+    fn health(&self) -> Result<(), String> {
+        let bad = self.known.values().filter(|known| !known.good).count();
+        let what = match bad {
+            0 => return Ok(()),
+            1 => "1 file is not applied".to_owned(),
+            bad => format!("{bad} files are not applied"),
+        };
+        Err(format!("{what}; .status/import-dir tells their owners why"))
     }
 
     fn is_due(&self, path: &Path, found: &Found) -> bool {
@@ -169,6 +185,6 @@ impl Importer {
             }
             fs.note_imported(&name, uid, said.clone(), !good);
         }
-        self.known.insert(path, Known { print, uid, failed, said, keys });
+        self.known.insert(path, Known { print, uid, failed, good, said, keys });
     }
 }

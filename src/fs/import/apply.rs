@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::audit::{Actor, Process};
 use crate::document::{DocumentErrors, parse};
 use crate::fs::courier::Errand;
 use crate::fs::draft::{Occasion, Waiter};
@@ -82,13 +83,18 @@ fn report_of(outcome: &Result<Applied, NotApplied>) -> String {
 }
 
 impl Fs {
-    /// Applies the text of a file with the rights of a UID. It takes the disk: not for a thread that
+    /// Applies the text of a file with the rights of a UID; `process` is for the record. It takes the disk: not for a thread that
     /// serves requests. The kernel is still to be told what [`Fs::stale_after`] gives.
-    pub(in crate::fs) fn apply(&self, uid: u32, text: &[u8]) -> Result<Applied, NotApplied> {
+    pub(in crate::fs) fn apply(
+        &self,
+        uid: u32,
+        process: Process,
+        text: &[u8],
+    ) -> Result<Applied, NotApplied> {
         let outcome = self.identities.resolve(uid).map_err(NotApplied::Identity);
         let outcome = outcome.and_then(|caller| {
             let documents = parse(text).map_err(NotApplied::Documents)?;
-            self.vault.apply(&caller, documents).map_err(NotApplied::Vault)
+            self.vault.apply(&Actor { caller, process }, documents).map_err(NotApplied::Vault)
         });
         self.count_imported(&outcome);
         outcome
@@ -129,12 +135,13 @@ impl Fs {
         if occasion != Occasion::Release {
             self.tasks.remember(who, Note::Applied(Arc::clone(&file)));
         }
+        let process = self.programs.process(who);
         let fs = Arc::clone(self);
         let of = Arc::clone(&file);
         let work = move || {
             let outcome = match zeros {
-                0 => fs.apply(of.uid(), bytes.expose()),
-                _ => fs.apply(of.uid(), with_a_zero(&bytes).expose()),
+                0 => fs.apply(of.uid(), process, bytes.expose()),
+                _ => fs.apply(of.uid(), process, with_a_zero(&bytes).expose()),
             };
             drop(bytes);
             fs.dropped_applied(&of, outcome, occasion, waiter);

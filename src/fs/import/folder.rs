@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::audit::Process;
 use crate::fs::Fs;
 use crate::fs::courier::Errand;
 use crate::model::{Caller, Timestamp};
@@ -70,7 +71,10 @@ impl Fs {
     /// # Errors
     /// Nothing was applied, and why.
     pub fn import(&self, uid: u32, text: &[u8]) -> Result<Applied, NotApplied> {
-        let applied = self.apply(uid, text)?;
+        // Nobody sent a request: on record it is this process that read the file.
+        let pid = std::process::id();
+        let process = Process { pid, program: Some("import-dir".into()), ..Process::default() };
+        let applied = self.apply(uid, process, text)?;
         let stale = self.stale_after(&applied.changes);
         self.courier.send(Errand { stale, answer: None });
         Ok(applied)

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::audit::Subject;
 use crate::crypto::SealedValue;
 use crate::document::{Document, DocumentValue, Field};
 use crate::model::{
-    Acl, Caller, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, Slug, Timestamp,
+    Acl, Caller, Grant, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, Slug, Timestamp,
 };
 use crate::store::Batch;
 use crate::vault::error::VaultError;
@@ -48,6 +49,8 @@ pub(super) struct Step {
     pub(super) before: Option<Arc<Secret>>,
     /// None if nothing changes.
     pub(super) after: Option<Arc<Secret>>,
+    /// What allowed it: the first right that it needed.
+    grant: Option<Grant>,
 }
 
 impl Step {
@@ -73,6 +76,18 @@ impl Step {
         }
     }
 
+    /// What goes on record; nothing if nothing changes.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let after = self.after.as_deref()?;
+        let changed = |before: &Arc<Secret>| before.acl().differing(after.acl()).collect();
+        Some(Subject {
+            version: Some(after.value.version),
+            lists: self.before.as_ref().map(changed).unwrap_or_default(),
+            grant: self.grant.clone(),
+            ..Subject::of(after.key.as_str())
+        })
+    }
+
     pub(super) fn change(&self) -> Change {
         Change { before: self.before.clone(), after: self.after.clone() }
     }
@@ -92,6 +107,9 @@ impl Step {
         (wish.document.id()? != secret.id()).then(|| secret.id().clone())
     }
 }
+
+/// Why a document is refused, by the field at fault.
+type Refused = Vec<(Field, VaultError)>;
 
 /// Who applies a file, and to what.
 pub(super) struct Judge<'a> {
@@ -200,11 +218,11 @@ impl<'a> Judge<'a> {
     pub(super) fn judge(&mut self, wish: &Wish) -> Option<Step> {
         let before = self.shared.index.read().by_key(wish.key().as_str()).cloned();
         let judged = match &before {
-            None => self.create(wish).map(Some),
+            None => self.create(wish).map(|(after, grant)| (Some(after), Some(grant))),
             Some(secret) => self.update(wish, secret),
         };
         match judged {
-            Ok(after) => Some(Step { before, after: after.map(Arc::new) }),
+            Ok((after, grant)) => Some(Step { before, after: after.map(Arc::new), grant }),
             Err(refused) => {
                 for (field, error) in refused {
                     self.refusals.add(line(&wish.document, field), error);
@@ -231,9 +249,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn create(&mut self, wish: &Wish) -> Result<Secret, Vec<(Field, VaultError)>> {
+    fn create(&mut self, wish: &Wish) -> Result<(Secret, Grant), Refused> {
         let key = wish.key();
-        check_create(self.caller, key, None).map_err(|error| vec![(Field::Key, error)])?;
+        let grant = check_create(self.caller, key, None).map_err(|no| vec![(Field::Key, no)])?;
         let in_the_way = self.shared.index.read().check_free(key).err();
         let mut refused: Vec<_> = in_the_way.map(|error| (Field::Key, error)).into_iter().collect();
         refused.extend(self.id_of_another(wish));
@@ -246,7 +264,7 @@ impl<'a> Judge<'a> {
         let value = self.value(wish, wish.record, 1, self.now);
         let acl = self.intern(lists);
         let secret = Secret { key: key.clone(), id, acl, created: self.now, value };
-        self.within_limits(secret)
+        Ok((self.within_limits(secret)?, grant))
     }
 
     fn fresh_id(&self) -> SecretId {
@@ -263,18 +281,26 @@ impl<'a> Judge<'a> {
         &self,
         wish: &Wish,
         secret: &Arc<Secret>,
-    ) -> Result<Option<Secret>, Vec<(Field, VaultError)>> {
+    ) -> Result<(Option<Secret>, Option<Grant>), Refused> {
+        let mut grant = None;
         let mut refused: Vec<_> = self.id_of_another(wish).into_iter().collect();
         let lists = secret.acl().patched(wish.document.lists());
         let mut lists_change = false;
         for list in secret.acl().differing(&lists) {
             lists_change = true;
-            if let Err(error) = check(self.caller, Operation::ChangeList(list), secret) {
-                refused.push((Field::List(list), error));
+            match check(self.caller, Operation::ChangeList(list), secret) {
+                Ok(one) => {
+                    grant.get_or_insert(one);
+                }
+                Err(error) => refused.push((Field::List(list), error)),
             }
         }
         let value_changes = match self.value_changes(wish, secret) {
-            Ok(changes) => changes,
+            Ok(None) => false,
+            Ok(Some(one)) => {
+                grant.get_or_insert(one);
+                true
+            }
             Err(error) => {
                 refused.push((Field::Value, error));
                 false
@@ -284,7 +310,7 @@ impl<'a> Judge<'a> {
             return Err(refused);
         }
         if !value_changes && !lists_change {
-            return Ok(None);
+            return Ok((None, None));
         }
         let old = &secret.value;
         let after = Secret {
@@ -298,24 +324,24 @@ impl<'a> Judge<'a> {
                 Arc::clone(old)
             },
         };
-        self.within_limits(after).map(Some)
+        Ok((Some(self.within_limits(after)?), grant))
     }
 
-    /// Whether the value differs from the stored one, which takes a right.
-    fn value_changes(&self, wish: &Wish, secret: &Secret) -> Result<bool, VaultError> {
-        let denied = check(self.caller, Operation::Write, secret);
+    /// What allows the new value; none if the value is the stored one, which takes no right.
+    fn value_changes(&self, wish: &Wish, secret: &Secret) -> Result<Option<Grant>, VaultError> {
+        let allowed = check(self.caller, Operation::Write, secret);
         let may_read = || check(self.caller, Operation::Read, secret).is_ok();
-        let guesses = !wish.is_valueless && denied.is_err() && !may_read();
+        let guesses = !wish.is_valueless && allowed.is_err() && !may_read();
         if guesses && !self.shared.guesses.has_left(self.caller.uid()) {
-            return denied.map(|()| true);
+            return allowed.map(Some);
         }
         if wish.is_met_by(&secret.value, self.shared)? {
-            return Ok(false);
+            return Ok(None);
         }
         if guesses {
             self.shared.guesses.add(self.caller.uid());
         }
-        denied.map(|()| true)
+        allowed.map(Some)
     }
 
     /// A secret keeps its id whatever a document says: `encrypt` makes a new one up each time. But
@@ -346,7 +372,7 @@ impl<'a> Judge<'a> {
         self.shared.index.write().lists_mut().intern(lists)
     }
 
-    fn within_limits(&self, secret: Secret) -> Result<Secret, Vec<(Field, VaultError)>> {
+    fn within_limits(&self, secret: Secret) -> Result<Secret, Refused> {
         if encode_head(&secret).len() > MAX_HEAD_BYTES {
             return Err(vec![(
                 Field::Key,

@@ -15,6 +15,7 @@ use std::sync::mpsc::channel;
 
 use parking_lot::Mutex;
 
+use crate::audit::{Action, Actor, Event, Subject};
 use crate::crypto::KeyId;
 use crate::document::Document;
 use crate::model::{Caller, Key, SecretId};
@@ -25,6 +26,7 @@ use super::error::VaultError;
 use super::garbage::Dead;
 use super::journal::{Journal, Staged, Stager};
 use super::secret::RecordId;
+use super::trail::Ask;
 use super::transaction::{Change, Transaction};
 use super::{Shared, Vault};
 
@@ -83,7 +85,7 @@ pub enum Outcome {
 }
 
 impl Vault {
-    /// Applies documents with the rights of `caller`: all of them or none. Returns when that is
+    /// Applies documents with the rights of `actor`: all of them or none. Returns when that is
     /// durable and visible; it may take seconds, so it is not for a thread that serves requests.
     ///
     /// A secret that exists takes the value and the lists that its document names; only what really
@@ -92,12 +94,8 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::Refused`] with everything that stands against it; or the store failed.
-    pub fn apply(
-        &self,
-        caller: &Arc<Caller>,
-        documents: Vec<Document>,
-    ) -> Result<Applied, VaultError> {
-        let shared = &self.shared;
+    pub fn apply(&self, actor: &Actor, documents: Vec<Document>) -> Result<Applied, VaultError> {
+        let (shared, caller) = (&self.shared, &actor.caller);
         let first = shared.index.write().next_nodes(2 * documents.len() + 1);
         let mut judge = Judge::new(shared, caller);
         let mut wishes = Vec::with_capacity(documents.len());
@@ -108,7 +106,10 @@ impl Vault {
                 wishes.push(wish);
             }
         }
-        judge.finish()?;
+        if let Err(error) = judge.finish() {
+            shared.record_refusals(actor, &error)?;
+            return Err(error);
+        }
         let file = File::prepare(shared, wishes, steps, first)?;
         let alone = matches!(file.ahead, Ahead::Journal(_));
         let file = Arc::new(Mutex::new(file));
@@ -121,10 +122,11 @@ impl Vault {
             let (file, caller) = (Arc::clone(&file), Arc::clone(caller));
             Box::new(move |transaction| file.lock().plan(transaction, &caller))
         };
+        let ask = Ask::new(actor.clone(), Action::Import, None);
         if alone {
-            self.committer.submit_alone(plan, done);
+            self.committer.submit_alone(ask, plan, done);
         } else {
-            self.committer.submit(plan, done);
+            self.committer.submit_for(ask, plan, done);
         }
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();
@@ -137,6 +139,19 @@ impl Vault {
                 Err(error)
             }
         }
+    }
+}
+
+impl Shared {
+    /// Puts on record what stands against a file, a line each.
+    fn record_refusals(&self, actor: &Actor, error: &VaultError) -> Result<(), VaultError> {
+        let VaultError::Refused(refusals) = error else { return Ok(()) };
+        let events = refusals.iter().map(|Refusal { error, .. }| {
+            let subject = Subject { key: error.key().map(str::to_owned), ..Subject::default() };
+            Event::new(actor, Action::Import, &subject, Err(&(self.name_error)(error)))
+        });
+        self.audit.record_now(events.collect())?;
+        Ok(())
     }
 }
 
@@ -240,6 +255,7 @@ impl File {
         }
         let changed = self.steps.iter().filter(|step| step.after.is_some());
         transaction.changes.extend(changed.map(Step::change));
+        transaction.subjects.extend(self.steps.iter().filter_map(Step::subject));
         Ok(())
     }
 

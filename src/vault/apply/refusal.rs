@@ -40,6 +40,11 @@ impl Refusals {
         self.list.is_empty()
     }
 
+    /// Those that are kept.
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Refusal> {
+        self.list.iter()
+    }
+
     /// The first of them, which decides what the caller is told by an error number.
     pub fn first(&self) -> Option<&Refusal> {
         self.list.first()

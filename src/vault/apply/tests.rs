@@ -21,19 +21,20 @@ fn vault() -> (Arc<MemoryStore>, Vault) {
     (store, vault)
 }
 
-fn caller(uid: u32, name: &str, admin: bool) -> Arc<Caller> {
-    Arc::new(Caller::new(uid, Some(Slug::parse(name).unwrap()), [], admin))
+fn caller(uid: u32, name: &str, admin: bool) -> Actor {
+    let caller = Arc::new(Caller::new(uid, Some(Slug::parse(name).unwrap()), [], admin));
+    Actor { caller, process: Default::default() }
 }
 
-fn root() -> Arc<Caller> {
+fn root() -> Actor {
     caller(0, "root", true)
 }
 
-fn alice() -> Arc<Caller> {
+fn alice() -> Actor {
     caller(7, "alice", false)
 }
 
-fn apply(vault: &Vault, who: &Arc<Caller>, text: &str) -> Result<Vec<Outcome>, String> {
+fn apply(vault: &Vault, who: &Actor, text: &str) -> Result<Vec<Outcome>, String> {
     let documents = parse(text.as_bytes()).expect("the test writes documents");
     match vault.apply(who, documents) {
         Ok(applied) => Ok(applied.documents.iter().map(|one| one.outcome).collect()),
@@ -144,7 +145,7 @@ fn values_of_others_cannot_be_guessed_for_long() {
     let (_, vault) = vault();
     apply(&vault, &root(), "key: PIN\nvalue: '0042'\n").unwrap();
     let eve = caller(9, "eve", false);
-    let guess = |who: &Arc<Caller>, pin: u32| {
+    let guess = |who: &Actor, pin: u32| {
         apply(&vault, who, &format!("key: PIN\nvalue: '{pin:04}'\n")).is_ok()
     };
     assert!(guess(&eve, 42), "what stands needs no right");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::journal::{Staged, Stager};
 use super::*;
+use crate::audit::{Actor, Process};
 use crate::crypto::MasterKey;
 use crate::document::parse;
 use crate::model::{Caller, Key, Plaintext, Slug};
@@ -14,8 +15,9 @@ fn keyring() -> Keyring {
     Keyring::new(MasterKey::parse(&"07".repeat(32)).unwrap(), Vec::new())
 }
 
-fn root() -> Arc<Caller> {
-    Arc::new(Caller::new(0, Slug::parse("root").ok(), [], true))
+fn root() -> Actor {
+    let caller = Arc::new(Caller::new(0, Slug::parse("root").ok(), [], true));
+    Actor { caller, process: Process::default() }
 }
 
 fn vault(store: &Arc<MemoryStore>) -> Vault {

@@ -23,12 +23,16 @@ fn root() -> Arc<Caller> {
     Arc::new(Caller::new(0, None, [], true))
 }
 
+fn actor() -> Actor {
+    Actor { caller: root(), process: Default::default() }
+}
+
 fn write(vault: &Vault, key: &str, value: &[u8]) {
     let target =
         WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None };
     let (answer, answered) = channel();
     let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.map(drop)).unwrap());
-    vault.write(root(), target, Plaintext::copy_of(value), done);
+    vault.write(actor(), target, Plaintext::copy_of(value), done);
     answered.recv().unwrap().unwrap();
 }
 
@@ -39,7 +43,7 @@ fn read(vault: &Vault, key: &str) -> Vec<u8> {
 
 /// Walks, and gives how that ended.
 fn walk(vault: &Vault, task: RekeyTask) -> RekeyStatus {
-    vault.start_rekey(task).unwrap();
+    vault.start_rekey(&actor(), task).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let status = vault.rekey_status();
@@ -171,7 +175,7 @@ fn it_can_be_cut_off_and_its_key_replaced_on_the_way() {
         } else {
             vault.replace_keyring(keyring).unwrap();
         }
-        vault.start_rekey(RekeyTask::Reseal).unwrap();
+        vault.start_rekey(&actor(), RekeyTask::Reseal).unwrap();
         // It is cut off at another place each time.
         std::thread::sleep(Duration::from_micros(u64::from(current) * 300));
     }
@@ -192,7 +196,7 @@ fn what_writers_write_meanwhile_stays() {
     let mut last = [0; 40];
     for (current, previous) in [(2, 1), (3, 2), (4, 3)] {
         vault.replace_keyring(ring(current, &[previous])).unwrap();
-        vault.start_rekey(RekeyTask::Reseal).unwrap();
+        vault.start_rekey(&actor(), RekeyTask::Reseal).unwrap();
         while matches!(vault.rekey_status().state, RekeyState::Running(_)) {
             round += 1;
             let slot = round as usize % last.len();

@@ -1,0 +1,224 @@
+//! What is put on record.
+
+use std::sync::Arc;
+
+use crate::model::{Caller, Grant, ListName};
+
+use super::json;
+
+/// What somebody did, or tried to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Opened a secret.
+    Open,
+    /// Opened a sidecar.
+    OpenLists,
+    /// Created a file that is to become a secret.
+    Create,
+    /// Stored a value: a new secret (version 1) or a new version.
+    Commit,
+    /// Removed a secret.
+    Delete,
+    /// Moved a secret.
+    Rename,
+    /// Changed lists.
+    ChangeLists,
+    /// Applied a document.
+    Import,
+    /// Exported a secret, sealed.
+    Export,
+    /// Had a value sealed.
+    Encrypt,
+    /// Sealed everything anew under the current key.
+    Rekey,
+}
+
+impl Action {
+    /// As it is written in a line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::OpenLists => "open-lists",
+            Self::Create => "create",
+            Self::Commit => "commit",
+            Self::Delete => "delete",
+            Self::Rename => "rename",
+            Self::ChangeLists => "change-lists",
+            Self::Import => "import",
+            Self::Export => "export",
+            Self::Encrypt => "encrypt",
+            Self::Rekey => "rekey",
+        }
+    }
+}
+
+/// What a secret was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+impl Access {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadWrite => "read-write",
+        }
+    }
+}
+
+/// The process that asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Its group.
+    pub gid: u32,
+    /// Its id; 0 if it lives in a PID namespace that the daemon does not see.
+    pub pid: u32,
+    /// The name of its program (`/proc/<pid>/comm`, which a process may choose), if it is known.
+    pub program: Option<Arc<str>>,
+}
+
+/// Who did something: the caller that decides, and the process for the record.
+#[derive(Clone)]
+pub struct Actor {
+    /// Whose rights decide.
+    pub caller: Arc<Caller>,
+    /// The process.
+    pub process: Process,
+}
+
+/// What it was done to, and what allowed it.
+#[derive(Clone, Default)]
+pub struct Subject {
+    /// The key of the secret; none where there is no single one.
+    pub key: Option<String>,
+    /// The version that was opened, or came of it.
+    pub version: Option<u64>,
+    /// The new name, of what was moved.
+    pub to: Option<String>,
+    /// What a secret was opened for.
+    pub access: Option<Access>,
+    /// The lists that changed.
+    pub lists: Vec<ListName>,
+    /// What allowed it.
+    pub grant: Option<Grant>,
+}
+
+impl Subject {
+    /// Something that happened to the secret `key`.
+    pub fn of(key: impl Into<String>) -> Self {
+        Self { key: Some(key.into()), ..Self::default() }
+    }
+}
+
+/// The error number that the caller gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// The number (errno(3)).
+    pub number: i32,
+    /// Its name: `EACCES`.
+    pub name: String,
+    /// Whether it means that the caller may not, and not that something went wrong.
+    pub denied: bool,
+}
+
+/// One event, on its way to becoming a line.
+pub struct Event {
+    body: Vec<u8>,
+}
+
+/// A line has about 300 bytes.
+const USUAL_BYTES: usize = 384;
+
+impl Event {
+    /// What `actor` did to `subject`, and how it went.
+    pub fn new(
+        actor: &Actor,
+        action: Action,
+        subject: &Subject,
+        outcome: Result<(), &ErrorCode>,
+    ) -> Self {
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        let out = &mut body;
+        json::text(out, "op", action.as_str());
+        match outcome {
+            Ok(()) => {
+                json::text(out, "outcome", "allowed");
+                json::number(out, "errno", 0_u32);
+            }
+            Err(code) => {
+                json::text(out, "outcome", if code.denied { "denied" } else { "failed" });
+                json::number(out, "errno", code.number.unsigned_abs());
+                json::text(out, "error", &code.name);
+            }
+        }
+        write_actor(out, actor);
+        write_subject(out, subject);
+        Self { body }
+    }
+
+    /// Something that the daemon itself has to say.
+    pub(super) fn own(op: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        json::text(&mut body, "op", op);
+        fill(&mut body);
+        Self { body }
+    }
+
+    /// Says that this corrects the line `seq`: what was allowed there did not happen.
+    #[must_use]
+    pub fn correcting(mut self, seq: u64) -> Self {
+        json::number(&mut self.body, "of", seq);
+        self
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+fn write_actor(out: &mut Vec<u8>, actor: &Actor) {
+    json::number(out, "uid", actor.caller.uid());
+    json::number(out, "gid", actor.process.gid);
+    json::number(out, "pid", actor.process.pid);
+    if let Some(program) = &actor.process.program {
+        json::text(out, "program", program);
+    }
+    if let Some(slug) = actor.caller.own_slug() {
+        json::text(out, "slug", slug.as_str());
+    }
+}
+
+fn write_subject(out: &mut Vec<u8>, subject: &Subject) {
+    if let Some(key) = &subject.key {
+        json::text(out, "key", key);
+    }
+    if let Some(to) = &subject.to {
+        json::text(out, "to", to);
+    }
+    if let Some(version) = subject.version {
+        json::number(out, "version", version);
+    }
+    if let Some(access) = subject.access {
+        json::text(out, "access", access.as_str());
+    }
+    if !subject.lists.is_empty() {
+        json::words(out, "lists", subject.lists.iter().map(|list| list.as_str()));
+    }
+    if let Some(grant) = &subject.grant {
+        json::object(out, "grant", |out| match grant {
+            Grant::Listed { slug, list } => {
+                json::text(out, "slug", slug.as_str());
+                json::text(out, "list", list.as_str());
+            }
+            Grant::OwnFolder => json::text(out, "rule", "own-folder"),
+            Grant::Admin => json::text(out, "rule", "admin"),
+        });
+    }
+}

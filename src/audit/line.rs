@@ -1,0 +1,105 @@
+//! The form of a line: `{"seq":7,"time":"…",` event `,"hash":"…"}`. Number first and hash last, so
+//! that the chain can be checked without reading what is between.
+
+use std::time::SystemTime;
+
+use crate::model::Timestamp;
+
+use super::chain::{ChainKey, Hash};
+use super::json;
+
+const START: &[u8] = b"{\"seq\":";
+const HASH: &[u8] = b",\"hash\":\"";
+const END: &[u8] = b"\"}";
+/// What follows the part that is hashed, without the end of the line.
+const SUFFIX: usize = HASH.len() + 64 + END.len();
+
+/// Appends a line and gives its hash.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    key: &ChainKey,
+    before: &Hash,
+    seq: u64,
+    time: &str,
+    body: &[u8],
+) -> Hash {
+    let start = out.len();
+    out.extend_from_slice(START);
+    json::digits(out, seq);
+    out.extend_from_slice(b",\"time\":\"");
+    out.extend_from_slice(time.as_bytes());
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(body);
+    let hash = key.of_line(before, &out[start..]);
+    out.extend_from_slice(HASH);
+    out.extend_from_slice(&hash.to_hex());
+    out.extend_from_slice(END);
+    out.push(b'\n');
+    hash
+}
+
+/// A line taken apart, as far as the chain needs it.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) seq: u64,
+    pub(super) hash: Hash,
+    /// What the hash is over.
+    pub(super) hashed: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// Takes a line apart, without its end of line. Nothing if it has not the form of one.
+    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
+        let (hashed, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX)?)?;
+        let hash = Hash::parse(suffix.strip_prefix(HASH)?.strip_suffix(END)?)?;
+        let number = hashed.strip_prefix(START)?;
+        let digits = number.iter().position(|&byte| byte == b',')?;
+        let digits = &number[..digits];
+        let plain = digits.first().is_some_and(|&first| first != b'0' || digits.len() == 1);
+        if !plain || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let seq = str::from_utf8(digits).ok()?.parse().ok()?;
+        Some(Self { seq, hash, hashed })
+    }
+}
+
+/// RFC 3339 in UTC with microseconds.
+pub(super) fn time_text(now: SystemTime) -> String {
+    let now = Timestamp::from(now);
+    let mut text = now.to_rfc3339();
+    text.truncate(text.len() - 1);
+    let micros = now.as_nanos() / 1000 % 1_000_000;
+    text.push_str(&format!(".{micros:06}Z"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_and_taken_apart() {
+        let key = ChainKey::new("00", &[7; 32]);
+        let mut out = Vec::new();
+        let hash = write(&mut out, &key, &Hash::NONE, 42, "T", b"\"op\":\"open\"");
+        let text = out.strip_suffix(b"\n").unwrap();
+        let line = Line::parse(text).unwrap();
+        assert!(line.seq == 42 && line.hash == hash);
+        assert!(key.of_line(&Hash::NONE, line.hashed) == hash);
+        let json: serde_json::Value = serde_json::from_slice(text).unwrap();
+        assert_eq!(json["hash"], hash.to_string());
+        assert_eq!(json["time"], "T");
+        for length in 0..text.len() {
+            assert!(Line::parse(&text[..length]).is_none());
+        }
+        let padded = [&b"{\"seq\":0"[..], &text[7..]].concat();
+        assert!(Line::parse(&padded).is_none(), "a number has one spelling");
+    }
+
+    #[test]
+    fn the_time_has_microseconds() {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(1_000_007_999);
+        assert_eq!(time_text(time), "1970-01-01T00:00:01.000007Z");
+    }
+}

@@ -1,0 +1,382 @@
+//! Who appends: whoever comes first takes along what the others bring meanwhile.
+//!
+//! The end of the log lies in the queue while nobody appends. A thread that has an event puts it into
+//! the queue; if the log is there, it takes the log out and appends group after group, without a lock,
+//! until nothing is left, and gives the answers. If the log is not there, somebody is at it and will
+//! find the event: the thread goes on to other work. So lines stand in the order of the queue, a group
+//! costs one write(2), no lock is held while the disk works, and a slow disk holds up one thread.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::chain::ChainKey;
+use super::copy::Copy;
+use super::event::Event;
+use super::json;
+use super::log::{Log, LostCause};
+use super::progress::{Place, Progress};
+use super::recover::{self, OpenAuditError};
+use super::status::{AuditStatus, Counters, Trouble};
+use super::{Mode, Options, files};
+
+/// A group that has this many events is written.
+const GROUP: usize = 1024;
+/// At most so many events wait; more fail. Each is somebody who waits for an answer.
+const WAITING: usize = 1 << 16;
+/// How often what was appended is brought to the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Why an event is not on record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the audit log cannot be written, and without a record nothing is done: {0}; make room there, or start with --audit=best-effort"
+)]
+pub struct NotRecorded(String);
+
+/// Called with the number of the line, once it is written; or with why it is not and must be.
+type Then = Box<dyn FnOnce(Result<u64, NotRecorded>) + Send>;
+
+/// The audit log of a daemon. Cheap to share.
+pub struct Audit {
+    mode: Mode,
+    core: Option<Arc<Core>>,
+    syncing: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+struct Core {
+    mode: Mode,
+    queue: Mutex<Queue>,
+    progress: Arc<Progress>,
+    counters: Counters,
+    copy: Option<Copy>,
+}
+
+struct Queue {
+    waiting: Vec<Item>,
+    /// The end of the log; none while somebody appends.
+    log: Option<Box<Log>>,
+}
+
+enum Item {
+    Lines(Vec<Event>, Then),
+    /// Goes on in a new file.
+    Rotate,
+    /// Goes on in a new file, under another key.
+    Key(ChainKey),
+    /// Brings the head up to date and to the disk.
+    Settle,
+}
+
+impl Audit {
+    /// No log: every event is taken as recorded.
+    pub fn off() -> Self {
+        Self { mode: Mode::Off, core: None, syncing: None }
+    }
+
+    /// Opens the log, and goes on where it ends. `keys` are the current one and those before it;
+    /// `anchor` is the number of a line that must be there (0 if none is known of).
+    ///
+    /// # Errors
+    /// The folder cannot be used, or a thread cannot be started.
+    pub fn open(options: &Options, keys: &[ChainKey], anchor: u64) -> Result<Self, OpenAuditError> {
+        if options.mode == Mode::Off {
+            return Ok(Self::off());
+        }
+        let progress = Arc::new(Progress::new(&options.folder));
+        let log = recover::open(options, keys, anchor, &progress)?;
+        let copy = options.copy.map(Copy::start).transpose().map_err(OpenAuditError::NoThread)?;
+        let counters = Counters::default();
+        if let Some(lost) = &log.lost {
+            let what = format!(
+                "the audit log is not as it was left: lines {} to {} are missing or changed ({}); see `secretfs audit verify`",
+                lost.from,
+                lost.to,
+                lost.cause.as_str()
+            );
+            match lost.cause {
+                LostCause::Power => tracing::warn!("{what}"),
+                LostCause::Unexplained | LostCause::NoHead => counters.trouble(Trouble::Lost, what),
+            }
+        }
+        let queue = Mutex::new(Queue { waiting: Vec::new(), log: Some(Box::new(log)) });
+        let core = Arc::new(Core { mode: options.mode, queue, progress, counters, copy });
+        core.submit(Item::Lines(vec![start_event()], Box::new(|_| {})));
+        let syncing = start_syncing(Arc::clone(&core), options.folder.clone())
+            .map_err(OpenAuditError::NoThread)?;
+        Ok(Self { mode: options.mode, core: Some(core), syncing: Some(syncing) })
+    }
+
+    /// Puts an event on record, then calls `then`: on this thread, or on the one that is appending
+    /// just now. `then` must not wait for another event.
+    pub fn record(
+        &self,
+        event: Event,
+        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
+    ) {
+        self.record_all(vec![event], then);
+    }
+
+    /// As [`Audit::record`], for several events, one after the other.
+    pub fn record_all(
+        &self,
+        events: Vec<Event>,
+        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
+    ) {
+        let Some(core) = &self.core else { return then(Ok(())) };
+        if self.mode == Mode::BestEffort {
+            then(Ok(()));
+            return core.submit(Item::Lines(events, Box::new(|_| {})));
+        }
+        core.submit(Item::Lines(events, Box::new(|outcome| then(outcome.map(drop)))));
+    }
+
+    /// Puts events on record, one after the other, and waits for it. Gives the number of the first
+    /// line; 0 where there is none.
+    ///
+    /// # Errors
+    /// They are not on record and must be.
+    pub fn record_now(&self, events: Vec<Event>) -> Result<u64, NotRecorded> {
+        let Some(core) = self.core.as_ref().filter(|_| !events.is_empty()) else { return Ok(0) };
+        let (tell, told) = sync_channel(1);
+        let then = move |outcome| {
+            // Who asked waits just below.
+            let _ = tell.send(outcome);
+        };
+        core.submit(Item::Lines(events, Box::new(then)));
+        let outcome = told.recv().unwrap_or_else(|_| Err(NotRecorded("it is closed".to_owned())));
+        self.forgive(outcome, 0)
+    }
+
+    /// Waits until every line so far is on the disk.
+    ///
+    /// # Errors
+    /// The disk failed, and lines must be there.
+    pub fn sync(&self) -> Result<(), NotRecorded> {
+        let Some(core) = &self.core else { return Ok(()) };
+        self.forgive(core.sync().map_err(|error| NotRecorded(error.to_string())), ())
+    }
+
+    /// Whether there is a log.
+    pub fn is_on(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// Goes on in a new file.
+    pub fn rotate(&self) {
+        self.core.iter().for_each(|core| core.submit(Item::Rotate));
+    }
+
+    /// Goes on under another key, in a new file.
+    pub fn set_key(&self, key: ChainKey) {
+        self.core.iter().for_each(|core| core.submit(Item::Key(key.clone())));
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> AuditStatus {
+        let Some(core) = &self.core else {
+            let problems = Vec::new();
+            return AuditStatus {
+                mode: self.mode,
+                lines: 0,
+                failures: 0,
+                copies_dropped: 0,
+                problems,
+            };
+        };
+        AuditStatus {
+            mode: self.mode,
+            lines: core.counters.lines.load(Ordering::Relaxed),
+            failures: core.counters.failures.load(Ordering::Relaxed),
+            copies_dropped: core.copy.as_ref().map_or(0, Copy::dropped),
+            problems: core.counters.problems(),
+        }
+    }
+
+    fn forgive<T>(&self, outcome: Result<T, NotRecorded>, instead: T) -> Result<T, NotRecorded> {
+        match outcome {
+            Err(_) if self.mode != Mode::Required => Ok(instead),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        let Some((stop, thread)) = self.syncing.take() else { return };
+        if let Some(core) = &self.core {
+            core.submit(Item::Lines(vec![Event::own("stop", |_| {})], Box::new(|_| {})));
+        }
+        drop(stop);
+        // The thread's panic has aborted the process already, or a test reports it.
+        let _ = thread.join();
+    }
+}
+
+impl Core {
+    fn submit(&self, item: Item) {
+        let mut queue = self.queue.lock();
+        if queue.waiting.len() >= WAITING
+            && let Item::Lines(events, then) = item
+        {
+            drop(queue);
+            let why = "more events wait for the disk than fit";
+            return self.fail(events.len(), vec![then], why);
+        }
+        queue.waiting.push(item);
+        let Some(mut log) = queue.log.take() else { return };
+        loop {
+            let items = std::mem::take(&mut queue.waiting);
+            drop(queue);
+            self.work_off(&mut log, items);
+            queue = self.queue.lock();
+            if queue.waiting.is_empty() {
+                queue.log = Some(log);
+                return;
+            }
+        }
+    }
+
+    fn work_off(&self, log: &mut Log, items: Vec<Item>) {
+        let (mut group, mut count) = (Vec::new(), 0);
+        for item in items {
+            match item {
+                Item::Lines(events, then) => {
+                    count += events.len();
+                    group.push((events, then));
+                    if count >= GROUP {
+                        self.append(log, std::mem::take(&mut group));
+                        count = 0;
+                    }
+                }
+                Item::Rotate => {
+                    self.append(log, std::mem::take(&mut group));
+                    self.tell(Trouble::Write, log.rotate());
+                }
+                Item::Key(key) => {
+                    self.append(log, std::mem::take(&mut group));
+                    log.set_key(key);
+                }
+                Item::Settle => {
+                    self.append(log, std::mem::take(&mut group));
+                    self.tell(Trouble::Head, log.write_head().and_then(|()| log.sync_head()));
+                }
+            }
+        }
+        self.append(log, group);
+    }
+
+    fn append(&self, log: &mut Log, group: Vec<(Vec<Event>, Then)>) {
+        let count = group.iter().map(|(events, _)| events.len()).sum();
+        if count == 0 {
+            return;
+        }
+        match log.append(group.iter().flat_map(|(events, _)| events)) {
+            Ok(appended) => {
+                self.counters.lines.fetch_add(count as u64, Ordering::Relaxed);
+                self.counters.well(Trouble::Write);
+                self.tell(Trouble::Head, appended.head);
+                if let Some(copy) = &self.copy {
+                    log.appended_lines().for_each(|line| copy.send(line));
+                }
+                let mut seq = appended.first;
+                for (events, then) in group {
+                    then(Ok(seq));
+                    seq += events.len() as u64;
+                }
+            }
+            Err(error) => {
+                let thens = group.into_iter().map(|(_, then)| then).collect();
+                self.fail(count, thens, &error.to_string());
+            }
+        }
+    }
+
+    fn fail(&self, count: usize, thens: Vec<Then>, why: &str) {
+        self.counters.failures.fetch_add(count as u64, Ordering::Relaxed);
+        let error = NotRecorded(why.to_owned());
+        let effect = match self.mode {
+            Mode::Required => "every operation on secrets fails until it can",
+            Mode::BestEffort | Mode::Off => "lines are missing",
+        };
+        let what = format!("the audit log cannot be written: {why}; {effect}");
+        self.counters.trouble(Trouble::Write, what);
+        thens.into_iter().for_each(|then| then(Err(error.clone())));
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let outcome = self.progress.sync();
+        let told = outcome.as_ref().map(drop).map_err(|error| io::Error::from(error.kind()));
+        self.tell(Trouble::Sync, told);
+        outcome
+    }
+
+    /// Whoever cuts off or removes the file that is being written is found out at once.
+    fn look_for_meddling(&self, folder: &Path, place: Place) {
+        if place.size == 0 {
+            return;
+        }
+        let there = std::fs::metadata(files::path_of(folder, place.file));
+        let whole = there.is_ok_and(|there| there.len() >= place.size);
+        if !whole && self.progress.place().file == place.file {
+            let what = format!(
+                "{} was cut off or removed by somebody else; see `secretfs audit verify`",
+                files::path_of(folder, place.file).display()
+            );
+            self.counters.trouble(Trouble::Meddled, what);
+        }
+    }
+
+    fn tell(&self, which: Trouble, outcome: io::Result<()>) {
+        match outcome {
+            Ok(()) => self.counters.well(which),
+            Err(error) => {
+                let what = match which {
+                    Trouble::Head => "the head of the audit log cannot be written",
+                    Trouble::Sync => "the audit log cannot be brought to the disk",
+                    Trouble::Remove => "old files of the audit log cannot be removed",
+                    _ => "the audit log cannot be written",
+                };
+                self.counters.trouble(which, format!("{what}: {error}"));
+            }
+        }
+    }
+}
+
+fn start_event() -> Event {
+    Event::own("start", |out| {
+        json::text(out, "daemon", env!("CARGO_PKG_VERSION"));
+        json::number(out, "pid", std::process::id());
+    })
+}
+
+/// Starts the thread that brings lines to the disk; it ends, after a last time, when the sender is
+/// dropped. Nobody waits for it.
+fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+    let (stop, stopped) = channel();
+    let thread = std::thread::Builder::new().name("audit-sync".to_owned()).spawn(move || {
+        let mut named = Place::default();
+        loop {
+            let over = stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Disconnected);
+            let place = core.progress.place();
+            if core.progress.is_behind() && core.sync().is_ok() {
+                core.submit(Item::Settle);
+            }
+            if place.file != named.file {
+                core.tell(Trouble::Remove, files::remove_before(&folder, place.first));
+                named = place;
+            }
+            core.look_for_meddling(&folder, place);
+            if over {
+                return;
+            }
+        }
+    })?;
+    Ok((stop, thread))
+}

@@ -1,0 +1,189 @@
+//! Finding the end of the log at a start, whatever happened to it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::chain::{ChainKey, Hash};
+use super::head::{self, Boot, Head, NoHead};
+use super::line::Line;
+use super::log::{Current, Log, Lost, LostCause};
+use super::progress::Progress;
+use super::verify::Begin;
+use super::{Options, files, head_of};
+
+/// A line is never as long as this: keys are the longest part, and have 1 KiB.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenAuditError {
+    /// The folder or a file cannot be used.
+    #[error(
+        "the audit log cannot be opened: {path}: {source}; see to that, or start with --audit=off"
+    )]
+    Io {
+        /// What cannot be used.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("the audit thread could not be started; raise the limit of threads: {0}")]
+    NoThread(#[source] io::Error),
+}
+
+/// What the newest file ends with.
+enum End {
+    /// There is no file with a line in it.
+    Nothing,
+    Line {
+        seq: u64,
+        hash: Hash,
+    },
+    Unreadable,
+}
+
+/// Opens the log. `anchor` is a line that must be there because the store knows of it. Lines that
+/// should be there and are not are put on record in a new file.
+pub(super) fn open(
+    options: &Options,
+    keys: &[ChainKey],
+    anchor: u64,
+    progress: &Arc<Progress>,
+) -> Result<Log, OpenAuditError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenAuditError::Io { path, source }
+    };
+    let folder = &options.folder;
+    let head_path = head_of(folder);
+    files::make_folder(folder).map_err(io(folder))?;
+    let head = head::read(&head_path, keys).map_err(io(&head_path))?;
+    let boot = Boot::current();
+    let (number, end, file) = newest(folder).map_err(io(folder))?;
+    let (lost, seq, hash) = compare(&end, &head, anchor, boot);
+    let key = keys.first().expect("a keyring has a current key");
+    let begun_by = begin_of(folder, number).map_err(io(folder))?;
+    let same_key = begun_by.as_ref().is_some_and(|begin| begin.kid == key.id());
+    let first = match &head {
+        Ok(head) => head.first,
+        Err(_) => begun_by.map_or(1, |begin| begin.first),
+    };
+    let file = file.filter(|_| same_key && lost.is_none());
+    if let Some(current) = &file {
+        progress.add(Arc::clone(&current.file));
+    }
+    let log = Log {
+        folder: folder.clone(),
+        head_path,
+        key: key.clone(),
+        file_bytes: options.file_bytes,
+        keep_files: options.keep_files,
+        boot,
+        progress: Arc::clone(progress),
+        file,
+        number: head.map_or(number, |head| head.file.max(number)),
+        first,
+        seq,
+        hash,
+        lost,
+        head: None,
+        next_rotation: None,
+        buffer: Vec::new(),
+    };
+    progress.appended(seq, log.place());
+    progress.set_synced(seq);
+    Ok(log)
+}
+
+/// What is missing, and the line that the log goes on from.
+fn compare(
+    end: &End,
+    head: &Result<Head, NoHead>,
+    anchor: u64,
+    boot: Boot,
+) -> (Option<Lost>, u64, Hash) {
+    let (seq, hash) = match (end, head) {
+        (End::Line { seq, hash }, _) => (*seq, *hash),
+        (End::Unreadable, Ok(head)) => (head.seq, head.hash),
+        (End::Unreadable | End::Nothing, _) => (0, Hash::NONE),
+    };
+    let expected = head.as_ref().map_or(0, |head| head.seq).max(anchor);
+    let lost = |cause| Some(Lost { from: seq + 1, to: expected.max(seq), cause });
+    let lost = match (end, head) {
+        (End::Nothing, Err(NoHead::Missing)) if anchor == 0 => None,
+        (End::Nothing, Ok(head)) if head.seq == 0 && anchor == 0 => None,
+        (_, Err(_)) => lost(LostCause::NoHead),
+        (End::Unreadable, Ok(_)) => lost(LostCause::Unexplained),
+        (_, Ok(head)) if head.seq == seq && head.hash != hash => lost(LostCause::Unexplained),
+        (_, Ok(head)) if seq < expected => {
+            let power = head.boot != boot && seq >= head.synced && seq >= anchor;
+            lost(if power { LostCause::Power } else { LostCause::Unexplained })
+        }
+        (_, Ok(_)) => None,
+    };
+    (lost, seq, hash)
+}
+
+/// The newest file with a line in it, without half a line at its end: that was never answered.
+fn newest(folder: &Path) -> io::Result<(u64, End, Option<Current>)> {
+    let numbers = files::list(folder)?;
+    // What the daemon that ended had not yet synced.
+    for &number in numbers.iter().rev().take(2) {
+        files::open(folder, number)?.sync_data()?;
+    }
+    for &number in numbers.iter().rev() {
+        let file = files::open(folder, number)?;
+        let (end, size) = end_of(&file)?;
+        if matches!(end, End::Nothing) {
+            std::fs::remove_file(files::path_of(folder, number))?;
+            continue;
+        }
+        if matches!(end, End::Line { .. }) && size < file.metadata()?.len() {
+            file.set_len(size)?;
+        }
+        let current = Current { file: Arc::new(file), size, lines: 2, untidy: false };
+        let usable = matches!(end, End::Line { .. }).then_some(current);
+        return Ok((number, end, usable));
+    }
+    Ok((0, End::Nothing, None))
+}
+
+/// The last whole line of a file, and where it ends.
+fn end_of(file: &File) -> io::Result<(End, u64)> {
+    let size = file.metadata()?.len();
+    // A power loss may leave a stretch of zeros where lines were about to be.
+    for window in [1, 16, 256].map(|factor| factor * 2 * LONGEST_LINE as u64) {
+        let start = size.saturating_sub(window);
+        let mut bytes = vec![0; usize::try_from(size - start).expect("at most 32 MiB")];
+        file.read_exact_at(&mut bytes, start)?;
+        let Some(newline) = bytes.iter().rposition(|&byte| byte == b'\n') else { continue };
+        let before = bytes[..newline].iter().rposition(|&byte| byte == b'\n');
+        if before.is_none() && start > 0 {
+            continue;
+        }
+        let line = &bytes[before.map_or(0, |at| at + 1)..newline];
+        let end = start + newline as u64 + 1;
+        return Ok(match Line::parse(line) {
+            Some(line) => (End::Line { seq: line.seq, hash: line.hash }, end),
+            None => (End::Unreadable, end),
+        });
+    }
+    // Not even the line that a file begins with was written whole.
+    let short = size < LONGEST_LINE as u64;
+    Ok((if short { End::Nothing } else { End::Unreadable }, 0))
+}
+
+/// The line with which a file begins.
+fn begin_of(folder: &Path, number: u64) -> io::Result<Option<Begin>> {
+    if number == 0 {
+        return Ok(None);
+    }
+    let file = File::open(files::path_of(folder, number))?;
+    let mut bytes = vec![0; LONGEST_LINE];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(bytes[..length].split(|&byte| byte == b'\n').next().and_then(Begin::parse))
+}

@@ -1,0 +1,385 @@
+//! The whole log on a real disk: written, tampered with, recovered.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::model::{Caller, Slug};
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    options: Options,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            mode: Mode::Required,
+            folder: folder_in(folder.path()),
+            file_bytes: DEFAULT_FILE_BYTES,
+            keep_files: 0,
+            copy: None,
+        };
+        Self { _folder: folder, options }
+    }
+
+    fn open(&self) -> Audit {
+        Audit::open(&self.options, &keys(), 0).unwrap()
+    }
+
+    /// Writes `count` lines and closes the log.
+    fn write(&self, count: usize) {
+        let audit = self.open();
+        for number in 0..count {
+            audit.record_now(vec![event(&format!("K{number}"))]).unwrap();
+        }
+    }
+
+    fn verify(&self) -> Report {
+        verify(&self.options.folder, &keys(), &mut |_| {}).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_whole(&self) -> Report {
+        let report = self.verify();
+        assert_eq!(report.problems, [""; 0], "{report:?}");
+        report
+    }
+
+    #[track_caller]
+    fn assert_broken(&self, what: &str) {
+        let report = self.verify();
+        assert!(
+            report.problems.iter().any(|problem| problem.contains(what)),
+            "`{what}` was expected in {report:?}"
+        );
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        files::path_of(&self.options.folder, number)
+    }
+
+    fn lines(&self, number: u64) -> Vec<String> {
+        fs::read_to_string(self.path(number)).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn set_lines(&self, number: u64, lines: &[String]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(self.path(number), text).unwrap();
+    }
+
+    /// Lines of all files.
+    fn all(&self) -> Vec<String> {
+        let numbers = files::list(&self.options.folder).unwrap();
+        numbers.into_iter().flat_map(|number| self.lines(number)).collect()
+    }
+}
+
+fn keys() -> Vec<ChainKey> {
+    vec![ChainKey::new("00000000000000aa", &[1; 32])]
+}
+
+fn actor() -> Actor {
+    let caller = Caller::new(2100, Some(Slug::parse("alice").unwrap()), [], false);
+    let process = Process { gid: 2100, pid: 7, program: Some("cat \"x\"".into()) };
+    Actor { caller: Arc::new(caller), process }
+}
+
+fn event(key: &str) -> Event {
+    Event::new(&actor(), Action::Open, &Subject::of(key), Ok(()))
+}
+
+#[test]
+fn what_is_written_verifies() {
+    let bench = Bench::new();
+    bench.write(10);
+    bench.write(10);
+    let report = bench.assert_whole();
+    // begin, then per run: start, ten lines, stop.
+    assert_eq!((report.lines, report.files, report.first, report.last), (25, 1, 1, 25));
+    let records: Vec<_> =
+        bench.all().iter().map(|line| Record::parse(line.as_bytes()).unwrap()).collect();
+    assert_eq!(records[2].key.as_deref(), Some("K0"));
+    assert_eq!(records[2].program.as_deref(), Some("cat \"x\""));
+    assert!(records.iter().map(|record| record.seq).eq(1..=25));
+}
+
+#[test]
+fn every_way_to_tamper_with_lines_is_found() {
+    let bench = Bench::new();
+    bench.write(3);
+    let good = bench.lines(1);
+    let last = good.len() - 1;
+    for at in 0..good.len() {
+        let mut lines = good.clone();
+        lines[at] = lines[at].replacen("\"op\":\"", "\"op\":\"x", 1);
+        bench.set_lines(1, &lines);
+        assert!(!bench.verify().problems.is_empty(), "line {at} was changed");
+
+        let mut lines = good.clone();
+        lines.remove(at);
+        bench.set_lines(1, &lines);
+        assert!(!bench.verify().problems.is_empty(), "line {at} was removed");
+
+        let mut lines = good.clone();
+        lines.insert(at, good[at].clone());
+        bench.set_lines(1, &lines);
+        assert!(!bench.verify().problems.is_empty(), "line {at} was repeated");
+
+        if at < last {
+            let mut lines = good.clone();
+            lines.swap(at, at + 1);
+            bench.set_lines(1, &lines);
+            assert!(!bench.verify().problems.is_empty(), "line {at} was moved");
+            bench.set_lines(1, &good[..=at]);
+            bench.assert_broken("cut off");
+        }
+    }
+    bench.set_lines(1, &good);
+    bench.assert_whole();
+    let text = fs::read(bench.path(1)).unwrap();
+    for position in 0..text.len() {
+        let mut bad = text.clone();
+        bad[position] ^= 1 << (position % 8);
+        fs::write(bench.path(1), &bad).unwrap();
+        assert!(!bench.verify().problems.is_empty(), "a bit of byte {position}");
+    }
+    for length in (0..text.len()).step_by(5) {
+        fs::write(bench.path(1), &text[..length]).unwrap();
+        assert!(!bench.verify().problems.is_empty(), "cut to {length} bytes");
+    }
+}
+
+#[test]
+fn another_key_makes_no_line() {
+    let bench = Bench::new();
+    bench.write(3);
+    let stranger = [ChainKey::new("00000000000000aa", &[2; 32])];
+    let report = verify(&bench.options.folder, &stranger, &mut |_| {}).unwrap();
+    assert!(!report.problems.is_empty());
+    let other = [ChainKey::new("00000000000000bb", &[1; 32])];
+    let report = verify(&bench.options.folder, &other, &mut |_| {}).unwrap();
+    assert!(report.problems.iter().all(|one| one.contains("previous-encryption-key-file")));
+}
+
+#[test]
+fn files_tie_into_each_other_and_none_can_be_missing() {
+    let mut bench = Bench::new();
+    bench.options.file_bytes = 2_000;
+    bench.write(40);
+    let numbers = files::list(&bench.options.folder).unwrap();
+    assert!(numbers.len() > 4, "{numbers:?}");
+    let report = bench.assert_whole();
+    assert_eq!(report.files, numbers.len() as u64);
+    for &number in &numbers {
+        let away = bench.path(number).with_extension("away");
+        fs::rename(bench.path(number), &away).unwrap();
+        let report = bench.verify();
+        assert!(!report.problems.is_empty(), "file {number} of {numbers:?} was away");
+        fs::rename(&away, bench.path(number)).unwrap();
+    }
+    let (a, b) = (bench.lines(2), bench.lines(3));
+    bench.set_lines(2, &b);
+    bench.set_lines(3, &a);
+    assert!(!bench.verify().problems.is_empty(), "two files changed places");
+    bench.set_lines(2, &a[..a.len() - 1]);
+    bench.set_lines(3, &b);
+    bench.assert_broken("missing at the end of audit-00000002.jsonl");
+}
+
+#[test]
+fn old_files_go_and_the_rest_verifies() {
+    let mut bench = Bench::new();
+    bench.options.file_bytes = 2_000;
+    bench.options.keep_files = 3;
+    bench.write(60);
+    let numbers = files::list(&bench.options.folder).unwrap();
+    assert_eq!(numbers.len(), 3);
+    assert!(numbers[0] > 3);
+    let report = bench.assert_whole();
+    assert!(report.first > 1 && report.last > 60);
+    // The oldest one that is kept must be there all the same.
+    fs::remove_file(bench.path(numbers[0])).unwrap();
+    bench.assert_broken("missing");
+}
+
+#[test]
+fn without_its_head_the_end_is_in_doubt() {
+    let bench = Bench::new();
+    bench.write(3);
+    fs::remove_file(head_of(&bench.options.folder)).unwrap();
+    bench.assert_broken("head");
+    bench.write(3);
+    bench.assert_broken("head of the log was gone");
+    fs::remove_dir_all(&bench.options.folder).unwrap();
+    bench.assert_broken("missing");
+    fs::remove_file(head_of(&bench.options.folder)).unwrap();
+    bench.assert_broken("no audit log");
+}
+
+#[test]
+fn what_is_missing_at_a_start_stays_on_record() {
+    let bench = Bench::new();
+    bench.write(10);
+    let good = bench.lines(1);
+    bench.set_lines(1, &good[..good.len() - 4]);
+    let audit = bench.open();
+    assert!(!audit.status().problems.is_empty(), "nobody noticed");
+    audit.record_now(vec![event("after")]).unwrap();
+    drop(audit);
+    bench.assert_broken("lines 10 to 13 were missing or changed when the daemon started");
+    assert_eq!(bench.verify().problems.len(), 1, "the rest is as it was written");
+}
+
+#[test]
+fn the_store_remembers_a_log_that_is_gone() {
+    let bench = Bench::new();
+    bench.write(3);
+    fs::remove_dir_all(&bench.options.folder).unwrap();
+    fs::remove_file(head_of(&bench.options.folder)).unwrap();
+    let audit = Audit::open(&bench.options, &keys(), 5).unwrap();
+    assert!(!audit.status().problems.is_empty(), "nobody noticed");
+    assert!(audit.record_now(vec![event("after")]).unwrap() > 5);
+    drop(audit);
+    bench.assert_broken("lines 1 to 5");
+}
+
+#[test]
+fn a_power_loss_is_told_from_a_cut() {
+    let bench = Bench::new();
+    bench.write(10);
+    let good = bench.lines(1);
+    // As if the last three lines had not been on the disk when the machine went down.
+    let path = head_of(&bench.options.folder);
+    let before = head::read(&path, &keys()).unwrap().unwrap();
+    let boot = head::Boot::other();
+    let lost = head::Head { synced: before.seq - 3, boot, ..before };
+    head::HeadFile::open(&path).unwrap().write(&keys()[0], &lost).unwrap();
+    bench.set_lines(1, &good[..good.len() - 3]);
+    assert_eq!(bench.verify().problems, [""; 0]);
+    assert_eq!(bench.verify().notes.len(), 1);
+    let audit = bench.open();
+    assert_eq!(audit.status().problems, [""; 0]);
+    drop(audit);
+    let report = bench.assert_whole();
+    assert!(report.notes[0].contains("power failure"), "{report:?}");
+    // One line more is no longer explained.
+    bench.set_lines(1, &good[..good.len() - 4]);
+    assert!(!bench.verify().problems.is_empty());
+}
+
+#[test]
+fn half_a_line_at_the_end_is_nobodys() {
+    let bench = Bench::new();
+    bench.write(3);
+    let mut text = fs::read(bench.path(1)).unwrap();
+    text.extend_from_slice(b"{\"seq\":8,\"time\":\"2026");
+    fs::write(bench.path(1), &text).unwrap();
+    bench.assert_whole();
+    bench.write(3);
+    bench.assert_whole();
+    // The file was being begun.
+    fs::write(bench.path(2), "{\"seq\":9").unwrap();
+    bench.assert_whole();
+    bench.write(3);
+    bench.assert_whole();
+}
+
+#[test]
+fn a_new_key_begins_a_new_file() {
+    let bench = Bench::new();
+    bench.write(3);
+    let both = [ChainKey::new("00000000000000bb", &[2; 32]), keys().remove(0)];
+    let audit = Audit::open(&bench.options, &both, 0).unwrap();
+    audit.record_now(vec![event("after")]).unwrap();
+    drop(audit);
+    let report = verify(&bench.options.folder, &both, &mut |_| {}).unwrap();
+    assert_eq!((report.problems.len(), report.files), (0, 2), "{report:?}");
+    let report = verify(&bench.options.folder, &both[..1], &mut |_| {}).unwrap();
+    assert!(report.problems[0].contains("00000000000000aa"), "{report:?}");
+}
+
+#[test]
+fn many_threads_lose_nothing_and_keep_the_order() {
+    const THREADS: usize = 8;
+    const EACH: usize = 2_000;
+    let mut bench = Bench::new();
+    bench.options.file_bytes = 500_000;
+    let audit = Arc::new(bench.open());
+    let answered = Arc::new(Mutex::new(HashSet::new()));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (audit, answered) = (Arc::clone(&audit), Arc::clone(&answered));
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let key = format!("t{thread}/{number}");
+                    let (answered, told) = (Arc::clone(&answered), key.clone());
+                    audit.record(event(&key), move |outcome| {
+                        assert_eq!(outcome, Ok(()));
+                        assert!(answered.lock().unwrap().insert(told), "answered twice");
+                    });
+                    if number % 500 == 0 {
+                        audit.rotate();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(audit.record_now(vec![event("x"), event("y")]).map(|seq| seq > 16_000), Ok(true));
+    assert_eq!(answered.lock().unwrap().len(), THREADS * EACH);
+    assert_eq!(audit.status().failures, 0);
+    drop(audit);
+    bench.assert_whole();
+    let records: Vec<_> =
+        bench.all().iter().map(|line| Record::parse(line.as_bytes()).unwrap()).collect();
+    let keys: HashSet<_> = records.iter().filter_map(|record| record.key.clone()).collect();
+    assert_eq!(keys.len(), THREADS * EACH + 2);
+    for thread in 0..THREADS {
+        let prefix = format!("t{thread}/");
+        let own = records.iter().filter_map(|record| record.key.as_ref()?.strip_prefix(&prefix));
+        assert!(own.eq((0..EACH).map(|number| number.to_string()).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
+fn the_end_is_read_backwards_and_followed() {
+    let mut bench = Bench::new();
+    bench.options.file_bytes = 5_000;
+    bench.write(100);
+    let all = bench.all();
+    let mut tail = Tail::at_end(&bench.options.folder).unwrap();
+    let mut seen = Vec::new();
+    tail.backwards(&mut |line| {
+        seen.push(String::from_utf8(line.to_vec()).unwrap());
+        true
+    })
+    .unwrap();
+    seen.reverse();
+    assert_eq!(seen, all);
+    let mut count = 0;
+    tail.backwards(&mut |_| {
+        count += 1;
+        count < 7
+    })
+    .unwrap();
+    assert_eq!(count, 7);
+    bench.write(100);
+    let mut more = all.clone();
+    tail.follow(&mut |line| more.push(String::from_utf8(line.to_vec()).unwrap())).unwrap();
+    assert_eq!(more, bench.all());
+    tail.follow(&mut |_| panic!("nothing is new")).unwrap();
+}
+
+#[test]
+fn nobody_else_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    bench.write(1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&bench.options.folder), 0o700);
+    assert_eq!(mode(&bench.path(1)), 0o600);
+    assert_eq!(mode(&head_of(&bench.options.folder)), 0o600);
+}

@@ -1,0 +1,378 @@
+//! Checking the chain: any line changed, removed, inserted, reordered, cut off, any file missing.
+//! One pass, in constant memory, while the daemon goes on writing.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::chain::{ChainKey, Hash};
+use super::head::{self, Boot, Head, NoHead};
+use super::line::Line;
+use super::log::LostCause;
+use super::{files, head_of};
+
+/// A line is never as long as this.
+const LONGEST_LINE: u64 = 64 << 10;
+/// How much is read at once.
+const BUFFER: usize = 1 << 20;
+/// After this many problems it is clear that there are problems.
+const PROBLEMS: usize = 50;
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many lines were checked.
+    pub lines: u64,
+    /// How many files they are in.
+    pub files: u64,
+    /// The number of the first line.
+    pub first: u64,
+    /// The number of the last line.
+    pub last: u64,
+    /// What is wrong, a sentence each; empty if the log is as it was written. At most 50.
+    pub problems: Vec<String>,
+    /// What is worth knowing and explained.
+    pub notes: Vec<String>,
+}
+
+/// Why the log cannot be checked.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be read: {source}; run this as the user that runs the daemon")]
+pub struct VerifyError {
+    /// What cannot be read.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// The line that a file begins with.
+#[derive(Deserialize)]
+pub(super) struct Begin {
+    op: String,
+    pub(super) file: u64,
+    /// The oldest file that was still kept then.
+    pub(super) first: u64,
+    pub(super) kid: String,
+    prev: String,
+    lost_from: Option<u64>,
+    lost_to: Option<u64>,
+    cause: Option<String>,
+}
+
+impl Begin {
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok().filter(|begin: &Self| begin.op == "begin")
+    }
+
+    fn cause(&self) -> Option<LostCause> {
+        LostCause::ALL.into_iter().find(|cause| self.cause.as_deref() == Some(cause.as_str()))
+    }
+}
+
+/// Checks all lines in `folder` with these keys. `progress` is called now and then with the number of
+/// bytes that were read.
+///
+/// # Errors
+/// A file cannot be read. What is wrong with the log is in the report.
+pub fn verify(
+    folder: &Path,
+    keys: &[ChainKey],
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report, VerifyError> {
+    let head_path = head_of(folder);
+    let read_head = || {
+        head::read(&head_path, keys)
+            .map_err(|source| VerifyError { path: head_path.clone(), source })
+    };
+    // First the head: the lines that it tells of are there before it is.
+    let head = read_head()?;
+    let known = head.as_ref().ok().copied();
+    let mut walk = Walk {
+        keys,
+        head: known,
+        report: Report::default(),
+        end: None,
+        first_kept: 0,
+        checked: None,
+    };
+    let failed = |path: PathBuf| move |source| VerifyError { path, source };
+    let mut numbers = files::list(folder).map_err(failed(folder.to_owned()))?;
+    walk.first_kept = known.map_or(0, |head| head.first);
+    numbers.retain(|&number| number >= walk.first_kept);
+    while !numbers.is_empty() {
+        let newest = numbers.last().copied().unwrap_or_default();
+        for number in numbers {
+            let path = files::path_of(folder, number);
+            match File::open(&path) {
+                Ok(file) => {
+                    walk.file(number, number == newest, file, progress).map_err(failed(path))?;
+                }
+                // Files that are no longer kept go while this runs.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && read_head()?.is_ok_and(|head| number < head.first) =>
+                {
+                    walk.end = None;
+                }
+                Err(source) => return Err(VerifyError { path, source }),
+            }
+        }
+        numbers = files::list(folder).map_err(failed(folder.to_owned()))?;
+        numbers.retain(|&number| number > newest);
+    }
+    walk.finish(&head, folder);
+    Ok(walk.report)
+}
+
+/// Where a walk through the files has come to.
+struct Walk<'a> {
+    keys: &'a [ChainKey],
+    head: Option<Head>,
+    report: Report,
+    /// The line before; none at the beginning, and after what could not be checked.
+    end: Option<End>,
+    /// The oldest file that has to be there.
+    first_kept: u64,
+    /// The first file that was checked.
+    checked: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    file: u64,
+    seq: u64,
+    hash: Hash,
+}
+
+impl Walk<'_> {
+    fn file(
+        &mut self,
+        number: u64,
+        newest: bool,
+        file: File,
+        progress: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
+        let name = files::name_of(number);
+        let mut reader = BufReader::with_capacity(BUFFER, file);
+        let mut text = Vec::new();
+        let (mut position, mut told, mut read) = (0_u64, 0, 0_u64);
+        let mut key = None;
+        self.report.files += 1;
+        loop {
+            text.clear();
+            let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text)? as u64;
+            read += length;
+            if read - told >= BUFFER as u64 || length == 0 {
+                progress(read - told);
+                told = read;
+            }
+            if length == 0 {
+                break;
+            }
+            position += 1;
+            if text.pop_if(|last| *last == b'\n').is_none() {
+                // The line that is just being written, or was when the daemon was killed.
+                if newest && length < LONGEST_LINE {
+                    break;
+                }
+                self.problem(format!("line {position} of {name} is cut off"));
+                self.end = None;
+                continue;
+            }
+            if position == 1 {
+                match self.begin(number, &name, &text) {
+                    Some(of_file) => key = Some(of_file),
+                    // Without its key nothing can be said about the rest.
+                    None => break,
+                }
+            } else if let Some(key) = key {
+                self.line(key, number, position, &name, &text);
+            }
+            self.report.lines += 1;
+        }
+        if position == 0 && !newest {
+            self.problem(format!("{name} is empty"));
+            self.end = None;
+        }
+        Ok(())
+    }
+
+    /// The first line of a file: tells the key, and ties the file to the one before.
+    fn begin(&mut self, number: u64, name: &str, text: &[u8]) -> Option<usize> {
+        let before = self.end.take();
+        let parsed = Begin::parse(text).and_then(|begin| {
+            let prev = Hash::parse(begin.prev.as_bytes())?;
+            Some((Line::parse(text)?, begin, prev))
+        });
+        let Some((line, begin, prev)) = parsed else {
+            self.problem(format!("line 1 of {name} is not the line that a file begins with"));
+            return None;
+        };
+        let Some(key) = self.keys.iter().position(|key| key.id() == begin.kid) else {
+            self.problem(format!(
+                "{name} was written under the key {}, which is not here; add it with --previous-encryption-key-file",
+                begin.kid
+            ));
+            return None;
+        };
+        if self.keys[key].of_line(&prev, line.hashed) != line.hash || begin.file != number {
+            self.problem(format!("line 1 of {name} was changed"));
+        } else {
+            self.first_kept = self.first_kept.max(begin.first);
+            self.tie(name, &line, &begin, &prev, before);
+        }
+        if self.checked.is_none() {
+            self.report.first = line.seq;
+        }
+        self.checked.get_or_insert(number);
+        self.reach(End { file: number, seq: line.seq, hash: line.hash });
+        Some(key)
+    }
+
+    fn tie(
+        &mut self,
+        name: &str,
+        line: &Line<'_>,
+        begin: &Begin,
+        prev: &Hash,
+        before: Option<End>,
+    ) {
+        if let (Some(from), Some(to)) = (begin.lost_from, begin.lost_to) {
+            if let Some(end) = before
+                && (end.seq + 1 != from || end.hash != *prev)
+            {
+                self.problem(format!(
+                    "{} does not end where it did when the daemon found lines missing and began {name}",
+                    files::name_of(end.file)
+                ));
+            }
+            let what = match begin.cause() {
+                Some(LostCause::Power) => {
+                    self.report.notes.push(format!(
+                        "lines {from} to {to} were lost in a power failure before they were on the disk; the daemon recorded it when it started, in {name}"
+                    ));
+                    return;
+                }
+                Some(LostCause::Unexplained) | None => "were missing or changed",
+                Some(LostCause::NoHead) => "may be missing: the head of the log was gone",
+            };
+            return self.problem(format!(
+                "lines {from} to {to} {what} when the daemon started; it recorded that in {name}"
+            ));
+        }
+        match before {
+            Some(end) if line.seq > end.seq + 1 => self.missing(end.seq + 1, line.seq - 1, || {
+                if end.file + 1 == begin.file {
+                    format!("at the end of {}", files::name_of(end.file))
+                } else {
+                    format!(
+                        "with {} to {}",
+                        files::name_of(end.file + 1),
+                        files::name_of(begin.file - 1)
+                    )
+                }
+            }),
+            Some(end) if line.seq != end.seq + 1 || end.hash != *prev => self.problem(format!(
+                "{} does not end with the line that {name} goes on from",
+                files::name_of(end.file)
+            )),
+            Some(end) if end.file + 1 != begin.file => {
+                self.problem(format!("{} is missing", files::name_of(end.file + 1)))
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn line(&mut self, key: usize, file: u64, position: u64, name: &str, text: &[u8]) {
+        let Some(line) = Line::parse(text) else {
+            self.end = None;
+            return self.problem(format!("line {position} of {name} is not a line of the log"));
+        };
+        if let Some(end) = self.end {
+            let expected = end.seq + 1;
+            if line.seq > expected {
+                self.missing(expected, line.seq - 1, || {
+                    format!("before line {position} of {name}")
+                });
+            } else if line.seq < expected {
+                self.problem(format!(
+                    "line {position} of {name} has the number {}, where {expected} should be: it was inserted or moved",
+                    line.seq
+                ));
+            } else if self.keys[key].of_line(&end.hash, line.hashed) != line.hash {
+                self.problem(format!(
+                    "line {position} of {name}, number {}, was changed, or the one before",
+                    line.seq
+                ));
+            }
+        }
+        self.reach(End { file, seq: line.seq, hash: line.hash });
+    }
+
+    fn reach(&mut self, end: End) {
+        if let Some(head) = &self.head
+            && head.seq == end.seq
+            && head.hash != end.hash
+        {
+            self.problem(format!("line number {} is not the one that was written last", end.seq));
+        }
+        self.report.last = end.seq;
+        self.end = Some(end);
+    }
+
+    fn missing(&mut self, from: u64, to: u64, place: impl FnOnce() -> String) {
+        let lines = if from == to {
+            format!("line {from} is")
+        } else {
+            format!("lines {from} to {to} are")
+        };
+        self.problem(format!("{lines} missing {}", place()));
+    }
+
+    fn problem(&mut self, what: String) {
+        if self.report.problems.len() < PROBLEMS {
+            self.report.problems.push(what);
+        }
+    }
+
+    fn finish(&mut self, head: &Result<Head, NoHead>, folder: &Path) {
+        let last = self.report.last;
+        match head {
+            Err(NoHead::Missing) if self.checked.is_none() => {
+                let what = format!("there is no audit log in {}", folder.display());
+                return self.problem(what);
+            }
+            Err(NoHead::Missing) => {
+                self.problem("the head of the log is missing, so its end may be too".to_owned());
+            }
+            Err(NoHead::Damaged) => {
+                self.problem("the head of the log was changed, so its end may be missing".to_owned());
+            }
+            Err(NoHead::UnknownKey(id)) => self.problem(format!(
+                "the head of the log was sealed with the key {id}, which is not here; add it with --previous-encryption-key-file"
+            )),
+            Ok(head) if last < head.seq && head.boot != Boot::current() && last >= head.synced => {
+                self.report.notes.push(format!(
+                    "lines {} to {} are missing at the end: they were not yet on the disk when the machine went down; the daemon records it when it starts",
+                    last + 1,
+                    head.seq
+                ));
+            }
+            Ok(head) if last < head.seq => {
+                self.missing(last + 1, head.seq, || "at the end: the log was cut off".to_owned());
+            }
+            Ok(_) => {}
+        }
+        if let Some(first) = self.checked.filter(|&first| first > self.first_kept.max(1)) {
+            let kept = self.first_kept.max(1);
+            let which = if first - 1 == kept {
+                files::name_of(kept) + " is"
+            } else {
+                format!("{} to {} are", files::name_of(kept), files::name_of(first - 1))
+            };
+            self.problem(format!("{which} missing"));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The vault's side of the audit log: what goes on record, and under which key.
+
+use std::path::Path;
+
+use crate::audit::{
+    Action, Actor, AuditStatus, ChainKey, ErrorCode, Event, Report, Subject, VerifyError, verify,
+};
+use crate::crypto::{Keyring, Purpose};
+
+use super::Vault;
+use super::error::VaultError;
+use super::export::Export;
+use super::transaction::Change;
+
+/// So many secrets of an export are put on record at once.
+const RECORDED_AT_ONCE: usize = 4096;
+
+/// Gives an error the number that the caller sees.
+pub type NameError = fn(&VaultError) -> ErrorCode;
+
+/// Who asks for a change and what for, as far as is known before it is planned.
+pub(super) struct Ask {
+    pub(super) actor: Actor,
+    pub(super) action: Action,
+    pub(super) subject: Subject,
+}
+
+impl Ask {
+    pub(super) fn new(actor: Actor, action: Action, key: Option<String>) -> Self {
+        Self { actor, action, subject: Subject { key, ..Subject::default() } }
+    }
+
+    /// The line of a change that was planned.
+    pub(super) fn allowed(&self, subject: &Subject) -> Event {
+        Event::new(&self.actor, self.action, subject, Ok(()))
+    }
+
+    /// The line of a request that failed; none if it was about nothing that exists.
+    pub(super) fn failed(&self, error: &VaultError, code: &ErrorCode) -> Option<Event> {
+        if matches!(error, VaultError::NotFound { .. }) {
+            return None;
+        }
+        let mut subject = self.subject.clone();
+        subject.key = subject.key.or_else(|| error.key().map(str::to_owned));
+        Some(Event::new(&self.actor, self.action, &subject, Err(code)))
+    }
+}
+
+/// What a change was done to.
+pub(super) fn subject_of(change: &Change) -> Subject {
+    let secret = change.after.as_ref().or(change.before.as_ref());
+    Subject {
+        key: secret.map(|secret| secret.key().to_string()),
+        version: secret.map(|secret| secret.value().version()),
+        ..Subject::default()
+    }
+}
+
+impl Vault {
+    /// Puts on record what `actor` did to `subject` and how it went, then calls `then`, on whatever
+    /// thread writes the line. `then` must not wait for another line.
+    pub fn record(
+        &self,
+        actor: &Actor,
+        action: Action,
+        subject: &Subject,
+        outcome: Result<(), &ErrorCode>,
+        then: impl FnOnce(Result<(), VaultError>) + Send + 'static,
+    ) {
+        let audit = &self.shared.audit;
+        if !audit.is_on() {
+            return then(Ok(()));
+        }
+        let event = Event::new(actor, action, subject, outcome);
+        audit.record(event, |recorded| then(recorded.map_err(VaultError::NotRecorded)));
+    }
+
+    /// As [`Vault::record`], for what `actor` was allowed to do to several subjects: a line each.
+    pub fn record_each(
+        &self,
+        actor: &Actor,
+        action: Action,
+        subjects: &[Subject],
+        then: impl FnOnce(Result<(), VaultError>) + Send + 'static,
+    ) {
+        let audit = &self.shared.audit;
+        if !audit.is_on() || subjects.is_empty() {
+            return then(Ok(()));
+        }
+        let events = subjects.iter().map(|one| Event::new(actor, action, one, Ok(()))).collect();
+        audit.record_all(events, |recorded| then(recorded.map_err(VaultError::NotRecorded)));
+    }
+
+    /// Puts on record that `actor` is given all of an export, and returns when that is done.
+    ///
+    /// # Errors
+    /// [`VaultError::NotRecorded`]
+    pub fn record_export(&self, actor: &Actor, export: &Export) -> Result<(), VaultError> {
+        let mut first = 0;
+        loop {
+            let subjects = export.subjects(&actor.caller, first, RECORDED_AT_ONCE);
+            if subjects.is_empty() || !self.is_audited() {
+                return Ok(());
+            }
+            first += subjects.len();
+            let event = |subject| Event::new(actor, Action::Export, subject, Ok(()));
+            self.shared.audit.record_now(subjects.iter().map(event).collect())?;
+        }
+    }
+
+    /// Whether there is an audit log.
+    pub fn is_audited(&self) -> bool {
+        self.shared.audit.is_on()
+    }
+
+    /// How the audit log is doing.
+    pub fn audit_status(&self) -> AuditStatus {
+        self.shared.audit.status()
+    }
+
+    /// The audit log goes on in a new file.
+    pub fn rotate_audit(&self) {
+        self.shared.audit.rotate();
+    }
+}
+
+/// The keys of the chain, the current one first.
+pub(super) fn chain_keys(keyring: &Keyring) -> Vec<ChainKey> {
+    keyring
+        .all_derived(Purpose::Audit)
+        .map(|(id, key)| ChainKey::new(&id.to_string(), &key))
+        .collect()
+}
+
+/// Checks the audit log in `folder`, whether a daemon is writing it or not. `progress` is called now
+/// and then with the number of bytes that were read.
+///
+/// # Errors
+/// A file cannot be read. What is wrong with the log is in the report.
+pub fn verify_audit(
+    folder: &Path,
+    keyring: &Keyring,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report, VerifyError> {
+    verify(folder, &chain_keys(keyring), progress)
+}
