@@ -8,14 +8,17 @@
 
 use std::ffi::OsStr;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use secretfs::audit::{self, Actor, Process};
 use secretfs::crypto::{Keyring, MasterKey};
 use secretfs::fs::{Fs, KernelCache, Options, ROOT, Requester};
+use secretfs::fuse;
 use secretfs::identity::{Directory, Group, NssError, Resolver, User};
 use secretfs::model::{Caller, Key, Plaintext, Slug};
 use secretfs::store::MemoryStore;
@@ -83,7 +86,8 @@ fn count(what: &str, times: u64) -> u64 {
 }
 
 fn perform(what: &str, times: u64) {
-    let fs = Arc::new(file_system());
+    let state = tempfile::tempdir().expect("a folder");
+    let fs = Arc::new(file_system(state.path()));
     fs.serve_caches(NoCache).expect("threads");
     let folder = fs.look_up(&READER, ROOT, OsStr::new("svc")).expect("a folder").attr.node;
     let name = OsStr::new("K");
@@ -118,12 +122,19 @@ fn open(fs: &Fs, node: u64) {
     });
 }
 
-/// A file system with a secret that the reader may read by a team's name, among others.
-fn file_system() -> Fs {
+/// A file system, with an audit log in the folder, and with a secret that the reader may read by a team's name, among others.
+fn file_system(state: &Path) -> Fs {
     let keyring = Keyring::new(MasterKey::parse(KEY).expect("a key"), Vec::new());
-    let vault = Vault::open(Arc::new(MemoryStore::new()), keyring).expect("a new store");
+    let audit = audit::Options {
+        mode: audit::Mode::Required,
+        folder: audit::folder_in(state),
+        ..audit::Options::off()
+    };
+    let store = Arc::new(MemoryStore::new());
+    let vault = Vault::open_audited(store, keyring, &audit, fuse::vault_code).expect("a new store");
     let owner = Slug::parse("svc").expect("a slug");
-    let owner = Arc::new(Caller::new(READER.uid, Some(owner), [], false));
+    let caller = Arc::new(Caller::new(READER.uid, Some(owner), [], false));
+    let owner = Actor { caller, process: Process::default() };
     let names =
         std::iter::once("K".to_owned()).chain((0..OTHERS).map(|number| format!("K{number}")));
     for name in names {
@@ -133,11 +144,11 @@ fn file_system() -> Fs {
         let done = Box::new(move |outcome: Result<_, _>| {
             answer.send(outcome.map(drop).is_ok()).expect("somebody waits");
         });
-        vault.write(Arc::clone(&owner), target, Plaintext::copy_of(VALUE), done);
+        vault.write(owner.clone(), target, Plaintext::copy_of(VALUE), done);
         assert!(answered.recv().expect("an answer"), "it is written");
     }
     let identities = Resolver::with_directory(None, Box::new(OneUser)).expect("no file");
-    Fs::new(Arc::new(vault), Arc::new(identities), Options::default())
+    Fs::new(Arc::new(vault), Arc::new(identities), Options::default(), fuse::code)
 }
 
 /// The reader, in as many groups as people are.

@@ -18,6 +18,7 @@ pub(crate) fn write(
     let machine: String = machine.iter().map(|line| format!("- {line}\n")).collect();
     let values = [
         ("verdicts", report.verdicts()),
+        ("slower", report.slower()),
         ("ratios", report.ratios()),
         ("opcodes", report.opcodes()),
         ("times", report.times()),

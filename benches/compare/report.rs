@@ -15,6 +15,8 @@ pub(crate) struct Report<'a> {
 /// What is wanted of open, fstat, read and close with 4 clients and warm caches: against whom, and how
 /// many times their speed.
 const WANTED: [(&str, f64); 3] = [("floor", 0.95), ("gocryptfs", 4.0), ("encfs", 3.0)];
+/// Those that keep what they store sealed, as we do: against them more is to be said than numbers.
+const SEALED: [&str; 2] = ["gocryptfs", "encfs"];
 /// We are the first.
 const OURS: usize = 0;
 
@@ -103,6 +105,22 @@ impl Report<'_> {
             "- {verdict}: exactly one request, the open, for each warm read.\n"
         ));
         text
+    }
+
+    /// A line for each piece of work at which another one that seals is quicker.
+    pub(crate) fn slower(&self) -> String {
+        let mut text = String::new();
+        for (number, work) in WORKS.iter().enumerate() {
+            for name in SEALED {
+                let Some(other) = self.place(name) else { continue };
+                let ratio = self.rates.ratio(number, OURS, other);
+                if ratio < 1.0 {
+                    let title = work.title();
+                    text.push_str(&format!("- {title}: {ratio:.2} times the speed of {name}.\n"));
+                }
+            }
+        }
+        if text.is_empty() { "- Nothing in this run.\n".to_owned() } else { text }
     }
 }
 

@@ -3,9 +3,12 @@
 # The judges' user, and its slug: it may create what it likes below it.
 judge_user=65534
 judge_slug=judge
+daemon=
 
 start_daemon() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/secretfs-judges-XXXXXX")
+    trap end_daemon EXIT
+    trap 'exit 130' INT TERM
     chmod 755 "$work"
     point=$work/secrets
     mkdir -m 700 "$work/state"
@@ -19,8 +22,7 @@ start_daemon() {
     until grep -q 'mounted at' "$work/daemon.log"; do
         tries=$((tries + 1))
         if [ $tries -gt 300 ] || ! kill -0 "$daemon"; then
-            cat "$work/daemon.log" >&2
-            kill "$daemon" || true
+            fail "the daemon does not start: $(cat "$work/daemon.log")"
             exit 1
         fi
         sleep 0.1
@@ -30,12 +32,14 @@ start_daemon() {
 # Whatever happened: no daemon and no mount stays behind.
 end_daemon() {
     local tries=0
-    kill "$daemon" 2>/dev/null || true
-    while kill -0 "$daemon" 2>/dev/null && [ $tries -lt 100 ]; do
-        tries=$((tries + 1))
-        sleep 0.1
-    done
-    kill -9 "$daemon" 2>/dev/null || true
+    if [ -n "$daemon" ]; then
+        kill "$daemon" 2>/dev/null || true
+        while kill -0 "$daemon" 2>/dev/null && [ $tries -lt 100 ]; do
+            tries=$((tries + 1))
+            sleep 0.1
+        done
+        kill -9 "$daemon" 2>/dev/null || true
+    fi
     while grep -q " $point " /proc/self/mountinfo && umount -l "$point"; do :; done
     if [ "$failures" = 0 ]; then
         rm -rf "$work"

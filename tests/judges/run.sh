@@ -49,15 +49,15 @@ compare() {
     [ -z "$unexpected" ] || fail "$judge differs where it should not:"$'\n'"$unexpected"
 }
 
-start_daemon
-trap end_daemon EXIT
-trap 'exit 130' INT TERM
 [ $# -gt 0 ] || set -- fsx test_syscalls pjdfstest stress-ng
 for judge in "$@"; do
     case $judge in
         fsx | test_syscalls | pjdfstest | stress-ng) ;;
         *) echo "no such judge: $judge" >&2; exit 2 ;;
     esac
+done
+start_daemon
+for judge in "$@"; do
     if ! have "$judge" >"$work/$judge.had" 2>&1; then
         echo "$judge: skipped, it cannot be had: $(tail -n 1 "$work/$judge.had")"
         [ "${CI:-}" != true ] || fail "CI must not skip $judge"
