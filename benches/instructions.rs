@@ -31,8 +31,9 @@ const TIMES: u64 = 2000;
 const FAR_BELOW: f64 = 0.8;
 
 /// What is counted, and how many instructions it may take: what it took when that was written, and a
-/// tenth more for another compiler.
-const BOUNDS: [(&str, u64); 3] = [("open", 1830), ("getattr", 800), ("lookup", 2920)];
+/// tenth more for another compiler. Of an open, all but 1,700 are the line of the audit log, half of
+/// them its keyed hash.
+const BOUNDS: [(&str, u64); 3] = [("open", 27_000), ("getattr", 800), ("lookup", 2750)];
 
 const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
 const VALUE: &[u8] = b"postgresql://user:pass@db.internal:5432/app1";
@@ -115,7 +116,7 @@ fn perform(what: &str, times: u64) {
 /// The answers that came. An atomic: a channel would cost more than what is counted.
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
 
-fn open(fs: &Fs, node: u64) {
+fn open(fs: &Arc<Fs>, node: u64) {
     fs.open(&READER, node, true, false, |outcome| {
         assert_eq!(outcome.expect("a reader may open").handle, 0, "a version needs no handle");
         ANSWERS.fetch_add(1, Ordering::Release);
