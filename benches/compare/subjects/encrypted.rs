@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Subject;
-use super::mounted::{Mounted, is_installed, make_folder, make_point};
+use super::mounted::{Mounted, Output, is_installed, make_folder, make_point};
 
 const PASSWORD: &str = "a password that guards nothing\n";
 
@@ -36,12 +36,12 @@ impl Encrypted {
         self.folder.join("password")
     }
 
-    fn mount(&mut self, arguments: &[&str]) -> io::Result<()> {
+    fn mount(&mut self, arguments: &[&str], ready: &str) -> io::Result<()> {
         self.mounted = None;
         let mut command = Command::new(self.program);
         command.args(arguments).arg(self.cipher()).arg(&self.point);
         command.stdin(fs::File::open(self.password())?);
-        self.mounted = Some(Mounted::start(command, &self.point)?);
+        self.mounted = Some(Mounted::start(command, &self.point, Output::Logged, ready)?);
         Ok(())
     }
 }
@@ -83,7 +83,8 @@ impl Subject for Gocryptfs {
     fn remount(&mut self) -> io::Result<()> {
         let password = self.0.password();
         let password = password.to_str().ok_or_else(|| io::Error::other("a folder's name"))?;
-        self.0.mount(&["-fg", "-q", "-nosyslog", "-allow_other", "-passfile", password])
+        let arguments = ["-fg", "-nosyslog", "-allow_other", "-passfile", password];
+        self.0.mount(&arguments, "Filesystem mounted and ready")
     }
 }
 
@@ -112,6 +113,6 @@ impl Subject for EncFs {
     }
 
     fn remount(&mut self) -> io::Result<()> {
-        self.0.mount(&["-f", "--public", "--standard", "--stdinpass"])
+        self.0.mount(&["-f", "--public", "--standard", "--stdinpass"], "")
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use super::mounted::{Mounted, make_folder, make_point};
+use super::mounted::{Mounted, Output, make_folder, make_point};
 use super::{Counts, Subject};
 use crate::bare::{Bare, Contents};
 
@@ -71,7 +71,7 @@ impl Floor {
         let point = make_point(folder, "floor")?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(ARGUMENT).arg(&point).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut mounted = Mounted::start_with_output(command, &point)?;
+        let mut mounted = Mounted::start(command, &point, Output::AsGiven, "")?;
         let answers = mounted.process().stdout.take();
         let answers = BufReader::new(answers.ok_or_else(|| io::Error::other("no pipe"))?);
         let subject = Self { point, mounted, answers };

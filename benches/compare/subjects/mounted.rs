@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,13 @@ use nix::unistd::Pid;
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Where a process's standard output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    Logged,
+    AsGiven,
+}
+
 /// A mount and the process that serves it.
 pub(super) struct Mounted {
     point: PathBuf,
@@ -23,17 +30,21 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    /// Starts the program, which stays in the foreground, and waits until it has mounted. What it
-    /// says goes to a file beside the mountpoint.
-    pub(super) fn start(mut command: Command, point: &Path) -> io::Result<Self> {
-        command.stdout(Stdio::null());
-        Self::start_with_output(command, point)
-    }
-
-    /// As [`Mounted::start`], for a program with an output that is read.
-    pub(super) fn start_with_output(mut command: Command, point: &Path) -> io::Result<Self> {
-        let said = point.with_extension("log");
-        command.stderr(File::create(&said)?);
+    /// Starts the program, which stays in the foreground, and waits until it has mounted and, if it
+    /// says something then, has said so. What it says goes to a file beside the mountpoint, unless
+    /// its standard output is somebody's already.
+    pub(super) fn start(
+        mut command: Command,
+        point: &Path,
+        output: Output,
+        ready: &str,
+    ) -> io::Result<Self> {
+        let log = point.with_extension("log");
+        let file = File::create(&log)?;
+        if output == Output::Logged {
+            command.stdout(file.try_clone()?);
+        }
+        command.stderr(file);
         // SAFETY: prctl(2) is a plain system call, which may be made between fork and exec.
         unsafe {
             // Who ends the comparison with SIGKILL gets no mount left behind either.
@@ -42,16 +53,20 @@ impl Mounted {
         let process = command.spawn()?;
         let mut mounted = Self { point: point.to_owned(), process };
         let deadline = Instant::now() + PATIENCE;
-        while !is_mounted(point)? {
+        loop {
+            let said = fs::read_to_string(&log)?;
+            // Nobody may use the mount before: gocryptfs opens a file in it, to begin with, and hangs
+            // if it finds somebody waiting for an answer.
+            if is_mounted(point)? && said.contains(ready) {
+                return Ok(mounted);
+            }
             let ended = mounted.process.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                let said = fs::read_to_string(&said)?;
                 let command = command.get_program().display();
                 return Err(io::Error::other(format!("{command} did not mount:\n{said}")));
             }
             sleep(PAUSE);
         }
-        Ok(mounted)
     }
 
     /// The process, for those who talk to it.
@@ -69,6 +84,8 @@ impl Mounted {
         let deadline = Instant::now() + PATIENCE;
         while self.process.try_wait()?.is_none() {
             if Instant::now() > deadline {
+                // Those who wait for it, perhaps also itself, could not be killed before.
+                unmount(&self.point)?;
                 self.process.kill()?;
                 self.process.wait()?;
             }
@@ -92,10 +109,11 @@ pub(super) fn is_mounted(point: &Path) -> io::Result<bool> {
     Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().any(|line| line.contains(&point)))
 }
 
-/// Unmounts what is mounted there, whether somebody uses it or not.
+/// Unmounts what is mounted there, whether somebody uses it or not. Who waits for an answer gets an
+/// error.
 pub(super) fn unmount(point: &Path) -> io::Result<()> {
     while is_mounted(point)? {
-        umount2(point, MntFlags::MNT_DETACH)?;
+        umount2(point, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH)?;
     }
     Ok(())
 }

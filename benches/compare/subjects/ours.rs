@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::mounted::{Mounted, make_point};
+use super::mounted::{Mounted, Output, make_point};
 use super::{Counts, FOLDER, Subject};
 use crate::client::USER;
 
@@ -37,7 +37,7 @@ impl Secretfs {
         command.arg("--state-dir").arg(self.folder.join("state"));
         command.arg("--identities").arg(self.folder.join("identities.yaml"));
         command.env("OB_ENCRYPTION_KEY", KEY);
-        self.mounted = Some(Mounted::start(command, &self.point)?);
+        self.mounted = Some(Mounted::start(command, &self.point, Output::Logged, "mounted at")?);
         Ok(())
     }
 }
