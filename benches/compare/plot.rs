@@ -6,7 +6,7 @@ use super::rounds::Rates;
 use super::subjects::Subject;
 use super::work::WORKS;
 
-const COLOURS: [&str; 5] = ["#2f6f4f", "#9a9a9a", "#d4b24c", "#5b7db1", "#b1655b"];
+const COLOURS: [&str; 6] = ["#2f6f4f", "#7fb59a", "#9a9a9a", "#d4b24c", "#5b7db1", "#b1655b"];
 /// Where the bars begin, how long the longest may be, and how thick one is.
 const LEFT: f64 = 260.0;
 const LENGTH: f64 = 600.0;

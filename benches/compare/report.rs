@@ -94,6 +94,14 @@ impl Report<'_> {
                  {wanted} (half of the rounds between {low:.2} and {high:.2}).\n"
             ));
         }
+        if let (Some(floor), Some(unaudited)) = (self.place("floor"), self.place("unaudited")) {
+            let ratio = self.rates.ratio(work, unaudited, floor);
+            let (low, high) = self.rates.spread(work, unaudited, floor);
+            text.push_str(&format!(
+                "- For comparison, without the audit log: {ratio:.2} times the opens a second of \
+                 floor with 4 clients (half of the rounds between {low:.2} and {high:.2}).\n"
+            ));
+        }
         let one = WORKS
             .iter()
             .zip(self.requests)

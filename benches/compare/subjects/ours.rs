@@ -15,18 +15,35 @@ const COUNTER: &str = "secretfs_fuse_requests_total{opcode=\"";
 
 /// The daemon and its state.
 pub(crate) struct Secretfs {
+    name: &'static str,
+    arguments: &'static [&'static str],
     folder: PathBuf,
     point: PathBuf,
     mounted: Option<Mounted>,
 }
 
 impl Secretfs {
+    /// As users have it.
     pub(super) fn start(folder: &Path) -> io::Result<Self> {
-        let point = make_point(folder, "secretfs")?;
+        Self::start_with(folder, "secretfs", &[])
+    }
+
+    /// Without the audit log, which tells what that costs.
+    pub(super) fn start_unaudited(folder: &Path) -> io::Result<Self> {
+        Self::start_with(folder, "unaudited", &["--audit=off"])
+    }
+
+    fn start_with(
+        folder: &Path,
+        name: &'static str,
+        arguments: &'static [&'static str],
+    ) -> io::Result<Self> {
+        let point = make_point(folder, name)?;
         let identities = format!("identities: [{{slug: {FOLDER}, uid: {USER}}}]\n");
         fs::write(folder.join("identities.yaml"), identities)?;
-        fs::DirBuilder::new().mode(0o700).create(folder.join("state"))?;
-        let mut subject = Self { folder: folder.to_owned(), point, mounted: None };
+        fs::DirBuilder::new().mode(0o700).create(point.with_extension("state"))?;
+        let folder = folder.to_owned();
+        let mut subject = Self { name, arguments, folder, point, mounted: None };
         subject.mount()?;
         Ok(subject)
     }
@@ -34,7 +51,8 @@ impl Secretfs {
     fn mount(&mut self) -> io::Result<()> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
         command.arg("mount").arg(&self.point);
-        command.arg("--state-dir").arg(self.folder.join("state"));
+        command.arg("--state-dir").arg(self.point.with_extension("state"));
+        command.args(self.arguments);
         command.arg("--identities").arg(self.folder.join("identities.yaml"));
         command.env("OB_ENCRYPTION_KEY", KEY);
         self.mounted = Some(Mounted::start(command, &self.point, Output::Logged, "mounted at")?);
@@ -56,7 +74,7 @@ fn counts(point: &Path) -> io::Result<Counts> {
 
 impl Subject for Secretfs {
     fn name(&self) -> &'static str {
-        "secretfs"
+        self.name
     }
 
     fn point(&self) -> &Path {
