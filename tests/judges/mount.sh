@@ -7,6 +7,8 @@ daemon=
 
 start_daemon() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/secretfs-judges-XXXXXX")
+    # Tells the judges' processes from those of others who use a FUSE mount on this machine.
+    export SECRETFS_JUDGED=$work
     trap end_daemon EXIT
     trap 'exit 130' INT TERM
     chmod 755 "$work"
@@ -88,10 +90,14 @@ check_nobody_hangs() {
 }
 
 waiting_in_the_kernel() {
-    local status
+    local status process
     for status in /proc/[0-9]*/task/[0-9]*/stat; do
+        process=${status%/task/*}
+        # stress-ng writes its title over its environment.
         if sed 's/.*) //' "$status" 2>/dev/null | grep -q '^D' &&
-            grep -q 'fuse\|request_wait' "${status%stat}wchan" 2>/dev/null; then
+            grep -q 'fuse\|request_wait' "${status%stat}wchan" 2>/dev/null &&
+            { grep -qzxF "SECRETFS_JUDGED=$work" "$process/environ" ||
+                grep -q '^stress-ng' "$process/comm"; } 2>/dev/null; then
             echo "$status"
         fi
     done | sort
