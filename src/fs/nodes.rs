@@ -1,7 +1,7 @@
 //! The nodes that the kernel knows.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -212,14 +212,22 @@ impl Nodes {
     }
 
     /// Asks of each inherited node (or of each superseded version, which takes space) whether the
-    /// kernel still knows it, and gives up those that it does not.
-    pub(super) fn review(&self, which: Review, is_known: impl Fn(u64) -> bool) {
+    /// kernel still knows it, and gives up those that it did not know the last time either: one that
+    /// it was told of a moment ago it may only be about to know. Those are in `unknown`.
+    pub(super) fn review(
+        &self,
+        which: Review,
+        unknown: &mut HashSet<u64>,
+        is_known: impl Fn(u64) -> bool,
+    ) {
         let numbers: Vec<_> = {
             let recalled = self.recalled.read();
             let due = recalled.iter().filter(|(_, node)| which.includes(node));
             due.map(|(&number, _)| number).collect()
         };
-        let gone: Vec<_> = numbers.into_iter().filter(|&number| !is_known(number)).collect();
+        let now: HashSet<_> = numbers.into_iter().filter(|&number| !is_known(number)).collect();
+        let gone: Vec<_> = now.intersection(unknown).copied().collect();
+        *unknown = &now - &gone.iter().copied().collect();
         let mut recalled = self.recalled.write();
         let dropped: Vec<_> = gone.iter().filter_map(|number| recalled.remove(number)).collect();
         recalled.shrink_to_fit();

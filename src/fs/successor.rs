@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::iter::repeat;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,8 @@ use super::{Answer, Fs, FsError, KernelCache, Requester};
 
 /// How often the kernel is asked whether somebody still has a superseded version open.
 const REVIEW: Duration = Duration::from_secs(60);
+/// When it is asked a second time.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What is particular to one process that serves a mount.
 #[derive(Default)]
@@ -301,12 +304,13 @@ impl Fs {
         }
         let fs = Arc::downgrade(self);
         std::thread::Builder::new().name("reviewer".to_owned()).spawn(move || {
-            let mut which = Review::All;
-            while let Some(fs) = fs.upgrade() {
-                fs.nodes.review(which, |node| cache.knows(node));
+            let mut unknown = HashSet::new();
+            let first = [(Review::All, SOON), (Review::All, REVIEW)];
+            let mut turns = first.into_iter().chain(repeat((Review::Superseded, REVIEW)));
+            while let (Some(fs), Some((which, pause))) = (fs.upgrade(), turns.next()) {
+                fs.nodes.review(which, &mut unknown, |node| cache.knows(node));
                 drop(fs);
-                which = Review::Superseded;
-                std::thread::sleep(REVIEW);
+                std::thread::sleep(pause);
             }
         })?;
         Ok(())
