@@ -380,7 +380,7 @@ impl Draft {
         shelf: &Shelf,
     ) -> Self {
         let program = kept.program.as_deref().map(Into::into);
-        let process = Process { gid: kept.gid, pid: kept.pid, program };
+        let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
         let opener = Opener { uid: kept.uid, process };
         let mut kept_aside = None;
         let (content, dirty) = match base {

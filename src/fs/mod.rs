@@ -260,6 +260,7 @@ impl Fs {
         if let Err(error) = &outcome
             && error.is_failure()
         {
+            tracing::debug!(request = who.unique, uid = who.uid, operation, %error, "refused");
             self.failures.add(who.uid, operation, error);
         }
         outcome

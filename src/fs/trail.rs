@@ -72,7 +72,7 @@ impl Fs {
         if self.vault.is_audited() {
             return self.programs.process(who);
         }
-        Process { gid: who.gid, pid: who.task, program: None }
+        Process { gid: who.gid, pid: who.task, program: None, request: who.unique }
     }
 
     /// Puts a decision on record, then calls `then`, perhaps on another thread. Where nothing was
