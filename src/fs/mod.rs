@@ -169,10 +169,10 @@ impl Fs {
         name_error: NameError,
         life: Life,
     ) -> Arc<Self> {
-        let pollers = Arc::new(Pollers::default());
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
         let Life { mount, shelf, inheritance, down_since } = life;
+        let pollers = Arc::new(Pollers::new(shelf.clone()));
         let fs = Arc::new(Self {
             vault,
             identities,

@@ -52,6 +52,8 @@ pub(super) enum Kept {
         handle: u64,
         text: Vec<u8>,
     },
+    /// Who polls a version, by the kernel's number for the open file.
+    Waiter(u64),
 }
 
 /// A thread was told that a node is stale.

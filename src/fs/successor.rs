@@ -165,6 +165,7 @@ impl Fs {
                 Kept::Draft(draft) => self.inherit_draft(draft, slot),
                 Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
                 Kept::Folder { path, uid } => self.folders.inherit(path, uid, slot),
+                Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
                 Kept::Text { handle, text } => {
                     let (bytes, slot) = (Arc::new(Plaintext::from(text)), Some(Arc::new(slot)));
                     self.handles.inherit(handle, Handle::Snapshot { bytes, _slot: slot });
