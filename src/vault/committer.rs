@@ -14,13 +14,13 @@ use crate::model::Grant;
 use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
 
-use super::Shared;
 use super::error::VaultError;
 use super::journal::{Journal, Pending};
 use super::receipts::{Origin, Receipts};
 use super::secret::Secret;
 use super::trail::{Ask, imported};
 use super::transaction::{Change, Touched, Transaction, publish};
+use super::{Shared, memory};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
 /// block: every other writer waits behind it.
@@ -191,7 +191,12 @@ impl Writer {
             return IDLE;
         }
         match self.pending.settle_one(&self.shared.records) {
-            Ok(()) => Duration::ZERO,
+            Ok(()) => {
+                if self.pending.is_empty() {
+                    memory::give_back();
+                }
+                Duration::ZERO
+            }
             Err(error) => {
                 tracing::warn!(%error, "a large change is stored and valid, but not in its place");
                 RETRY

@@ -88,6 +88,12 @@ impl Step {
         }
     }
 
+    /// The key, as the secret has it.
+    pub(super) fn key(&self, wish: &Wish) -> Key {
+        let secret = self.after.as_ref().or(self.before.as_ref());
+        secret.map_or(wish.key(), |secret| secret.key()).clone()
+    }
+
     /// The id that the secret has, if the document gives another one.
     pub(super) fn kept_id(&self, wish: &Wish) -> Option<SecretId> {
         let secret = self.before.as_ref()?;
@@ -259,7 +265,8 @@ impl<'a> Judge<'a> {
         let lists = initial_lists(self.caller).patched(wish.document.lists());
         let value = self.value(wish, RecordId(wish.number), 1, self.now);
         let acl = self.intern(lists);
-        let secret = Secret { key: key.clone(), id, acl, created: self.now, value };
+        // Its own copy: the document is freed soon, and a key between others would hold their pages.
+        let secret = Secret { key: key.copy(), id, acl, created: self.now, value };
         Ok((self.within_limits(secret)?, grant))
     }
 

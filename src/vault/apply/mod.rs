@@ -140,7 +140,11 @@ impl Vault {
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();
         match outcome {
-            Ok(changes) => Ok(Applied { documents: file.take_documents(), changes }),
+            Ok(changes) => {
+                let mut documents = std::mem::take(&mut file.applied);
+                documents.extend(file.take_documents());
+                Ok(Applied { documents, changes })
+            }
             Err(error) => {
                 if let Ahead::Journal(journal) = &mut file.ahead {
                     journal.take().into_iter().for_each(|one| one.abandon(&shared.records));
@@ -173,6 +177,8 @@ struct File {
     sealed: Vec<Option<Arc<Value>>>,
     /// The key that they are sealed with.
     key: KeyId,
+    /// What became of the documents, once there is nothing left to do with them.
+    applied: Vec<AppliedDocument>,
 }
 
 /// The new values of a file, sealed.
@@ -216,7 +222,7 @@ impl File {
             });
             Ahead::Journal(Some(stager.finish(staged)?))
         };
-        Ok(Self { wishes, steps, ahead, sealed, key })
+        Ok(Self { wishes, steps, ahead, sealed, key, applied: Vec::new() })
     }
 
     /// Runs on the writer thread; where `ahead` is a batch, perhaps more than once.
@@ -264,6 +270,12 @@ impl File {
         let changed = || self.steps.iter().filter(|step| step.after.is_some());
         transaction.changes.extend(changed().map(Step::change));
         transaction.grants.extend(changed().map(|step| step.grant.clone()));
+        if transaction.journal.is_some() {
+            // Thousands of documents are not kept while the change is published.
+            self.applied = self.take_documents();
+            (self.steps, self.sealed) = (Vec::new(), Vec::new());
+            memory::give_back();
+        }
         Ok(())
     }
 
@@ -301,7 +313,7 @@ impl File {
         let all = std::mem::take(&mut self.wishes).into_iter().zip(&self.steps);
         let documents = all.map(|(wish, step)| AppliedDocument {
             line: wish.line(),
-            key: wish.key().clone(),
+            key: step.key(&wish),
             outcome: step.outcome(&wish),
             keeps_id: step.kept_id(&wish),
         });
