@@ -103,6 +103,9 @@ pub(super) enum Command {
     /// Tell the kernel what a server says; `mount` starts this itself.
     #[command(hide = true)]
     Notify,
+    /// Look up users and files for a server, which starts this itself.
+    #[command(hide = true)]
+    LookUp,
     Save(save::Args),
     List(list::Args),
     Read(read::Args),

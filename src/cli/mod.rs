@@ -112,11 +112,14 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
     if let Command::Notify = command {
         return Ok(daemon::notify()?);
     }
+    if let Command::LookUp = command {
+        return Ok(daemon::look_up()?);
+    }
     die_quietly_of_broken_pipes();
     let mount = mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
     let client = || Client::connect(&mount);
     match command {
-        Command::Mount(_) | Command::Serve(_) | Command::Notify => {
+        Command::Mount(_) | Command::Serve(_) | Command::Notify | Command::LookUp => {
             unreachable!("it has been answered above")
         }
         Command::Save(args) => save::run(&client()?, args),

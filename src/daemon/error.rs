@@ -124,6 +124,20 @@ pub enum DaemonError {
         /// Its exit code.
         code: Option<u8>,
     },
+    /// The server cannot become that user.
+    #[error("the server cannot run as {name}: {why}; name another user with --user")]
+    User {
+        /// The user.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// `--require-sandbox` was asked for.
+    #[error("the server cannot be confined: {missing}; or leave --require-sandbox out")]
+    Sandbox {
+        /// What is missing.
+        missing: String,
+    },
     /// A server was started by something else than the holder of a mount.
     #[error("this is started by `secretfs mount` alone; run that instead")]
     NoHolder,

@@ -25,6 +25,7 @@ use crate::fuse::{self, Device};
 use super::control::{Control, Order, Report};
 use super::error::DaemonError;
 use super::logging::Log;
+use super::sandbox::Account;
 use super::settings::Resolved;
 use super::{hardening, mountpoint, notify};
 
@@ -45,8 +46,9 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
     hardening::lock_memory(settings.mlock_all)?;
     let path = mountpoint::check(&settings.mountpoint)?;
-    let plan =
-        Plan::new(settings, &path, key).map_err(system("the server could not be prepared"))?;
+    let account = Account::choose(settings.user.as_deref())?;
+    let plan = Plan::new(settings, &path, key, account)
+        .map_err(system("the server could not be prepared"))?;
 
     // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
     let server = match plan.start(&signals, None)? {
@@ -80,6 +82,8 @@ struct Plan {
     program: File,
     arguments: Vec<std::ffi::OsString>,
     key: Option<Zeroizing<String>>,
+    /// Whom the server and the messenger become.
+    account: Option<Account>,
     /// Tells this mount from others that the store served.
     mount: u64,
     shelf: OwnedFd,
@@ -121,13 +125,19 @@ enum Event {
 }
 
 impl Plan {
-    fn new(settings: &Resolved, path: &Path, key: Option<Zeroizing<String>>) -> io::Result<Self> {
+    fn new(
+        settings: &Resolved,
+        path: &Path,
+        key: Option<Zeroizing<String>>,
+        account: Option<Account>,
+    ) -> io::Result<Self> {
         let mut mount = [0; 8];
         getrandom::fill(&mut mount).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             program: File::open("/proc/self/exe")?,
             arguments: settings.to_flags_for(path),
             key,
+            account,
             mount: u64::from_le_bytes(mount),
             shelf: memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC)?,
             crash_limit: settings.crash_limit,
@@ -151,7 +161,8 @@ impl Plan {
         server.messenger = Some(process);
         let [a, b, c] = fuse::lines()?;
         let (device, serves) = (device.as_fd(), [a.0.as_fd(), b.0.as_fd(), c.0.as_fd()]);
-        control.send(order, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
+        let pass_on = Order::PassOn { account: self.account.clone() };
+        control.send(&pass_on, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
         server.control.send(order, &[&[device], &serves[..]].concat())
     }
 
@@ -164,8 +175,12 @@ impl Plan {
         let failed = || system("the server could not be started");
         let (process, control) =
             self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
-        let order =
-            Order::Prepare { key: self.key.as_deref().cloned(), mount: self.mount, down_since };
+        let order = Order::Prepare {
+            key: self.key.as_deref().cloned(),
+            mount: self.mount,
+            down_since,
+            account: self.account.clone(),
+        };
         if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
             tracing::debug!(%error, "the server died before it was told what to do");
         }

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod audit;
+mod clerk;
 mod control;
 mod error;
 mod hardening;
@@ -14,6 +15,7 @@ mod notify;
 mod offline;
 mod rekey;
 mod reload;
+mod sandbox;
 mod security;
 mod server;
 mod settings;
@@ -27,7 +29,6 @@ pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
 
-pub use crate::fuse::touch_if_asked;
 pub use hardening::take_encryption_key;
 pub(crate) use notify::PROGRAM;
 
@@ -61,6 +62,19 @@ pub fn serve(settings: MountSettings) -> Result<(), DaemonError> {
 /// As for [`mount`].
 pub fn notify() -> Result<(), DaemonError> {
     server::run_messenger()
+}
+
+/// Looks up users and files for a server; started by it, not by people.
+///
+/// # Errors
+/// It was started by somebody else, or cannot be confined.
+pub fn look_up() -> Result<(), DaemonError> {
+    clerk::run()
+}
+
+/// If this process was started to touch files: does that until its input ends.
+pub fn touch_if_asked() -> Option<std::process::ExitCode> {
+    crate::fuse::touch_if_asked(sandbox::enter_to_touch)
 }
 
 /// The first of these files that exists, for settings that have a usual place.

@@ -292,13 +292,22 @@ impl Mount {
 
     /// The process that serves the mount, if there is one at this moment.
     pub(crate) fn server(&self) -> Option<Pid> {
-        let holder = self.pid();
-        let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children"));
-        children.ok()?.split_whitespace().find_map(|child| {
-            let arguments = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
-            let serves = arguments.split('\0').nth(1) == Some("serve");
-            serves.then(|| Pid::from_raw(child.parse().expect("it is a number")))
-        })
+        child(self.pid(), |arguments| arguments.nth(1) == Some("serve"))
+    }
+
+    /// The process that tells the kernel what its caches must forget.
+    pub(crate) fn messenger(&self) -> Option<Pid> {
+        child(self.pid(), |arguments| arguments.nth(1) == Some("notify"))
+    }
+
+    /// The process that looks up users and files for the server.
+    pub(crate) fn clerk(&self) -> Option<Pid> {
+        child(self.server()?, |arguments| arguments.nth(1) == Some("look-up"))
+    }
+
+    /// The process that touches files, so that inotify tells of them.
+    pub(crate) fn toucher(&self) -> Option<Pid> {
+        child(self.server()?, |arguments| arguments.next() == Some("secretfs-touch"))
     }
 
     /// Kills the server with SIGKILL, and not the holder of the mount. Whether there was one.
@@ -371,6 +380,16 @@ impl Drop for Mount {
         }
         self.unmount_by_force();
     }
+}
+
+/// The process whose arguments are those, of those that the first thread of another one has started.
+fn child(of: Pid, is_it: impl Fn(&mut dyn Iterator<Item = &str>) -> bool) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+    children.ok()?.split_whitespace().find_map(|child| {
+        let arguments = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+        is_it(&mut arguments.split('\0'))
+            .then(|| Pid::from_raw(child.parse().expect("it is a number")))
+    })
 }
 
 /// Sets the permissions of a path outside the mount.

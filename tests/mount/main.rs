@@ -44,6 +44,7 @@ mod restart;
 mod restore;
 mod rights;
 mod roundtrips;
+mod sandbox;
 mod scratch;
 mod sidecar;
 mod status;
