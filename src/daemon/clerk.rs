@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Directory, Group, Lookup, Nss, NssError, User};
+use crate::telemetry::pulse;
 
 use super::control::Control;
 use super::error::DaemonError;
@@ -108,6 +109,8 @@ impl Clerk {
     }
 
     fn ask(&self, question: &Question) -> (Answer, Option<OwnedFd>) {
+        // A name service may take its time.
+        let _waiting = pulse::waiting();
         // One that nobody waits at, or else any.
         let line = self.0.iter().find_map(Mutex::try_lock).unwrap_or_else(|| self.0[0].lock());
         match line.send(question, &[]).and_then(|()| line.receive()) {

@@ -45,6 +45,8 @@ pub(super) enum Order {
         /// What the kernel said first.
         first_request: Vec<u8>,
     },
+    /// Say how you are.
+    Ask,
 }
 
 /// To the holder.
@@ -54,6 +56,10 @@ pub(super) enum Report {
     Ready,
     /// Requests are being served.
     Serving,
+    /// Asked: all is well.
+    Alive,
+    /// Asked: a request has been worked on for too long.
+    Stuck,
 }
 
 /// One end of the conversation. The other one's death ends it.

@@ -110,6 +110,22 @@ pub enum DaemonError {
     /// Nothing is mounted there.
     #[error("{0} is not a mount of secretfs; name its mountpoint with --mount")]
     NotMounted(PathBuf),
+    /// Nobody listens who could upgrade.
+    #[error(
+        "the holder of {path} cannot be asked: {source}; only root and whoever mounted it may, and not through another network namespace"
+    )]
+    Unreachable {
+        /// The mountpoint.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The new program does not serve.
+    #[error("it was not upgraded, and the old program goes on serving: {why}")]
+    Upgrade {
+        /// What happened.
+        why: String,
+    },
     /// The system refuses something that should always work.
     #[error("{what}: {source}")]
     System {

@@ -4,6 +4,7 @@ mod allocator;
 mod audit;
 mod clerk;
 mod control;
+mod disk;
 mod error;
 mod hardening;
 mod holder;
@@ -19,6 +20,7 @@ mod sandbox;
 mod security;
 mod server;
 mod settings;
+mod upgrade;
 
 use std::path::Path;
 
@@ -28,6 +30,7 @@ pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
 pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
+pub use upgrade::upgrade;
 
 pub use hardening::take_encryption_key;
 pub(crate) use notify::PROGRAM;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -20,11 +21,12 @@ use crate::fs::{Fs, Life, Options, Shelf};
 use crate::fuse::{self, Device, LINES, Service, Toucher};
 use crate::identity::Resolver;
 use crate::store::SledStore;
-use crate::telemetry::Part;
+use crate::telemetry::{Part, pulse};
 use crate::vault::Vault;
 
 use super::clerk::Clerk;
 use super::control::{Control, Order, Report};
+use super::disk::OnDisk;
 use super::error::DaemonError;
 use super::key::{KeyFiles, Keys};
 use super::logging::{Journal, Log};
@@ -36,6 +38,8 @@ use super::{allocator, hardening, import_dir, notify};
 
 /// How long the messenger may take to end once the holder is gone, in milliseconds.
 const MESSENGER_PATIENCE: u16 = 2000;
+/// A request that takes so long hangs, if nobody waits for a disk or a name service.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// Serves until the mount or the holder is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
@@ -58,7 +62,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
-    let store = Arc::new(SledStore::open(&settings.state_dir)?);
+    let store = Arc::new(OnDisk(SledStore::open(&settings.state_dir)?));
     let (vault, inheritance) = if takes_over {
         let (vault, inheritance) = Vault::take_over(store, keys.keyring, &audit, fuse::vault_code)?;
         (vault, Some(inheritance))
@@ -253,11 +257,17 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
     socket.map(Control::from_fd).map_err(conversation)
 }
 
-/// Tells when the holder is gone, and the messenger with it. As long as that waits for a caller, the
+/// Answers the holder's questions, and tells when it is gone, and the messenger with it. As long as that waits for a caller, the
 /// caller must be answered: nothing else would end the wait.
 fn follow(control: Control, messenger: OwnedFd, gone: oneshot::Sender<()>) -> std::io::Result<()> {
     std::thread::Builder::new().name("holder".to_owned()).spawn(move || {
-        while let Ok(Some(_)) = control.receive::<Order>() {}
+        while let Ok(Some((order, _))) = control.receive::<Order>() {
+            if let Order::Ask = order
+                && control.send(&how_it_is(), &[]).is_err()
+            {
+                break;
+            }
+        }
         let mut line = [PollFd::new(messenger.as_fd(), PollFlags::empty())];
         // Told or not: without a holder this process is of no use much longer.
         let _ = poll(&mut line, MESSENGER_PATIENCE);
@@ -265,6 +275,10 @@ fn follow(control: Control, messenger: OwnedFd, gone: oneshot::Sender<()>) -> st
         let _ = gone.send(());
     })?;
     Ok(())
+}
+
+fn how_it_is() -> Report {
+    if pulse::stuck_for() < STUCK { Report::Alive } else { Report::Stuck }
 }
 
 /// What the holder passes on.

@@ -50,6 +50,8 @@ mod sidecar;
 mod status;
 mod stress;
 mod units;
+mod upgrade;
 mod vitals;
 mod watch;
+mod watchdog;
 mod write;
