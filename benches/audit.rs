@@ -41,7 +41,7 @@ fn main() {
     let keys = [ChainKey::new("00000000000000aa", &[7; 32])];
     let audit = Audit::open(&options, &keys, 0).expect("the log opens");
     let caller = Caller::new(2001, Slug::parse("payment-svc").ok(), [], false);
-    let process = Process { gid: 2001, pid: 4711, program: Some("payment-svc".into()) };
+    let process = Process { gid: 2001, pid: 4711, program: Some("payment-svc".into()), request: 7 };
     let actor = Actor { caller: Arc::new(caller), process };
 
     let mut times: Vec<Duration> = (0..WARM)

@@ -1,11 +1,12 @@
 //! The keyed hash that ties each line to the one before.
 //!
-//! BLAKE2s-256 (RFC 7693) in keyed mode, with the personalisation `line` over the hash of the line
+//! BLAKE2b-256 (RFC 7693) in keyed mode, with the personalisation `line` over the hash of the line
 //! before (32 bytes) and the line's text up to its own hash; with `head` over the head.
 
 use std::fmt;
 
-use blake2::Blake2sMac256;
+use blake2::Blake2bMac;
+use blake2::digest::consts::U32;
 use blake2::digest::{FixedOutput, Update};
 use zeroize::Zeroizing;
 
@@ -50,7 +51,7 @@ impl ChainKey {
     }
 
     fn keyed(&self, purpose: &[u8], parts: &[&[u8]]) -> Hash {
-        let mut mac = Blake2sMac256::new_with_salt_and_personal(&self.key[..], &[], purpose)
+        let mut mac = Blake2bMac::<U32>::new_with_salt_and_personal(&self.key[..], &[], purpose)
             .expect("a key of 32 bytes and a purpose of 4 are within the limits");
         parts.iter().for_each(|part| mac.update(part));
         Hash(mac.finalize_fixed().into())
@@ -107,17 +108,17 @@ impl fmt::Display for Hash {
 mod tests {
     use super::*;
 
-    /// Computed with Python: `hashlib.blake2s(before + text, key=key, person=b"line")`.
+    /// Computed with Python: `hashlib.blake2b(before + text, digest_size=32, key=key, person=b"line")`.
     #[test]
     fn follows_the_standard() {
         let key = ChainKey::new("0123456789abcdef", &std::array::from_fn(|index| index as u8));
         assert_eq!(
             key.of_line(&Hash::NONE, b"{\"seq\":1").to_string(),
-            "d5db6faf16a9a5a994dae6c453d4c208e35e3f498539d69be2c25f255f7bd7cc"
+            "4c621cf3c6d17a35dfc011168b067a2c66998c7f3ddd508a9f32adffdf6f428a"
         );
         assert_eq!(
             key.of_head(b"head").to_string(),
-            "6c1fecd454cdedaf7cc85b97d7d84e104d6445123f27b6dc410e97839d88a687"
+            "c0e433ab19e713e159e5a33632fbeb9571dfc219a5a838887a2ea4b3ad27df68"
         );
     }
 

@@ -82,6 +82,9 @@ pub struct Process {
     pub pid: u32,
     /// The name of its program (`/proc/<pid>/comm`, which a process may choose), if it is known.
     pub program: Option<Arc<str>>,
+    /// The number of its request to the mount, which the log of the daemon shows too; 0 if it made
+    /// none. What is written goes by the request that opened it.
+    pub request: u64,
 }
 
 /// Who did something: the caller that decides, and the process for the record.
@@ -189,6 +192,9 @@ fn write_actor(out: &mut Vec<u8>, actor: &Actor) {
     json::number(out, "pid", actor.process.pid);
     if let Some(program) = &actor.process.program {
         json::text(out, "program", program);
+    }
+    if actor.process.request != 0 {
+        json::number(out, "request", actor.process.request);
     }
     if let Some(slug) = actor.caller.own_slug() {
         json::text(out, "slug", slug.as_str());

@@ -85,7 +85,7 @@ fn keys() -> Vec<ChainKey> {
 
 fn actor() -> Actor {
     let caller = Caller::new(2100, Some(Slug::parse("alice").unwrap()), [], false);
-    let process = Process { gid: 2100, pid: 7, program: Some("cat \"x\"".into()) };
+    let process = Process { gid: 2100, pid: 7, program: Some("cat \"x\"".into()), request: 0 };
     Actor { caller: Arc::new(caller), process }
 }
 

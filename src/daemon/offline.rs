@@ -61,6 +61,7 @@ fn owner() -> Actor {
         gid: nix::unistd::getegid().as_raw(),
         pid: std::process::id(),
         program: program.map(|name| name.trim_end().into()),
+        request: 0,
     };
     Actor { caller, process }
 }

@@ -1,11 +1,13 @@
 //! From a text to documents.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::conflicts::{self, Place};
-use super::reader::{FieldText, Halt, Lines, Reader, is_nothing};
+use super::reader::{FieldText, Halt, Lines, Reader, is_nothing, narrow};
 use super::yaml::{Collection, Content, Node, SyntaxError};
 use super::{
     Checksum, ChecksumAlgorithm, DocumentErrors, Field, MAX_DOCUMENTS, MAX_FILE_BYTES, Problem,
@@ -16,16 +18,16 @@ use crate::model::{AclPatch, Key, MAX_VALUE_BYTES, Plaintext, SecretId};
 const MAX_SEALED_BYTES: usize = (MAX_VALUE_BYTES + 4_096).div_ceil(3) * 4;
 
 /// One secret as a text describes it. A pointer to it: a file has thousands, and whoever goes through
-/// them moves each to somewhere else.
+/// them moves each to somewhere else. What it points to is small for the same reason.
 pub struct Document(Box<Parts>);
 
 struct Parts {
     id: Option<SecretId>,
     key: Key,
     value: Option<DocumentValue>,
-    checksum: Option<Checksum>,
-    lists: AclPatch,
-    line: usize,
+    checksum: Option<Box<Checksum>>,
+    lists: Arc<AclPatch>,
+    line: u32,
     lines: Lines,
 }
 
@@ -59,9 +61,16 @@ impl Document {
         self.0.value.take()
     }
 
+    /// Puts the opened value in the place of the one that the text gave; the checksum, which is of
+    /// no more use, goes.
+    pub fn opened(&mut self, value: Plaintext) {
+        self.0.value = Some(DocumentValue::Plain(value));
+        self.0.checksum = None;
+    }
+
     /// The checksum that the plaintext must have. Only a document with a value has one.
     pub fn checksum(&self) -> Option<&Checksum> {
-        self.0.checksum.as_ref()
+        self.0.checksum.as_deref()
     }
 
     /// The lists that the document names.
@@ -71,12 +80,12 @@ impl Document {
 
     /// The line in which the document begins, the first being 1.
     pub fn line(&self) -> usize {
-        self.0.line
+        self.0.line as usize
     }
 
     /// The line in which a field stands, if the document has it.
     pub fn line_of(&self, field: Field) -> Option<usize> {
-        Some(self.0.lines[field.index()]).filter(|&line| line != 0)
+        Some(self.0.lines[field.index()] as usize).filter(|&line| line != 0)
     }
 }
 
@@ -170,7 +179,8 @@ impl File {
         while let Some((field, node)) = reader.next_field(&mut mapping, Field::all, &mut lines)? {
             draft.read(reader, field, node)?;
         }
-        let place = |field: Field| Place { line: lines[field.index()], document: self.count };
+        let place =
+            |field: Field| Place { line: lines[field.index()] as usize, document: self.count };
         let has = |field: Field| lines[field.index()] != 0;
         if let Some(id) = &draft.id {
             self.ids.push((id.clone(), place(Field::Id)));
@@ -199,6 +209,8 @@ impl File {
         match key {
             Some((key, _)) if reader.error_count() == errors_before => {
                 let Draft { id, lists, .. } = draft;
+                let (lists, checksum) = (reader.shared_lists(lists), checksum.map(Box::new));
+                let line = narrow(line);
                 let parts = Parts { id, key, value, checksum, lists, line, lines };
                 self.documents.push(Document(Box::new(parts)));
             }
@@ -264,7 +276,7 @@ impl<'a> Draft<'a> {
     }
 
     fn checksum(&self, reader: &mut Reader<'_>, lines: &Lines) -> Result<Option<Checksum>, Halt> {
-        let line = |field: Field| lines[field.index()];
+        let line = |field: Field| lines[field.index()] as usize;
         if line(Field::ChecksumAlgorithm) != 0 && line(Field::Checksum) == 0 {
             reader.report(line(Field::ChecksumAlgorithm), Problem::AlgorithmOfNothing)?;
         }
@@ -290,7 +302,8 @@ impl<'a> Draft<'a> {
     ) -> Result<Option<DocumentValue>, Halt> {
         let Some(FieldText { scalar, binary }) = self.value.take() else {
             if self.encrypted && lines[Field::Value.index()] == 0 {
-                reader.report(lines[Field::Encrypted.index()], Problem::EncryptedNothing)?;
+                let line = lines[Field::Encrypted.index()] as usize;
+                reader.report(line, Problem::EncryptedNothing)?;
             }
             return Ok(None);
         };

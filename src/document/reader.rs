@@ -1,10 +1,12 @@
 //! What the readers of documents and of sidecars share: fields and lists, and the errors so far.
 
 use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use super::yaml::{Collection, Content, Fault, Node, Parser, Scalar, Tag};
 use super::{DocumentError, DocumentErrors, Field, MAX_ERRORS, MAX_LIST_SLUGS, Problem};
-use crate::model::{ListName, Slug, SlugList};
+use crate::model::{AclPatch, ListName, Slug, SlugList};
 
 /// Reads nodes and collects what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -12,6 +14,8 @@ pub(super) struct Reader<'a> {
     errors: Vec<DocumentError>,
     /// The slugs of all lists: most are in many of them, and share their memory.
     slugs: HashSet<Slug>,
+    /// The lists of all documents, likewise.
+    patches: HashSet<InOrder>,
     /// The number of the secret at hand.
     pub(super) document: usize,
 }
@@ -20,6 +24,29 @@ pub(super) struct Reader<'a> {
 #[derive(Debug)]
 pub(super) struct Halt;
 
+/// Lists that are the same only in the same order, which is what somebody wrote and is kept.
+struct InOrder(Arc<AclPatch>);
+
+impl InOrder {
+    fn names(&self) -> impl Iterator<Item = (ListName, &[Slug])> {
+        self.0.iter().map(|(name, list)| (name, list.iter().as_slice()))
+    }
+}
+
+impl Hash for InOrder {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.names().for_each(|list| list.hash(state));
+    }
+}
+
+impl PartialEq for InOrder {
+    fn eq(&self, other: &Self) -> bool {
+        self.names().eq(other.names())
+    }
+}
+
+impl Eq for InOrder {}
+
 /// The text of a field, with its tag.
 pub(super) struct FieldText<'a> {
     pub(super) scalar: Scalar<'a>,
@@ -27,14 +54,15 @@ pub(super) struct FieldText<'a> {
 }
 
 /// In which line each field of a mapping stands; 0 for one that does not.
-pub(super) type Lines = [usize; Field::COUNT];
+pub(super) type Lines = [u32; Field::COUNT];
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, DocumentErrors> {
         let parser = Parser::new(bytes).map_err(|Fault { line, error }| {
             DocumentErrors::new(vec![DocumentError { line, document: 0, problem: error.into() }])
         })?;
-        Ok(Self { parser, errors: Vec::new(), slugs: HashSet::new(), document: 0 })
+        let (slugs, patches) = (HashSet::new(), HashSet::new());
+        Ok(Self { parser, errors: Vec::new(), slugs, patches, document: 0 })
     }
 
     /// The errors, if there are any.
@@ -109,13 +137,13 @@ impl<'a> Reader<'a> {
                 self.pass_over(value)?;
                 continue;
             };
-            let first = lines[field.index()];
+            let first = lines[field.index()] as usize;
             if first != 0 {
                 self.report(name.line, Problem::DuplicateField { field, first })?;
                 self.pass_over(value)?;
                 continue;
             }
-            lines[field.index()] = name.line;
+            lines[field.index()] = narrow(name.line);
             return Ok(Some((field, value)));
         }
     }
@@ -216,6 +244,17 @@ impl<'a> Reader<'a> {
         slug
     }
 
+    /// The one copy of these lists.
+    pub(super) fn shared_lists(&mut self, lists: AclPatch) -> Arc<AclPatch> {
+        let lists = InOrder(Arc::new(lists));
+        if let Some(known) = self.patches.get(&lists) {
+            return Arc::clone(&known.0);
+        }
+        let shared = Arc::clone(&lists.0);
+        self.patches.insert(lists);
+        shared
+    }
+
     /// Goes over a node and what is in it. The parser bounds how deep that can be.
     pub(super) fn pass_over(&mut self, node: Node<'a>) -> Result<(), Halt> {
         match node.content {
@@ -237,6 +276,11 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// A line's number as it is kept: a text has at most 64 MiB.
+pub(super) fn narrow(line: usize) -> u32 {
+    u32::try_from(line).expect("a text has less than 2^32 lines")
 }
 
 /// Whether YAML reads the scalar as null.

@@ -26,7 +26,8 @@ pub(super) struct Aside {
 
 impl Aside {
     /// Puts the bytes of a node there. Those in `changed` differ from what `before` holds, if that
-    /// holds anything; none if there is no room.
+    /// holds anything; none if there is no room. Gives `before` back if another took its place: it must
+    /// stay until nothing on the shelf names it.
     pub(super) fn keep(
         before: Option<Self>,
         shelf: &Shelf,
@@ -34,30 +35,34 @@ impl Aside {
         node: u64,
         bytes: &Plaintext,
         changed: Range<usize>,
-    ) -> Option<Self> {
-        let (mut aside, changed) = match before {
+    ) -> (Option<Self>, Option<Self>) {
+        match before {
             // What is beyond the old end changed as well, be it only from nothing to zeros.
             Some(aside) if aside.size <= bytes.len() => {
                 let start = changed.start.min(aside.size);
-                (aside, start..changed.end)
+                (aside.put(vault, bytes, start..changed.end), None)
             }
-            _ => {
-                let aside = Self { room: shelf.room()?, node, size: 0, blocks: Vec::new() };
-                (aside, 0..bytes.len())
+            before => {
+                let aside =
+                    shelf.room().map(|room| Self { room, node, size: 0, blocks: Vec::new() });
+                (aside.and_then(|aside| aside.put(vault, bytes, 0..bytes.len())), before)
             }
-        };
-        aside.size = bytes.len();
+        }
+    }
+
+    fn put(mut self, vault: &Vault, bytes: &Plaintext, changed: Range<usize>) -> Option<Self> {
+        self.size = bytes.len();
         let pages = changed.start / PAGE_BYTES..changed.end.div_ceil(PAGE_BYTES);
         for page in pages {
             let content = bytes.slice((page * PAGE_BYTES) as u64, PAGE_BYTES);
-            let sealed = vault.seal_aside(node, page as u64, content);
-            while aside.blocks.len() <= page {
-                let block = aside.room.take()?;
-                aside.blocks.push(block);
+            let sealed = vault.seal_aside(self.node, page as u64, content);
+            while self.blocks.len() <= page {
+                let block = self.room.take()?;
+                self.blocks.push(block);
             }
-            aside.room.write(aside.blocks[page], &sealed)?;
+            self.room.write(self.blocks[page], &sealed)?;
         }
-        Some(aside)
+        Some(self)
     }
 
     /// What the next process must know to find them.

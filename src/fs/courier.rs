@@ -64,6 +64,7 @@ impl Courier {
         let Some(errands) = self.waiting.lock().take() else { return Ok(()) };
         let pollers = Arc::clone(&self.pollers);
         std::thread::Builder::new().name("courier".to_owned()).spawn(move || {
+            pollers.take_inherited().into_iter().for_each(|(waiter, _slot)| cache.wake(waiter));
             for errand in errands {
                 errand.stale.iter().for_each(|stale| cache.forget_name(stale.parent, &stale.name));
                 errand.answer.into_iter().for_each(|answer| answer());

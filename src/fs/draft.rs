@@ -72,6 +72,9 @@ struct State {
     abandoned: bool,
     /// The file was removed or replaced under the writer: nothing of it is published any more.
     ended: bool,
+    /// A descriptor was closed. The kernel closes without that what could not be opened to the end: a
+    /// truncation that failed.
+    flushed: bool,
     /// A write did not fit: what did must not be published as if it were all.
     cut_off: bool,
     committing: bool,
@@ -216,6 +219,7 @@ impl Draft {
             slot: None,
             abandoned: false,
             ended: false,
+            flushed: false,
             cut_off: false,
             committing: false,
             waiting: Vec::new(),
@@ -363,6 +367,7 @@ impl Draft {
             content,
             mode: state.mode,
             ended: state.ended,
+            flushed: state.flushed,
         })
     }
 
@@ -375,7 +380,7 @@ impl Draft {
         shelf: &Shelf,
     ) -> Self {
         let program = kept.program.as_deref().map(Into::into);
-        let process = Process { gid: kept.gid, pid: kept.pid, program };
+        let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
         let opener = Opener { uid: kept.uid, process };
         let mut kept_aside = None;
         let (content, dirty) = match base {
@@ -396,6 +401,7 @@ impl Draft {
             let mut state = draft.state.lock();
             state.handles = kept.handles;
             state.ended = kept.ended;
+            state.flushed = kept.flushed;
             state.shelf = shelf.clone();
             state.aside = kept_aside;
             state.slot = Some(slot);
@@ -460,12 +466,13 @@ impl Draft {
         match dirty {
             Dirty::Written => {
                 let end = size;
-                state.aside = state.aside.take().filter(|_| end > 0);
                 self.keep_written(vault, &mut state, 0..end);
             }
             Dirty::Clean | Dirty::Emptied => {
-                state.aside = None;
+                // What lies there goes once nothing on the shelf names it.
+                let aside = state.aside.take();
                 self.shelve(&mut state);
+                drop(aside);
             }
         }
         Ok(())
@@ -477,7 +484,13 @@ impl Draft {
         if let Content::Own(bytes) = &state.content
             && !state.handles.is_empty()
         {
-            state.aside = Aside::keep(before, &state.shelf, vault, self.node, bytes, changed);
+            let (aside, before) =
+                Aside::keep(before, &state.shelf, vault, self.node, bytes, changed);
+            state.aside = aside;
+            self.shelve(state);
+            // It goes once nothing on the shelf names it.
+            drop(before);
+            return;
         }
         self.shelve(state);
     }
@@ -510,11 +523,18 @@ impl Draft {
         }
         let due = match (occasion, state.dirty) {
             (_, Dirty::Clean) | (Occasion::Close, Dirty::Emptied) => false,
-            (Occasion::Release, _) => !state.abandoned,
+            (Occasion::Release, Dirty::Emptied) => state.flushed && !state.abandoned,
+            (Occasion::Release, Dirty::Written) => !state.abandoned,
             (Occasion::Close | Occasion::Sync | Occasion::Create, _) => true,
         };
         if occasion != Occasion::Release {
             state.abandoned = false;
+        }
+        if occasion == Occasion::Close && !state.flushed {
+            state.flushed = true;
+            if state.dirty == Dirty::Emptied {
+                self.shelve(&mut state);
+            }
         }
         if state.cut_off {
             return Next::Refuse(FsError::TooLarge(state.path.clone()), waiter);
@@ -535,8 +555,8 @@ impl Draft {
     pub(super) fn is_stored(&self) {
         let mut state = self.state.lock();
         state.dirty = Dirty::Clean;
-        state.aside = None;
         state.slot = None;
+        state.aside = None;
     }
 
     /// A commit is over; gives those who wait for it. It made a version, unless it failed. After the
@@ -549,11 +569,13 @@ impl Draft {
         {
             *target = WriteTarget::Existing(version.record());
         }
+        let mut aside = None;
         if state.dirty == Dirty::Clean {
             state.shows = version.map(Value::node);
-            state.aside = None;
+            aside = state.aside.take();
         }
         self.shelve(&mut state);
+        drop(aside);
         std::mem::take(&mut state.waiting)
     }
 }

@@ -169,10 +169,10 @@ impl Fs {
         name_error: NameError,
         life: Life,
     ) -> Arc<Self> {
-        let pollers = Arc::new(Pollers::default());
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
         let Life { mount, shelf, inheritance, down_since } = life;
+        let pollers = Arc::new(Pollers::new(shelf.clone()));
         let fs = Arc::new(Self {
             vault,
             identities,
@@ -260,6 +260,7 @@ impl Fs {
         if let Err(error) = &outcome
             && error.is_failure()
         {
+            tracing::debug!(request = who.unique, uid = who.uid, operation, %error, "refused");
             self.failures.add(who.uid, operation, error);
         }
         outcome

@@ -1,7 +1,7 @@
 //! The nodes that the kernel knows.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -30,6 +30,16 @@ const SIDECAR: u64 = 1 << 61;
 const PRIVATE: u64 = 1 << 60;
 const _: () = assert!(NODE_LIMIT <= PRIVATE);
 
+/// Whether a process before this one may have told the kernel of the node.
+fn may_have_been_known_before(node: &Node) -> bool {
+    match node {
+        Node::Value(_) | Node::Folder(_) => true,
+        Node::Draft(draft) => draft.is_open(),
+        Node::Scratch(scratch) => scratch.last_handle().is_some(),
+        _ => false,
+    }
+}
+
 /// Which inherited nodes to ask the kernel about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Review {
@@ -39,7 +49,11 @@ pub(super) enum Review {
 
 impl Review {
     fn includes(self, node: &Node) -> bool {
-        self == Self::All || matches!(node, Node::Value(value) if value.is_superseded())
+        match node {
+            Node::Value(value) => self == Self::All || value.is_superseded(),
+            Node::Draft(_) | Node::Scratch(_) => true,
+            _ => self == Self::All,
+        }
     }
 }
 
@@ -198,14 +212,22 @@ impl Nodes {
     }
 
     /// Asks of each inherited node (or of each superseded version, which takes space) whether the
-    /// kernel still knows it, and gives up those that it does not.
-    pub(super) fn review(&self, which: Review, is_known: impl Fn(u64) -> bool) {
+    /// kernel still knows it, and gives up those that it did not know the last time either: one that
+    /// it was told of a moment ago it may only be about to know. Those are in `unknown`.
+    pub(super) fn review(
+        &self,
+        which: Review,
+        unknown: &mut HashSet<u64>,
+        is_known: impl Fn(u64) -> bool,
+    ) {
         let numbers: Vec<_> = {
             let recalled = self.recalled.read();
             let due = recalled.iter().filter(|(_, node)| which.includes(node));
             due.map(|(&number, _)| number).collect()
         };
-        let gone: Vec<_> = numbers.into_iter().filter(|&number| !is_known(number)).collect();
+        let now: HashSet<_> = numbers.into_iter().filter(|&number| !is_known(number)).collect();
+        let gone: Vec<_> = now.intersection(unknown).copied().collect();
+        *unknown = &now - &gone.iter().copied().collect();
         let mut recalled = self.recalled.write();
         let dropped: Vec<_> = gone.iter().filter_map(|number| recalled.remove(number)).collect();
         recalled.shrink_to_fit();
@@ -268,8 +290,9 @@ impl Nodes {
                 Entry::Vacant(_) => None,
             }
         };
-        if let Some(Known { node: node @ (Node::Value(_) | Node::Folder(_)), .. }) = &forgotten
+        if let Some(Known { node, .. }) = &forgotten
             && self.is_heir.load(Ordering::Acquire)
+            && may_have_been_known_before(node)
         {
             // It may have counted look-ups that this process knows nothing of.
             self.recalled.write().insert(number, node.clone());

@@ -1,10 +1,11 @@
 //! poll(2) on an open secret: POLLPRI says that there is a newer version, or that it is gone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 
 use super::nodes::Node;
+use super::shelf::{Kept, Shelf, Slot};
 use super::{Fs, Requester};
 
 /// What an open file is ready for.
@@ -36,13 +37,22 @@ const MOST_ON_A_VERSION: usize = 4096;
 
 /// Who waits for a newer version, by the node of the version that it has open.
 #[derive(Default)]
-pub(super) struct Pollers(Mutex<HashMap<u64, BTreeSet<u64>>>);
+pub(super) struct Pollers {
+    by_node: Mutex<HashMap<u64, BTreeMap<u64, Option<Slot>>>>,
+    /// They waited when a process before this one died, perhaps for what has happened since.
+    inherited: Mutex<Vec<(u64, Slot)>>,
+    shelf: Shelf,
+}
 
 impl Pollers {
+    pub(super) fn new(shelf: Shelf) -> Self {
+        Self { shelf, ..Self::default() }
+    }
+
     fn add(&self, node: u64, waiter: u64) {
-        let mut by_node = self.0.lock();
+        let mut by_node = self.by_node.lock();
         let waiters = by_node.entry(node).or_default();
-        waiters.insert(waiter);
+        waiters.entry(waiter).or_insert_with(|| self.shelf.put(&Kept::Waiter(waiter)));
         // The kernel numbers open files upwards: the oldest has most likely been closed.
         if waiters.len() > MOST_ON_A_VERSION {
             waiters.pop_first();
@@ -50,8 +60,18 @@ impl Pollers {
     }
 
     /// Whom to wake because a version was superseded. They ask again.
-    pub(super) fn take(&self, node: u64) -> BTreeSet<u64> {
-        self.0.lock().remove(&node).unwrap_or_default()
+    pub(super) fn take(&self, node: u64) -> Vec<u64> {
+        self.by_node.lock().remove(&node).unwrap_or_default().into_keys().collect()
+    }
+
+    /// It waited for a process before this one.
+    pub(super) fn inherit(&self, waiter: u64, slot: Slot) {
+        self.inherited.lock().push((waiter, slot));
+    }
+
+    /// Whom to wake because nobody knows for what they wait. They ask again.
+    pub(super) fn take_inherited(&self) -> Vec<(u64, Slot)> {
+        std::mem::take(&mut *self.inherited.lock())
     }
 }
 
@@ -65,11 +85,11 @@ mod tests {
         pollers.add(1, 7);
         pollers.add(1, 7);
         pollers.add(2, 8);
-        assert_eq!(pollers.take(1), BTreeSet::from([7]));
-        assert_eq!(pollers.take(1), BTreeSet::new());
+        assert_eq!(pollers.take(1), [7]);
+        assert!(pollers.take(1).is_empty());
         let many = MOST_ON_A_VERSION as u64;
         (0..2 * many).for_each(|waiter| pollers.add(3, waiter));
-        assert_eq!(pollers.take(3), (many..2 * many).collect());
-        assert_eq!(pollers.take(2), BTreeSet::from([8]));
+        assert_eq!(pollers.take(3), (many..2 * many).collect::<Vec<_>>());
+        assert_eq!(pollers.take(2), [8]);
     }
 }

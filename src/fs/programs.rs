@@ -37,7 +37,7 @@ struct Thread {
 impl Programs {
     /// The process that sent a request. What `/proc` does not tell is left out.
     pub(super) fn process(&self, who: &Requester) -> Process {
-        let unknown = Process { gid: who.gid, pid: who.task, program: None };
+        let unknown = Process { gid: who.gid, pid: who.task, program: None, request: who.unique };
         if who.task == 0 {
             return unknown;
         }
@@ -108,7 +108,7 @@ mod tests {
             assert_eq!((process.gid, process.pid), (8, std::process::id()));
             assert_eq!(process.program.as_deref(), Some(comm.trim_end()));
         }
-        assert_eq!(programs.process(&requester(0)), Process { gid: 8, pid: 0, program: None });
+        assert_eq!(programs.process(&requester(0)), Process { gid: 8, ..Process::default() });
     }
 
     #[test]

@@ -133,8 +133,12 @@ impl Scratch {
     /// The next process is to have what was written.
     fn keep_written(&self, vault: &Vault, state: &mut State, changed: Range<usize>) {
         let before = state.aside.take();
-        state.aside = Aside::keep(before, &state.shelf, vault, self.node, &state.bytes, changed);
+        let (aside, before) =
+            Aside::keep(before, &state.shelf, vault, self.node, &state.bytes, changed);
+        state.aside = aside;
         self.shelve(state);
+        // It goes once nothing on the shelf names it.
+        drop(before);
     }
 
     pub(super) fn node(&self) -> u64 {

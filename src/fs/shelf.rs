@@ -52,6 +52,8 @@ pub(super) enum Kept {
         handle: u64,
         text: Vec<u8>,
     },
+    /// Who polls a version, by the kernel's number for the open file.
+    Waiter(u64),
 }
 
 /// A thread was told that a node is stale.
@@ -119,6 +121,7 @@ pub(super) struct KeptDraft {
     pub(super) content: KeptContent,
     pub(super) mode: u16,
     pub(super) ended: bool,
+    pub(super) flushed: bool,
 }
 
 /// Where a draft goes.

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::iter::repeat;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,8 @@ use super::{Answer, Fs, FsError, KernelCache, Requester};
 
 /// How often the kernel is asked whether somebody still has a superseded version open.
 const REVIEW: Duration = Duration::from_secs(60);
+/// When it is asked a second time.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What is particular to one process that serves a mount.
 #[derive(Default)]
@@ -148,10 +151,12 @@ impl Fs {
         let stale = keys.iter().map(|key| stale_name(key)).collect();
         self.courier.send(Errand { stale, answer: None });
 
-        let left = self.shelf.inherit().unwrap_or_else(|error| {
+        let mut left = self.shelf.inherit().unwrap_or_else(|error| {
             tracing::error!(%error, "what the process before this one left cannot be read");
             Vec::new()
         });
+        // The newest note of a thread is the one that counts.
+        left.sort_by_key(|(_, kept)| if let Kept::Note(note) = kept { note.at } else { 0 });
         self.inherit_nodes(versions, &keys, &left);
         receipts.into_iter().for_each(|receipt| self.inherit_receipt(receipt));
         for (slot, kept) in left {
@@ -160,6 +165,7 @@ impl Fs {
                 Kept::Draft(draft) => self.inherit_draft(draft, slot),
                 Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
                 Kept::Folder { path, uid } => self.folders.inherit(path, uid, slot),
+                Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
                 Kept::Text { handle, text } => {
                     let (bytes, slot) = (Arc::new(Plaintext::from(text)), Some(Arc::new(slot)));
                     self.handles.inherit(handle, Handle::Snapshot { bytes, _slot: slot });
@@ -299,12 +305,13 @@ impl Fs {
         }
         let fs = Arc::downgrade(self);
         std::thread::Builder::new().name("reviewer".to_owned()).spawn(move || {
-            let mut which = Review::All;
-            while let Some(fs) = fs.upgrade() {
-                fs.nodes.review(which, |node| cache.knows(node));
+            let mut unknown = HashSet::new();
+            let first = [(Review::All, SOON), (Review::All, REVIEW)];
+            let mut turns = first.into_iter().chain(repeat((Review::Superseded, REVIEW)));
+            while let (Some(fs), Some((which, pause))) = (fs.upgrade(), turns.next()) {
+                fs.nodes.review(which, &mut unknown, |node| cache.knows(node));
                 drop(fs);
-                which = Review::Superseded;
-                std::thread::sleep(REVIEW);
+                std::thread::sleep(pause);
             }
         })?;
         Ok(())

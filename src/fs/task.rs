@@ -1,12 +1,16 @@
 //! What `/proc` says of the thread that sent a request.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
 /// The kernel sets this flag in a task that a signal is killing (`PF_SIGNALED`, `linux/sched.h`).
 const SIGNALED: u64 = 0x400;
+
+/// More than 52 numbers and a name can take.
+const LONGEST: usize = 2048;
 
 /// One reading of `/proc/<tid>/stat` (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +26,16 @@ impl Task {
     pub(super) fn read(number: u32) -> Option<Self> {
         match number {
             0 => None,
-            _ => Self::parse(&fs::read_to_string(format!("/proc/{number}/stat")).ok()?),
+            _ => Self::read_from(File::open(format!("/proc/{number}/stat")).ok()?),
         }
+    }
+
+    /// With one system call, as the kernel gives all of it to a buffer that is large enough: this is
+    /// done several times in a rotation.
+    fn read_from(mut file: File) -> Option<Self> {
+        let mut text = [0; LONGEST];
+        let length = file.read(&mut text).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text[..length]))
     }
 
     /// Whether a signal is killing the thread: what it wrote is not finished.

@@ -1,7 +1,7 @@
 //! What is remembered of a thread for a moment: system calls that come in two requests, and
 //! programs that replace a file in two system calls.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -67,9 +67,9 @@ impl Note {
 pub(super) struct Tasks {
     notes: Mutex<HashMap<u32, Vec<Noted>>>,
     shelf: Shelf,
-    /// Notes that were taken lie on the shelf for as long as others do: if this process is killed
-    /// before its answer, the next one is asked the same again.
-    spent: Mutex<VecDeque<(Instant, Slot)>>,
+    /// The note that each thread took last lies on the shelf until the thread comes with something
+    /// new: if this process is killed before its answer, the next one is asked the same again.
+    spent: Mutex<HashMap<u32, (Instant, Slot)>>,
     /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
     made: Instant,
@@ -100,6 +100,9 @@ impl Tasks {
         let (uid, at) = (who.uid, Instant::now());
         let mut noted = Noted { started, uid, at, note, slot: None };
         noted.slot = noted.kept(who.task).and_then(|kept| self.shelf.put(&Kept::Note(kept)));
+        // It has got the answer to what it asked before.
+        let answered = self.spent.lock().remove(&who.task);
+        drop(answered);
         self.add(who.task, noted);
     }
 
@@ -141,7 +144,8 @@ impl Tasks {
             notes.retain(|_, of_task| of_task.iter().any(Noted::is_fresh));
         }
         let of_task = notes.entry(task).or_default();
-        of_task.retain(Noted::is_fresh);
+        // A thread waits for one answer at a time: what it took before that is answered.
+        of_task.retain(|noted| noted.is_fresh() && !noted.note.is_spent());
         if of_task.len() >= PER_TASK {
             of_task.remove(0);
         }
@@ -149,13 +153,13 @@ impl Tasks {
         self.threads.store(notes.len(), Ordering::Release);
     }
 
-    fn keep_spent(&self, slot: Slot, at: Instant) {
+    fn keep_spent(&self, task: u32, slot: Slot, at: Instant) {
         let mut spent = self.spent.lock();
-        while spent.front().is_some_and(|(at, _)| at.elapsed() >= RETRY) {
-            spent.pop_front();
+        if spent.len() >= SWEEP {
+            spent.retain(|_, (at, _)| at.elapsed() < RETRY);
         }
         if spent.len() < SWEEP {
-            spent.push_back((at, slot));
+            spent.insert(task, (at, slot));
         }
     }
 
@@ -232,7 +236,7 @@ impl Tasks {
                 ..kept
             });
             let slot = kept.and_then(|kept| slot.replace(&Kept::Note(kept)));
-            slot.into_iter().for_each(|slot| self.keep_spent(slot, taken.at));
+            slot.into_iter().for_each(|slot| self.keep_spent(who.task, slot, taken.at));
         }
         Some(found)
     }

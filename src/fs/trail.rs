@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::{Action, Actor, ErrorCode, Subject};
+use crate::audit::{Action, Actor, ErrorCode, Process, Subject};
 use crate::model::{Caller, Grant, Operation};
 use crate::vault::{Secret, VaultError};
 
@@ -59,12 +59,20 @@ impl Fs {
 
     /// Who sent a request, for the record.
     pub(super) fn actor(&self, who: &Requester, caller: Arc<Caller>) -> Actor {
-        Actor { caller, process: self.programs.process(who) }
+        Actor { caller, process: self.process(who) }
     }
 
     /// Who opens a draft.
     pub(super) fn opener(&self, who: &Requester) -> Opener {
-        Opener { uid: who.uid, process: self.programs.process(who) }
+        Opener { uid: who.uid, process: self.process(who) }
+    }
+
+    /// Nobody asks for its name where there is no record.
+    fn process(&self, who: &Requester) -> Process {
+        if self.vault.is_audited() {
+            return self.programs.process(who);
+        }
+        Process { gid: who.gid, pid: who.task, program: None, request: who.unique }
     }
 
     /// Puts a decision on record, then calls `then`, perhaps on another thread. Where nothing was

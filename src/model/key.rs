@@ -81,6 +81,11 @@ impl Key {
         path.split('/').try_for_each(check_component)
     }
 
+    /// The same key in memory of its own: for one that stays when what lies beside this one goes.
+    pub fn copy(&self) -> Self {
+        Self(self.as_str().into())
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -19,7 +19,7 @@ use super::{Batch, SCAN_STEP, Space, Store, StoreError};
 /// Where a store lies in its state folder.
 const FOLDER_NAME: &str = "store";
 /// What sled may cache, in bytes.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 4 << 20;
 /// sled's unit of allocation, in bytes; small on a small file system, where eight of them are kept
 /// free.
 const SEGMENT_BYTES: usize = 512 << 10;

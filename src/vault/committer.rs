@@ -1,5 +1,6 @@
 //! The one writer: plans of many callers become one durable batch.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -9,16 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::audit::{Event, NotRecorded, Subject};
+use crate::model::Grant;
 use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
 
-use super::Shared;
 use super::error::VaultError;
 use super::journal::{Journal, Pending};
 use super::receipts::{Origin, Receipts};
 use super::secret::Secret;
-use super::trail::Ask;
+use super::trail::{Ask, imported};
 use super::transaction::{Change, Touched, Transaction, publish};
+use super::{Shared, memory};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
 /// block: every other writer waits behind it.
@@ -32,6 +34,8 @@ pub(super) type Plan = Box<dyn Fn(&mut Transaction<'_>) -> Result<(), VaultError
 const GROUP_REQUESTS: usize = 256;
 /// A group is closed when its batch is larger than this, in bytes.
 const GROUP_BYTES: usize = 4 << 20;
+/// So many lines are put on record at once: whoever else waits for the log waits for no more.
+const LINES_AT_ONCE: usize = 256;
 /// How long the store stays idle before garbage is removed on its own account.
 const IDLE: Duration = Duration::from_millis(200);
 /// After what time a head that could not be put in its place is tried again.
@@ -53,9 +57,20 @@ struct Planned {
     request: Request,
     changes: Vec<Change>,
     subjects: Vec<Subject>,
-    /// The number of the first of its lines in the audit log, once they are there.
-    recorded: Option<u64>,
+    grants: Vec<Option<Grant>>,
+    /// The numbers of its lines in the audit log, once they are there.
+    recorded: Option<Vec<u64>>,
     journal: Option<Journal>,
+}
+
+impl Planned {
+    /// What goes on record: a line each, without the first `passed`.
+    fn lines(&self, passed: usize) -> impl Iterator<Item = Cow<'_, Subject>> {
+        let changes = self.changes.iter().zip(&self.grants);
+        let changes = changes.skip(passed.saturating_sub(self.subjects.len()));
+        let made = changes.map(|(change, grant)| Cow::Owned(imported(change, grant.as_ref())));
+        self.subjects.iter().skip(passed).map(Cow::Borrowed).chain(made)
+    }
 }
 
 /// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
@@ -176,7 +191,12 @@ impl Writer {
             return IDLE;
         }
         match self.pending.settle_one(&self.shared.records) {
-            Ok(()) => Duration::ZERO,
+            Ok(()) => {
+                if self.pending.is_empty() {
+                    memory::give_back();
+                }
+                Duration::ZERO
+            }
             Err(error) => {
                 tracing::warn!(%error, "a large change is stored and valid, but not in its place");
                 RETRY
@@ -208,9 +228,10 @@ impl Writer {
             } else {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
-                let Transaction { changes, subjects, journal, .. } = transaction;
+                let Transaction { changes, subjects, grants, journal, .. } = transaction;
                 self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
-                group.push(Planned { request, changes, subjects, recorded: None, journal });
+                let recorded = None;
+                group.push(Planned { request, changes, subjects, grants, recorded, journal });
             }
         }
         self.deferred = later;
@@ -220,7 +241,10 @@ impl Writer {
     fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
         let anchor = match self.record(&mut group) {
             Ok(anchor) => anchor,
-            Err(error) => return self.fail(group, || error.clone().into()),
+            Err(error) => {
+                self.correct(&group, &error.clone().into());
+                return self.fail(group, || error.clone().into());
+            }
         };
         if batch.is_empty() {
             return finish(group);
@@ -292,55 +316,86 @@ impl Writer {
                 (one.request.done)(Err(error));
             }
             Ok(()) => {
-                let Transaction { mut batch, changes, journal, .. } = transaction;
+                let Transaction { mut batch, changes, grants, journal, .. } = transaction;
                 self.receipts.add(&self.shared.records, &mut batch, one.request.origin, &changes);
-                self.store(batch, vec![Planned { changes, journal, ..one }]);
+                self.store(batch, vec![Planned { changes, grants, journal, ..one }]);
             }
         }
     }
 
-    /// Puts on record what a group is about to do. Gives the number of its last line, 0 for none.
+    /// Puts on record what a group is about to do. Gives the number of its last line, 0 for none. If
+    /// it fails, some lines may be there.
     fn record(&self, group: &mut [Planned]) -> Result<u64, NotRecorded> {
-        let audit = &self.shared.audit;
-        if !audit.is_on() {
+        if !self.shared.audit.is_on() {
             return Ok(0);
         }
-        let new = || group.iter().filter(|one| one.recorded.is_none());
-        let events: Vec<Event> = new()
-            .flat_map(|one| {
-                one.request
-                    .ask
-                    .iter()
-                    .flat_map(|ask| one.subjects.iter().map(|subject| ask.allowed(subject)))
-            })
-            .collect();
-        let mut next = audit.record_now(events)?;
-        let mut last = 0;
-        for one in group {
-            let count = if one.request.ask.is_some() { one.subjects.len() as u64 } else { 0 };
-            let first = *one.recorded.get_or_insert(next);
-            // In `best-effort` there may be no lines.
-            if first > 0 && count > 0 {
-                last = last.max(first + count - 1);
-                next = next.max(last + 1);
+        let (mut events, mut whose) = (Vec::new(), Vec::new());
+        for at in 0..group.len() {
+            if group[at].recorded.is_some() {
+                continue;
+            }
+            group[at].recorded = Some(Vec::new());
+            let mut next = 0;
+            loop {
+                let one = &group[at];
+                let room = LINES_AT_ONCE - events.len();
+                let lines = one.request.ask.iter().flat_map(|ask| {
+                    one.lines(next).take(room).map(|subject| ask.allowed(&subject))
+                });
+                let before = events.len();
+                events.extend(lines);
+                next += events.len() - before;
+                whose.resize(events.len(), at);
+                if events.len() < LINES_AT_ONCE {
+                    break;
+                }
+                self.record_some(group, &mut events, &mut whose)?;
             }
         }
-        Ok(last)
+        self.record_some(group, &mut events, &mut whose)?;
+        let numbers = group.iter().flat_map(|one| &one.recorded).flatten();
+        Ok(numbers.max().copied().unwrap_or(0))
+    }
+
+    /// Puts events on record, each of the request of that number in the group.
+    fn record_some(
+        &self,
+        group: &mut [Planned],
+        events: &mut Vec<Event>,
+        whose: &mut Vec<usize>,
+    ) -> Result<(), NotRecorded> {
+        let first = self.shared.audit.record_now(std::mem::take(events))?;
+        for (number, at) in (first..).zip(whose.drain(..)) {
+            // In `best-effort` there may be no lines.
+            if first > 0 {
+                group[at].recorded.get_or_insert_default().push(number);
+            }
+        }
+        Ok(())
     }
 
     /// Puts on record that what is on record did not happen.
     fn correct(&self, group: &[Planned], error: &VaultError) {
         let code = (self.shared.name_error)(error);
-        let mut events = Vec::new();
-        for one in group {
-            for (seq, subject) in (one.recorded.unwrap_or(0)..).zip(&one.subjects) {
-                let Some(ask) = &one.request.ask else { break };
-                let event = Event::new(&ask.actor, ask.action, subject, Err(&code));
-                events.push(event.correcting(seq));
+        let lines = group.iter().flat_map(|one| {
+            let numbers = one.recorded.iter().flatten();
+            one.request.ask.iter().flat_map(move |ask| {
+                numbers
+                    .clone()
+                    .zip(one.lines(0))
+                    .map(move |(&number, subject)| (ask, number, subject))
+            })
+        });
+        let mut events = lines.map(|(ask, number, subject)| {
+            Event::new(&ask.actor, ask.action, &subject, Err(&code)).correcting(number)
+        });
+        loop {
+            let some: Vec<_> = events.by_ref().take(LINES_AT_ONCE).collect();
+            // It fails in any case; that the log cannot be written is told by its own status.
+            if some.is_empty() || self.shared.audit.record_now(some).is_err() {
+                return;
             }
         }
-        // It fails in any case; that the log cannot be written is told by its own status.
-        let _ = self.shared.audit.record_now(events);
     }
 
     /// Answers a request that cannot be planned.

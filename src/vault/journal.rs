@@ -47,10 +47,10 @@ struct Pack {
 pub(super) struct Staged {
     /// The secret as it will be.
     pub(super) after: Arc<Secret>,
-    /// Its value, if that is a new one.
-    pub(super) own: Option<Dead>,
-    /// The value that it no longer has.
-    pub(super) superseded: Option<Dead>,
+    /// Whether its value is a new one.
+    has_own: bool,
+    /// The value that it no longer has: in a box, since most of a large change is new.
+    superseded: Option<Box<Dead>>,
 }
 
 /// A head in a pack as it is encoded (postcard).
@@ -65,9 +65,14 @@ struct Entry<'a> {
 impl Staged {
     pub(super) fn new(before: Option<&Secret>, after: Arc<Secret>) -> Self {
         let is_new = |old: &Secret| !Arc::ptr_eq(&old.value, &after.value);
-        let superseded = before.filter(|old| is_new(old)).map(|old| old.value.dead());
-        let own = before.is_none_or(is_new).then(|| after.value.dead());
-        Self { after, own, superseded }
+        let superseded = before.filter(|old| is_new(old)).map(|old| Box::new(old.value.dead()));
+        let has_own = before.is_none_or(is_new);
+        Self { after, has_own, superseded }
+    }
+
+    /// Its value, if that is a new one.
+    fn own(&self) -> Option<Dead> {
+        self.has_own.then(|| self.after.value.dead())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -75,8 +80,8 @@ impl Staged {
         let entry = Entry {
             record: self.after.record().0,
             head: head.expose(),
-            own: self.own,
-            superseded: self.superseded,
+            own: self.own(),
+            superseded: self.superseded.as_deref().copied(),
         };
         postcard::to_stdvec(&entry).expect("bytes and numbers always encode")
     }
@@ -142,6 +147,7 @@ impl<'a> Stager<'a> {
         }
         let number = u32::try_from(self.journal.packs.len()).expect("a file has few packs");
         // Known before it is tried: who abandons the journal removes it too.
+        self.heads.shrink_to_fit();
         self.journal.packs.push(Pack { number, heads: std::mem::take(&mut self.heads) });
         let address = Address::pack(self.journal.id, number);
         let mut batch = std::mem::take(&mut self.values);
@@ -169,7 +175,7 @@ impl Journal {
             }
             let (kept, left_out): (Vec<_>, Vec<_>) = pack.heads.drain(..).partition(stays);
             pack.heads = kept;
-            self.strays.extend(left_out.iter().filter_map(|head| head.own));
+            self.strays.extend(left_out.iter().filter_map(Staged::own));
             let encoded: Vec<u8> = pack.heads.iter().flat_map(Staged::encode).collect();
             let address = Address::pack(self.id, pack.number);
             batch.put(address.as_bytes(), records.seal(&address, &encoded));
@@ -182,7 +188,7 @@ impl Journal {
         let mut batch = Batch::new();
         self.strays.iter().for_each(|stray| stray.remove(&mut batch));
         for pack in self.packs {
-            pack.heads.iter().filter_map(|head| head.own).for_each(|own| own.remove(&mut batch));
+            pack.heads.iter().filter_map(Staged::own).for_each(|own| own.remove(&mut batch));
             batch.remove(Address::pack(self.id, pack.number).as_bytes());
             if let Err(error) = records.commit(&batch) {
                 let journal = self.id;
@@ -256,7 +262,7 @@ impl Pending {
         for head in &pack.heads {
             let (address, sealed) = records.seal_head(&head.after);
             batch.put(address.as_bytes(), sealed);
-            head.superseded.into_iter().for_each(|old| old.mark(&mut batch));
+            head.superseded.iter().for_each(|old| old.mark(&mut batch));
         }
         batch.remove(Address::pack(journal, number).as_bytes());
         if self.packs.range((journal, 0)..=(journal, u32::MAX)).count() == 1 {

@@ -6,6 +6,7 @@ use crate::audit::{
     Action, Actor, AuditStatus, ChainKey, ErrorCode, Event, Report, Subject, VerifyError, verify,
 };
 use crate::crypto::{Keyring, Purpose};
+use crate::model::Grant;
 use crate::telemetry::pulse;
 
 use super::Vault;
@@ -55,6 +56,15 @@ pub(super) fn subject_of(change: &Change) -> Subject {
         version: secret.map(|secret| secret.value().version()),
         ..Subject::default()
     }
+}
+
+/// What a document of a file was applied to, with what allowed it.
+pub(super) fn imported(change: &Change, grant: Option<&Grant>) -> Subject {
+    let lists = match (&change.before, &change.after) {
+        (Some(before), Some(after)) => before.acl().differing(after.acl()).collect(),
+        _ => Vec::new(),
+    };
+    Subject { lists, grant: grant.cloned(), ..subject_of(change) }
 }
 
 impl Vault {

@@ -36,6 +36,9 @@ pub(super) struct Transaction<'a> {
     pub(super) touched: HashSet<Touched>,
     /// What goes on record if it is done: a line each.
     pub(super) subjects: Vec<Subject>,
+    /// What allowed each change, where their lines are made of the changes themselves: those of a
+    /// file, which are thousands.
+    pub(super) grants: Vec<Option<Grant>>,
     /// What allowed it: the first check that it passed since the last line.
     grant: Option<Grant>,
     /// What the batch makes valid that is stored already, and has to be put in its places.
@@ -75,6 +78,7 @@ impl<'a> Transaction<'a> {
             changes: Vec::new(),
             touched: HashSet::new(),
             subjects: Vec::new(),
+            grants: Vec::new(),
             grant: None,
             journal: None,
         }

@@ -198,6 +198,22 @@ fn the_program_is_named_with_its_process() {
 }
 
 #[test]
+fn the_daemons_log_tells_of_the_same_request() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--log-level", "debug"]).started();
+    mount.user(ROOT).write("K", "value").unwrap();
+    assert_eq!(mount.user(BOB).read("K"), Err(EACCES));
+    let lines = lines(&mount.state());
+    let denied = lines.iter().find(|line| line["outcome"] == "denied").unwrap();
+    let request = denied["request"].as_u64().unwrap();
+    eventually("the log tells of it", || {
+        let said = mount.said();
+        let mut refused = said.lines().filter(|line| line.contains("\"refused\""));
+        refused.any(|line| line.contains(&format!("\"request\":{request},")))
+    });
+}
+
+#[test]
 fn no_value_is_ever_in_it() {
     const NEEDLE: &str = "needle-5e1f";
     let Some(mount) = Mount::start() else { return };

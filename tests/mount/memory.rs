@@ -1,10 +1,12 @@
 //! How much memory the daemon takes, in bounds that no machine should miss.
 
+use nix::unistd::Pid;
+
 use crate::harness::{Mount, ROOT, eventually};
 
-/// A line of the daemon's /proc/PID/status, in bytes.
-fn memory(mount: &Mount, line: &str) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", mount.pid())).unwrap();
+/// A line of a process's /proc/PID/status, in bytes.
+fn memory(process: Pid, line: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
     value.unwrap().trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
@@ -25,17 +27,27 @@ fn an_import_takes_a_bounded_multiple_of_its_file() {
             )
         })
         .collect();
-    let before = memory(&mount, "VmRSS");
+    // Its holder has nothing to do with imports.
+    let server = mount.server().unwrap();
+    let (before, program) = (memory(server, "VmRSS"), memory(server, "RssFile"));
     // The peak counts from here on (proc(5)).
-    std::fs::write(format!("/proc/{}/clear_refs", mount.pid()), "5").unwrap();
+    std::fs::write(format!("/proc/{server}/clear_refs"), "5").unwrap();
     root.import("large.yaml", &text).unwrap();
     eventually("the heads are in their places", || {
         root.read(".status/metrics").unwrap().contains("result=\"created\"} 10001")
     });
     // They are put there a pack at a time, with nothing to see from outside.
     std::thread::sleep(std::time::Duration::from_secs(2));
-    let (peak, after) = (memory(&mount, "VmHWM") - before, memory(&mount, "VmRSS") - before);
-    println!("a file of {} bytes: {peak} more at most, {after} in the end", text.len());
-    // Ten times is the aim; 14 is what is measured, most of it the store's.
-    assert!(peak < 17 * text.len(), "{peak} bytes for a file of {}", text.len());
+    // What of the program itself was read in meanwhile is no memory of the import.
+    let program = memory(server, "RssFile") - program;
+    let more = |line| memory(server, line) - before - program;
+    let (peak, after) = (more("VmHWM"), more("VmRSS"));
+    println!(
+        "a file of {} bytes: {peak} more at most, {after} in the end, and {program} of program",
+        text.len()
+    );
+    // Ten times is the promise, and what a release build is within: 9.1 to 9.7. One without
+    // optimization was measured at 9.5 to 10.1.
+    let most = if cfg!(debug_assertions) { 11 } else { 10 };
+    assert!(peak < most * text.len(), "{peak} bytes for a file of {}", text.len());
 }

@@ -47,6 +47,8 @@ enum Role {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Report {
     operations: u64,
+    /// How often a writer was told that its buffer was lost.
+    lost: u64,
     /// How long an operation took at most, in milliseconds.
     longest: u64,
     /// How often, by kind.
@@ -106,7 +108,7 @@ pub(crate) fn run(job: &Job) -> String {
 fn writers_never_disturb_readers() {
     let Some(mount) = Mount::start() else { return };
     let parts = parts();
-    play(&mount, &parts, seconds(4), || {});
+    assert_eq!(play(&mount, &parts, seconds(4), || {}), 0, "nothing takes a buffer away");
 }
 
 /// The server is killed at random moments. `SECRETFS_KILLS` says how often at least.
@@ -124,7 +126,7 @@ fn a_killed_server_disturbs_nobody() {
     let kills = std::env::var("SECRETFS_KILLS")
         .map_or(8, |text| text.parse().expect("SECRETFS_KILLS is a number"));
     let mut killed = 0;
-    play(&mount, &parts, seconds, || {
+    let lost = play(&mount, &parts, seconds, || {
         // Half a second before the end all is to be still.
         let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
         let mut random = u64::from(std::process::id());
@@ -140,6 +142,7 @@ fn a_killed_server_disturbs_nobody() {
         }
     });
     eprintln!("killed {killed} times");
+    assert!(lost <= 1 + killed as u64 / 20, "{lost} writers lost their buffers");
     assert!(killed >= kills, "killed {killed} times only");
 }
 
@@ -186,7 +189,8 @@ fn parts() -> Vec<(Person, Role)> {
 }
 
 /// Plays all parts at the same time, and `meanwhile` something else.
-fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl FnOnce()) {
+/// Gives how often a writer was told that its buffer was lost.
+fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl FnOnce()) -> u64 {
     let ledger = mount.outside().join("ledger");
     Ledger::create(&ledger);
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
@@ -219,14 +223,15 @@ fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl F
             .collect()
     });
 
-    let mut wrong = Vec::new();
+    let (mut wrong, mut lost) = (Vec::new(), 0);
     for (name, report) in &reports {
         match report {
             Ok(report) => {
                 eprintln!(
-                    "{name}: {} operations, {} ms at most, {:?}",
-                    report.operations, report.longest, report.anomalies
+                    "{name}: {} operations, {} ms at most, {} buffers lost, {:?}",
+                    report.operations, report.longest, report.lost, report.anomalies
                 );
+                lost += report.lost;
                 assert!(report.operations > 0, "{name} did nothing");
                 wrong.extend(report.examples.iter().map(|example| format!("{name}: {example}")));
             }
@@ -241,4 +246,5 @@ fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl F
         let sequence = value::check(&bytes).unwrap();
         assert!(sequence >= ledger.acknowledged(writer), "{writer:?} lost its last value");
     }
+    lost
 }

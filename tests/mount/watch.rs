@@ -74,6 +74,33 @@ fn poll_and_epoll_wake_when_there_is_a_newer_version() {
 }
 
 #[test]
+fn who_polls_is_woken_by_the_next_server_too() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--crash-limit", "1000"]).started();
+    let root = mount.user(ROOT);
+    if root.sh("command -v python3").code != Some(0) {
+        return skip("needs python3");
+    }
+    fs::write(mount.outside().join("follow.py"), FOLLOW).unwrap();
+    root.put("svc/K", "0", "readers: [alice]\n");
+    let (follower, started) = (mount.user(ALICE), mount.outside().join("started"));
+    std::thread::scope(|scope| {
+        let script = format!("python3 $T/follow.py svc/K {} poll", started.display());
+        let following = scope.spawn(move || follower.sh_ok(&script));
+        for number in 1..20 {
+            eventually("the follower has read it", || started.exists());
+            fs::remove_file(&started).unwrap();
+            // Before and after the change.
+            while !mount.kill_server() {}
+            root.write("svc/K", number.to_string()).unwrap();
+            while !mount.kill_server() {}
+        }
+        root.write("svc/K", "final").unwrap();
+        assert_eq!(following.join().unwrap(), "final\n");
+    });
+}
+
+#[test]
 fn poll_says_what_is_open_is_gone_and_nothing_before() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);

@@ -71,15 +71,14 @@ pub(in crate::fs) fn line_of(document: &AppliedDocument) -> String {
 
 /// A line for each document, or for each thing that is wrong.
 fn report_of(outcome: &Result<Applied, NotApplied>) -> String {
-    let lines = match outcome {
-        Ok(applied) => applied.documents.iter().map(line_of).collect(),
+    match outcome {
+        Ok(applied) => applied.documents.iter().map(|one| line_of(one) + "\n").collect(),
         Err(error) => {
             let mut lines = error.lines();
             lines.insert(0, "nothing of this file was applied:".to_owned());
-            lines
+            lines.into_iter().map(|line| line + "\n").collect()
         }
-    };
-    lines.into_iter().map(|line| line + "\n").collect()
+    }
 }
 
 impl Fs {

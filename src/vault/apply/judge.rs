@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::audit::Subject;
 use crate::crypto::SealedValue;
 use crate::document::{Document, DocumentValue, Field};
 use crate::model::{
@@ -24,23 +23,23 @@ use super::refusal::Refusals;
 
 /// A document on its way, with the numbers that it takes if it needs them.
 pub(super) struct Wish {
+    /// With the value in the clear, until that is stored ahead.
     document: Document,
-    value: Wanted,
+    /// The value, once it is stored ahead.
+    stored: Option<Arc<Value>>,
     /// The document says nothing of the value.
     is_valueless: bool,
-    /// For a new secret.
-    record: RecordId,
-    /// For a new value.
-    node: u64,
+    /// For a new secret its record; the next number for a new value.
+    number: u64,
 }
 
 /// The value that a document wants a secret to have.
-enum Wanted {
+enum Wanted<'a> {
     /// The one it has.
     Any,
-    Held(Plaintext),
+    Held(&'a Plaintext),
     /// Stored ahead.
-    Stored(Arc<Value>),
+    Stored(&'a Arc<Value>),
 }
 
 /// What becomes of a secret.
@@ -50,7 +49,7 @@ pub(super) struct Step {
     /// None if nothing changes.
     pub(super) after: Option<Arc<Secret>>,
     /// What allowed it: the first right that it needed.
-    grant: Option<Grant>,
+    pub(super) grant: Option<Grant>,
 }
 
 impl Step {
@@ -76,18 +75,6 @@ impl Step {
         }
     }
 
-    /// What goes on record; nothing if nothing changes.
-    pub(super) fn subject(&self) -> Option<Subject> {
-        let after = self.after.as_deref()?;
-        let changed = |before: &Arc<Secret>| before.acl().differing(after.acl()).collect();
-        Some(Subject {
-            version: Some(after.value.version),
-            lists: self.before.as_ref().map(changed).unwrap_or_default(),
-            grant: self.grant.clone(),
-            ..Subject::of(after.key.as_str())
-        })
-    }
-
     pub(super) fn change(&self) -> Change {
         Change { before: self.before.clone(), after: self.after.clone() }
     }
@@ -99,6 +86,12 @@ impl Step {
             (None, Some(_)) if wish.is_valueless => Outcome::CreatedEmpty,
             (None, Some(_)) => Outcome::Created,
         }
+    }
+
+    /// The key, as the secret has it.
+    pub(super) fn key(&self, wish: &Wish) -> Key {
+        let secret = self.after.as_ref().or(self.before.as_ref());
+        secret.map_or(wish.key(), |secret| secret.key()).clone()
     }
 
     /// The id that the secret has, if the document gives another one.
@@ -123,19 +116,27 @@ pub(super) struct Judge<'a> {
 
 impl Wish {
     /// Opens the value of a document. None if it does not open or is not what its checksum says.
-    pub(super) fn new(mut document: Document, numbers: u64, judge: &mut Judge<'_>) -> Option<Self> {
-        let value = match document.take_value() {
-            None => Wanted::Any,
-            Some(value) => match open(value, &document, judge.shared) {
-                Ok(value) => Wanted::Held(value),
+    pub(super) fn new(mut document: Document, number: u64, judge: &mut Judge<'_>) -> Option<Self> {
+        let value = document.take_value();
+        let is_valueless = value.is_none();
+        if let Some(value) = value {
+            match open(value, &document, judge.shared) {
+                Ok(value) => document.opened(value),
                 Err((field, error)) => {
                     judge.refusals.add(line(&document, field), error);
                     return None;
                 }
-            },
-        };
-        let is_valueless = matches!(value, Wanted::Any);
-        Some(Self { document, value, is_valueless, record: RecordId(numbers), node: numbers + 1 })
+            }
+        }
+        Some(Self { document, stored: None, is_valueless, number })
+    }
+
+    fn value(&self) -> Wanted<'_> {
+        match (&self.stored, self.document.value()) {
+            (Some(value), _) => Wanted::Stored(value),
+            (None, Some(DocumentValue::Plain(value))) => Wanted::Held(value),
+            (None, Some(DocumentValue::Sealed(_)) | None) => Wanted::Any,
+        }
     }
 
     pub(super) fn line(&self) -> usize {
@@ -153,7 +154,7 @@ impl Wish {
     /// Whether the stored value is the wanted one.
     fn is_met_by(&self, stored: &Value, shared: &Shared) -> Result<bool, VaultError> {
         let read = |value| shared.records.read_value(value, 0, usize::MAX);
-        match &self.value {
+        match self.value() {
             Wanted::Any => Ok(true),
             _ if self.size() != stored.size as usize => Ok(false),
             Wanted::Held(bytes) => Ok(*bytes == read(stored)?),
@@ -169,7 +170,7 @@ impl Wish {
         batch: &mut Batch,
     ) -> Result<(), VaultError> {
         let Some(new) = step.new_value() else { return Ok(()) };
-        match &self.value {
+        match self.value() {
             Wanted::Any => {}
             Wanted::Held(bytes) => shared.records.seal_chunks(new.node, bytes, batch),
             Wanted::Stored(value) => {
@@ -182,15 +183,16 @@ impl Wish {
 
     /// Gives the bytes away to where `value` is about to be stored.
     pub(super) fn hand_out(&mut self, value: &Arc<Value>) -> Plaintext {
-        match std::mem::replace(&mut self.value, Wanted::Stored(Arc::clone(value))) {
-            Wanted::Held(bytes) => bytes,
+        self.stored = Some(Arc::clone(value));
+        match self.document.take_value() {
+            Some(DocumentValue::Plain(bytes)) => bytes,
             // A new secret whose document gives no value is empty.
-            Wanted::Any | Wanted::Stored(_) => Plaintext::default(),
+            Some(DocumentValue::Sealed(_)) | None => Plaintext::default(),
         }
     }
 
     fn size(&self) -> usize {
-        match &self.value {
+        match self.value() {
             Wanted::Any => 0,
             Wanted::Held(bytes) => bytes.len(),
             Wanted::Stored(value) => value.size as usize,
@@ -261,9 +263,10 @@ impl<'a> Judge<'a> {
         let id = wish.id().cloned().unwrap_or_else(|| self.fresh_id());
         self.ids.insert(id.clone());
         let lists = initial_lists(self.caller).patched(wish.document.lists());
-        let value = self.value(wish, wish.record, 1, self.now);
+        let value = self.value(wish, RecordId(wish.number), 1, self.now);
         let acl = self.intern(lists);
-        let secret = Secret { key: key.clone(), id, acl, created: self.now, value };
+        // Its own copy: the document is freed soon, and a key between others would hold their pages.
+        let secret = Secret { key: key.copy(), id, acl, created: self.now, value };
         Ok((self.within_limits(secret)?, grant))
     }
 
@@ -359,7 +362,7 @@ impl<'a> Judge<'a> {
         Arc::new(Value {
             record,
             version,
-            node: wish.node,
+            node: wish.number + 1,
             size: u32::try_from(wish.size()).expect("a value has at most 1 MiB"),
             updated,
             updated_by: own.unwrap_or_else(|| Slug::of_uid(self.caller.uid())),

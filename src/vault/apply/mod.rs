@@ -23,9 +23,8 @@ use crate::store::Batch;
 
 use super::committer::Plan;
 use super::error::VaultError;
-use super::garbage::Dead;
 use super::journal::{Journal, Staged, Stager};
-use super::secret::RecordId;
+use super::secret::{RecordId, Value};
 use super::trail::Ask;
 use super::transaction::{Change, Transaction};
 use super::{Shared, Vault, memory};
@@ -141,7 +140,11 @@ impl Vault {
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();
         match outcome {
-            Ok(changes) => Ok(Applied { documents: file.documents(), changes }),
+            Ok(changes) => {
+                let mut documents = std::mem::take(&mut file.applied);
+                documents.extend(file.take_documents());
+                Ok(Applied { documents, changes })
+            }
             Err(error) => {
                 if let Ahead::Journal(journal) = &mut file.ahead {
                     journal.take().into_iter().for_each(|one| one.abandon(&shared.records));
@@ -171,9 +174,11 @@ struct File {
     steps: Vec<Step>,
     ahead: Ahead,
     /// The values in `ahead`, by document.
-    sealed: Vec<Option<Dead>>,
+    sealed: Vec<Option<Arc<Value>>>,
     /// The key that they are sealed with.
     key: KeyId,
+    /// What became of the documents, once there is nothing left to do with them.
+    applied: Vec<AppliedDocument>,
 }
 
 /// The new values of a file, sealed.
@@ -193,8 +198,7 @@ impl File {
         journal: u64,
     ) -> Result<Self, VaultError> {
         let key = shared.records.keyring().current_id();
-        let sealed: Vec<_> =
-            steps.iter().map(|step| step.new_value().map(|value| value.dead())).collect();
+        let sealed: Vec<_> = steps.iter().map(|step| step.new_value().cloned()).collect();
         let changed = steps.iter().filter(|step| step.after.is_some()).count();
         let bytes: usize =
             steps.iter().filter_map(Step::new_value).map(|new| new.size() as usize).sum();
@@ -218,7 +222,7 @@ impl File {
             });
             Ahead::Journal(Some(stager.finish(staged)?))
         };
-        Ok(Self { wishes, steps, ahead, sealed, key })
+        Ok(Self { wishes, steps, ahead, sealed, key, applied: Vec::new() })
     }
 
     /// Runs on the writer thread; where `ahead` is a batch, perhaps more than once.
@@ -237,8 +241,8 @@ impl File {
             match (step.new_value(), sealed) {
                 (Some(_), None) => wish.seal(shared, step, &mut transaction.batch)?,
                 (None, Some(unwanted)) => {
-                    unwanted.mark(&mut transaction.batch);
-                    shared.garbage.add(*unwanted);
+                    unwanted.dead().mark(&mut transaction.batch);
+                    shared.garbage.add(unwanted.dead());
                 }
                 _ => {}
             }
@@ -263,9 +267,15 @@ impl File {
                 transaction.journal = Some(journal);
             }
         }
-        let changed = self.steps.iter().filter(|step| step.after.is_some());
-        transaction.changes.extend(changed.map(Step::change));
-        transaction.subjects.extend(self.steps.iter().filter_map(Step::subject));
+        let changed = || self.steps.iter().filter(|step| step.after.is_some());
+        transaction.changes.extend(changed().map(Step::change));
+        transaction.grants.extend(changed().map(|step| step.grant.clone()));
+        if transaction.journal.is_some() {
+            // Thousands of documents are not kept while the change is published.
+            self.applied = self.take_documents();
+            (self.steps, self.sealed) = (Vec::new(), Vec::new());
+            memory::give_back();
+        }
         Ok(())
     }
 
@@ -298,14 +308,15 @@ impl File {
         Ok(planned)
     }
 
-    fn documents(&self) -> Vec<AppliedDocument> {
-        let all = self.wishes.iter().zip(&self.steps);
-        all.map(|(wish, step)| AppliedDocument {
+    /// What became of the documents, each of which is freed for it.
+    fn take_documents(&mut self) -> Vec<AppliedDocument> {
+        let all = std::mem::take(&mut self.wishes).into_iter().zip(&self.steps);
+        let documents = all.map(|(wish, step)| AppliedDocument {
             line: wish.line(),
-            key: wish.key().clone(),
-            outcome: step.outcome(wish),
-            keeps_id: step.kept_id(wish),
-        })
-        .collect()
+            key: step.key(&wish),
+            outcome: step.outcome(&wish),
+            keeps_id: step.kept_id(&wish),
+        });
+        documents.collect()
     }
 }

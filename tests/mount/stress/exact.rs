@@ -1,6 +1,6 @@
 //! Callers that know exactly what must be there: each has a file or folder to itself, and looks after
 //! every operation. What must not happen to them when the server is killed: something lost, something
-//! done twice, an error.
+//! done twice, an error; but for EIO to a writer, whose buffer was lost and who is told so.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -35,6 +35,17 @@ impl Exact {
 
 type Outcome = io::Result<()>;
 
+/// The buffer of a writer was lost, and the writer was told.
+pub(super) const LOST: io::ErrorKind = io::ErrorKind::Interrupted;
+
+/// Tells the loss of a buffer from other errors.
+pub(super) fn written<T>(outcome: io::Result<T>) -> io::Result<T> {
+    outcome.map_err(|error| match error.raw_os_error() {
+        Some(libc::EIO) => io::Error::new(LOST, "the buffer was lost"),
+        _ => error,
+    })
+}
+
 pub(super) fn run(exact: Exact, job: &Job) -> Report {
     let mut report = Report::default();
     let mut watch = Watch::new(job);
@@ -53,6 +64,14 @@ pub(super) fn run(exact: Exact, job: &Job) -> Report {
         });
         report.operations += 1;
         if let Err(error) = outcome {
+            if error.kind() == LOST {
+                report.lost += 1;
+                // It does not know what became of these.
+                for name in ["move-a", "move-b", "move-c", ".move"] {
+                    let _ = fs::remove_file(folder.join(name));
+                }
+                continue;
+            }
             report.anomaly(&format!("{exact:?}"), format!("round {round}: {error}"));
         }
     }
@@ -66,9 +85,7 @@ fn append(path: &Path, round: u64, lines: &mut Vec<u8>) -> Outcome {
         lines.clear();
     }
     let line = format!("line {round}\n").into_bytes();
-    let mut file = OpenOptions::new().append(true).open(path)?;
-    file.write_all(&line)?;
-    nix::unistd::close(file)?;
+    write(OpenOptions::new().append(true), path, &line)?;
     lines.extend(&line);
     same("the lines", &read(path)?, lines)
 }
@@ -103,8 +120,7 @@ fn empty(path: &Path, round: u64) -> Outcome {
     let value = format!("value {round}").into_bytes();
     replace(path, &value)?;
     same("the value", &read(path)?, &value)?;
-    let file = OpenOptions::new().write(true).truncate(true).open(path)?;
-    nix::unistd::close(file)?;
+    replace(path, b"")?;
     same("the emptied value", &read(path)?, b"")
 }
 
@@ -152,15 +168,17 @@ fn hold(path: &Path, round: u64) -> Outcome {
 }
 
 fn create(path: &Path, value: &[u8]) -> Outcome {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(value)?;
-    Ok(nix::unistd::close(file)?)
+    write(OpenOptions::new().write(true).create_new(true), path, value)
 }
 
 fn replace(path: &Path, value: &[u8]) -> Outcome {
-    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
-    file.write_all(value)?;
-    Ok(nix::unistd::close(file)?)
+    write(OpenOptions::new().write(true).truncate(true), path, value)
+}
+
+fn write(options: &OpenOptions, path: &Path, value: &[u8]) -> Outcome {
+    let mut file = written(options.open(path))?;
+    written(file.write_all(value))?;
+    written(nix::unistd::close(file).map_err(io::Error::from))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

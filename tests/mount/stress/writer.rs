@@ -75,6 +75,7 @@ pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
         match outcome {
             Ok(true) => ledger.acknowledge(writer, sequence),
             Ok(false) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => report.lost += 1,
             Err(error) => {
                 report.anomaly("a writer failed", format!("{} {sequence}: {error}", writer.key()));
                 // A churn that lost its place would only report what follows from that.
@@ -105,7 +106,11 @@ fn with_bash(path: &Path, sequence: u64) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    match said.contains("Input/output error") {
+        true => Err(io::Error::from_raw_os_error(libc::EIO)),
+        false => Err(io::Error::other(said)),
+    }
 }
 
 fn replace(folder: &Path, path: &Path, sequence: u64) -> io::Result<()> {

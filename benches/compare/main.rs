@@ -1,0 +1,105 @@
+//! What reading, writing and listing secrets costs, compared with others in the same run:
+//! `cargo bench --bench compare`, as root with /dev/fuse.
+//!
+//! - `--rounds N`: how often everything is measured; medians are shown.
+//! - `--page FILE`: writes the page of results, and the plot beside it.
+//! - `--plot FILE`: writes the plot alone.
+
+mod bare;
+mod client;
+mod job;
+mod machine;
+mod page;
+mod plot;
+mod report;
+mod requests;
+mod rounds;
+mod subjects;
+mod work;
+
+use std::error::Error;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use client::Clients;
+use report::Report;
+use subjects::floor;
+use work::MOST_CLIENTS;
+
+const ROUNDS: usize = 9;
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Wishes {
+    rounds: Option<usize>,
+    page: Option<PathBuf>,
+    plot: Option<PathBuf>,
+}
+
+impl Wishes {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+        let mut wishes = Self::default();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--rounds" => wishes.rounds = Some(value()?.parse()?),
+                "--page" => wishes.page = Some(value()?.into()),
+                "--plot" => wishes.plot = Some(value()?.into()),
+                // Cargo says that.
+                "--bench" => {}
+                _ => return Err(format!("no such argument: {argument}").into()),
+            }
+        }
+        Ok(wishes)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let outcome = match (arguments.next(), arguments.next()) {
+        (Some(role), None) if role == client::ARGUMENT => client::serve().map_err(Into::into),
+        (Some(role), Some(point)) if role == floor::ARGUMENT => {
+            floor::serve(&point).map_err(Into::into)
+        }
+        _ => Wishes::parse(std::env::args().skip(1)).and_then(|wishes| compare(&wishes)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(wishes: &Wishes) -> Result<(), Box<dyn Error>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("this needs root: it mounts for another user".into());
+    }
+    let rounds = wishes.rounds.unwrap_or(ROUNDS).max(1);
+    rounds::end_in_order()?;
+    let folder = tempfile::Builder::new().prefix("secretfs-bench-").tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let machine = machine::describe(folder.path())?;
+    let mut subjects = subjects::start(folder.path())?;
+    let mut clients = Clients::start(MOST_CLIENTS)?;
+    rounds::fill(&subjects, &mut clients)?;
+    let rates = rounds::run(&mut subjects, &mut clients, rounds)?;
+    let requests = requests::count(&mut subjects, &mut clients)?;
+    let report = Report { subjects: &subjects, rates: &rates, requests: &requests };
+    println!("{}\n{}\n{}", report.ratios(), report.opcodes(), report.times());
+    println!("{}", report.verdicts());
+    let unit = report.place("floor").unwrap_or_default();
+    let plot = plot::draw(&subjects, unit, &rates)?;
+    if let Some(path) = &wishes.plot {
+        fs::write(path, &plot)?;
+    }
+    if let Some(path) = &wishes.page {
+        let picture = path.with_extension("svg");
+        fs::write(&picture, &plot)?;
+        fs::write(path, page::write(&report, &machine, rounds, &picture))?;
+    }
+    Ok(())
+}
