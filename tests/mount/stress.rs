@@ -146,7 +146,7 @@ fn a_killed_server_disturbs_nobody() {
     assert!(killed >= kills, "killed {killed} times only");
 }
 
-/// Another build serves, again and again.
+/// Another build serves, again and again. `SECRETFS_UPGRADES` says how often at least.
 #[test]
 fn an_upgrade_disturbs_nobody() {
     let Some(mount) = Mount::prepare() else { return };
@@ -157,11 +157,13 @@ fn an_upgrade_disturbs_nobody() {
     }
     let mut parts = parts();
     parts.extend(Exact::ALL.into_iter().map(|exact| (ALICE, Role::Exact(exact))));
-    let (wanted, seconds) = (20, seconds(20));
+    let seconds = seconds(8);
+    let wanted = std::env::var("SECRETFS_UPGRADES")
+        .map_or(4, |text| text.parse().expect("SECRETFS_UPGRADES is a number"));
     let mut upgraded = 0;
     play(&mount, &parts, seconds, || {
         let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
-        while upgraded < wanted && Instant::now() < end {
+        while Instant::now() < end {
             let mark = format!("build {upgraded}");
             mount.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), &mark);
             assert_eq!(mount.upgrade(), Ok(()));
@@ -170,7 +172,7 @@ fn an_upgrade_disturbs_nobody() {
         }
     });
     eprintln!("upgraded {upgraded} times");
-    assert_eq!(upgraded, wanted);
+    assert!(upgraded >= wanted, "upgraded {upgraded} times only");
 }
 
 fn seconds(usual: u64) -> u64 {
