@@ -159,7 +159,7 @@ fn an_upgrade_disturbs_nobody() {
     parts.extend(Exact::ALL.into_iter().map(|exact| (ALICE, Role::Exact(exact))));
     let seconds = seconds(8);
     let wanted = std::env::var("SECRETFS_UPGRADES")
-        .map_or(4, |text| text.parse().expect("SECRETFS_UPGRADES is a number"));
+        .map_or(2, |text| text.parse().expect("SECRETFS_UPGRADES is a number"));
     let mut upgraded = 0;
     play(&mount, &parts, seconds, || {
         let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
