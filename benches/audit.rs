@@ -36,6 +36,7 @@ fn main() {
         file_bytes: DEFAULT_FILE_BYTES,
         keep_files: 0,
         copy: None,
+        copy_socket: None,
     };
     let keys = [ChainKey::new("00000000000000aa", &[7; 32])];
     let audit = Audit::open(&options, &keys, 0).expect("the log opens");

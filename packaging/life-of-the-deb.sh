@@ -18,6 +18,8 @@ is "$(systemctl is-enabled secretfs)" enabled
 is "$(stat -c '%a %U' /etc/secretfs/encryption-key)" "600 root"
 is "$(secretfs is-secure)" "Service is secure."
 getent group secret-admins >/dev/null
+is "$(stat -c '%a %U' /var/lib/secretfs)" "700 secretfs"
+is "$(cat /secrets/.status/health)" ok
 zcat /usr/share/man/man1/secretfs-mount.1.gz | grep 'state.*dir' >/dev/null
 bash -n /usr/share/bash-completion/completions/secretfs
 key=$(sha256sum /etc/secretfs/encryption-key)

@@ -55,17 +55,27 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    pub(super) fn start(target: CopyTarget) -> io::Result<Self> {
-        Self::start_at(target, target.socket().to_owned())
+    pub(super) fn start(target: CopyTarget, socket: Option<Arc<UnixDatagram>>) -> io::Result<Self> {
+        Self::start_at(target, target.socket().to_owned(), socket)
     }
 
-    fn start_at(target: CopyTarget, socket: PathBuf) -> io::Result<Self> {
+    fn start_at(
+        target: CopyTarget,
+        path: PathBuf,
+        socket: Option<Arc<UnixDatagram>>,
+    ) -> io::Result<Self> {
+        let socket = match socket {
+            Some(socket) => socket,
+            None => Arc::new(UnixDatagram::unbound()?),
+        };
+        socket.set_write_timeout(Some(PATIENCE))?;
         let (lines, incoming) = sync_channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         let sender = Sender {
             target,
-            path: socket,
-            socket: None,
+            path,
+            socket,
+            is_connected: false,
             retry: None,
             dropped: Arc::clone(&dropped),
         };
@@ -89,7 +99,8 @@ impl Copy {
 struct Sender {
     target: CopyTarget,
     path: PathBuf,
-    socket: Option<UnixDatagram>,
+    socket: Arc<UnixDatagram>,
+    is_connected: bool,
     retry: Option<Instant>,
     dropped: Arc<AtomicU64>,
 }
@@ -104,31 +115,26 @@ impl Sender {
     }
 
     fn send(&mut self, datagram: &[u8]) -> bool {
-        // The one who listens may have been started anew: once more on a new socket.
+        // The one who listens may have been started anew: once more.
         for _ in 0..2 {
-            if self.socket.is_none() && self.retry.is_none_or(|at| Instant::now() >= at) {
+            if !self.is_connected && self.retry.is_none_or(|at| Instant::now() >= at) {
                 self.retry = Some(Instant::now() + RETRY);
-                self.socket = connect(&self.path).ok();
+                self.is_connected = self.socket.connect(&self.path).is_ok();
             }
-            let Some(socket) = &self.socket else { return false };
-            match socket.send(datagram) {
+            if !self.is_connected {
+                return false;
+            }
+            match self.socket.send(datagram) {
                 Ok(_) => return true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => {
-                    self.socket = None;
+                    self.is_connected = false;
                     self.retry = None;
                 }
             }
         }
         false
     }
-}
-
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(path)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    Ok(socket)
 }
 
 #[cfg(test)]
@@ -147,7 +153,7 @@ mod tests {
     fn copies_and_counts_what_nobody_takes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let copy = Copy::start_at(CopyTarget::Syslog, path.clone()).unwrap();
+        let copy = Copy::start_at(CopyTarget::Syslog, path.clone(), None).unwrap();
         copy.send(b"{\"seq\":1}");
         wait_until(|| copy.dropped() == 1);
         let listener = UnixDatagram::bind(&path).unwrap();
@@ -166,7 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let _deaf = UnixDatagram::bind(&path).unwrap();
-        let copy = Copy::start_at(CopyTarget::Journald, path).unwrap();
+        let copy = Copy::start_at(CopyTarget::Journald, path, None).unwrap();
         let start = Instant::now();
         for _ in 0..3 * WAITING {
             copy.send(b"{}");

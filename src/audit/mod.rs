@@ -32,7 +32,9 @@ mod status;
 mod tests;
 mod verify;
 
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use chain::ChainKey;
 pub use copy::CopyTarget;
@@ -79,13 +81,22 @@ pub struct Options {
     pub keep_files: u64,
     /// Where each line also goes.
     pub copy: Option<CopyTarget>,
+    /// The socket for that, where none can be opened later.
+    pub copy_socket: Option<Arc<UnixDatagram>>,
 }
 
 impl Options {
     /// No log at all.
     pub fn off() -> Self {
         let (file_bytes, keep_files) = (DEFAULT_FILE_BYTES, DEFAULT_KEEP_FILES);
-        Self { mode: Mode::Off, folder: PathBuf::new(), file_bytes, keep_files, copy: None }
+        Self {
+            mode: Mode::Off,
+            folder: PathBuf::new(),
+            file_bytes,
+            keep_files,
+            copy: None,
+            copy_socket: None,
+        }
     }
 }
 

@@ -91,7 +91,8 @@ impl Audit {
         }
         let progress = Arc::new(Progress::new(&options.folder));
         let log = recover::open(options, keys, anchor, &progress)?;
-        let copy = options.copy.map(Copy::start).transpose().map_err(OpenAuditError::NoThread)?;
+        let copy_to = |target| Copy::start(target, options.copy_socket.clone());
+        let copy = options.copy.map(copy_to).transpose().map_err(OpenAuditError::NoThread)?;
         let counters = Counters::default();
         if let Some(lost) = &log.lost {
             let what = format!(

@@ -22,6 +22,7 @@ impl Bench {
             file_bytes: DEFAULT_FILE_BYTES,
             keep_files: 0,
             copy: None,
+            copy_socket: None,
         };
         Self { _folder: folder, options }
     }

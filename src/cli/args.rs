@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    read, rekey, remove, restore, save, unmount, verify, watch, whoami,
+    read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -103,6 +103,9 @@ pub(super) enum Command {
     /// Tell the kernel what a server says; `mount` starts this itself.
     #[command(hide = true)]
     Notify,
+    /// Look up users and files for a server, which starts this itself.
+    #[command(hide = true)]
+    LookUp,
     Save(save::Args),
     List(list::Args),
     Read(read::Args),
@@ -122,6 +125,7 @@ pub(super) enum Command {
     Restore(restore::Args),
     Fsck(fsck::Args),
     Unmount(unmount::Args),
+    Upgrade(upgrade::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

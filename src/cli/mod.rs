@@ -36,7 +36,7 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    read, rekey, remove, restore, save, unmount, verify, watch, whoami,
+    read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
 };
 use error::Result;
 
@@ -112,11 +112,14 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
     if let Command::Notify = command {
         return Ok(daemon::notify()?);
     }
+    if let Command::LookUp = command {
+        return Ok(daemon::look_up()?);
+    }
     die_quietly_of_broken_pipes();
     let mount = mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
     let client = || Client::connect(&mount);
     match command {
-        Command::Mount(_) | Command::Serve(_) | Command::Notify => {
+        Command::Mount(_) | Command::Serve(_) | Command::Notify | Command::LookUp => {
             unreachable!("it has been answered above")
         }
         Command::Save(args) => save::run(&client()?, args),
@@ -138,6 +141,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Restore(args) => restore::run(client, args),
         Command::Fsck(args) => fsck::run(args),
         Command::Unmount(args) => unmount::run(mount, args),
+        Command::Upgrade(args) => upgrade::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
         Command::Man(args) => man::run(args, program.clone()),
     }

@@ -26,6 +26,6 @@ pub fn audit_and_keys(settings: MountSettings) -> Result<(PathBuf, Keyring), Dae
     hardening::wipe_environment();
     hardening::protect_memory()?;
     let settings = Resolved::from(settings)?;
-    let (_, keys) = KeyFiles::load(&settings)?;
+    let keys = KeyFiles::find(&settings).load()?;
     Ok((audit::folder_in(&settings.state_dir), keys.keyring))
 }

@@ -12,9 +12,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::sandbox::Account;
+
 /// Longer than any message: the first request of the kernel is the longest.
 const LONGEST: usize = 128 * 1024;
-/// Every message brings at most this many descriptors: the device and the lines.
+/// Every message brings at most this many descriptors: the device and the lines. (The clerk has as
+/// many lines.)
 const DESCRIPTORS: usize = 1 + crate::fuse::LINES;
 
 /// From the holder.
@@ -29,13 +32,21 @@ pub(super) enum Order {
         /// If a process before this one served the mount: when that ended, by the clock that runs
         /// since boot.
         down_since: Option<Duration>,
+        /// Whom the server is to become.
+        account: Option<Account>,
     },
-    /// Serve the mount, and say [`Report::Serving`]. Brings the device, and the lines to the messenger
-    /// (to the messenger: to the server).
+    /// To the messenger: pass on. Brings the device, and the lines to the server.
+    PassOn {
+        /// Whom the messenger is to become.
+        account: Option<Account>,
+    },
+    /// Serve the mount, and say [`Report::Serving`]. Brings the device, and the lines to the messenger.
     Serve {
         /// What the kernel said first.
         first_request: Vec<u8>,
     },
+    /// Say how you are.
+    Ask,
 }
 
 /// To the holder.
@@ -45,6 +56,10 @@ pub(super) enum Report {
     Ready,
     /// Requests are being served.
     Serving,
+    /// Asked: all is well.
+    Alive,
+    /// Asked: a request has been worked on for too long.
+    Stuck,
 }
 
 /// One end of the conversation. The other one's death ends it.

@@ -110,6 +110,22 @@ pub enum DaemonError {
     /// Nothing is mounted there.
     #[error("{0} is not a mount of secretfs; name its mountpoint with --mount")]
     NotMounted(PathBuf),
+    /// Nobody listens who could upgrade.
+    #[error(
+        "the holder of {path} cannot be asked: {source}; only root and whoever mounted it may, and not through another network namespace"
+    )]
+    Unreachable {
+        /// The mountpoint.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The new program does not serve.
+    #[error("it was not upgraded, and the old program goes on serving: {why}")]
+    Upgrade {
+        /// What happened.
+        why: String,
+    },
     /// The system refuses something that should always work.
     #[error("{what}: {source}")]
     System {
@@ -123,6 +139,20 @@ pub enum DaemonError {
     Refused {
         /// Its exit code.
         code: Option<u8>,
+    },
+    /// The server cannot become that user.
+    #[error("the server cannot run as {name}: {why}; name another user with --user")]
+    User {
+        /// The user.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// `--require-sandbox` was asked for.
+    #[error("the server cannot be confined: {missing}; or leave --require-sandbox out")]
+    Sandbox {
+        /// What is missing.
+        missing: String,
     },
     /// A server was started by something else than the holder of a mount.
     #[error("this is started by `secretfs mount` alone; run that instead")]

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::sync::Mutex;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::DaemonError;
@@ -47,8 +47,8 @@ pub(super) fn wipe_environment() {
 }
 
 /// Keeps all memory of this process out of swap: if it must be, or if there is swap space that is
-/// not encrypted. Gives whether it is. Whoever drops capabilities does it before this, or keeps
-/// CAP_IPC_LOCK: later allocations need what this one had.
+/// not encrypted. Gives whether it is. Whoever drops capabilities later looks at
+/// [`locked_memory_is_limited`].
 ///
 /// # Errors
 /// It must be, and the system does not let it.
@@ -64,6 +64,11 @@ pub(super) fn lock_memory(must: bool) -> Result<bool, DaemonError> {
             Ok(false)
         }
     }
+}
+
+/// Whether more memory can be locked with CAP_IPC_LOCK alone.
+pub(super) fn locked_memory_is_limited() -> bool {
+    !matches!(getrlimit(Resource::RLIMIT_MEMLOCK), Ok((libc::RLIM_INFINITY, _)))
 }
 
 fn lock_all() -> nix::Result<()> {

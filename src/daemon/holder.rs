@@ -25,7 +25,9 @@ use crate::fuse::{self, Device};
 use super::control::{Control, Order, Report};
 use super::error::DaemonError;
 use super::logging::Log;
+use super::sandbox::Account;
 use super::settings::Resolved;
+use super::upgrade::{self, Caller, Door};
 use super::{hardening, mountpoint, notify};
 
 /// How long callers that have files open may take to close them after an unmount.
@@ -35,6 +37,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How long to wait before the next try, if a server died before it served; more after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a new program may take until it serves.
+const UPGRADE: Duration = Duration::from_secs(30);
+/// How often a server is asked how it is.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many looks it may take to answer while requests wait.
+const SILENT_LOOKS: u32 = 5;
+/// How often in a row it must say that it is stuck.
+const STUCK_REPORTS: u32 = 2;
 
 /// Mounts, and sees to it that the mount is served until a signal or an unmount.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
@@ -45,11 +55,12 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
     hardening::lock_memory(settings.mlock_all)?;
     let path = mountpoint::check(&settings.mountpoint)?;
-    let plan =
-        Plan::new(settings, &path, key).map_err(system("the server could not be prepared"))?;
+    let account = Account::choose(settings.user.as_deref())?;
+    let plan = Plan::new(settings, &path, key, account)
+        .map_err(system("the server could not be prepared"))?;
 
     // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
-    let server = match plan.start(&signals, None)? {
+    let server = match plan.start(&signals, None, None)? {
         Started::Ready(server) => server,
         Started::Ended(status) => return refused(status),
         Started::Stopped => return Ok(()),
@@ -57,6 +68,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     mountpoint::make(&path)?;
     let device =
         Device::mount(&path).map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+    let mut signals = signals;
+    signals.door = Door::open(&path)
+        .inspect_err(|error| tracing::warn!(%error, "`secretfs upgrade` will not work"))
+        .ok();
     let mut holder = Holder {
         plan,
         signals,
@@ -66,6 +81,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         deaths: VecDeque::new(),
         down_since: since_boot(),
         leaving: Vec::new(),
+        upgrade: None,
     };
     let outcome = holder.hold(server);
     if outcome.is_err() {
@@ -78,8 +94,12 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
 struct Plan {
     /// This program, even if its file is replaced.
     program: File,
+    /// Where it came from.
+    program_path: PathBuf,
     arguments: Vec<std::ffi::OsString>,
     key: Option<Zeroizing<String>>,
+    /// Whom the server and the messenger become.
+    account: Option<Account>,
     /// Tells this mount from others that the store served.
     mount: u64,
     shelf: OwnedFd,
@@ -111,6 +131,15 @@ struct Holder {
     down_since: Duration,
     /// Messengers whose servers are gone.
     leaving: Vec<Child>,
+    /// While a new program has yet to show that it serves.
+    upgrade: Option<Upgrade>,
+}
+
+struct Upgrade {
+    caller: Caller,
+    /// The program before.
+    previous: File,
+    until: Instant,
 }
 
 /// Why the holder stops waiting.
@@ -118,16 +147,24 @@ enum Event {
     Signal(Signal),
     ServerEnded(ExitStatus),
     Report(Report),
+    Upgrade(Caller),
 }
 
 impl Plan {
-    fn new(settings: &Resolved, path: &Path, key: Option<Zeroizing<String>>) -> io::Result<Self> {
+    fn new(
+        settings: &Resolved,
+        path: &Path,
+        key: Option<Zeroizing<String>>,
+        account: Option<Account>,
+    ) -> io::Result<Self> {
         let mut mount = [0; 8];
         getrandom::fill(&mut mount).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             program: File::open("/proc/self/exe")?,
+            program_path: std::env::current_exe()?,
             arguments: settings.to_flags_for(path),
             key,
+            account,
             mount: u64::from_le_bytes(mount),
             shelf: memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC)?,
             crash_limit: settings.crash_limit,
@@ -151,7 +188,8 @@ impl Plan {
         server.messenger = Some(process);
         let [a, b, c] = fuse::lines()?;
         let (device, serves) = (device.as_fd(), [a.0.as_fd(), b.0.as_fd(), c.0.as_fd()]);
-        control.send(order, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
+        let pass_on = Order::PassOn { account: self.account.clone() };
+        control.send(&pass_on, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
         server.control.send(order, &[&[device], &serves[..]].concat())
     }
 
@@ -160,18 +198,28 @@ impl Plan {
         &self,
         signals: &Signals,
         down_since: Option<Duration>,
+        until: Option<Instant>,
     ) -> Result<Started, DaemonError> {
         let failed = || system("the server could not be started");
         let (process, control) =
             self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
-        let order =
-            Order::Prepare { key: self.key.as_deref().cloned(), mount: self.mount, down_since };
+        let order = Order::Prepare {
+            key: self.key.as_deref().cloned(),
+            mount: self.mount,
+            down_since,
+            account: self.account.clone(),
+        };
         if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
             tracing::debug!(%error, "the server died before it was told what to do");
         }
         let mut server = Server { process, control, messenger: None };
         loop {
-            match server.wait(signals, None)? {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                // It may have ended by itself.
+                let _ = server.process.kill();
+            }
+            match server.wait(signals, left)? {
                 Some(Event::Report(Report::Ready)) => return Ok(Started::Ready(server)),
                 Some(Event::ServerEnded(status)) => return Ok(Started::Ended(status)),
                 Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
@@ -179,7 +227,8 @@ impl Plan {
                     return Ok(Started::Stopped);
                 }
                 // It reads everything anew anyway.
-                Some(Event::Signal(_) | Event::Report(_)) | None => {}
+                // Whoever wants an upgrade asks again.
+                Some(Event::Signal(_) | Event::Report(_) | Event::Upgrade(_)) | None => {}
             }
         }
     }
@@ -199,6 +248,9 @@ impl Server {
         let wakeup = signals.wait(Some(&self.control), time.unwrap_or(MINUTE))?;
         if let Some(signal) = wakeup.signal.filter(|&signal| signal != Signal::SIGCHLD) {
             return Ok(Some(Event::Signal(signal)));
+        }
+        if let Some(caller) = wakeup.caller {
+            return Ok(Some(Event::Upgrade(caller)));
         }
         if !wakeup.message {
             return Ok(None);
@@ -224,6 +276,43 @@ impl Server {
     }
 }
 
+/// Notices a server that hangs: it does not answer its holder while requests wait, or says itself that
+/// one of its requests does not come to an end. A disk or a name service that is slow is no reason: the
+/// server answers all the same, and knows whom it waits for.
+struct Watchdog {
+    is_asked: bool,
+    /// How often the holder has looked in vain since it asked. No clock: a machine that was suspended
+    /// is not a server that hangs.
+    silent: u32,
+    /// How often in a row the server said that it is stuck.
+    stuck: u32,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        Self { is_asked: false, silent: 0, stuck: 0 }
+    }
+
+    fn hear(&mut self, stuck: bool) {
+        (self.is_asked, self.silent) = (false, 0);
+        self.stuck = if stuck { self.stuck + 1 } else { 0 };
+    }
+
+    /// Nothing happened for the time of a look. Asks, one question at a time: a server that does not
+    /// read must not make this process wait.
+    fn look(&mut self, control: &Control) {
+        if std::mem::replace(&mut self.is_asked, true) {
+            self.silent += 1;
+        } else if let Err(error) = control.send(&Order::Ask, &[]) {
+            tracing::debug!(%error, "the server died before it was asked");
+        }
+    }
+
+    fn sees_a_hang(&self, somebody_waits: impl FnOnce() -> bool) -> bool {
+        self.stuck >= STUCK_REPORTS || (self.silent >= SILENT_LOOKS && somebody_waits())
+    }
+}
+
 impl Holder {
     /// Until a signal or an unmount.
     fn hold(&mut self, mut server: Server) -> Result<(), DaemonError> {
@@ -233,13 +322,20 @@ impl Holder {
         let mut announced = false;
         loop {
             let mut served = false;
+            let mut watchdog = Watchdog::new();
             if let Err(error) = self.plan.connect(&mut server, &self.device, &serve) {
                 tracing::debug!(%error, "the server died before it got the mount");
             }
             let status = loop {
-                match server.wait(&self.signals, None)? {
+                let looks = served || self.upgrade.is_some();
+                match server.wait(&self.signals, looks.then_some(LOOK))? {
                     Some(Event::Report(Report::Serving)) => {
                         served = true;
+                        watchdog = Watchdog::new();
+                        if let Some(upgrade) = self.upgrade.take() {
+                            tracing::info!(program = %self.plan.program_path.display(), "upgraded");
+                            upgrade.caller.tell(&Ok(()));
+                        }
                         if !announced {
                             announced = true;
                             self.announce()?;
@@ -250,7 +346,29 @@ impl Holder {
                     }
                     Some(Event::Signal(other)) => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
+                    Some(Event::Upgrade(caller)) => {
+                        let may = served && self.upgrade.is_none();
+                        if may && self.begin_upgrade(caller) {
+                            // As good as a crash, which nobody notices.
+                            let _ = server.process.kill();
+                        }
+                    }
+                    Some(Event::Report(Report::Alive)) => watchdog.hear(false),
+                    Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
+                    None if served => watchdog.look(&server.control),
                     Some(Event::Report(Report::Ready)) | None => {}
+                }
+                if let Some(upgrade) = self.upgrade.as_ref().filter(|_| !served)
+                    && upgrade.until < Instant::now()
+                {
+                    // It may have ended by itself.
+                    let _ = server.process.kill();
+                }
+                if watchdog.sees_a_hang(|| self.somebody_waits()) {
+                    tracing::error!("the server hangs; it is killed");
+                    // It may have ended by itself.
+                    let _ = server.process.kill();
+                    watchdog = Watchdog::new();
                 }
             };
             // It ends without its server, as soon as it does not wait for a caller any more.
@@ -268,8 +386,11 @@ impl Holder {
                 self.unmount()?;
                 return refused(status);
             }
-            tracing::warn!("the server ended ({status}); another one takes over");
-            match self.replace(served)? {
+            let is_wanted = served && self.upgrade.is_some();
+            if !is_wanted && !self.give_up_upgrade(&status) {
+                tracing::warn!("the server ended ({status}); another one takes over");
+            }
+            match self.replace(served, is_wanted)? {
                 Some(next) => server = next,
                 None => return Ok(()),
             }
@@ -277,10 +398,16 @@ impl Holder {
     }
 
     /// A server in the place of one that died; none if the end came meanwhile.
-    fn replace(&mut self, mut served: bool) -> Result<Option<Server>, DaemonError> {
+    fn replace(
+        &mut self,
+        mut served: bool,
+        mut is_wanted: bool,
+    ) -> Result<Option<Server>, DaemonError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            self.deaths.push_back(Instant::now());
+            if !std::mem::take(&mut is_wanted) {
+                self.deaths.push_back(Instant::now());
+            }
             while self.deaths.front().is_some_and(|death| death.elapsed() > MINUTE) {
                 self.deaths.pop_front();
             }
@@ -291,18 +418,59 @@ impl Holder {
                 return Ok(None);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match self.plan.start(&self.signals, Some(self.down_since))? {
+            let until = self.upgrade.as_ref().map(|upgrade| upgrade.until);
+            match self.plan.start(&self.signals, Some(self.down_since), until)? {
                 Started::Ready(server) => return Ok(Some(server)),
                 Started::Stopped => {
                     self.unmount()?;
                     return Ok(None);
                 }
+                // The old program goes on at once.
+                Started::Ended(status) if self.give_up_upgrade(&status) => is_wanted = true,
                 Started::Ended(status) => {
                     tracing::error!("the next server did not come up ({status})");
                     served = false;
                 }
             }
         }
+    }
+
+    /// Takes the program that is where this one came from. Whether the server is to make way for it.
+    fn begin_upgrade(&mut self, caller: Caller) -> bool {
+        match upgrade::try_out(&self.plan.program_path) {
+            Ok(program) => {
+                let previous = std::mem::replace(&mut self.plan.program, program);
+                let until = Instant::now() + UPGRADE;
+                self.upgrade = Some(Upgrade { caller, previous, until });
+                true
+            }
+            Err(why) => {
+                caller.tell(&Err(why));
+                false
+            }
+        }
+    }
+
+    /// Goes back to the program before, if the one that ended was to show that it serves.
+    fn give_up_upgrade(&mut self, status: &ExitStatus) -> bool {
+        let Some(upgrade) = self.upgrade.take() else { return false };
+        self.plan.program = upgrade.previous;
+        let why = format!("the new program did not serve ({status}); the log tells why");
+        tracing::error!("not upgraded: {why}");
+        upgrade.caller.tell(&Err(why));
+        true
+    }
+
+    /// Whether a request is not answered yet. Where that cannot be told, one may be.
+    fn somebody_waits(&self) -> bool {
+        let number = mountpoint::device_number(&self.path).ok().flatten();
+        let minor =
+            number.as_deref().and_then(|number| number.split_once(':')).map(|(_, minor)| minor);
+        let waiting = minor.and_then(|minor| {
+            let path = format!("/sys/fs/fuse/connections/{minor}/waiting");
+            std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
+        });
+        waiting != Some(0)
     }
 
     /// Waits. Whether the end came meanwhile.
@@ -371,11 +539,14 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
 
-struct Signals(SignalFd);
+struct Signals {
+    signals: SignalFd,
+    door: Option<Door>,
+}
 
-#[derive(Default)]
 struct Wakeup {
     signal: Option<Signal>,
+    caller: Option<Caller>,
     message: bool,
 }
 
@@ -387,13 +558,15 @@ impl Signals {
         let mask: SigSet = caught.into_iter().collect();
         mask.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self(SignalFd::with_flags(&mask, flags)?))
+        Ok(Self { signals: SignalFd::with_flags(&mask, flags)?, door: None })
     }
 
     /// Waits for a signal or a message, at most that long.
     fn wait(&self, control: Option<&Control>, time: Duration) -> Result<Wakeup, DaemonError> {
         let failed = || system("waiting for signals failed");
-        let mut sources = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        sources.extend(self.door.as_ref().map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
+        let others = sources.len();
         sources.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
         // Rounded up: to be early would mean to wait for nothing.
         let time =
@@ -403,11 +576,16 @@ impl Signals {
             Err(error) => return Err(failed()(error.into())),
         }
         let is_due = |source: &PollFd<'_>| source.any().unwrap_or(false);
-        let message = sources.get(1).is_some_and(is_due);
-        let signal = self.0.read_signal().map_err(|error| failed()(error.into()))?;
+        let message = sources.get(others).is_some_and(is_due);
+        let signal = self.signals.read_signal().map_err(|error| failed()(error.into()))?;
         let signal = signal
             .and_then(|info| i32::try_from(info.ssi_signo).ok())
             .and_then(|number| Signal::try_from(number).ok());
-        Ok(Wakeup { signal, message })
+        // One thing at a time.
+        let caller = match signal {
+            None | Some(Signal::SIGCHLD) => self.door.as_ref().and_then(Door::knock),
+            Some(_) => None,
+        };
+        Ok(Wakeup { signal, caller, message })
     }
 }

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::settings::LogLevel;
-use journal::Journal;
+pub(super) use journal::Journal;
 use queue::Queue;
 
 /// The log of this process.
@@ -24,6 +24,11 @@ impl Log {
     /// # Errors
     /// No thread can be started for it.
     pub(super) fn start(level: LogLevel) -> io::Result<Self> {
+        Self::start_in(Journal::of_stderr(), level)
+    }
+
+    /// As [`Log::start`], for a process that could look for the journal only earlier.
+    pub(super) fn start_in(journal: Option<Journal>, level: LogLevel) -> io::Result<Self> {
         let level = match level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
@@ -39,7 +44,7 @@ impl Log {
         let queue = Queue::start()?;
         let lines = tracing_subscriber::fmt::layer().with_writer(queue.writer());
         // A second start in one process (a test) finds the first one's log in place, which is as good.
-        let _ = match Journal::of_stderr() {
+        let _ = match journal {
             Some(journal) => log.with(journal).try_init(),
             None if io::stderr().is_terminal() => log.with(lines.with_target(false)).try_init(),
             None => log.with(lines.with_ansi(false).json().flatten_event(true)).try_init(),

@@ -2,7 +2,9 @@
 
 mod allocator;
 mod audit;
+mod clerk;
 mod control;
+mod disk;
 mod error;
 mod hardening;
 mod holder;
@@ -14,9 +16,11 @@ mod notify;
 mod offline;
 mod rekey;
 mod reload;
+mod sandbox;
 mod security;
 mod server;
 mod settings;
+mod upgrade;
 
 use std::path::Path;
 
@@ -26,8 +30,8 @@ pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
 pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use rekey::rekey_offline;
 pub use settings::{LogLevel, MountSettings};
+pub use upgrade::upgrade;
 
-pub use crate::fuse::touch_if_asked;
 pub use hardening::take_encryption_key;
 pub(crate) use notify::PROGRAM;
 
@@ -61,6 +65,19 @@ pub fn serve(settings: MountSettings) -> Result<(), DaemonError> {
 /// As for [`mount`].
 pub fn notify() -> Result<(), DaemonError> {
     server::run_messenger()
+}
+
+/// Looks up users and files for a server; started by it, not by people.
+///
+/// # Errors
+/// It was started by somebody else, or cannot be confined.
+pub fn look_up() -> Result<(), DaemonError> {
+    clerk::run()
+}
+
+/// If this process was started to touch files: does that until its input ends.
+pub fn touch_if_asked() -> Option<std::process::ExitCode> {
+    crate::fuse::touch_if_asked(sandbox::enter_to_touch)
 }
 
 /// The first of these files that exists, for settings that have a usual place.

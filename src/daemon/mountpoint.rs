@@ -110,19 +110,30 @@ pub fn is_secretfs(path: &Path) -> io::Result<bool> {
     Ok(mount_options(path)?.is_some())
 }
 
+/// The kernel's number of the secretfs that is mounted exactly there, if one is.
+pub(super) fn device_number(path: &Path) -> io::Result<Option<String>> {
+    find(path, |mount| mount.device.to_owned())
+}
+
 /// The options of the secretfs that is mounted exactly there, as the kernel has them.
 pub(super) fn mount_options(path: &Path) -> io::Result<Option<String>> {
+    find(path, |mount| mount.options.to_owned())
+}
+
+fn find<T>(path: &Path, what: impl Fn(&Mount<'_>) -> T) -> io::Result<Option<T>> {
     let path = std::path::absolute(path)?;
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let is_it =
         |mount: &Mount<'_>| mount.kind == "fuse.secretfs" && Path::new(&mount.point) == path;
     let mut mounts = table.lines().filter_map(parse_mount).filter(is_it);
-    Ok(mounts.next_back().map(|mount| mount.options.to_owned()))
+    Ok(mounts.next_back().map(|mount| what(&mount)))
 }
 
 /// One line of mountinfo.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
+    /// Major and minor number.
+    device: &'a str,
     point: String,
     options: &'a str,
     kind: &'a str,
@@ -131,13 +142,14 @@ struct Mount<'a> {
 /// Reads one line of mountinfo (proc_pid_mountinfo(5)).
 fn parse_mount(line: &str) -> Option<Mount<'_>> {
     let (before, after) = line.split_once(" - ")?;
-    let mut fields = before.split(' ').skip(4);
+    let mut fields = before.split(' ').skip(2);
+    let (device, mut fields) = (fields.next()?, fields.skip(1));
     let (point, options) = (fields.next()?, fields.next()?);
     let unescaped = ["\\040", "\\011", "\\012", "\\134"]
         .iter()
         .zip([" ", "\t", "\n", "\\"])
         .fold(point.to_owned(), |text, (code, character)| text.replace(code, character));
-    Some(Mount { point: unescaped, options, kind: after.split(' ').next()? })
+    Some(Mount { device, point: unescaped, options, kind: after.split(' ').next()? })
 }
 
 #[cfg(test)]
@@ -148,7 +160,8 @@ mod tests {
     fn reads_the_table_of_mounts() {
         let line = "36 35 0:40 / /mnt/a\\040b rw,nosuid shared:1 - fuse.secretfs secretfs rw";
         let options = "rw,nosuid";
-        let mount = Mount { point: "/mnt/a b".to_owned(), options, kind: "fuse.secretfs" };
+        let mount =
+            Mount { device: "0:40", point: "/mnt/a b".to_owned(), options, kind: "fuse.secretfs" };
         assert_eq!(parse_mount(line), Some(mount));
         assert_eq!(parse_mount("garbage"), None);
         assert!(!is_secretfs(Path::new("/proc")).unwrap());

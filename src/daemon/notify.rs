@@ -35,9 +35,14 @@ pub(super) fn ready() -> io::Result<()> {
     let_go_of_stderr()
 }
 
+/// Whether this daemon was started in the background.
+pub(super) fn is_in_background() -> bool {
+    std::env::var_os(BACKGROUND).is_some()
+}
+
 /// In the background nobody reads the log of a daemon that serves.
 pub(super) fn let_go_of_stderr() -> io::Result<()> {
-    if std::env::var_os(BACKGROUND).is_some() {
+    if is_in_background() {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
         nix::unistd::dup2_stderr(&null)?;
     }

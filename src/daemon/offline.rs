@@ -73,7 +73,7 @@ fn resolve(settings: MountSettings) -> Result<Resolved, DaemonError> {
 }
 
 fn open(settings: &Resolved, work: OfflineWork) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
-    let (_, keys) = KeyFiles::load(settings)?;
+    let keys = KeyFiles::find(settings).load()?;
     match work {
         OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {
             return Err(DaemonError::NoStore(settings.state_dir.clone()));

@@ -27,7 +27,10 @@ impl Reload {
     /// Reads all again. What is wrong is logged and stays as it was.
     pub(super) fn run(&self) {
         let _busy = self.busy.lock();
+        let health = &self.vault.telemetry().health;
         let keys = self.reload_keys();
+        // Before it is logged: who has read that looks here.
+        health.report(Part::Keys, keys.as_ref().copied());
         if let Err(error) = &keys {
             tracing::error!(%error, "the encryption keys stay as they were");
         }
@@ -38,9 +41,7 @@ impl Reload {
             Ok(()) => tracing::info!("the identities were read again"),
             Err(error) => tracing::error!(%error, "the identities stay as they were"),
         }
-        let health = &self.vault.telemetry().health;
         health.report(Part::Identities, identities);
-        health.report(Part::Keys, keys);
     }
 
     /// What makes the current key easy to guess, a phrase each.

@@ -18,6 +18,8 @@ pub(super) struct SetUp {
     pub(super) mountpoint: PathBuf,
     /// Whether no page of this process can be swapped out.
     pub(super) memory_is_locked: bool,
+    /// What the kernel could not take from it, a phrase each.
+    pub(super) not_confined: Vec<String>,
 }
 
 impl SetUp {
@@ -29,6 +31,7 @@ impl SetUp {
         }));
         reasons.extend(unsafe_folder(&self.state_dir));
         reasons.extend(weak_audit(self.reload.vault.audit_status().mode));
+        reasons.extend(self.not_confined.iter().cloned());
         if dumps_are_possible() {
             reasons.push(
                 "a core dump of it could hold values; start it so that it can forbid them"

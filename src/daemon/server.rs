@@ -2,7 +2,10 @@
 //! one goes on where it was.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -12,53 +15,59 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::audit;
 use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Life, Options, Shelf};
-use crate::fuse::{self, Device, LINES, Service};
+use crate::fuse::{self, Device, LINES, Service, Toucher};
 use crate::identity::Resolver;
 use crate::store::SledStore;
+use crate::telemetry::{Part, pulse};
 use crate::vault::Vault;
 
+use super::clerk::Clerk;
 use super::control::{Control, Order, Report};
+use super::disk::OnDisk;
 use super::error::DaemonError;
-use super::key::KeyFiles;
-use super::logging::Log;
+use super::key::{KeyFiles, Keys};
+use super::logging::{Journal, Log};
 use super::reload::Reload;
+use super::sandbox::{self, Account, Calls, Files, Needs, Sandbox};
 use super::security::SetUp;
 use super::settings::Resolved;
 use super::{allocator, hardening, import_dir, notify};
 
 /// How long the messenger may take to end once the holder is gone, in milliseconds.
 const MESSENGER_PATIENCE: u16 = 2000;
+/// A request that takes so long hangs, if nobody waits for a disk or a name service.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// Serves until the mount or the holder is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     allocator::set_up();
     hardening::wipe_environment();
     hardening::protect_memory()?;
-    // Before the log has a thread: that is not to take signals either.
+    // Before anything has a thread: that is not to take signals either.
     let control = take_control()?;
-    let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
     let (mut order, mut shelf) =
         control.receive().map_err(conversation)?.ok_or(DaemonError::NoHolder)?;
-    let Order::Prepare { key, mount, down_since } = &mut order else {
+    let Order::Prepare { key, mount, down_since, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
     let (mount, down_since, takes_over) = (*mount, *down_since, down_since.is_some());
     hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
-    let (key_files, keys) = KeyFiles::load(settings)?;
+    let for_all = nix::unistd::geteuid().is_root();
+    let Confined { identities, key_files, keys, toucher, audit, sandbox, log } =
+        confine(settings, account.as_ref(), memory_is_locked)?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
-    let identities = Arc::new(Resolver::new(settings.identities.clone())?);
-    let store = Arc::new(SledStore::open(&settings.state_dir)?);
+    let store = Arc::new(OnDisk(SledStore::open(&settings.state_dir)?));
     let (vault, inheritance) = if takes_over {
-        let (vault, inheritance) =
-            Vault::take_over(store, keys.keyring, &settings.audit, fuse::vault_code)?;
+        let (vault, inheritance) = Vault::take_over(store, keys.keyring, &audit, fuse::vault_code)?;
         (vault, Some(inheritance))
     } else {
-        let vault = Vault::open_audited(store, keys.keyring, &settings.audit, fuse::vault_code)?;
+        let vault = Vault::open_audited(store, keys.keyring, &audit, fuse::vault_code)?;
         (vault, None)
     };
     let vault = Arc::new(vault);
@@ -79,8 +88,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         state_dir: settings.state_dir.clone(),
         mountpoint: settings.mountpoint.clone(),
         memory_is_locked,
+        not_confined: sandbox.missing.clone(),
     };
     telemetry.security.set(move || set_up.reasons());
+    telemetry.health.report(Part::Sandbox, sandbox.health());
 
     control.send(&Report::Ready, &[]).map_err(conversation)?;
     let Some((Order::Serve { ref first_request }, descriptors)) =
@@ -91,12 +102,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let (device, lines) = device_and_lines(descriptors)?;
     let lines = <[_; LINES]>::try_from(lines).map_err(|_| DaemonError::NoHolder)?;
     let messenger = lines[0].try_clone().map_err(conversation)?;
-    let service = Service {
-        mountpoint: &settings.mountpoint,
-        for_all: nix::unistd::geteuid().is_root(),
-        takes_over,
-        threads: settings.threads,
-    };
+    let service = Service { for_all, takes_over, threads: settings.threads };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,12 +110,19 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     runtime.block_on(async {
         let signals = Signals::new().map_err(system("signals could not be caught"))?;
         let (over, when_over) = oneshot::channel();
-        let served =
-            fuse::serve(Arc::clone(&fs), &device, lines, first_request, service, move || {
+        let served = fuse::serve(
+            Arc::clone(&fs),
+            &device,
+            lines,
+            first_request,
+            toucher,
+            service,
+            move || {
                 // Nobody listens any more when the holder is gone.
                 let _ = over.send(());
-            })
-            .map_err(system("the mount cannot be served"))?;
+            },
+        )
+        .map_err(system("the mount cannot be served"))?;
         // What is there is applied before anybody is told that secrets can be read.
         if let Some(folder) = &settings.import_dir
             && let Err(source) = import_dir::start(&fs, folder)
@@ -140,13 +153,85 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
 pub(super) fn run_messenger() -> Result<(), DaemonError> {
     hardening::protect_memory()?;
     let control = take_control()?;
-    set_pdeathsig(UnixSignal::SIGKILL)
-        .map_err(|error| system("the holder could not be followed")(error.into()))?;
-    let Some((Order::Serve { .. }, descriptors)) = control.receive().map_err(conversation)? else {
+    die_with_the_holder()?;
+    let Some((order, descriptors)) = control.receive().map_err(conversation)? else {
         return Err(DaemonError::NoHolder);
     };
+    let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
+    sandbox::enter(&sandbox::of_messenger(account.as_ref()))?;
+    // Becoming another user ended it.
+    die_with_the_holder()?;
     fuse::pass_on(&device, lines).map_err(system("the kernel could not be told anything"))
+}
+
+fn die_with_the_holder() -> Result<(), DaemonError> {
+    set_pdeathsig(UnixSignal::SIGKILL)
+        .map_err(|error| system("the holder could not be followed")(error.into()))
+}
+
+/// A server that can do no more than serve, and who does the rest for it.
+struct Confined {
+    identities: Arc<Resolver>,
+    key_files: KeyFiles,
+    keys: Keys,
+    toucher: Toucher,
+    audit: audit::Options,
+    sandbox: Sandbox,
+    log: Log,
+}
+
+/// Takes from this process what it does not need. What it needs from outside is opened before, or
+/// handed to it by processes that are started before.
+fn confine(
+    settings: &Resolved,
+    account: Option<&Account>,
+    memory_is_locked: bool,
+) -> Result<Confined, DaemonError> {
+    let failed = system("the helpers of the server could not be started");
+    let key_files = KeyFiles::find(settings);
+    let paths = key_files.paths().chain(settings.identities.as_deref()).map(Path::to_owned);
+    let clerk = Clerk::start(account, paths.collect()).map_err(failed)?;
+    let mut key_files = key_files.opened_by(clerk.clone());
+    // Whatever is wrong with these is told before a state folder is made.
+    let keys = key_files.load()?;
+    let identities = Resolver::with_directory(settings.identities.clone(), Box::new(clerk))?;
+    let failed = system("the helpers of the server could not be started");
+    let arguments = account.map(Account::to_arguments).unwrap_or_default();
+    let toucher = Toucher::start(&settings.mountpoint, arguments).map_err(failed)?;
+    let mut audit = settings.audit.clone();
+    if audit.copy.is_some() {
+        let failed = system("a socket could not be opened");
+        audit.copy_socket = Some(Arc::new(UnixDatagram::unbound().map_err(failed)?));
+    }
+    let journal = Journal::of_stderr();
+    SledStore::prepare(&settings.state_dir, account.map(|account| (account.uid, account.gid)))?;
+    let mut readable = sandbox::system_files();
+    readable.extend(settings.import_dir.clone());
+    let sandbox = sandbox::enter(&Needs {
+        account,
+        // Files to import may be their owners' alone.
+        reads_all: settings.import_dir.is_some(),
+        locks_memory: memory_is_locked && hardening::locked_memory_is_limited(),
+        files: Files {
+            readable,
+            writable: vec![settings.state_dir.clone(), "/dev/null".into()],
+            network: false,
+        },
+        calls: Calls { connects: audit.copy.is_some(), ..Calls::default() },
+    })?;
+    let log = Log::start_in(journal, settings.log_level)
+        .map_err(system("the log could not be started"))?;
+    for missing in &sandbox.missing {
+        tracing::warn!("the server is not confined as it could be: {missing}");
+    }
+    if settings.require_sandbox
+        && let Err(missing) = sandbox.health()
+    {
+        return Err(DaemonError::Sandbox { missing });
+    }
+    let identities = Arc::new(identities);
+    Ok(Confined { identities, key_files, keys, toucher, audit, sandbox, log })
 }
 
 fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>), DaemonError> {
@@ -157,7 +242,7 @@ fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>),
 
 /// The holder's end of the conversation is standard input. Its signals are the holder's business, who
 /// says what follows.
-fn take_control() -> Result<Control, DaemonError> {
+pub(super) fn take_control() -> Result<Control, DaemonError> {
     let failed = |error: nix::Error| system("the holder could not be followed")(error.into());
     for ignored in [UnixSignal::SIGTERM, UnixSignal::SIGINT] {
         // SAFETY: ignoring runs no code of ours.
@@ -172,11 +257,17 @@ fn take_control() -> Result<Control, DaemonError> {
     socket.map(Control::from_fd).map_err(conversation)
 }
 
-/// Tells when the holder is gone, and the messenger with it. As long as that waits for a caller, the
+/// Answers the holder's questions, and tells when it is gone, and the messenger with it. As long as that waits for a caller, the
 /// caller must be answered: nothing else would end the wait.
 fn follow(control: Control, messenger: OwnedFd, gone: oneshot::Sender<()>) -> std::io::Result<()> {
     std::thread::Builder::new().name("holder".to_owned()).spawn(move || {
-        while let Ok(Some(_)) = control.receive::<Order>() {}
+        while let Ok(Some((order, _))) = control.receive::<Order>() {
+            if let Order::Ask = order
+                && control.send(&how_it_is(), &[]).is_err()
+            {
+                break;
+            }
+        }
         let mut line = [PollFd::new(messenger.as_fd(), PollFlags::empty())];
         // Told or not: without a holder this process is of no use much longer.
         let _ = poll(&mut line, MESSENGER_PATIENCE);
@@ -184,6 +275,10 @@ fn follow(control: Control, messenger: OwnedFd, gone: oneshot::Sender<()>) -> st
         let _ = gone.send(());
     })?;
     Ok(())
+}
+
+fn how_it_is() -> Report {
+    if pulse::stuck_for() < STUCK { Report::Alive } else { Report::Stuck }
 }
 
 /// What the holder passes on.

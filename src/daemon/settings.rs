@@ -55,6 +55,16 @@ pub struct MountSettings {
     /// the UID that owns each
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub import_dir: Option<PathBuf>,
+
+    /// User as whom the server runs [default: secretfs if there is one and root mounts, else whoever mounts]
+    #[arg(long, value_name = "USER", value_hint = clap::ValueHint::Username)]
+    pub user: Option<String>,
+
+    /// Refuse to start if the kernel cannot confine the server (Landlock, seccomp). Without this the
+    /// log and `.status/health` tell what is missing
+    #[arg(long)]
+    pub require_sandbox: bool,
+
     /// Keep all memory of the daemon out of swap, or refuse to start. Without this it is tried where
     /// there is swap space that is not encrypted
     #[arg(long)]
@@ -143,6 +153,8 @@ pub(super) struct Resolved {
     pub(super) encryption_key_file: Option<PathBuf>,
     pub(super) previous_encryption_key_file: Option<PathBuf>,
     pub(super) import_dir: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) require_sandbox: bool,
     pub(super) mlock_all: bool,
     pub(super) list_acl: bool,
     pub(super) audit: audit::Options,
@@ -175,6 +187,8 @@ impl Resolved {
                 .previous_encryption_key_file
                 .or(file.previous_encryption_key_file),
             import_dir: flags.import_dir.or(file.import_dir),
+            user: flags.user.or(file.user),
+            require_sandbox: flags.require_sandbox || file.require_sandbox,
             mlock_all: flags.mlock_all || file.mlock_all,
             list_acl: flags.list_acl || file.list_acl,
             threads: flags
@@ -207,6 +221,8 @@ impl Resolved {
         for (flag, path) in files {
             flags.extend(path.into_iter().flat_map(|path| [flag.into(), path.clone().into()]));
         }
+        flags.extend(self.user.iter().flat_map(|user| ["--user".into(), user.into()]));
+        flags.extend(self.require_sandbox.then(|| "--require-sandbox".into()));
         flags.extend(self.mlock_all.then(|| "--mlock-all".into()));
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
         flags.extend(audit_flags(&self.audit));
@@ -238,6 +254,7 @@ fn audit_options(flags: &MountSettings, file: &MountSettings, state_dir: &Path) 
             .or(file.audit_keep)
             .map_or(audit::DEFAULT_KEEP_FILES, u64::from),
         copy,
+        copy_socket: None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::model::SIDECAR_SUFFIX;
+use crate::telemetry::pulse;
 
 /// A disk that takes longer than this has other problems; the old value is served then.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,6 +57,7 @@ impl Settling {
 
     fn wait_while(&self, mut under_way: impl FnMut(&HashMap<String, usize>) -> bool) {
         if self.count.load(Ordering::Acquire) > 0 {
+            let _waiting = pulse::waiting();
             let mut paths = self.paths.lock();
             self.settled.wait_while_for(&mut paths, |paths| under_way(paths), PATIENCE);
         }

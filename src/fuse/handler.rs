@@ -18,6 +18,7 @@ use crate::fs::{
     Answer, Attr, Changes, Entry, FileKind, Fs, FsError, Listed, NEVER, Opcode, RenameMode,
 };
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
+use crate::telemetry::pulse::{self, Working};
 
 use super::convert::{
     GENERATION, file_attr, file_type, open_flags, poll_events, requester, shown_attr, time, wanted,
@@ -39,8 +40,10 @@ impl Handler {
         Self { fs }
     }
 
-    fn count(&self, opcode: Opcode) {
+    /// A request has come; what is given lasts as long as a thread works on it.
+    fn begin(&self, opcode: Opcode) -> Working {
         self.fs.requests.count(opcode);
+        pulse::working()
     }
 }
 
@@ -78,7 +81,7 @@ impl Filesystem for Handler {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Opcode::Lookup);
+        let _working = self.begin(Opcode::Lookup);
         match self.fs.look_up(&requester(request), parent.0, name) {
             Ok(entry) => {
                 let attr = file_attr(&entry.attr);
@@ -89,7 +92,7 @@ impl Filesystem for Handler {
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
-        self.count(Opcode::Forget);
+        let _working = self.begin(Opcode::Forget);
         self.fs.forget(node.0, lookups);
     }
 
@@ -100,7 +103,7 @@ impl Filesystem for Handler {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        self.count(Opcode::Getattr);
+        let _working = self.begin(Opcode::Getattr);
         match self.fs.attributes(&requester(request), node.0) {
             Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
             Err(error) => reply.error(errno(&error)),
@@ -125,7 +128,7 @@ impl Filesystem for Handler {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.count(Opcode::Setattr);
+        let _working = self.begin(Opcode::Setattr);
         let changes = Changes { mode, uid, gid, size, modified: mtime.map(time) };
         let handle = handle.map(|handle| handle.0);
         let answer: Answer<Attr> = Box::new(move |outcome| match outcome {
@@ -136,7 +139,7 @@ impl Filesystem for Handler {
     }
 
     fn readlink(&self, _request: &Request, _node: INodeNo, reply: ReplyData) {
-        self.count(Opcode::Readlink);
+        let _working = self.begin(Opcode::Readlink);
         reply.error(INVALID);
     }
 
@@ -150,7 +153,7 @@ impl Filesystem for Handler {
         _device: u32,
         reply: ReplyEntry,
     ) {
-        self.count(Opcode::Mknod);
+        let _working = self.begin(Opcode::Mknod);
         if mode & libc::S_IFMT != libc::S_IFREG {
             return reply.error(NOBODY_MAY);
         }
@@ -173,7 +176,7 @@ impl Filesystem for Handler {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.count(Opcode::Mkdir);
+        let _working = self.begin(Opcode::Mkdir);
         match self.fs.make_folder(&requester(request), parent.0, name) {
             Ok(entry) => {
                 let attr = file_attr(&entry.attr);
@@ -184,12 +187,12 @@ impl Filesystem for Handler {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Opcode::Unlink);
+        let _working = self.begin(Opcode::Unlink);
         self.fs.unlink(&requester(request), parent.0, name, answer_empty(reply));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Opcode::Rmdir);
+        let _working = self.begin(Opcode::Rmdir);
         reply_empty(reply, self.fs.remove_folder(&requester(request), parent.0, name));
     }
 
@@ -201,7 +204,7 @@ impl Filesystem for Handler {
         _target: &Path,
         reply: ReplyEntry,
     ) {
-        self.count(Opcode::Symlink);
+        let _working = self.begin(Opcode::Symlink);
         reply.error(NOBODY_MAY);
     }
 
@@ -215,7 +218,7 @@ impl Filesystem for Handler {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Rename);
+        let _working = self.begin(Opcode::Rename);
         let mode = if flags.is_empty() {
             RenameMode::Replace
         } else if flags == RenameFlags::RENAME_NOREPLACE {
@@ -235,12 +238,12 @@ impl Filesystem for Handler {
         _new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.count(Opcode::Link);
+        let _working = self.begin(Opcode::Link);
         reply.error(NOBODY_MAY);
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Opcode::Open);
+        let _working = self.begin(Opcode::Open);
         let mode = flags.acc_mode();
         let (read, write) = (mode != OpenAccMode::O_WRONLY, mode != OpenAccMode::O_RDONLY);
         self.fs.open(&requester(request), node.0, read, write, |outcome| match outcome {
@@ -260,7 +263,7 @@ impl Filesystem for Handler {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.count(Opcode::Read);
+        let _working = self.begin(Opcode::Read);
         match self.fs.read(&requester(request), node.0, handle.0, offset, size as usize) {
             Ok(bytes) => reply.data(bytes.expose()),
             Err(error) => reply.error(errno(&error)),
@@ -279,7 +282,7 @@ impl Filesystem for Handler {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.count(Opcode::Write);
+        let _working = self.begin(Opcode::Write);
         match self.fs.write(&requester(request), handle.0, offset, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).expect("a request is under 4 GiB")),
             Err(error) => reply.error(errno(&error)),
@@ -294,7 +297,7 @@ impl Filesystem for Handler {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Flush);
+        let _working = self.begin(Opcode::Flush);
         self.fs.flush(&requester(request), handle.0, answer_empty(reply));
     }
 
@@ -308,7 +311,7 @@ impl Filesystem for Handler {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Release);
+        let _working = self.begin(Opcode::Release);
         if handle.0 == 0 {
             return reply.ok();
         }
@@ -323,12 +326,12 @@ impl Filesystem for Handler {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Fsync);
+        let _working = self.begin(Opcode::Fsync);
         self.fs.sync(&requester(request), handle.0, answer_empty(reply));
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Opcode::Opendir);
+        let _working = self.begin(Opcode::Opendir);
         match self.fs.open_folder(&requester(request), node.0) {
             Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
             Err(error) => reply.error(errno(&error)),
@@ -343,7 +346,7 @@ impl Filesystem for Handler {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.count(Opcode::Readdir);
+        let _working = self.begin(Opcode::Readdir);
         let listed = match self.fs.list(&requester(request), node.0, handle.0, offset == 0) {
             Ok(listed) => listed,
             Err(error) => return reply.error(errno(&error)),
@@ -370,7 +373,7 @@ impl Filesystem for Handler {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.count(Opcode::Readdirplus);
+        let _working = self.begin(Opcode::Readdirplus);
         let who = requester(request);
         let listed = match self.fs.list(&who, node.0, handle.0, offset == 0) {
             Ok(listed) => listed,
@@ -416,7 +419,7 @@ impl Filesystem for Handler {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Releasedir);
+        let _working = self.begin(Opcode::Releasedir);
         self.fs.close_folder(handle.0);
         reply.ok();
     }
@@ -429,13 +432,13 @@ impl Filesystem for Handler {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Fsyncdir);
+        let _working = self.begin(Opcode::Fsyncdir);
         // Every change was durable before it was answered.
         reply.ok();
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        self.count(Opcode::Statfs);
+        let _working = self.begin(Opcode::Statfs);
         match self.fs.space() {
             Ok((space, secrets)) => {
                 let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK_BYTES);
@@ -458,7 +461,7 @@ impl Filesystem for Handler {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Setxattr);
+        let _working = self.begin(Opcode::Setxattr);
         reply.error(errno(&self.fs.refuse_attribute(&requester(request), node.0, name)));
     }
 
@@ -470,22 +473,22 @@ impl Filesystem for Handler {
         size: u32,
         reply: ReplyXattr,
     ) {
-        self.count(Opcode::Getxattr);
+        let _working = self.begin(Opcode::Getxattr);
         reply_xattr(reply, size, self.fs.attribute(&requester(request), node.0, name));
     }
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        self.count(Opcode::Listxattr);
+        let _working = self.begin(Opcode::Listxattr);
         reply_xattr(reply, size, self.fs.attribute_names(&requester(request), node.0));
     }
 
     fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Opcode::Removexattr);
+        let _working = self.begin(Opcode::Removexattr);
         reply.error(errno(&self.fs.refuse_attribute(&requester(request), node.0, name)));
     }
 
     fn access(&self, request: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        self.count(Opcode::Access);
+        let _working = self.begin(Opcode::Access);
         reply_empty(reply, self.fs.access(&requester(request), node.0, wanted(mask)));
     }
 
@@ -499,7 +502,7 @@ impl Filesystem for Handler {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.count(Opcode::Create);
+        let _working = self.begin(Opcode::Create);
         let exclusive = flags & libc::O_EXCL != 0;
         let who = requester(request);
         self.fs.create(&who, parent.0, name, mode, exclusive, |outcome| match outcome {
@@ -515,7 +518,7 @@ impl Filesystem for Handler {
     }
 
     fn bmap(&self, _request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {
-        self.count(Opcode::Bmap);
+        let _working = self.begin(Opcode::Bmap);
         reply.error(INVALID);
     }
 
@@ -530,7 +533,7 @@ impl Filesystem for Handler {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.count(Opcode::Ioctl);
+        let _working = self.begin(Opcode::Ioctl);
         reply.error(NO_SUCH_CONTROL);
     }
 
@@ -544,7 +547,7 @@ impl Filesystem for Handler {
         flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        self.count(Opcode::Poll);
+        let _working = self.begin(Opcode::Poll);
         let waits = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY);
         reply.poll(poll_events(self.fs.poll(
             &requester(request),
@@ -563,7 +566,7 @@ impl Filesystem for Handler {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Fallocate);
+        let _working = self.begin(Opcode::Fallocate);
         reply.error(UNSUPPORTED);
     }
 
@@ -577,7 +580,7 @@ impl Filesystem for Handler {
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        self.count(Opcode::Lseek);
+        let _working = self.begin(Opcode::Lseek);
         reply.error(LEFT_TO_THE_KERNEL);
     }
 
@@ -595,7 +598,7 @@ impl Filesystem for Handler {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.count(Opcode::CopyFileRange);
+        let _working = self.begin(Opcode::CopyFileRange);
         reply.error(LEFT_TO_THE_KERNEL);
     }
 }

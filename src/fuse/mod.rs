@@ -12,4 +12,4 @@ pub use device::Device;
 pub use errno::{code, vault_code};
 pub use messenger::{LINES, lines, pass_on};
 pub use session::{Served, Service, serve};
-pub use touch::touch_if_asked;
+pub use touch::{Toucher, touch_if_asked};

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -34,9 +33,7 @@ pub struct Served {
 
 /// How a mount is served.
 #[derive(Clone, Copy, Debug)]
-pub struct Service<'a> {
-    /// Where it is mounted.
-    pub mountpoint: &'a Path,
+pub struct Service {
     /// For all users, or for the user of this process alone.
     pub for_all: bool,
     /// Whether a process before this one served the mount.
@@ -56,7 +53,8 @@ pub fn serve(
     device: &Device,
     lines: [OwnedFd; LINES],
     first_request: &[u8],
-    service: Service<'_>,
+    toucher: Toucher,
+    service: Service,
     when_over: impl FnOnce() + Send + 'static,
 ) -> io::Result<Served> {
     let mut config = Config::default();
@@ -80,7 +78,7 @@ pub fn serve(
 
     let [names, bytes, questions] = lines.map(|line| Arc::new(Line::new(line)));
     fs.serve_caches(Cache { names, bytes, questions })?;
-    fs.serve_watchers(Toucher::new(service.mountpoint))?;
+    fs.serve_watchers(toucher)?;
     if service.takes_over {
         resend(device)?;
     }

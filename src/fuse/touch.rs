@@ -9,9 +9,8 @@ use std::ffi::{CString, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -22,48 +21,43 @@ use crate::fs::{Touch, Touched};
 /// The name by which the program knows that it is to be this process.
 const NAME: &str = "secretfs-touch";
 
-/// If it dies, this much time passes before there is another one.
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// The daemon's end of it. The process is started when there is something to touch for the first time.
-pub(super) struct Toucher {
-    mountpoint: PathBuf,
+/// The daemon's end of it. The process is started before anything is served.
+#[derive(Debug)]
+pub struct Toucher {
     process: Option<Child>,
-    started: Option<Instant>,
 }
 
 impl Toucher {
-    pub(super) fn new(mountpoint: &Path) -> Self {
-        Self { mountpoint: mountpoint.to_owned(), process: None, started: None }
-    }
-
-    fn start(&mut self) -> io::Result<&mut Child> {
-        if self.started.is_some_and(|started| started.elapsed() < PAUSE) {
-            return Err(io::Error::other(
-                "the process that touches files has died; it is started again",
-            ));
-        }
-        self.started = Some(Instant::now());
+    /// Starts the process; `confinement` is for what confines it. The process that serves cannot
+    /// start one later any more.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(
+        mountpoint: &Path,
+        confinement: impl IntoIterator<Item = OsString>,
+    ) -> io::Result<Self> {
         // It gets nothing of the daemon: no environment, no descriptor.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0(NAME).arg(&self.mountpoint).env_clear().current_dir("/");
+        command.arg0(NAME).arg(mountpoint).args(confinement).env_clear().current_dir("/");
         let process =
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(self.process.insert(process))
+        Ok(Self { process: Some(process) })
     }
 }
 
 impl Touch for Toucher {
     fn touch(&mut self, touched: &[Touched]) -> io::Result<()> {
-        let process = match &mut self.process {
-            Some(process) => process,
-            None => self.start()?,
-        };
+        let gone = || io::Error::other("the process that touches files has died");
+        let process = self.process.as_mut().ok_or_else(gone)?;
         let pipe = process.stdin.as_mut().expect("it was started with a pipe");
         let sent = pipe.write_all(&encode(touched));
         if sent.is_err()
             && let Some(mut process) = self.process.take()
         {
+            tracing::error!(
+                "the process that touches files has died; inotify tells less until the next server"
+            );
             // Its end of the pipe is closed, so it has ended.
             drop(process.stdin.take());
             process.wait()?;
@@ -105,19 +99,23 @@ fn decode(line: &[u8]) -> Option<Touched> {
     })
 }
 
-/// If this process was started to touch files: does that until its input ends.
-pub fn touch_if_asked() -> Option<ExitCode> {
+/// If this process was started to touch files: does that until its input ends, once `confine` has taken
+/// from it what it does not need.
+pub fn touch_if_asked(confine: impl FnOnce(&[OsString]) -> io::Result<()>) -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     if arguments.next() != Some(OsString::from(NAME)) {
         return None;
     }
-    Some(match arguments.next().map(|mountpoint| serve(Path::new(&mountpoint))) {
+    let mountpoint = arguments.next();
+    let confinement: Vec<_> = arguments.collect();
+    let serve = |mountpoint: OsString| serve(Path::new(&mountpoint), || confine(&confinement));
+    Some(match mountpoint.map(serve) {
         Some(Ok(())) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
 }
 
-fn serve(mountpoint: &Path) -> io::Result<()> {
+fn serve(mountpoint: &Path, confine: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // What was inherited by mistake (the mount's own device would be the worst) is closed.
     // SAFETY: this process has opened nothing but standard input, output and error.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
@@ -125,6 +123,7 @@ fn serve(mountpoint: &Path) -> io::Result<()> {
     let name = CString::new(NAME).expect("it holds no NUL");
     // SAFETY: the name ends in NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    confine()?;
     let (mut input, mut piece, mut rest) = (io::stdin().lock(), vec![0; 64 << 10], Vec::new());
     loop {
         let length = input.read(&mut piece)?;

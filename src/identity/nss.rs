@@ -1,9 +1,13 @@
 //! Users and groups as the system knows them.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{self, Gid, Uid};
+use serde::{Deserialize, Serialize};
 
 /// Where users and groups are looked up: [`Nss`], or something else in tests.
 pub trait Directory: Send + Sync {
@@ -24,10 +28,18 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// The directory could not be asked.
     fn groups_of(&self, user: &User) -> Result<Vec<Group>, NssError>;
+
+    /// Opens the identities file, for processes that may not open it themselves.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
 }
 
 /// A user of the directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The login name, which need not be a valid slug.
     pub name: String,
@@ -36,7 +48,7 @@ pub struct User {
 }
 
 /// A group of the directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// The GID.
     pub gid: u32,
@@ -45,7 +57,7 @@ pub struct Group {
 }
 
 /// What was looked up when a look-up failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lookup {
     /// The user with this UID.
     User(u32),

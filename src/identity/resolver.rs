@@ -1,7 +1,6 @@
 //! From a UID to its caller, with a cache.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -91,7 +90,7 @@ impl Resolver {
         file: Option<PathBuf>,
         directory: Box<dyn Directory>,
     ) -> Result<Self, IdentitiesError> {
-        let identities = Arc::new(read(file.as_deref())?);
+        let identities = Arc::new(read(file.as_deref(), directory.as_ref())?);
         let state = State { identities, callers: HashMap::new(), generation: 0 };
         Ok(Self { file, directory, state: RwLock::new(state) })
     }
@@ -116,7 +115,7 @@ impl Resolver {
     /// The file cannot be read or is wrong: what it said before still holds. The answers are
     /// forgotten all the same.
     pub fn reload(&self) -> Result<(), IdentitiesError> {
-        let identities = read(self.file.as_deref());
+        let identities = read(self.file.as_deref(), self.directory.as_ref());
         let mut state = self.state.write();
         state.callers.clear();
         state.generation += 1;
@@ -158,10 +157,10 @@ impl State {
     }
 }
 
-fn read(path: Option<&Path>) -> Result<Identities, IdentitiesError> {
+fn read(path: Option<&Path>, directory: &dyn Directory) -> Result<Identities, IdentitiesError> {
     let Some(path) = path else { return Ok(Identities::default()) };
     let unreadable = |source| IdentitiesError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = directory.open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     if mode & 0o002 != 0 {
         return Err(IdentitiesError::WritableByAll(path.to_owned()));

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,11 +28,29 @@ impl Folder {
     /// Makes the folder if only its last component is missing, checks who may enter it, and locks it.
     pub(super) fn open(path: &Path) -> Result<Folder, StoreError> {
         make(path)?;
-        let metadata =
-            path.symlink_metadata().map_err(|error| StoreError::io("look at", path, error))?;
+        Self::open_existing(path)
+    }
+
+    /// As [`Folder::open`], for one that is there. Root may work on one that is another user's.
+    pub(super) fn open_existing(path: &Path) -> Result<Folder, StoreError> {
+        let metadata = look_at(path)?;
         check(path, &metadata)?;
+        let user = nix::unistd::geteuid();
+        if !user.is_root() {
+            check_owner(path, &metadata, user.as_raw())?;
+        }
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
         Ok(Folder { path: path.to_owned(), lock: lock(path, file)? })
+    }
+
+    /// Makes the folder if only its last component is missing, and checks whose it is.
+    pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
+        make(path)?;
+        check_owner(path, &look_at(path)?, nix::unistd::geteuid().as_raw())
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -67,15 +86,23 @@ pub(super) fn make(path: &Path) -> Result<(), StoreError> {
 fn check(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
     let path = path.to_owned();
     let mode = metadata.permissions().mode() & 0o7777;
-    let user = nix::unistd::geteuid().as_raw();
     if !metadata.is_dir() {
         Err(StoreError::NotAFolder { path })
-    } else if metadata.uid() != user {
-        Err(StoreError::Owner { path, owner: metadata.uid(), user })
     } else if mode & 0o077 != 0 {
         Err(StoreError::Unsafe { path, mode })
     } else {
         Ok(())
+    }
+}
+
+fn look_at(path: &Path) -> Result<Metadata, StoreError> {
+    path.symlink_metadata().map_err(|error| StoreError::io("look at", path, error))
+}
+
+fn check_owner(path: &Path, metadata: &Metadata, user: u32) -> Result<(), StoreError> {
+    match metadata.uid() {
+        owner if owner == user => Ok(()),
+        owner => Err(StoreError::Owner { path: path.to_owned(), owner, user }),
     }
 }
 

@@ -9,6 +9,7 @@ mod batch;
 mod contract;
 mod error;
 mod folder;
+mod handover;
 mod memory;
 mod pieces;
 mod room;

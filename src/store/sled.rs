@@ -11,6 +11,7 @@ use ::sled::{Db, Mode};
 use parking_lot::{Mutex, RwLock};
 
 use super::folder::{self, Folder};
+use super::handover;
 use super::pieces::{self, ReadError, Room};
 use super::room::Reserve;
 use super::{Batch, SCAN_STEP, Space, Store, StoreError};
@@ -80,6 +81,19 @@ impl SledStore {
         let open = Open::new(&path, segment, &reserve)?;
         let (open, writer) = (RwLock::new(Some(open)), Mutex::default());
         Ok(SledStore { open, writer, path, segment, reserve, folder })
+    }
+
+    /// Makes the state folder `dir` if only its last component is missing. If the store is to be
+    /// opened by another user than root, who calls this, gives to that user (and group) what is root's.
+    ///
+    /// # Errors
+    ///
+    /// As [`SledStore::open`].
+    pub fn prepare(dir: &Path, user: Option<(u32, u32)>) -> Result<(), StoreError> {
+        match user {
+            Some((user, group)) => handover::hand_over(dir, user, group),
+            None => Folder::check_owner(dir),
+        }
     }
 
     /// Whether there is a store in the state folder `dir`.
@@ -306,8 +320,10 @@ fn protect(path: &Path) -> io::Result<File> {
     for entry in path.read_dir()? {
         let entry = entry?;
         let mode = if entry.file_type()?.is_dir() { 0o700 } else { 0o600 };
-        std::fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
-        File::open(entry.path())?.sync_all()?;
+        // Not by its path: a server may not do that to any file.
+        let file = File::open(entry.path())?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
     }
     File::open(path)?.sync_all()?;
     File::options().read(true).write(true).open(path.join("db"))

@@ -19,6 +19,8 @@ pub enum Part {
     Identities,
     /// The encryption keys.
     Keys,
+    /// What confines the server.
+    Sandbox,
 }
 
 impl Part {
@@ -31,6 +33,7 @@ impl Part {
             Self::ImportDir => "import-dir",
             Self::Identities => "identities",
             Self::Keys => "keys",
+            Self::Sandbox => "sandbox",
         }
     }
 }

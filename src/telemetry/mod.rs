@@ -3,6 +3,7 @@
 
 mod health;
 mod metrics;
+pub mod pulse;
 mod security;
 
 pub use health::{Health, Part};

@@ -7,6 +7,7 @@ use crate::audit::{
 };
 use crate::crypto::{Keyring, Purpose};
 use crate::model::Grant;
+use crate::telemetry::pulse;
 
 use super::Vault;
 use super::error::VaultError;
@@ -82,7 +83,11 @@ impl Vault {
             return then(Ok(()));
         }
         let event = Event::new(actor, action, subject, outcome);
-        audit.record(event, |recorded| then(recorded.map_err(VaultError::NotRecorded)));
+        let waiting = pulse::waiting();
+        audit.record(event, move |recorded| {
+            drop(waiting);
+            then(recorded.map_err(VaultError::NotRecorded));
+        });
     }
 
     /// As [`Vault::record`], for what `actor` was allowed to do to several subjects: a line each.
@@ -98,7 +103,11 @@ impl Vault {
             return then(Ok(()));
         }
         let events = subjects.iter().map(|one| Event::new(actor, action, one, Ok(()))).collect();
-        audit.record_all(events, |recorded| then(recorded.map_err(VaultError::NotRecorded)));
+        let waiting = pulse::waiting();
+        audit.record_all(events, move |recorded| {
+            drop(waiting);
+            then(recorded.map_err(VaultError::NotRecorded));
+        });
     }
 
     /// Puts on record that `actor` is given all of an export, and returns when that is done.

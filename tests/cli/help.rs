@@ -26,6 +26,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "restore",
     "fsck",
     "unmount",
+    "upgrade",
     "completions",
     "man",
 ];

@@ -90,6 +90,7 @@ pub(crate) struct Mount {
     folder: TempDir,
     point: PathBuf,
     state: PathBuf,
+    program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(&'static str, Option<String>)>,
     daemon: Option<Daemon>,
@@ -118,6 +119,7 @@ impl Mount {
             point: folder.path().join("secrets"),
             state: folder.path().join("state"),
             folder,
+            program: env!("CARGO_BIN_EXE_secretfs").into(),
             arguments: Vec::new(),
             environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
             daemon: None,
@@ -136,6 +138,30 @@ impl Mount {
     pub(crate) fn with_args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
         self
+    }
+
+    /// Runs a copy of the program, which can be replaced.
+    pub(crate) fn with_copied_program(mut self) -> Self {
+        self.program = self.folder.path().join("program");
+        self.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), "first");
+        self
+    }
+
+    /// Puts a build in the place of the copied program, which differs from others by `mark`.
+    pub(crate) fn install(&self, build: &Path, mark: &str) {
+        let next = self.program.with_extension("next");
+        let bytes = [fs::read(build).expect("it was built"), mark.into()].concat();
+        fs::write(&next, bytes).expect("the test's folder takes files");
+        set_mode(&next, 0o755);
+        fs::rename(next, &self.program).expect("the test's folder takes files");
+    }
+
+    /// `secretfs upgrade`. What it said, if it failed.
+    pub(crate) fn upgrade(&self) -> Result<(), String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        let output = command.arg("upgrade").arg(self.point()).output().expect("it was built");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
     }
 
     /// Uses the mountpoint of another one.
@@ -218,7 +244,7 @@ impl Mount {
 
     /// The command that starts the daemon.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        let mut command = Command::new(&self.program);
         command.arg("mount").arg(self.point());
         command.arg("--state-dir").arg(self.state());
         command.arg("--identities").arg(self.identities());
@@ -292,13 +318,22 @@ impl Mount {
 
     /// The process that serves the mount, if there is one at this moment.
     pub(crate) fn server(&self) -> Option<Pid> {
-        let holder = self.pid();
-        let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children"));
-        children.ok()?.split_whitespace().find_map(|child| {
-            let arguments = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
-            let serves = arguments.split('\0').nth(1) == Some("serve");
-            serves.then(|| Pid::from_raw(child.parse().expect("it is a number")))
-        })
+        child(self.pid(), |arguments| arguments.nth(1) == Some("serve"))
+    }
+
+    /// The process that tells the kernel what its caches must forget.
+    pub(crate) fn messenger(&self) -> Option<Pid> {
+        child(self.pid(), |arguments| arguments.nth(1) == Some("notify"))
+    }
+
+    /// The process that looks up users and files for the server.
+    pub(crate) fn clerk(&self) -> Option<Pid> {
+        child(self.server()?, |arguments| arguments.nth(1) == Some("look-up"))
+    }
+
+    /// The process that touches files, so that inotify tells of them.
+    pub(crate) fn toucher(&self) -> Option<Pid> {
+        child(self.server()?, |arguments| arguments.next() == Some("secretfs-touch"))
     }
 
     /// Kills the server with SIGKILL, and not the holder of the mount. Whether there was one.
@@ -371,6 +406,16 @@ impl Drop for Mount {
         }
         self.unmount_by_force();
     }
+}
+
+/// The process whose arguments are those, of those that the first thread of another one has started.
+fn child(of: Pid, is_it: impl Fn(&mut dyn Iterator<Item = &str>) -> bool) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+    children.ok()?.split_whitespace().find_map(|child| {
+        let arguments = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+        is_it(&mut arguments.split('\0'))
+            .then(|| Pid::from_raw(child.parse().expect("it is a number")))
+    })
 }
 
 /// Sets the permissions of a path outside the mount.

@@ -196,26 +196,8 @@ fn a_thousand_rotations_end_with_an_event_after_the_last() {
 fn the_touching_process_is_not_in_the_way_of_an_end() {
     let Some((mut mount, root)) = start() else { return };
     let _watch = Watch::on(&mount, "svc");
-    let children = |pid: nix::unistd::Pid| {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        tasks
-            .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
-            .flat_map(|ids| ids.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
-    };
-    let touching = || {
-        root.import("k.yaml", "key: svc/K\nvalue: import\n").unwrap();
-        let mut found = Vec::new();
-        // A child of the server, which is one of the holder.
-        eventually("there is a process", || {
-            let servers = children(mount.pid());
-            let ids = servers.iter().map(|id| nix::unistd::Pid::from_raw(id.parse().unwrap()));
-            found = ids.flat_map(children).collect();
-            !found.is_empty()
-        });
-        found.remove(0)
-    };
-    let id = touching();
+    let id = mount.toucher().expect("there is one from the start");
+    root.import("k.yaml", "key: svc/K\nvalue: import\n").unwrap();
     assert_eq!(fs::read(format!("/proc/{id}/environ")).unwrap(), b"");
     // Whoever unmounts by hand does not find the mount in use.
     eventually("it holds nothing of the mount", || {

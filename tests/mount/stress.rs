@@ -146,6 +146,35 @@ fn a_killed_server_disturbs_nobody() {
     assert!(killed >= kills, "killed {killed} times only");
 }
 
+/// Another build serves, again and again. `SECRETFS_UPGRADES` says how often at least.
+#[test]
+fn an_upgrade_disturbs_nobody() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_copied_program().started();
+    let alice = mount.user(ALICE);
+    for key in ["append", "lists", "empty", "hold"] {
+        assert_eq!(alice.write(&format!("alice/{key}"), ""), Ok(()));
+    }
+    let mut parts = parts();
+    parts.extend(Exact::ALL.into_iter().map(|exact| (ALICE, Role::Exact(exact))));
+    let seconds = seconds(8);
+    let wanted = std::env::var("SECRETFS_UPGRADES")
+        .map_or(2, |text| text.parse().expect("SECRETFS_UPGRADES is a number"));
+    let mut upgraded = 0;
+    play(&mount, &parts, seconds, || {
+        let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
+        while Instant::now() < end {
+            let mark = format!("build {upgraded}");
+            mount.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), &mark);
+            assert_eq!(mount.upgrade(), Ok(()));
+            upgraded += 1;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    eprintln!("upgraded {upgraded} times");
+    assert!(upgraded >= wanted, "upgraded {upgraded} times only");
+}
+
 fn seconds(usual: u64) -> u64 {
     std::env::var("SECRETFS_STRESS_SECONDS")
         .map_or(usual, |text| text.parse().expect("SECRETFS_STRESS_SECONDS is a number"))

@@ -20,6 +20,7 @@ pub(super) mod remove;
 pub(super) mod restore;
 pub(super) mod save;
 pub(super) mod unmount;
+pub(super) mod upgrade;
 pub(super) mod verify;
 pub(super) mod watch;
 pub(super) mod whoami;

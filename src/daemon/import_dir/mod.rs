@@ -11,6 +11,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
@@ -42,11 +43,14 @@ const START: Duration = Duration::from_secs(10);
 pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     files::open_folder(&folder)?;
+    let identity = identity_of(&folder)?;
     let watch = Watch::new()?;
     let (first, done) = channel();
     let importer = Importer {
         fs: Arc::downgrade(fs),
         folder,
+        identity,
+        since: Instant::now(),
         known: BTreeMap::new(),
         readable: true,
         first: Some(first),
@@ -57,9 +61,17 @@ pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn identity_of(folder: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(folder)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 struct Importer {
     fs: Weak<Fs>,
     folder: PathBuf,
+    /// Device and inode of the folder that this process may read.
+    identity: (u64, u64),
+    since: Instant,
     /// What was done about each file, by its path in the folder.
     known: BTreeMap<PathBuf, Known>,
     /// Whether the folder could be read the last time.
@@ -91,6 +103,7 @@ impl Importer {
     }
 
     fn look_through(&mut self, fs: &Fs, watch: &mut Watch) {
+        self.make_way_if_it_was_replaced();
         let found = match files::find(&self.folder, |folder| watch.add(folder)) {
             Ok(found) => found,
             Err(error) => {
@@ -114,6 +127,18 @@ impl Importer {
             }
         }
         fs.report_health(Part::ImportDir, self.health());
+    }
+
+    /// A server may read the folder that was there when it started, and no other. Ends it if there is
+    /// another folder now, so that the next server may read that: nobody notices. Seldom, since servers
+    /// that end too often are not replaced.
+    fn make_way_if_it_was_replaced(&self) {
+        let is_another = identity_of(&self.folder).is_ok_and(|now| now != self.identity);
+        if is_another && self.since.elapsed() >= POLL {
+            let folder = self.folder.display();
+            tracing::warn!(%folder, "import-dir: the folder is another one now; another server reads it");
+            std::process::abort();
+        }
     }
 
     /// Whether everything in the folder is applied. What is wrong with a file is told to its owner

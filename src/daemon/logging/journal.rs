@@ -17,11 +17,11 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 const STREAM: &str = "JOURNAL_STREAM";
 
 /// Sends each event with its fields. The socket never blocks.
-pub(super) struct Journal(UnixDatagram);
+pub(in super::super) struct Journal(UnixDatagram);
 
 impl Journal {
     /// The journal, if standard error leads there.
-    pub(super) fn of_stderr() -> Option<Self> {
+    pub(in super::super) fn of_stderr() -> Option<Self> {
         let stream = std::env::var(STREAM).ok()?;
         let stderr = fstat(io::stderr()).ok()?;
         if !names(&stream, stderr.st_dev, stderr.st_ino) {

@@ -1,0 +1,94 @@
+//! Which files a process may open: Landlock, which takes rights away from whoever asks for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+
+/// The newest form that is asked for (Linux 6.12).
+const NEWEST: ABI = ABI::V6;
+
+/// Files and folders with all below them. Descriptors that are open already are not concerned.
+#[derive(Debug, Default)]
+pub(in super::super) struct Files {
+    pub(in super::super) readable: Vec<PathBuf>,
+    pub(in super::super) writable: Vec<PathBuf>,
+    /// Whether it may use the network (none of it, otherwise, nor sockets without a path).
+    pub(in super::super) network: bool,
+}
+
+impl Files {
+    pub(super) fn reads(&self, path: &str) -> bool {
+        self.readable.iter().any(|readable| readable == Path::new(path))
+    }
+
+    pub(super) fn reads_everything(&self) -> bool {
+        self.reads("/")
+    }
+}
+
+/// The rules, ready to be enforced.
+pub(super) struct Rules(RulesetCreated);
+
+impl Rules {
+    /// What is not there cannot be opened later either.
+    pub(super) fn new(files: &Files) -> io::Result<Self> {
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(NEWEST))
+            .map_err(other)?;
+        if !files.network {
+            rules = rules
+                .handle_access(AccessNet::from_all(NEWEST))
+                .and_then(|rules| rules.scope(Scope::AbstractUnixSocket))
+                .map_err(other)?;
+        }
+        let rules = rules.scope(Scope::Signal).and_then(Ruleset::create).map_err(other)?;
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let rules = add(rules, &files.readable, read)?;
+        let write = AccessFs::WriteFile
+            | AccessFs::Truncate
+            | AccessFs::MakeReg
+            | AccessFs::MakeDir
+            | AccessFs::RemoveFile
+            | AccessFs::RemoveDir
+            | AccessFs::Refer;
+        add(rules, &files.writable, read | write).map(Self)
+    }
+
+    /// What the kernel lacks, if it lacks something.
+    pub(super) fn enforce(self) -> io::Result<Option<String>> {
+        let status = self.0.restrict_self().map_err(other)?;
+        Ok(match status.ruleset {
+            RulesetStatus::FullyEnforced => None,
+            RulesetStatus::PartiallyEnforced => Some(
+                "this kernel's Landlock is older than Linux 6.12: it does not confine signals and sockets without a path"
+                    .to_owned(),
+            ),
+            RulesetStatus::NotEnforced => Some(
+                "this kernel has no Landlock: the server may open whatever its user may; boot with landlock in lsm="
+                    .to_owned(),
+            ),
+        })
+    }
+}
+
+fn add(
+    mut rules: RulesetCreated,
+    paths: &[PathBuf],
+    access: BitFlags<AccessFs>,
+) -> io::Result<RulesetCreated> {
+    for path in paths {
+        let Ok(file) = PathFd::new(path) else { continue };
+        let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
+        rules = rules.add_rule(PathBeneath::new(file, access)).map_err(other)?;
+    }
+    Ok(rules)
+}
+
+fn other(error: landlock::RulesetError) -> io::Error {
+    io::Error::other(error)
+}

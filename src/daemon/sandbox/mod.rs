@@ -1,0 +1,114 @@
+//! Taking from a process what it does not need, before it hears from anybody who could abuse it.
+//!
+//! A user of its own, no capability, no new privileges, no file that is not named here (Landlock), no
+//! system call that it never makes (seccomp). Each stands in for the others where they have a hole.
+
+mod account;
+mod calls;
+mod files;
+
+use std::io;
+use std::path::PathBuf;
+
+use account::Capabilities;
+
+pub(super) use account::Account;
+pub(super) use calls::Calls;
+pub(super) use files::Files;
+
+use super::error::DaemonError;
+use super::hardening;
+
+/// What a process needs; all else is taken from it.
+#[derive(Debug, Default)]
+pub(super) struct Needs<'a> {
+    /// As whom it goes on; as who it is, if there is none.
+    pub(super) account: Option<&'a Account>,
+    /// Whether it reads files of others (CAP_DAC_READ_SEARCH).
+    pub(super) reads_all: bool,
+    /// Whether all memory that it takes later is to be locked, over its limit (CAP_IPC_LOCK).
+    pub(super) locks_memory: bool,
+    /// The files that it opens.
+    pub(super) files: Files,
+    /// What it asks of the kernel.
+    pub(super) calls: Calls,
+}
+
+/// What is in force, for the log.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    /// What this kernel could not do, a phrase each.
+    pub(super) missing: Vec<String>,
+}
+
+/// Confines this process for ever. To be called before it has a second thread.
+///
+/// # Errors
+/// It cannot become the user, or let go of a capability. What the kernel does not have is no error.
+pub(super) fn enter(needs: &Needs<'_>) -> Result<Sandbox, DaemonError> {
+    let failed = |source| DaemonError::System { what: "the sandbox could not be entered", source };
+    // What it may open is looked up with the rights that it still has.
+    let rules = files::Rules::new(&needs.files);
+    let kept = Capabilities { reads_all: needs.reads_all, locks_memory: needs.locks_memory };
+    account::become_powerless(needs.account, kept).map_err(failed)?;
+    let mut missing = Vec::new();
+    match rules.and_then(files::Rules::enforce) {
+        Ok(None) => {}
+        Ok(Some(lack)) => {
+            // With nothing to bound it, this would read everything.
+            if !needs.files.reads_everything() {
+                account::keep(Capabilities { reads_all: false, ..kept }).map_err(failed)?;
+            }
+            missing.push(lack);
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    missing.extend(calls::forbid(&needs.calls).err().map(|error| {
+        format!(
+            "this kernel does not filter system calls ({error}); it needs CONFIG_SECCOMP_FILTER"
+        )
+    }));
+    // Becoming another user may have allowed it again.
+    hardening::protect_memory()?;
+    if std::fs::metadata("/proc/1/stat").is_err() && needs.files.reads("/proc") {
+        let what = "it does not see other users' processes in /proc (hidepid); put its user into the group of that mount's gid= option";
+        missing.push(what.to_owned());
+    }
+    Ok(Sandbox { missing })
+}
+
+impl Sandbox {
+    /// All of it in a sentence, if something is missing.
+    ///
+    /// # Errors
+    /// That sentence.
+    pub(super) fn health(&self) -> Result<(), String> {
+        if self.missing.is_empty() { Ok(()) } else { Err(self.missing.join("; ")) }
+    }
+}
+
+/// What a process needs that passes on messages over descriptors that it has.
+pub(super) fn of_messenger(account: Option<&Account>) -> Needs<'_> {
+    Needs { account, ..Needs::default() }
+}
+
+/// Confines the process that touches files; `arguments` say as whom it goes on.
+///
+/// # Errors
+/// As for [`enter`].
+pub(super) fn enter_to_touch(arguments: &[std::ffi::OsString]) -> io::Result<()> {
+    let account = Account::from_arguments(arguments);
+    let calls = Calls { touches: true, ..Calls::default() };
+    let needs = Needs { account: account.as_ref(), reads_all: true, calls, ..Needs::default() };
+    // Nothing is opened by it but handles, which are no paths that Landlock judges.
+    enter(&needs).map(drop).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// What the server reads of the system, beside what is its own.
+pub(super) fn system_files() -> Vec<PathBuf> {
+    // Who calls, what the machine swaps to, how many processors there are.
+    ["/proc", "/sys/devices", "/sys/fs/cgroup"].map(PathBuf::from).into()
+}
+
+#[cfg(test)]
+mod tests;

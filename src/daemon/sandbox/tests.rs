@@ -1,0 +1,240 @@
+//! What a process can still do whose program somebody else has taken over: tried in a child, which
+//! becomes powerless as a server does, and then does what an attacker would.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::Command;
+
+use nix::errno::Errno;
+
+use super::*;
+
+const TRIAL: &str = "SECRETFS_TEST_TRIAL";
+const FOLDER: &str = "SECRETFS_TEST_FOLDER";
+/// Nobody has this one.
+const UID: u32 = 61_234;
+
+/// Runs the test of this name again, in a process of its own.
+#[track_caller]
+fn in_a_child(test: &str, folder: &Path) {
+    let name = format!("daemon::sandbox::tests::{test}");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name.as_str(), "--exact", "--nocapture", "--test-threads=1"])
+        .env(TRIAL, test)
+        .env(FOLDER, folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{}:\n{said}", output.status);
+}
+
+/// The folder of the trial, in the child; none in the test itself.
+fn trial(test: &str) -> Option<PathBuf> {
+    let is_it = std::env::var(TRIAL).is_ok_and(|name| name == test);
+    is_it.then(|| std::env::var_os(FOLDER).expect("it is set as well").into())
+}
+
+fn account() -> Option<Account> {
+    let arguments = [UID.to_string().into(), UID.to_string().into()];
+    nix::unistd::geteuid().is_root().then(|| Account::from_arguments(&arguments)).flatten()
+}
+
+/// `state` is the server's, `import` is to be read, `outside` is for everybody, `link` leads there.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let open = |path: &Path| fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+    open(path);
+    for name in ["state", "import", "outside"] {
+        fs::create_dir(path.join(name)).unwrap();
+        open(&path.join(name));
+        fs::write(path.join(name).join("file"), "content").unwrap();
+        open(&path.join(name).join("file"));
+    }
+    symlink("../outside/file", path.join("state/link")).unwrap();
+    fs::write(path.join("import/private"), "content").unwrap();
+    fs::set_permissions(path.join("import/private"), PermissionsExt::from_mode(0o600)).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        chown(path.join("import/private"), Some(4242), Some(4242)).unwrap();
+        chown(path.join("state"), Some(UID), Some(UID)).unwrap();
+    }
+    folder
+}
+
+fn enter_as_a_server(folder: &Path, account: Option<&Account>) {
+    let mut readable = system_files();
+    readable.push(folder.join("import"));
+    let files = Files { readable, writable: vec![folder.join("state")], network: false };
+    let needs = Needs { account, reads_all: true, files, ..Needs::default() };
+    let sandbox = enter(&needs).unwrap();
+    assert_eq!(sandbox.missing, [""; 0], "this kernel cannot do all of it");
+}
+
+#[track_caller]
+fn denied<T>(what: &str, outcome: io::Result<T>) {
+    let errno = outcome.err().map(|error| error.raw_os_error().map(Errno::from_raw));
+    // The last one is Landlock's for a move to where nothing may be made.
+    let denied = [Errno::EACCES, Errno::EPERM, Errno::EXDEV].map(|errno| Some(Some(errno)));
+    assert!(denied.contains(&errno), "{what}: {errno:?}");
+}
+
+fn call(number: libc::c_long, arguments: [usize; 5]) -> io::Result<libc::c_long> {
+    let [a, b, c, d, e] = arguments;
+    // SAFETY: the calls that are tried are forbidden; those that were let through would find no
+    // valid address among these arguments.
+    Ok(Errno::result(unsafe { libc::syscall(number, a, b, c, d, e) })?)
+}
+
+#[test]
+fn a_server_that_was_taken_over_can_do_nothing_outside() {
+    const NAME: &str = "a_server_that_was_taken_over_can_do_nothing_outside";
+    let Some(folder) = trial(NAME) else {
+        let folder = folder();
+        return in_a_child(NAME, folder.path());
+    };
+    let account = account();
+    enter_as_a_server(&folder, account.as_ref());
+
+    // What it needs.
+    let state = folder.join("state");
+    fs::write(state.join("new"), "value").unwrap();
+    fs::rename(state.join("new"), state.join("renamed")).unwrap();
+    assert_eq!(fs::read(state.join("renamed")).unwrap(), b"value");
+    fs::create_dir(state.join("folder")).unwrap();
+    fs::rename(state.join("renamed"), state.join("folder/renamed")).unwrap();
+    fs::remove_file(state.join("folder/renamed")).unwrap();
+    fs::remove_dir(state.join("folder")).unwrap();
+    assert_eq!(fs::read(folder.join("import/file")).unwrap(), b"content");
+    if account.is_some() {
+        assert_eq!(fs::read(folder.join("import/private")).unwrap(), b"content");
+    }
+    fs::read("/proc/1/stat").unwrap();
+    std::thread::spawn(|| {}).join().unwrap();
+    UnixStream::pair().unwrap();
+
+    // No file outside is read ...
+    for path in ["/etc/shadow", "/etc/passwd", "/etc", "/", "/root", "/bin/sh", "/tmp"] {
+        denied(path, File::open(path));
+    }
+    denied("outside", File::open(folder.join("outside/file")));
+    denied("through a link", File::open(state.join("link")));
+    denied("the folder", fs::read_dir(folder.join("outside")));
+    for path in ["/proc/1/environ", "/proc/1/mem", "/proc/1/root/etc/passwd"] {
+        denied(path, File::open(path));
+    }
+    // ... or changed.
+    denied("write", fs::write(folder.join("outside/file"), "changed"));
+    denied("write what it may read", fs::write(folder.join("import/file"), "changed"));
+    denied("create", File::create(folder.join("outside/new")));
+    denied("remove", fs::remove_file(folder.join("outside/file")));
+    denied("rename", fs::rename(state.join("file"), folder.join("outside/stolen")));
+    denied("truncate", call_path(libc::SYS_truncate, &folder.join("outside/file")));
+    denied(
+        "chmod",
+        fs::set_permissions(folder.join("outside/file"), PermissionsExt::from_mode(0o000)),
+    );
+    denied("chown", chown(folder.join("outside/file"), Some(UID), None));
+    denied("link", symlink("/etc/shadow", state.join("planted")));
+    denied("socket file", call(libc::SYS_mknodat, [0; 5]));
+
+    // No process starts, and none is touched.
+    denied("a program", Command::new("/bin/true").status());
+    // SAFETY: the child, if there were one, ends at once.
+    let forked = unsafe { nix::unistd::fork() };
+    if let Ok(nix::unistd::ForkResult::Child) = forked {
+        std::process::exit(0);
+    }
+    denied("a process", forked.map_err(io::Error::from));
+    denied("unshare", call(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0]));
+    denied("a signal", call(libc::SYS_kill, [1, 0, 0, 0, 0]));
+    for (what, number) in [
+        ("ptrace", libc::SYS_ptrace),
+        ("process_vm_readv", libc::SYS_process_vm_readv),
+        ("mount", libc::SYS_mount),
+        ("setns", libc::SYS_setns),
+        ("bpf", libc::SYS_bpf),
+        ("perf_event_open", libc::SYS_perf_event_open),
+        ("userfaultfd", libc::SYS_userfaultfd),
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("keyctl", libc::SYS_keyctl),
+        ("kexec_load", libc::SYS_kexec_load),
+        ("init_module", libc::SYS_init_module),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at),
+        ("execveat", libc::SYS_execveat),
+    ] {
+        denied(what, call(number, [0; 5]));
+    }
+
+    // No socket is opened, by no thread.
+    let sockets = || {
+        denied("TCP", TcpListener::bind("127.0.0.1:0"));
+        denied("UDP", UdpSocket::bind("127.0.0.1:0"));
+        denied("a local one", UnixDatagram::unbound());
+        denied("netlink", call(libc::SYS_socket, [libc::AF_NETLINK as usize, 3, 0, 0, 0]));
+    };
+    sockets();
+    std::thread::spawn(sockets).join().unwrap();
+
+    // It is nobody, and stays it.
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("NoNewPrivs:").ends_with('1') && line("Seccomp:").ends_with('2'), "{status}");
+    for set in ["CapInh:", "CapAmb:"] {
+        assert!(line(set).ends_with("0000000000000000"), "{status}");
+    }
+    if account.is_some() {
+        assert!(line("Uid:").ends_with(&format!("{UID}\t{UID}\t{UID}\t{UID}")), "{status}");
+        assert!(line("CapBnd:").ends_with("0000000000000000"), "{status}");
+        assert!(
+            line("CapPrm:").ends_with("0000000000000004"),
+            "only to read what is to be imported"
+        );
+        denied("back to root", call(libc::SYS_setuid, [0; 5]));
+    }
+}
+
+fn call_path(number: libc::c_long, path: &Path) -> io::Result<libc::c_long> {
+    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    call(number, [path.as_ptr() as usize, 0, 0, 0, 0])
+}
+
+#[test]
+fn one_that_passes_on_messages_opens_nothing() {
+    const NAME: &str = "one_that_passes_on_messages_opens_nothing";
+    let Some(folder) = trial(NAME) else {
+        let folder = folder();
+        return in_a_child(NAME, folder.path());
+    };
+    let mut held = File::create(folder.join("outside/held")).unwrap();
+    let account = account();
+    enter(&of_messenger(account.as_ref())).unwrap();
+    io::Write::write_all(&mut held, b"passed on").unwrap();
+    for path in ["/proc/self/status", "/etc/passwd", "/dev/null"] {
+        denied(path, File::open(path));
+    }
+    denied("outside", File::open(folder.join("outside/file")));
+    denied("a local socket", UnixDatagram::unbound());
+}
+
+#[test]
+fn the_clerk_reads_and_writes_nothing() {
+    const NAME: &str = "the_clerk_reads_and_writes_nothing";
+    let Some(folder) = trial(NAME) else {
+        let folder = folder();
+        return in_a_child(NAME, folder.path());
+    };
+    let files = Files { readable: vec!["/".into()], network: true, ..Files::default() };
+    let calls = Calls { sockets: true, ..Calls::default() };
+    let account = account();
+    let account = account.as_ref();
+    enter(&Needs { account, reads_all: true, files, calls, ..Needs::default() }).unwrap();
+    assert_eq!(fs::read(folder.join("outside/file")).unwrap(), b"content");
+    UnixDatagram::unbound().unwrap();
+    denied("write", fs::write(folder.join("outside/file"), "changed"));
+    denied("create", File::create(folder.join("outside/new")));
+    denied("a program", Command::new("/bin/true").status());
+}
