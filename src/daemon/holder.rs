@@ -68,10 +68,6 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     mountpoint::make(&path)?;
     let device =
         Device::mount(&path).map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
-    let mut signals = signals;
-    signals.door = Door::open(&path)
-        .inspect_err(|error| tracing::warn!(%error, "`secretfs upgrade` will not work"))
-        .ok();
     let mut holder = Holder {
         plan,
         signals,
@@ -314,6 +310,16 @@ impl Watchdog {
 }
 
 impl Holder {
+    /// Opens the door, unless it is. Its name may still be that of a mount that is just ending: then
+    /// it is tried again at the next look.
+    fn open_door(&mut self) {
+        if self.signals.door.is_none() {
+            self.signals.door = Door::open(&self.path)
+                .inspect_err(|error| tracing::debug!(%error, "nobody can knock yet"))
+                .ok();
+        }
+    }
+
     /// Until a signal or an unmount.
     fn hold(&mut self, mut server: Server) -> Result<(), DaemonError> {
         let lost = || system("the mount was lost");
@@ -332,6 +338,7 @@ impl Holder {
                     Some(Event::Report(Report::Serving)) => {
                         served = true;
                         watchdog = Watchdog::new();
+                        self.open_door();
                         if let Some(upgrade) = self.upgrade.take() {
                             tracing::info!(program = %self.plan.program_path.display(), "upgraded");
                             upgrade.caller.tell(&Ok(()));
@@ -357,6 +364,9 @@ impl Holder {
                     Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
                     None if served => watchdog.look(&server.control),
                     Some(Event::Report(Report::Ready)) | None => {}
+                }
+                if served {
+                    self.open_door();
                 }
                 if let Some(upgrade) = self.upgrade.as_ref().filter(|_| !served)
                     && upgrade.until < Instant::now()
