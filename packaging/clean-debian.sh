@@ -17,9 +17,9 @@ fi
 mkdir "$work/test"
 cp "$1" "$work/test/old.deb"; cp "$2" "$work/test/new.deb"
 cp "$here/life-of-the-deb.sh" "$work/test"
-# A machine may open files by handle, a container of nspawn not by itself.
+# A machine may open files by handle and confine programs, a container of nspawn not by itself.
 systemd-nspawn --quiet --directory="$ROOT" --volatile=overlay --boot --register=no --keep-unit \
-    --private-network --system-call-filter=open_by_handle_at --bind=/dev/fuse --bind-ro="$work/test:/test" --console=pipe \
+    --private-network --system-call-filter="open_by_handle_at landlock_create_ruleset landlock_add_rule landlock_restrict_self" --bind=/dev/fuse --bind-ro="$work/test:/test" --console=pipe \
     < /dev/null > "$work/boot.log" 2>&1 &
 guest=$!
 run() {
