@@ -119,7 +119,7 @@ impl Fs {
         wish: Wish,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        let node = match self.node_or_draft(who, number) {
+        let node = match self.node_or_draft(who, number, true) {
             Err(FsError::Stale) => return Err(self.retry_unknown(who, number, wish)),
             node => node?,
         };

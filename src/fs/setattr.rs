@@ -46,7 +46,7 @@ impl Fs {
     ) {
         let answer = self.noting(who, "setattr", answer);
         let number = node;
-        let node = match self.node_or_draft(who, node).and_then(|node| {
+        let node = match self.node_or_draft(who, node, false).and_then(|node| {
             self.check_changes(who, &node, &changes)?;
             Ok(node)
         }) {

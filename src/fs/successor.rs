@@ -89,10 +89,17 @@ impl Fs {
 
     /// As [`Fs::node`], for who opens or truncates: the draft that the process before this one made
     /// for the thread, and that nothing was written to, is made again.
-    pub(super) fn node_or_draft(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+    /// One that was opened is made again for the request that opened it alone: whoever goes on with it
+    /// has a handle that is not known, so what follows would be lost without a word.
+    pub(super) fn node_or_draft(
+        &self,
+        who: &Requester,
+        number: u64,
+        opens: bool,
+    ) -> Result<Node, FsError> {
         match self.node(who, number) {
             Err(FsError::Lost) => {
-                let draft = self.draft_again(who, number).ok_or(FsError::Lost)?;
+                let draft = self.draft_again(who, number, opens).ok_or(FsError::Lost)?;
                 let node = Node::Draft(draft);
                 self.nodes.look_up(&node);
                 Ok(node)
@@ -101,10 +108,10 @@ impl Fs {
         }
     }
 
-    fn draft_again(&self, who: &Requester, number: u64) -> Option<Arc<Draft>> {
+    fn draft_again(&self, who: &Requester, number: u64, opens: bool) -> Option<Arc<Draft>> {
         let (stale, path) = self.tasks.find(who, |note| match note {
             Note::Rewrite { node, path: Some(path), draft: None, only }
-                if only.is_none_or(|only| only == number) =>
+                if only.is_none_or(|only| only == number && opens) =>
             {
                 Some((*node, path.clone()))
             }
