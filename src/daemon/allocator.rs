@@ -1,4 +1,8 @@
-//! How malloc keeps the memory of a daemon that runs for months.
+//! How the daemon gets its memory, and how malloc keeps it through months.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+use crate::fuse::{REQUEST_BUFFER_BYTES, REQUEST_BYTES};
 
 /// How many arenas malloc makes. Threads take turns with what is large: an import is read by one,
 /// stored by another, and what the first gave back to an arena of its own would be no use to the
@@ -9,8 +13,50 @@ const ARENAS: libc::c_int = 1;
 /// limit whenever one is, and keep what one large import needed for ever.
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 256 << 10;
+/// No machine has smaller pages.
+const PAGE_BYTES: usize = 4096;
 
-/// Sets it up; before there is a second thread.
+/// The system's allocator, which hands out the buffers for requests with their pages there.
+///
+/// The kernel copies a request to the thread that reads it. Where that finds no page and the process
+/// is being killed, it does not wait for one: it fails the request with EIO, and no server ever sees
+/// it (`fuse_dev_do_read`, `__get_user_pages`). So a writer's bytes could be refused by nobody, and
+/// his file be published without them.
+pub struct Allocator;
+
+// SAFETY: everything is handed on to the system's allocator as it came, and what is written to lies
+// within what that gave, and is zero already.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let memory = unsafe { System.alloc_zeroed(layout) };
+        if layout.size() == REQUEST_BUFFER_BYTES && !memory.is_null() {
+            // One page more, for the memory need not begin with one.
+            for offset in (0..REQUEST_BYTES + PAGE_BYTES).step_by(PAGE_BYTES) {
+                // SAFETY: as above.
+                unsafe { memory.add(offset).write_volatile(0) };
+            }
+        }
+        memory
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// Sets malloc up; before there is a second thread.
 pub(super) fn set_up() {
     #[cfg(target_env = "gnu")]
     // SAFETY: there is no other thread that could allocate meanwhile.

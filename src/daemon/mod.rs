@@ -24,6 +24,7 @@ mod upgrade;
 
 use std::path::Path;
 
+pub use allocator::Allocator;
 pub use audit::{audit_and_keys, audit_folder};
 pub use error::DaemonError;
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};

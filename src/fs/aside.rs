@@ -79,14 +79,15 @@ impl Aside {
         kept: &KeptBytes,
     ) -> Option<(Self, Plaintext)> {
         let (room, size) = (shelf.room()?, kept.size as usize);
-        let aside = Self { room, node, size, blocks: kept.blocks.clone() };
         let mut bytes = Plaintext::with_capacity(size);
-        for (page, &block) in aside.blocks.iter().enumerate() {
-            let sealed = aside.room.read(block)?;
-            let content = vault.open_aside(aside.node, page as u64, &sealed)?;
+        for (page, &block) in kept.blocks.iter().enumerate() {
+            let sealed = room.read(block)?;
+            // Another's block is left to that: it is not given back from here.
+            let content = vault.open_aside(node, page as u64, &sealed)?;
             // The last page may be newer than its slot.
             bytes.push(content.slice(0, size.saturating_sub(bytes.len())));
         }
+        let aside = Self { room, node, size, blocks: kept.blocks.clone() };
         (bytes.len() == size).then_some((aside, bytes))
     }
 }

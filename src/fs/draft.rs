@@ -64,10 +64,10 @@ struct State {
     /// The version whose bytes these are, if they are stored.
     shows: Option<u64>,
     shelf: Shelf,
+    /// The next process can go on with it. Dropped before what it names.
+    slot: Option<Slot>,
     /// What was written and is not stored, for the next process.
     aside: Option<Aside>,
-    /// The next process can go on with it.
-    slot: Option<Slot>,
     /// The last close was that of a task being killed: what it wrote is not finished.
     abandoned: bool,
     /// The file was removed or replaced under the writer: nothing of it is published any more.

@@ -36,9 +36,10 @@ struct State {
     place: Option<(Arc<str>, String)>,
     handles: Vec<u64>,
     shelf: Shelf,
+    /// Dropped before what it names.
+    slot: Option<Slot>,
     /// The bytes, for the next process.
     aside: Option<Aside>,
-    slot: Option<Slot>,
 }
 
 impl Scratch {

@@ -46,7 +46,9 @@ impl Fs {
     ) {
         let answer = self.noting(who, "setattr", answer);
         let number = node;
-        let node = match self.node_or_draft(who, node, false).and_then(|node| {
+        let is_done = changes.size.is_some() && handle.is_none() && self.was_done(who);
+        // What was truncated by path has no draft any more; what it shows is what was stored.
+        let node = match self.node_or_draft(who, node, is_done).and_then(|node| {
             self.check_changes(who, &node, &changes)?;
             Ok(node)
         }) {
@@ -57,7 +59,7 @@ impl Fs {
             self.keep_changes(&node, &changes);
             return answer(self.attributes(who, number));
         };
-        if handle.is_none() && self.was_done(who) {
+        if is_done {
             return answer(self.attributes(who, number));
         }
         let truncated = match self.truncate(who, &node, handle, size) {

@@ -88,9 +88,9 @@ impl Fs {
     }
 
     /// As [`Fs::node`], for who opens or truncates: the draft that the process before this one made
-    /// for the thread, and that nothing was written to, is made again.
-    /// One that was opened is made again for the request that opened it alone: whoever goes on with it
-    /// has a handle that is not known, so what follows would be lost without a word.
+    /// for the thread, and that nothing was written to, is made again. If it was opened, that is done
+    /// for the request alone that did so (`opens`): whoever goes on with it has a handle that is not
+    /// known, so what follows would be lost without a word.
     pub(super) fn node_or_draft(
         &self,
         who: &Requester,

@@ -11,6 +11,7 @@ use fuser::{Config, Session, SessionACL};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::fs::{Fs, KernelCache};
+use crate::model::MAX_VALUE_BYTES;
 
 use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
@@ -18,6 +19,11 @@ use super::handler::Handler;
 use super::messenger::{LINES, Line, notice};
 use super::touch::Toucher;
 
+/// How large a buffer the library allocates for requests, one for each thread that serves
+/// (`fuser::read_buf`).
+pub const REQUEST_BUFFER_BYTES: usize = (16 << 20) + 4096;
+/// How much of it a request can fill: the bytes of a write, and what goes before them.
+pub const REQUEST_BYTES: usize = MAX_VALUE_BYTES + 4096;
 /// Larger than any answer to the first request.
 const FIRST_ANSWER_BYTES: usize = 4096;
 /// Notifications as the kernel knows them (`fuse_notify_code`).

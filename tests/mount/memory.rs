@@ -2,6 +2,8 @@
 
 use nix::unistd::Pid;
 
+use secretfs::model::MAX_VALUE_BYTES;
+
 use crate::harness::{Mount, ROOT, eventually};
 
 /// A line of a process's /proc/PID/status, in bytes.
@@ -50,4 +52,29 @@ fn an_import_takes_a_bounded_multiple_of_its_file() {
     // optimization was measured at 9.5 to 10.1.
     let most = if cfg!(debug_assertions) { 11 } else { 10 };
     assert!(peak < most * text.len(), "{peak} bytes for a file of {}", text.len());
+}
+
+/// A request that finds no memory to go to while the server is being killed is failed by the kernel.
+#[test]
+fn buffers_for_requests_are_there_before_a_request_is() {
+    let Some(mount) = Mount::start() else { return };
+    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", mount.server().unwrap())).unwrap();
+    let mut mapping = 0;
+    let resident: usize = maps
+        .lines()
+        .filter_map(|line| {
+            let (name, size) = line.strip_suffix(" kB")?.split_once(':')?;
+            let size: usize = size.trim().parse().ok()?;
+            match name {
+                "Size" => mapping = size,
+                // Those are the largest that a server without secrets has.
+                "Rss" if mapping >= 16 << 10 => return Some(size),
+                _ => {}
+            }
+            None
+        })
+        .sum();
+    let threads = 4;
+    let needed = threads * (MAX_VALUE_BYTES >> 10);
+    assert!(resident >= needed, "{resident} of {needed} kB are there");
 }
