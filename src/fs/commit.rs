@@ -84,6 +84,7 @@ impl Fs {
         if !draft.closed(handle) {
             return answer();
         }
+        self.drafts.closed(&draft);
         let path = draft.path();
         self.settling.begin(&path);
         let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));

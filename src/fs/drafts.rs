@@ -45,16 +45,21 @@ impl Drafts {
         Ok(())
     }
 
-    /// Forgets a draft whose last handle is gone.
-    pub(super) fn remove(&self, draft: &Arc<Draft>) {
+    /// Its last handle is gone: it is not among those that its UID has open any more, though there may
+    /// be something left to store.
+    pub(super) fn closed(&self, draft: &Arc<Draft>) {
         let mut inner = self.0.lock();
-        inner.unfile(draft);
         if let Some(count) = inner.by_uid.get_mut(&draft.uid()) {
             *count -= 1;
             if *count == 0 {
                 inner.by_uid.remove(&draft.uid());
             }
         }
+    }
+
+    /// Forgets a draft that was closed.
+    pub(super) fn remove(&self, draft: &Arc<Draft>) {
+        self.0.lock().unfile(draft);
     }
 
     /// Runs `change`, which gives the draft another target.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::document::emit_lists;
-use crate::model::{Caller, Key, SIDECAR_SUFFIX};
+use crate::model::{Caller, Key, KeyError, MAX_COMPONENT_BYTES, SIDECAR_SUFFIX};
 use crate::vault::Secret;
 
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
@@ -31,9 +31,13 @@ impl Fs {
     /// on, until it says [`Fs::forget`].
     ///
     /// # Errors
-    /// [`FsError::NotFound`], or the caller cannot be resolved.
+    /// [`FsError::NotFound`], the name is longer than any can be, or the caller cannot be resolved.
     pub fn look_up(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Entry, FsError> {
         let not_found = || FsError::NotFound(name.to_string_lossy().into_owned());
+        if name.len() > MAX_COMPONENT_BYTES {
+            let (path, error) = (name.to_string_lossy().into_owned(), KeyError::ComponentTooLong);
+            return Err(FsError::BadName { path, error });
+        }
         let caller = self.caller(who)?;
         let text = || name.to_str().ok_or_else(not_found);
         loop {

@@ -137,6 +137,7 @@ impl Fs {
             && draft.closed(opened.handle)
         {
             draft.end();
+            self.drafts.closed(&draft);
             self.drafts.remove(&draft);
         }
     }

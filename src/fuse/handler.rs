@@ -28,6 +28,9 @@ use super::errno::{
 };
 
 const STATFS_BLOCK_BYTES: u32 = 4096;
+/// How many requests that nobody waits for the kernel may have open: releases of files that were only
+/// created are stored together, and those that it keeps back count as open files.
+const RELEASES: u16 = 1024;
 
 /// Serves requests on several threads. Answers that need the disk come from the courier's thread:
 /// a request thread waits for no other one.
@@ -76,6 +79,9 @@ impl Filesystem for Handler {
         let max_write = u32::try_from(MAX_VALUE_BYTES).expect("1 MiB fits");
         config.set_max_write(max_write).map_err(|nearest| {
             io::Error::other(format!("the kernel takes writes of {nearest} bytes at most"))
+        })?;
+        config.set_max_background(RELEASES).map_err(|nearest| {
+            io::Error::other(format!("the kernel has {nearest} requests without a caller at most"))
         })?;
         Ok(())
     }

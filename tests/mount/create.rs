@@ -3,7 +3,7 @@
 use nix::errno::Errno::{EACCES, EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR};
 
 use crate::acl::all_six;
-use crate::harness::{ALICE, Mount, ROOT};
+use crate::harness::{ALICE, Mount, ROOT, eventually};
 
 #[test]
 fn what_is_being_created_is_its_creators_alone() {
@@ -72,6 +72,9 @@ fn names_of_every_kind() {
         assert_eq!(root.write(name, "value"), Err(errno), "{name:?}");
         assert_eq!(root.mkdir(name), Err(errno), "mkdir {name:?}");
     }
+    assert_eq!(root.stat(&too_long).map(|_| ()), Err(ENAMETOOLONG));
+    assert_eq!(root.unlink(&too_long), Err(ENAMETOOLONG));
+    assert_eq!(root.rmdir(&too_long), Err(ENAMETOOLONG));
     assert_eq!(root.sh("! echo x > $'\\xff\\xfe'").code, Some(0), "a name that is not UTF-8");
     assert_eq!(root.list(""), Ok(vec![]));
 }
@@ -103,4 +106,13 @@ fn a_key_is_a_secret_or_a_folder() {
     assert_eq!(root.rename("K", "a"), Err(EISDIR));
     assert_eq!(root.read("a/b").as_deref(), Ok("value"));
     assert_eq!(root.read("K").as_deref(), Ok("value"));
+}
+
+/// A file that was only created is stored when the kernel releases it, which it does when it likes.
+#[test]
+fn thousands_of_empty_files_are_no_open_files() {
+    let Some(mount) = Mount::start() else { return };
+    let alice = mount.user(ALICE);
+    alice.sh_ok("cd alice && for number in {1..3000}; do : > EMPTY_$number || exit 1; done");
+    eventually("all are there", || alice.list("alice").unwrap().len() == 3000);
 }
