@@ -5,9 +5,7 @@
 
 use std::fmt;
 
-use blake2::Blake2bMac;
-use blake2::digest::consts::U32;
-use blake2::digest::{FixedOutput, Update};
+use blake2b_simd::Params;
 use zeroize::Zeroizing;
 
 /// The key of the chain, with the id by which files name it. No `Debug`.
@@ -51,10 +49,11 @@ impl ChainKey {
     }
 
     fn keyed(&self, purpose: &[u8], parts: &[&[u8]]) -> Hash {
-        let mut mac = Blake2bMac::<U32>::new_with_salt_and_personal(&self.key[..], &[], purpose)
-            .expect("a key of 32 bytes and a purpose of 4 are within the limits");
-        parts.iter().for_each(|part| mac.update(part));
-        Hash(mac.finalize_fixed().into())
+        let mut mac = Params::new().hash_length(32).key(&self.key[..]).personal(purpose).to_state();
+        for part in parts {
+            mac.update(part);
+        }
+        Hash(mac.finalize().as_bytes().try_into().expect("it has 32 bytes"))
     }
 }
 

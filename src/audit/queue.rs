@@ -1,11 +1,12 @@
 //! Who appends: whoever comes first takes along what the others bring meanwhile.
 //!
 //! The end of the log lies in the queue while nobody appends. A thread that has an event puts it into
-//! the queue; if the log is there, it takes the log out and appends group after group, without a lock,
-//! until nothing is left, and gives the answers. If the log is not there, somebody is at it and will
-//! find the event: the thread goes on to other work. So lines stand in the order of the queue, a group
-//! costs one write(2), no lock is held while the disk works, and a slow disk holds up one thread.
+//! the queue; if the log is there, it takes the log out, appends what waits as a group, without a lock,
+//! puts the log back, gives the answers, and looks again. If the log is not there, somebody is at it and
+//! will find the event: the thread goes on to other work. So lines stand in the order of the queue, a
+//! group costs one write(2), no lock is held while the disk works, and a slow disk holds up one thread.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -220,6 +221,24 @@ impl Drop for Audit {
     }
 }
 
+/// An event on its way back.
+struct Answered {
+    outcome: Result<u64, NotRecorded>,
+    then: Then,
+}
+
+impl Answered {
+    fn tell(self) {
+        (self.then)(self.outcome);
+    }
+}
+
+thread_local! {
+    /// Whether this thread is giving answers, one of which may ask for the next line: that is not begun
+    /// within the other, or a long export would take a long stack.
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Core {
     fn submit(&self, item: Item) {
         let mut queue = self.queue.lock();
@@ -227,53 +246,60 @@ impl Core {
             && let Item::Lines(events, then) = item
         {
             drop(queue);
-            let why = "more events wait for the disk than fit";
-            return self.fail(events.len(), vec![then], why);
+            return then(Err(self.fail(events.len(), "more events wait for the disk than fit")));
         }
         queue.waiting.push(item);
-        let Some(mut log) = queue.log.take() else { return };
-        loop {
+        // Whoever is answering looks at the queue again.
+        if ANSWERING.get() {
+            return;
+        }
+        while !queue.waiting.is_empty()
+            && let Some(mut log) = queue.log.take()
+        {
             let items = std::mem::take(&mut queue.waiting);
             drop(queue);
-            self.work_off(&mut log, items);
+            let answers = self.work_off(&mut log, items);
+            // The log first: an answer takes as long as a line, and others need not wait for it.
+            self.queue.lock().log = Some(log);
+            ANSWERING.set(true);
+            answers.into_iter().for_each(Answered::tell);
+            ANSWERING.set(false);
             queue = self.queue.lock();
-            if queue.waiting.is_empty() {
-                queue.log = Some(log);
-                return;
-            }
         }
     }
 
-    fn work_off(&self, log: &mut Log, items: Vec<Item>) {
+    fn work_off(&self, log: &mut Log, items: Vec<Item>) -> Vec<Answered> {
         let (mut group, mut count) = (Vec::new(), 0);
+        let mut answers = Vec::with_capacity(items.len());
         for item in items {
             match item {
                 Item::Lines(events, then) => {
                     count += events.len();
                     group.push((events, then));
                     if count >= GROUP {
-                        self.append(log, std::mem::take(&mut group));
+                        self.append(log, std::mem::take(&mut group), &mut answers);
                         count = 0;
                     }
                 }
                 Item::Rotate => {
-                    self.append(log, std::mem::take(&mut group));
+                    self.append(log, std::mem::take(&mut group), &mut answers);
                     self.tell(Trouble::Write, log.rotate());
                 }
                 Item::Key(key) => {
-                    self.append(log, std::mem::take(&mut group));
+                    self.append(log, std::mem::take(&mut group), &mut answers);
                     log.set_key(key);
                 }
                 Item::Settle => {
-                    self.append(log, std::mem::take(&mut group));
+                    self.append(log, std::mem::take(&mut group), &mut answers);
                     self.tell(Trouble::Head, log.write_head().and_then(|()| log.sync_head()));
                 }
             }
         }
-        self.append(log, group);
+        self.append(log, group, &mut answers);
+        answers
     }
 
-    fn append(&self, log: &mut Log, group: Vec<(Vec<Event>, Then)>) {
+    fn append(&self, log: &mut Log, group: Vec<(Vec<Event>, Then)>, answers: &mut Vec<Answered>) {
         let count = group.iter().map(|(events, _)| events.len()).sum();
         if count == 0 {
             return;
@@ -288,27 +314,27 @@ impl Core {
                 }
                 let mut seq = appended.first;
                 for (events, then) in group {
-                    then(Ok(seq));
+                    answers.push(Answered { outcome: Ok(seq), then });
                     seq += events.len() as u64;
                 }
             }
             Err(error) => {
-                let thens = group.into_iter().map(|(_, then)| then).collect();
-                self.fail(count, thens, &error.to_string());
+                let failed = self.fail(count, &error.to_string());
+                let thens = group.into_iter().map(|(_, then)| then);
+                answers.extend(thens.map(|then| Answered { outcome: Err(failed.clone()), then }));
             }
         }
     }
 
-    fn fail(&self, count: usize, thens: Vec<Then>, why: &str) {
+    fn fail(&self, count: usize, why: &str) -> NotRecorded {
         self.counters.failures.fetch_add(count as u64, Ordering::Relaxed);
-        let error = NotRecorded(why.to_owned());
         let effect = match self.mode {
             Mode::Required => "every operation on secrets fails until it can",
             Mode::BestEffort | Mode::Off => "lines are missing",
         };
         let what = format!("the audit log cannot be written: {why}; {effect}");
         self.counters.trouble(Trouble::Write, what);
-        thens.into_iter().for_each(|then| then(Err(error.clone())));
+        NotRecorded(why.to_owned())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -8,53 +8,68 @@ use crate::vault::{Change, Done, Origin, Secret};
 use super::courier::{Errand, StaleName};
 use super::draft::{Draft, Next, Occasion, Target, Waiter};
 use super::handles::{Handle, is_writer};
+use super::import::Dropped;
 use super::task::Task;
 use super::{Answer, Fs, FsError, Requester};
+
+/// What is behind a handle whose user wants it stored.
+enum ToStore {
+    Draft(Arc<Draft>),
+    Dropped(Arc<Dropped>),
+    /// The process before this one stored it, and may not have said so.
+    IsDone,
+    Nothing,
+    Lost,
+}
 
 impl Fs {
     /// A descriptor of the file was closed. What was written since the last commit is stored before
     /// the answer, unless a signal is killing the writer.
     pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "close", answer);
-        let found = self.handles.find(handle);
-        if self.was_done(who) {
-            if let Ok(Handle::Draft(draft)) = found {
-                draft.is_stored();
+        match self.to_store(who, handle) {
+            ToStore::Draft(draft) if Task::read(who.task).is_some_and(Task::is_being_killed) => {
+                draft.abandon();
+                answer(Ok(()));
             }
-            return self.answer_done(answer);
-        }
-        match found {
-            Ok(Handle::Draft(draft)) => {
-                if Task::read(who.task).is_some_and(Task::is_being_killed) {
-                    draft.abandon();
-                    return answer(Ok(()));
-                }
+            ToStore::Draft(draft) => {
                 self.commit(draft, Occasion::Close, self.origin(who), answer);
             }
-            Ok(Handle::Dropped(file)) => self.close_dropped(who, file, answer),
-            Err(_) if is_writer(handle) => answer(Err(FsError::Lost)),
-            // Who reads has nothing to store.
-            Ok(_) | Err(_) => answer(Ok(())),
+            ToStore::Dropped(file) => self.close_dropped(who, file, answer),
+            ToStore::IsDone => self.answer_done(answer),
+            ToStore::Nothing => answer(Ok(())),
+            ToStore::Lost => answer(Err(FsError::Lost)),
         }
     }
 
     /// The caller wants it stored now.
     pub fn sync(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "fsync", answer);
+        match self.to_store(who, handle) {
+            ToStore::Draft(draft) => {
+                self.commit(draft, Occasion::Sync, self.origin(who), answer);
+            }
+            ToStore::Dropped(file) => self.sync_dropped(who, file, answer),
+            ToStore::IsDone => self.answer_done(answer),
+            ToStore::Nothing => answer(Ok(())),
+            ToStore::Lost => answer(Err(FsError::Lost)),
+        }
+    }
+
+    fn to_store(&self, who: &Requester, handle: u64) -> ToStore {
         let found = self.handles.find(handle);
         if self.was_done(who) {
             if let Ok(Handle::Draft(draft)) = found {
                 draft.is_stored();
             }
-            return self.answer_done(answer);
+            return ToStore::IsDone;
         }
         match found {
-            Ok(Handle::Draft(draft)) => {
-                self.commit(draft, Occasion::Sync, self.origin(who), answer);
-            }
-            Ok(Handle::Dropped(file)) => self.sync_dropped(who, file, answer),
-            Err(_) if is_writer(handle) => answer(Err(FsError::Lost)),
-            Ok(_) | Err(_) => answer(Ok(())),
+            Ok(Handle::Draft(draft)) => ToStore::Draft(draft),
+            Ok(Handle::Dropped(file)) => ToStore::Dropped(file),
+            Err(_) if is_writer(handle) => ToStore::Lost,
+            // Who reads has nothing to store.
+            Ok(_) | Err(_) => ToStore::Nothing,
         }
     }
 

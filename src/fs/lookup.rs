@@ -34,14 +34,15 @@ impl Fs {
     /// [`FsError::NotFound`], the name is longer than any can be, or the caller cannot be resolved.
     pub fn look_up(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Entry, FsError> {
         let not_found = || FsError::NotFound(name.to_string_lossy().into_owned());
-        if name.len() > MAX_COMPONENT_BYTES {
-            let (path, error) = (name.to_string_lossy().into_owned(), KeyError::ComponentTooLong);
-            return Err(FsError::BadName { path, error });
-        }
         let caller = self.caller(who)?;
         let text = || name.to_str().ok_or_else(not_found);
         loop {
             let (node, lifetime) = match self.node(who, parent)? {
+                // In `.encrypt` a name may have a prefix.
+                Node::Folder(folder) if name.len() > MAX_COMPONENT_BYTES => {
+                    let path = join(&folder, &name.to_string_lossy());
+                    return Err(FsError::BadName { path, error: KeyError::ComponentTooLong });
+                }
                 Node::Folder(folder) => {
                     self.find(who, &caller, &folder, text()?).ok_or_else(not_found)?
                 }

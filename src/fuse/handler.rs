@@ -28,9 +28,9 @@ use super::errno::{
 };
 
 const STATFS_BLOCK_BYTES: u32 = 4096;
-/// How many requests that nobody waits for the kernel may have open: releases of files that were only
-/// created are stored together, and those that it keeps back count as open files.
-const RELEASES: u16 = 1024;
+/// How many requests that nobody waits for the kernel may have open. Releases of files that were only
+/// created are such, and wait for the disk; those that it keeps back count as open files.
+const RELEASES: u16 = 16_384;
 
 /// Serves requests on several threads. Answers that need the disk come from the courier's thread:
 /// a request thread waits for no other one.
