@@ -1,0 +1,126 @@
+//! What the next process must know of a draft, to go on where this one was killed.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::audit::Process;
+use crate::fs::aside::Aside;
+use crate::fs::shelf::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
+use crate::model::Plaintext;
+use crate::vault::{Value, Vault, WriteTarget};
+
+use super::{Content, Dirty, Draft, Opener, State, Target};
+
+/// What an inherited draft shows.
+pub(in crate::fs) enum Base {
+    Version(Arc<Value>),
+    /// The lists as they stand.
+    Lists(String),
+    /// Bytes that are not stored.
+    Written(Aside, Plaintext),
+}
+
+impl Draft {
+    /// Lets the next process know of it, as long as that could go on with it.
+    pub(super) fn shelve(&self, state: &mut State) {
+        let slot = state.slot.take();
+        state.slot = self.kept(state).and_then(|kept| match slot {
+            Some(slot) => slot.replace(&Kept::Draft(kept)),
+            None => state.shelf.put(&Kept::Draft(kept)),
+        });
+    }
+
+    fn kept(&self, state: &State) -> Option<KeptDraft> {
+        let content = match (state.dirty, state.shows, &state.aside) {
+            (Dirty::Clean, Some(version), _) => KeptContent::Stored(version),
+            // While it is being stored, it is clean and not stored.
+            (Dirty::Written, ..) | (Dirty::Clean, None, Some(_)) => {
+                KeptContent::Written(state.aside.as_ref()?.kept())
+            }
+            (Dirty::Emptied, ..) => KeptContent::Emptied,
+            (Dirty::Clean, None, None) => return None,
+        };
+        if state.handles.is_empty() || state.abandoned || state.cut_off {
+            return None;
+        }
+        Some(KeptDraft {
+            handles: state.handles.clone(),
+            node: self.node,
+            inode: self.inode,
+            uid: self.opener.uid,
+            gid: self.opener.process.gid,
+            pid: self.opener.process.pid,
+            program: self.opener.process.program.as_deref().map(str::to_owned),
+            creator: self.creator,
+            path: state.path.clone(),
+            target: match &state.target {
+                Target::Value(WriteTarget::Existing(record)) => {
+                    KeptTarget::Existing(record.as_u64())
+                }
+                Target::Value(WriteTarget::New { exclusive, .. }) => {
+                    KeptTarget::New { exclusive: *exclusive }
+                }
+                Target::Lists(record) => KeptTarget::Lists(record.as_u64()),
+            },
+            content,
+            mode: state.mode,
+            ended: state.ended,
+            flushed: state.flushed,
+        })
+    }
+
+    /// The draft that the process before this one kept, with the version that it shows.
+    pub(in crate::fs) fn inherited(
+        kept: KeptDraft,
+        target: Target,
+        base: Option<Base>,
+        slot: Slot,
+        shelf: &Shelf,
+    ) -> Self {
+        let program = kept.program.as_deref().map(Into::into);
+        let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
+        let opener = Opener { uid: kept.uid, process };
+        let mut kept_aside = None;
+        let (content, dirty) = match base {
+            Some(Base::Version(value)) => (Content::Base(value), Dirty::Clean),
+            Some(Base::Lists(text)) => {
+                (Content::Own(Plaintext::copy_of(text.as_bytes())), Dirty::Clean)
+            }
+            Some(Base::Written(aside, bytes)) => {
+                kept_aside = Some(aside);
+                (Content::Own(bytes), Dirty::Written)
+            }
+            None => (Content::Own(Plaintext::default()), Dirty::Emptied),
+        };
+        let nodes = (kept.node, kept.inode);
+        let draft =
+            Self::new(nodes, opener, kept.creator, &kept.path, target, content, dirty, kept.mode);
+        {
+            let mut state = draft.state.lock();
+            state.handles = kept.handles;
+            state.ended = kept.ended;
+            state.flushed = kept.flushed;
+            state.shelf = shelf.clone();
+            state.aside = kept_aside;
+            state.slot = Some(slot);
+        }
+        draft
+    }
+
+    /// The next process is to have what was written.
+    pub(super) fn keep_written(&self, vault: &Vault, state: &mut State, changed: Range<usize>) {
+        let before = state.aside.take();
+        if let Content::Own(bytes) = &state.content
+            && !state.handles.is_empty()
+        {
+            let (aside, before) =
+                Aside::keep(before, &state.shelf, vault, self.node, bytes, changed);
+            state.aside = aside;
+            self.shelve(state);
+            // It goes once nothing on the shelf names it.
+            drop(before);
+            return;
+        }
+        self.shelve(state);
+    }
+}
