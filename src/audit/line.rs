@@ -1,6 +1,7 @@
 //! The form of a line: `{"seq":7,"time":"…",` event `,"hash":"…"}`. Number first and hash last, so
 //! that the chain can be checked without reading what is between.
 
+use std::cell::RefCell;
 use std::time::SystemTime;
 
 use crate::model::Timestamp;
@@ -64,13 +65,29 @@ impl<'a> Line<'a> {
     }
 }
 
+thread_local! {
+    /// A second and its text: a thread writes thousands of lines in one.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
 /// RFC 3339 in UTC with microseconds.
 pub(super) fn time_text(now: SystemTime) -> String {
     let now = Timestamp::from(now);
-    let mut text = now.to_rfc3339();
-    text.truncate(text.len() - 1);
-    let micros = now.as_nanos() / 1000 % 1_000_000;
-    text.push_str(&format!(".{micros:06}Z"));
+    let (second, micros) = (now.as_nanos() / 1_000_000_000, now.as_nanos() / 1000 % 1_000_000);
+    let mut text = String::with_capacity("1970-01-01T00:00:00.000000Z".len());
+    SECOND.with_borrow_mut(|(last, of_second)| {
+        if *last != second {
+            *last = second;
+            *of_second = now.to_rfc3339();
+            of_second.truncate(of_second.len() - 1);
+        }
+        text.push_str(of_second);
+    });
+    text.push('.');
+    for place in [100_000, 10_000, 1000, 100, 10, 1] {
+        text.push(char::from(b'0' + (micros / place % 10) as u8));
+    }
+    text.push('Z');
     text
 }
 
