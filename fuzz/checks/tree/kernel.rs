@@ -29,7 +29,14 @@ struct Inner {
 
 impl Cache {
     fn forget(&self, parent: u64, name: &str) {
-        self.0.names.lock().expect("nobody panics").remove(&(parent, name.to_owned()));
+        let mut names = self.0.names.lock().expect("nobody panics");
+        let gone = names.remove(&(parent, name.to_owned()));
+        // With a folder goes all that is known in it.
+        let mut folders: Vec<u64> = gone.into_iter().map(|(node, _)| node).collect();
+        while let Some(folder) = folders.pop() {
+            let within = names.extract_if(|(parent, _), _| *parent == folder);
+            folders.extend(within.map(|(_, (node, _))| node));
+        }
     }
 }
 

@@ -87,8 +87,21 @@ struct World {
     kernel: Kernel,
     model: Model,
     files: Vec<File>,
+    trace: Trace,
     /// A file whose writes go through all threads: what was asked for before is done then.
     barrier: Descriptor,
+}
+
+/// What was done, for whoever has to find out why it went wrong.
+#[derive(Default)]
+struct Trace(Vec<String>);
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what was done:\n{}", self.0.join("\n"));
+        }
+    }
 }
 
 struct File {
@@ -116,7 +129,8 @@ impl World {
         assert_eq!(kernel.make_folder(0, "barrier"), model.make_folder(0, "barrier"));
         assert_eq!(kernel.make_closed(0, BARRIER), model.make_closed(0, BARRIER));
         let barrier = kernel.open(0, BARRIER, flags).expect("it was made");
-        let mut world = Self { store, kernel, model, files: Vec::new(), barrier };
+        let mut world =
+            Self { store, kernel, model, files: Vec::new(), trace: Trace::default(), barrier };
         world.settle();
         world
     }
@@ -135,45 +149,65 @@ impl World {
             0..=2 => self.open(input, uid),
             3 | 4 => self.write(input),
             5 => self.close(input),
-            6 => self.with_file(input, |kernel, model, file, _| {
+            6 => self.with_file("sync", input, |kernel, model, file, _| {
                 assert_eq!(kernel.sync(file.uid, file.descriptor), model.store(&file.open, false));
             }),
-            7 => self.with_file(input, |kernel, model, file, _| {
+            7 => self.with_file("flush", input, |kernel, model, file, _| {
                 let outcome = kernel.flush(file.uid, file.descriptor);
                 assert_eq!(outcome, model.store(&file.open, true));
             }),
-            8 => self.with_file(input, |kernel, model, file, input| {
+            8 => self.with_file("set the length of", input, |kernel, model, file, input| {
                 if !matches!(file.open, Open::Reader(_)) {
                     let size = size(input);
                     let outcome = kernel.set_length(file.uid, file.descriptor, size);
                     assert_eq!(outcome, model.set_length(&file.open, size));
                 }
             }),
-            9 => self.with_file(input, |kernel, _, file, _| check_bytes(kernel, file)),
+            9 => self.with_file("read", input, |kernel, _, file, _| check_bytes(kernel, file)),
             10 => {
                 let path = input.pick(&PATHS);
-                self.both(path, |kernel| kernel.unlink(uid, path), |model| model.unlink(uid, path));
+                self.both(
+                    &format!("{uid}: unlink {path}"),
+                    |kernel| kernel.unlink(uid, path),
+                    |model| model.unlink(uid, path),
+                );
             }
             11 | 12 => self.rename(input, uid),
             13 => {
                 let path = input.pick(&PATHS);
                 let model = |model: &mut Model| model.make_folder(uid, path);
-                self.both(path, |kernel| kernel.make_folder(uid, path), model);
+                self.both(
+                    &format!("{uid}: mkdir {path}"),
+                    |kernel| kernel.make_folder(uid, path),
+                    model,
+                );
             }
             14 => {
                 let path = input.pick(&PATHS);
                 let model = |model: &mut Model| model.remove_folder(uid, path);
-                self.both(path, |kernel| kernel.remove_folder(uid, path), model);
+                self.both(
+                    &format!("{uid}: rmdir {path}"),
+                    |kernel| kernel.remove_folder(uid, path),
+                    model,
+                );
             }
             15 => {
                 let (path, size) = (input.pick(&PATHS), size(input));
                 let model = |model: &mut Model| model.truncate(uid, path, size);
-                self.both(path, |kernel| kernel.truncate(uid, path, size), model);
+                self.both(
+                    &format!("{uid}: truncate {path}"),
+                    |kernel| kernel.truncate(uid, path, size),
+                    model,
+                );
             }
             16 => {
                 let path = input.pick(&PATHS);
                 let model = |model: &mut Model| model.make_closed(uid, path);
-                self.both(path, |kernel| kernel.make_closed(uid, path), model);
+                self.both(
+                    &format!("{uid}: mknod {path}"),
+                    |kernel| kernel.make_closed(uid, path),
+                    model,
+                );
             }
             17 => {
                 let (path, text) = (input.pick(&PATHS), input.pick(&LISTS));
@@ -193,6 +227,7 @@ impl World {
                 self.list(uid, input.pick(&["", "alice", "alice/d", "bob", "d", "a", "alice/a"]));
             }
             _ => {
+                self.trace.0.push("drop caches".to_owned());
                 let mut open: Vec<_> = self.files.iter().map(|file| file.descriptor).collect();
                 open.push(self.barrier);
                 self.kernel.drop_caches(&open);
@@ -207,6 +242,7 @@ impl World {
         kernel: impl FnOnce(&mut Kernel) -> Result<(), i32>,
         model: impl FnOnce(&mut Model) -> Result<(), i32>,
     ) {
+        self.trace.0.push(what.to_owned());
         assert_eq!(kernel(&mut self.kernel), model(&mut self.model), "{what}");
         self.settle();
     }
@@ -228,6 +264,7 @@ impl World {
 
     /// Whether it was opened.
     fn open_with(&mut self, uid: u32, path: &str, flags: Flags) -> bool {
+        self.trace.0.push(format!("{uid}: open {path} with {flags:?} as the last file"));
         let opened = self.kernel.open(uid, path, flags);
         let expected = self.model.open(uid, path, flags);
         match (opened, expected) {
@@ -247,17 +284,19 @@ impl World {
 
     fn with_file(
         &mut self,
+        what: &str,
         input: &mut Input<'_>,
         act: impl FnOnce(&mut Kernel, &mut Model, &File, &mut Input<'_>),
     ) {
         if !self.files.is_empty() {
             let which = input.below(self.files.len() as u64) as usize;
+            self.trace.0.push(format!("{what} file {which}"));
             act(&mut self.kernel, &mut self.model, &self.files[which], input);
         }
     }
 
     fn write(&mut self, input: &mut Input<'_>) {
-        self.with_file(input, |kernel, model, file, input| {
+        self.with_file("write", input, |kernel, model, file, input| {
             let (at, bytes) = (size(input), input.some(12));
             if !matches!(file.open, Open::Reader(_)) && !bytes.is_empty() {
                 let outcome = kernel.write(file.uid, file.descriptor, at, bytes);
@@ -274,11 +313,17 @@ impl World {
     }
 
     fn close_file(&mut self, which: usize) {
+        self.trace.0.push(format!("close file {which}"));
         let File { uid, descriptor, open } = self.files.remove(which);
         let closed = self.kernel.flush(uid, descriptor);
         assert_eq!(closed, self.model.store(&open, true));
         self.kernel.release(uid, descriptor);
+        let folders = self.model.made_folders();
         self.model.release(&open);
+        // The kernel, which knew a folder there, is told a moment later that it has given way.
+        if self.model.made_folders() < folders {
+            self.settle();
+        }
     }
 
     /// As a shell's `printf value > path`.
@@ -297,7 +342,7 @@ impl World {
         let mode = if replace { RenameMode::Replace } else { RenameMode::NoReplace };
         let kernel = |kernel: &mut Kernel| kernel.rename(uid, (from, to), mode);
         let model = |model: &mut Model| model.rename(uid, from, to, replace);
-        self.both(&format!("{from} to {to} by {uid}"), kernel, model);
+        self.both(&format!("{uid}: rename {from} to {to}"), kernel, model);
     }
 
     /// What is there, and what is in it.

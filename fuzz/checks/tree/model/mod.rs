@@ -134,6 +134,11 @@ impl Model {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn made_folders(&self) -> usize {
+        self.made.len()
+    }
+
     fn holds_secrets(&self, path: &str) -> bool {
         path.is_empty() || self.secrets.keys().any(|key| is_below(key, path))
     }

@@ -179,6 +179,7 @@ impl Model {
             self.is_free(to)?;
             let secret = self.secrets.remove(from).expect("it was found");
             self.secrets.insert(to.to_owned(), secret);
+            self.folders_give_way(to);
             self.vanish(from);
         } else {
             let bytes = self.secrets[from].value.clone();

@@ -214,7 +214,17 @@ impl Model {
         };
         self.next_id += 1;
         self.secrets.insert(path.to_owned(), Secret { id: self.next_id, value, acl });
+        self.folders_give_way(path);
         Ok(())
+    }
+
+    /// What was made in the place of a secret, or of its sidecar, is empty.
+    pub(super) fn folders_give_way(&mut self, key: &str) {
+        let sidecar = format!("{key}.acl");
+        let is_in_the_way = |folder: &str| {
+            [key, &sidecar].into_iter().any(|path| folder == path || is_below(folder, path))
+        };
+        self.made.retain(|folder, _| !is_in_the_way(folder));
     }
 
     /// A key is no folder, and neither are its sidecar and the keys above it secrets.
