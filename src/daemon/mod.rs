@@ -14,6 +14,7 @@ mod logging;
 mod mountpoint;
 mod notify;
 mod offline;
+mod progress;
 mod rekey;
 mod reload;
 mod sandbox;

@@ -22,6 +22,7 @@ mod backup;
 mod create;
 mod encrypt;
 mod export;
+mod failures;
 mod folders;
 mod fsck;
 mod guide;
