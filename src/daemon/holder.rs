@@ -20,6 +20,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use zeroize::Zeroizing;
 
+use crate::fs::Shelf;
 use crate::fuse::{self, Device};
 
 use super::control::{Control, Order, Report};
@@ -28,6 +29,7 @@ use super::logging::Log;
 use super::progress::Progress;
 use super::sandbox::Account;
 use super::settings::Resolved;
+use super::shortage::Shortage;
 use super::upgrade::{self, Caller, Door};
 use super::{hardening, mountpoint, notify};
 
@@ -82,6 +84,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         down_since: since_boot(),
         leaving: Vec::new(),
         upgrade: None,
+        shortage: Shortage::new(),
     };
     let outcome = holder.hold(server);
     if outcome.is_err() {
@@ -133,6 +136,7 @@ struct Holder {
     leaving: Vec<Child>,
     /// While a new program has yet to show that it serves.
     upgrade: Option<Upgrade>,
+    shortage: Shortage,
 }
 
 struct Upgrade {
@@ -416,6 +420,7 @@ impl Holder {
                 self.unmount()?;
                 return refused(status);
             }
+            self.free_memory_after(&status);
             let is_wanted = served && self.upgrade.is_some();
             if !is_wanted && !self.give_up_upgrade(&status) {
                 tracing::warn!("the server ended ({status}); another one takes over");
@@ -458,10 +463,25 @@ impl Holder {
                 // The old program goes on at once.
                 Started::Ended(status) if self.give_up_upgrade(&status) => is_wanted = true,
                 Started::Ended(status) => {
+                    self.free_memory_after(&status);
                     tracing::error!("the next server did not come up ({status})");
                     served = false;
                 }
             }
+        }
+    }
+
+    /// Where there is not enough memory for what writers have not closed, they are told that it is lost:
+    /// an error beats a wait without end.
+    fn free_memory_after(&mut self, status: &ExitStatus) {
+        if !self.shortage.was_the_end(status) {
+            return;
+        }
+        match Shelf::give_up_buffers(&self.plan.shelf) {
+            Ok(()) => tracing::error!(
+                "memory is short: what was written and not closed is lost, and its writers are told"
+            ),
+            Err(error) => tracing::error!(%error, "memory is short, and none can be given back"),
         }
     }
 

@@ -21,6 +21,7 @@ mod sandbox;
 mod security;
 mod server;
 mod settings;
+mod shortage;
 mod upgrade;
 
 use std::path::Path;

@@ -47,6 +47,7 @@ mod rights;
 mod roundtrips;
 mod sandbox;
 mod scratch;
+mod shortage;
 mod sidecar;
 mod status;
 mod stress;
