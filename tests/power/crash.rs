@@ -1,6 +1,6 @@
 //! What may be on a disk after its power was cut.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -86,10 +86,11 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn after(events: &[Event], loss: Loss) -> Self {
+    /// After the first `end` events.
+    pub(crate) fn after(recording: &Recording, end: usize, loss: Loss) -> Self {
+        let events = &recording.events[..end];
         let mut image = Self { folders: [(ROOT, BTreeMap::new())].into(), files: HashMap::new() };
-        let durable = durable(events);
-        let open = (0..events.len()).filter(|at| !durable.contains(at));
+        let open = (0..end).filter(|&at| !recording.is_durable(at, end));
         let metadata = open.filter(|&at| events[at].is_metadata()).count();
         let mut random = Random::new(match loss {
             Loss::Some(seed) => seed,
@@ -101,8 +102,8 @@ impl Image {
             _ => metadata,
         };
         for (at, event) in events.iter().enumerate() {
-            let is_last = at + 1 == events.len();
-            if durable.contains(&at) {
+            let is_last = at + 1 == end;
+            if recording.is_durable(at, end) {
                 image.apply(event, |_| true);
             } else if event.is_metadata() {
                 if metadata_left > 0 {
@@ -193,15 +194,33 @@ impl Image {
     }
 }
 
-/// Which events somebody waited for. The journal of a file system has an order: with a change of
-/// names, those before it are on the disk too.
-fn durable(events: &[Event]) -> HashSet<usize> {
-    let mut durable = HashSet::new();
-    for (at, event) in events.iter().enumerate() {
-        let Event::Sync(node) = event else { continue };
-        durable.extend((0..at).filter(|&before| events[before].is_of(*node)));
+/// All events, and which others somebody's waiting made durable.
+pub(crate) struct Recording {
+    pub(crate) events: Vec<Event>,
+    /// For each event, the first one after which it is durable.
+    durable_after: Vec<usize>,
+}
+
+impl Recording {
+    pub(crate) fn new(events: Vec<Event>) -> Self {
+        let mut durable_after = vec![usize::MAX; events.len()];
+        for (at, event) in events.iter().enumerate() {
+            let Event::Sync(node) = event else { continue };
+            let open = (0..at).filter(|&before| durable_after[before] == usize::MAX);
+            let covered: Vec<_> = open.filter(|&before| events[before].is_of(*node)).collect();
+            // The journal of a file system has an order: with a change of names, those before it are
+            // on the disk too.
+            let newest = covered.iter().copied().filter(|&at| events[at].is_metadata()).max();
+            let earlier = (0..newest.unwrap_or(0)).filter(|&at| events[at].is_metadata());
+            for durable in covered.into_iter().chain(earlier) {
+                durable_after[durable] = durable_after[durable].min(at);
+            }
+        }
+        Self { events, durable_after }
     }
-    let newest = durable.iter().copied().filter(|&at| events[at].is_metadata()).max();
-    durable.extend((0..newest.unwrap_or(0)).filter(|&at| events[at].is_metadata()));
-    durable
+
+    /// Whether the event is durable when so many have happened.
+    fn is_durable(&self, event: usize, end: usize) -> bool {
+        self.durable_after[event] < end
+    }
 }

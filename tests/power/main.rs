@@ -21,7 +21,7 @@ use secretfs::model::{Acl, Caller, Key, Plaintext, Slug};
 use secretfs::store::{SledStore, Store};
 use secretfs::vault::{Change, Fsck, RenameSource, RenameTarget, Vault, VaultError, WriteTarget};
 
-use crash::{Event, Image, Loss};
+use crash::{Event, Image, Loss, Recording};
 use disk::Disk;
 use random::Random;
 
@@ -217,6 +217,8 @@ fn what_was_acknowledged_survives_a_power_loss_at_any_point() {
     let ways = setting("SECRETFS_POWER_WAYS", 1) as u64;
     let (mut tried, mut wrong) = (0, Vec::new());
     let mut acknowledged = 0;
+    let recording = Recording::new(events);
+    let events = &recording.events;
     for end in 1..=events.len() {
         let last = &events[end - 1];
         if let Event::Acknowledged(changes) = last {
@@ -229,7 +231,7 @@ fn what_was_acknowledged_survives_a_power_loss_at_any_point() {
         losses.extend((0..ways).map(|way| Loss::Some(end as u64 * 1000 + way)));
         for loss in losses {
             let folder = tempfile::Builder::new().tempdir_in(memory()).expect("a folder");
-            Image::after(&events[..end], loss).lay_out(folder.path());
+            Image::after(&recording, end, loss).lay_out(folder.path());
             let state = folder.path().join("state");
             tried += 1;
             if let Err(why) = judge(&state, &work.stages, acknowledged) {
