@@ -199,7 +199,8 @@ impl Model {
         let made = self.made.iter().filter(|(path, _)| is_below(path, folder));
         let made = made.filter(|(_, maker)| person.is_admin() || **maker == uid);
         listed.extend(made.map(|(path, _)| (first(path).0, true)));
-        if let Some(own) = person.own_slug().filter(|_| folder.is_empty() && !person.is_admin()) {
+        let own = person.own_slug().filter(|_| folder.is_empty() && !person.is_admin());
+        if let Some(own) = own.filter(|own| !self.secrets.contains_key(own.as_str())) {
             listed.insert((own.to_string(), true));
         }
         let scratch = self.scratch.keys();
