@@ -1,6 +1,7 @@
 //! Sequences of file operations by several users, against the `fs` layer as the kernel uses it, and
 //! against a simple model: both must say the same, whatever is done.
 
+mod choices;
 mod errno;
 mod kernel;
 mod model;
@@ -17,6 +18,7 @@ use secretfs::store::{MemoryStore, Store};
 use secretfs::vault::Vault;
 
 use super::input::Input;
+use choices::{LISTS, PATHS, size};
 use kernel::{Descriptor, Flags, Kernel};
 use model::{Model, Open};
 use people::{Names, PEOPLE};
@@ -24,51 +26,6 @@ use people::{Names, PEOPLE};
 const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
 const STEPS: usize = 48;
 const FILES: usize = 6;
-
-/// Names that get into each other's way.
-const PATHS: [&str; 28] = [
-    "alice/a",
-    "alice/b",
-    "alice/d/a",
-    "alice/d/e/a",
-    "alice/d",
-    "alice/d/e",
-    "alice/a.acl",
-    "alice/b.acl",
-    "alice/d.acl",
-    "alice/d/a.acl",
-    "alice/.t",
-    "alice/.u",
-    "alice/d/.t",
-    "bob/a",
-    "bob/.t",
-    "bob/a.acl",
-    "bob",
-    "alice",
-    "a",
-    "a.acl",
-    "a/b",
-    "d",
-    "d/a",
-    "alice/a/x",
-    "alice/a.acl/x",
-    "alice/bad\u{1}",
-    ".t",
-    "alice/a.acl.acl",
-];
-
-const LISTS: [&str; 10] = [
-    "readers: [alice]\n",
-    "readers: [bob, devops-team]\nwriters: [bob]\n",
-    "writers: [alice, bob]\n",
-    "deleters: [bob]\nreaders: []\n",
-    "canChangeReaders: [bob]\n",
-    "readers: [\"uid:4242\"]\nwriters: [\"uid:4242\"]\n",
-    "readers: []\nwriters: []\ndeleters: []\n",
-    "readers: alice\n",
-    "nonsense",
-    "readers: [alice]\nunknown: []\n",
-];
 
 pub(crate) fn check(bytes: &[u8]) {
     let mut input = Input::new(bytes);
@@ -408,17 +365,4 @@ fn check_bytes(kernel: &mut Kernel, file: &File) {
     );
     let again = kernel.read_past_the_cache(file.uid, file.descriptor);
     assert!(again == Ok(expected), "{:?}", file.descriptor);
-}
-
-/// Mostly small, sometimes around the limit, sometimes absurd.
-fn size(input: &mut Input<'_>) -> u64 {
-    const LIMIT: u64 = 1 << 20;
-    match input.byte() {
-        small @ 0..=229 => u64::from(small) % 20,
-        page @ 230..=239 => u64::from(page - 230) * 4000,
-        near @ 240..=251 => LIMIT + u64::from(near) - 246,
-        252 => u64::MAX,
-        253 => u64::MAX / 2,
-        _ => 40_000,
-    }
 }
