@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use secretfs::audit::{self, Actor, ErrorCode, Process};
@@ -26,6 +27,9 @@ use disk::Disk;
 use random::Random;
 
 const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
+
+/// How many disks are looked at at the same time.
+const JUDGES: usize = 6;
 
 /// What is stored, by key.
 type Contents = BTreeMap<String, (Vec<u8>, Acl)>;
@@ -200,7 +204,7 @@ fn what_was_acknowledged_survives_a_power_loss_at_any_point() {
         std::fs::create_dir(&state).expect("the disk takes folders");
         // As the package does, before the daemon starts.
         std::fs::File::open(folder.path()).and_then(|root| root.sync_all()).expect("it is synced");
-        let changes = setting("SECRETFS_POWER_CHANGES", 40);
+        let changes = setting("SECRETFS_POWER_CHANGES", 24);
         for part in 0..2 {
             let vault = open(&state).expect("it opens");
             for _ in 0..changes / 2 {
@@ -214,38 +218,64 @@ fn what_was_acknowledged_survives_a_power_loss_at_any_point() {
         session.umount_and_join().expect("nobody uses it");
         events
     };
-    let ways = setting("SECRETFS_POWER_WAYS", 1) as u64;
-    let (mut tried, mut wrong) = (0, Vec::new());
-    let mut acknowledged = 0;
     let recording = Recording::new(events);
-    let events = &recording.events;
-    for end in 1..=events.len() {
-        let last = &events[end - 1];
-        if let Event::Acknowledged(changes) = last {
-            acknowledged = *changes;
-        }
+    let cuts = cuts(&recording.events, setting("SECRETFS_POWER_WAYS", 1) as u64);
+    let next = AtomicUsize::new(0);
+    let wrong = std::thread::scope(|scope| {
+        let (cuts, recording, stages, next) = (&cuts, &recording, &work.stages, &next);
+        // The disks wait for each other's locks and threads more than for a processor.
+        let judges: Vec<_> = (0..JUDGES)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mine =
+                        std::iter::from_fn(|| cuts.get(next.fetch_add(1, Ordering::Relaxed)));
+                    mine.filter_map(|cut| cut.try_out(recording, stages).err()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        judges.into_iter().flat_map(|judge| judge.join().expect("it judges")).collect::<Vec<_>>()
+    });
+    let (changes, events, tried) = (work.stages.len() - 1, recording.events.len(), cuts.len());
+    eprintln!("{changes} changes, {events} events, {tried} disks");
+    let shown = wrong[..wrong.len().min(40)].join("\n");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{shown}", wrong.len());
+}
+
+/// The power is cut after so many events, and so much of what nobody waited for is lost.
+struct Cut {
+    end: usize,
+    loss: Loss,
+    /// How many changes had been acknowledged.
+    acknowledged: usize,
+}
+
+/// Every point, and each in several ways.
+fn cuts(events: &[Event], random_ways: u64) -> Vec<Cut> {
+    let (mut cuts, mut acknowledged) = (Vec::new(), 0);
+    for (end, last) in (1..).zip(events) {
         let mut losses = vec![Loss::Nothing, Loss::Everything];
-        if let Event::Write { bytes, .. } = last {
-            losses.extend([Loss::Torn, Loss::TornFirst].into_iter().filter(|_| bytes.len() > 512));
-        }
-        losses.extend((0..ways).map(|way| Loss::Some(end as u64 * 1000 + way)));
-        for loss in losses {
-            let folder = tempfile::Builder::new().tempdir_in(memory()).expect("a folder");
-            Image::after(&recording, end, loss).lay_out(folder.path());
-            let state = folder.path().join("state");
-            tried += 1;
-            if let Err(why) = judge(&state, &work.stages, acknowledged) {
-                wrong.push(format!("{end} of {}, {loss:?}: {why}", events.len()));
+        match last {
+            Event::Acknowledged(changes) => acknowledged = *changes,
+            Event::Write { bytes, .. } if bytes.len() > 512 => {
+                losses.extend([Loss::Torn, Loss::TornFirst]);
             }
+            _ => {}
         }
+        losses.extend((0..random_ways).map(|way| Loss::Some(end as u64 * 1000 + way)));
+        cuts.extend(losses.into_iter().map(|loss| Cut { end, loss, acknowledged }));
     }
-    eprintln!("{} changes, {} events, {tried} disks", work.stages.len() - 1, events.len());
-    assert!(
-        wrong.is_empty(),
-        "{} of {tried}:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(40)].join("\n")
-    );
+    cuts
+}
+
+impl Cut {
+    fn try_out(&self, recording: &Recording, stages: &[Contents]) -> Result<(), String> {
+        let folder = tempfile::Builder::new().tempdir_in(memory()).expect("a folder");
+        Image::after(recording, self.end, self.loss).lay_out(folder.path());
+        let judged = judge(&folder.path().join("state"), stages, self.acknowledged);
+        judged.map_err(|why| {
+            format!("{} of {}, {:?}: {why}", self.end, recording.events.len(), self.loss)
+        })
+    }
 }
 
 /// A folder that is quick, if there is one.
