@@ -1,64 +1,7 @@
-//! What callers drop into the mount: no bytes may stop the parser, and what it accepts must survive
-//! being written and read again.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use secretfs::document::{
-    Document, DocumentValue, Emission, Layout, MAX_ERRORS, emit, emit_lists, parse, parse_lists,
-};
-use secretfs::model::Acl;
+#[path = "../checks/mod.rs"]
+#[allow(dead_code)] // each target is one of them
+mod checks;
 
-fuzz_target!(|bytes: &[u8]| {
-    match parse(bytes) {
-        Ok(documents) => {
-            assert!(!documents.is_empty());
-            again(&documents);
-        }
-        Err(errors) => {
-            let count = errors.iter().count();
-            assert!((1..=MAX_ERRORS + 1).contains(&count));
-            let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
-            assert!(errors.iter().all(|error| (1..=lines).contains(&error.line())));
-        }
-    }
-    if let Ok(lists) = parse_lists(bytes) {
-        let acl = Acl::default().patched(&lists);
-        let read = parse_lists(emit_lists(&acl).as_bytes()).expect("what is written can be read");
-        assert!(Acl::default().patched(&read) == acl);
-    }
-});
-
-/// Writes the documents as one list and reads them back.
-fn again(documents: &[Document]) {
-    let mut text = String::new();
-    let mut written = Vec::new();
-    for document in documents {
-        let acl = Acl::default().patched(document.lists());
-        let Some(value) = document.value() else { continue };
-        let emission = Emission {
-            id: document.id(),
-            key: document.key(),
-            value,
-            checksum: document.checksum(),
-            lists: Some(&acl),
-        };
-        emit(&emission, Layout::Item, &mut text).expect("a string takes all");
-        written.push((document, acl));
-    }
-    if written.is_empty() {
-        return;
-    }
-    let read = parse(text.as_bytes()).expect("what is written can be read");
-    assert_eq!(read.len(), written.len());
-    for (new, (old, acl)) in read.iter().zip(written) {
-        assert!(new.key() == old.key() && new.id() == old.id());
-        assert!(new.checksum() == old.checksum());
-        assert!(Acl::default().patched(new.lists()) == acl);
-        assert!(match (new.value(), old.value()) {
-            (Some(DocumentValue::Plain(new)), Some(DocumentValue::Plain(old))) => new == old,
-            (Some(DocumentValue::Sealed(new)), Some(DocumentValue::Sealed(old))) => new == old,
-            _ => false,
-        });
-    }
-}
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::documents::check(bytes));

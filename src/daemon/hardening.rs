@@ -92,6 +92,36 @@ fn may_lock_without_limit() -> bool {
     bits.is_some_and(|bits| bits & 1 << CAP_IPC_LOCK != 0)
 }
 
+/// What the kernel's out-of-memory killer thinks of this process (proc_pid_oom_score_adj(5)).
+const OOM: &str = "/proc/self/oom_score_adj";
+/// As in the unit for systemd: all who read a secret wait for this process.
+const SPARED: i32 = -900;
+/// By how much its children are likelier to be taken.
+const LIKELIER: i32 = 100;
+const LIKELIEST: i32 = 1000;
+
+/// Keeps the out-of-memory killer away from the holder, as far as its user may. To be called before
+/// [`protect_memory`], which gives the file to root.
+pub(super) fn be_spared() {
+    let lowered = oom_adjustment().map(|now| now.min(SPARED));
+    if let Err(error) = lowered.and_then(|wanted| std::fs::write(OOM, wanted.to_string())) {
+        tracing::debug!(%error, "the out-of-memory killer may take the holder");
+    }
+}
+
+/// Lets the out-of-memory killer take this process rather than the holder, who starts another one. To
+/// be called as [`be_spared`] is.
+pub(super) fn die_before_the_holder() {
+    let raised = oom_adjustment().map(|holder| (holder + LIKELIER).min(LIKELIEST));
+    if let Err(error) = raised.and_then(|wanted| std::fs::write(OOM, wanted.to_string())) {
+        tracing::warn!(%error, "the out-of-memory killer may take the holder before this process");
+    }
+}
+
+fn oom_adjustment() -> std::io::Result<i32> {
+    std::fs::read_to_string(OOM)?.trim().parse().map_err(std::io::Error::other)
+}
+
 /// No core dumps, and no other process of this user may look into this one.
 pub(super) fn protect_memory() -> Result<(), DaemonError> {
     let system = |what| move |error: nix::Error| DaemonError::System { what, source: error.into() };

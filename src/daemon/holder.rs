@@ -20,13 +20,16 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use zeroize::Zeroizing;
 
+use crate::fs::Shelf;
 use crate::fuse::{self, Device};
 
 use super::control::{Control, Order, Report};
 use super::error::DaemonError;
 use super::logging::Log;
+use super::progress::Progress;
 use super::sandbox::Account;
 use super::settings::Resolved;
+use super::shortage::Shortage;
 use super::upgrade::{self, Caller, Door};
 use super::{hardening, mountpoint, notify};
 
@@ -43,11 +46,14 @@ const UPGRADE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 /// How many looks it may take to answer while requests wait.
 const SILENT_LOOKS: u32 = 5;
+/// For how many looks a server that takes over may do nothing at all before it serves.
+const IDLE_LOOKS: u32 = 15;
 /// How often in a row it must say that it is stuck.
 const STUCK_REPORTS: u32 = 2;
 
 /// Mounts, and sees to it that the mount is served until a signal or an unmount.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+    hardening::be_spared();
     hardening::protect_memory()?;
     let key = hardening::take_encryption_key();
     // Before the log has a thread: that is not to take them.
@@ -78,6 +84,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         down_since: since_boot(),
         leaving: Vec::new(),
         upgrade: None,
+        shortage: Shortage::new(),
     };
     let outcome = holder.hold(server);
     if outcome.is_err() {
@@ -129,6 +136,7 @@ struct Holder {
     leaving: Vec<Child>,
     /// While a new program has yet to show that it serves.
     upgrade: Option<Upgrade>,
+    shortage: Shortage,
 }
 
 struct Upgrade {
@@ -208,14 +216,19 @@ impl Plan {
         if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
             tracing::debug!(%error, "the server died before it was told what to do");
         }
+        let mut progress = Progress::of(&process);
         let mut server = Server { process, control, messenger: None };
+        // Nobody waits for the first one but whoever mounts.
+        let somebody_waits = down_since.is_some();
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 // It may have ended by itself.
                 let _ = server.process.kill();
             }
-            match server.wait(signals, left)? {
+            let time = somebody_waits.then(|| left.map_or(LOOK, |left| left.min(LOOK)));
+            match server.wait(signals, time)? {
+                None if somebody_waits => server.kill_if_idle(&mut progress),
                 Some(Event::Report(Report::Ready)) => return Ok(Started::Ready(server)),
                 Some(Event::ServerEnded(status)) => return Ok(Started::Ended(status)),
                 Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
@@ -223,7 +236,6 @@ impl Plan {
                     return Ok(Started::Stopped);
                 }
                 // It reads everything anew anyway.
-                // Whoever wants an upgrade asks again.
                 Some(Event::Signal(_) | Event::Report(_) | Event::Upgrade(_)) | None => {}
             }
         }
@@ -262,6 +274,15 @@ impl Server {
         // It may have ended by itself.
         let _ = self.process.kill();
         self.process.wait().map(drop).map_err(system("the server was lost"))
+    }
+
+    /// Takes one look at a server that does not serve yet.
+    fn kill_if_idle(&mut self, progress: &mut Progress) {
+        if progress.look() == IDLE_LOOKS {
+            tracing::error!("the server that is to take over hangs; it is killed");
+            // It may have ended by itself.
+            let _ = self.process.kill();
+        }
     }
 
     fn forward(&self, signal: Signal) {
@@ -329,11 +350,13 @@ impl Holder {
         loop {
             let mut served = false;
             let mut watchdog = Watchdog::new();
+            let mut progress = Progress::of(&server.process);
             if let Err(error) = self.plan.connect(&mut server, &self.device, &serve) {
                 tracing::debug!(%error, "the server died before it got the mount");
             }
             let status = loop {
-                let looks = served || self.upgrade.is_some();
+                let looks = served || announced || self.upgrade.is_some();
+                self.signals.answers_door = served && self.upgrade.is_none();
                 match server.wait(&self.signals, looks.then_some(LOOK))? {
                     Some(Event::Report(Report::Serving)) => {
                         served = true;
@@ -354,8 +377,7 @@ impl Holder {
                     Some(Event::Signal(other)) => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
                     Some(Event::Upgrade(caller)) => {
-                        let may = served && self.upgrade.is_none();
-                        if may && self.begin_upgrade(caller) {
+                        if self.begin_upgrade(caller) {
                             // As good as a crash, which nobody notices.
                             let _ = server.process.kill();
                         }
@@ -363,6 +385,7 @@ impl Holder {
                     Some(Event::Report(Report::Alive)) => watchdog.hear(false),
                     Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
                     None if served => watchdog.look(&server.control),
+                    None if announced => server.kill_if_idle(&mut progress),
                     Some(Event::Report(Report::Ready)) | None => {}
                 }
                 if served {
@@ -381,6 +404,7 @@ impl Holder {
                     watchdog = Watchdog::new();
                 }
             };
+            self.signals.answers_door = false;
             // It ends without its server, as soon as it does not wait for a caller any more.
             self.leaving.extend(server.messenger.take());
             self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
@@ -396,6 +420,7 @@ impl Holder {
                 self.unmount()?;
                 return refused(status);
             }
+            self.free_memory_after(&status);
             let is_wanted = served && self.upgrade.is_some();
             if !is_wanted && !self.give_up_upgrade(&status) {
                 tracing::warn!("the server ended ({status}); another one takes over");
@@ -438,10 +463,25 @@ impl Holder {
                 // The old program goes on at once.
                 Started::Ended(status) if self.give_up_upgrade(&status) => is_wanted = true,
                 Started::Ended(status) => {
+                    self.free_memory_after(&status);
                     tracing::error!("the next server did not come up ({status})");
                     served = false;
                 }
             }
+        }
+    }
+
+    /// Where there is not enough memory for what writers have not closed, they are told that it is lost:
+    /// an error beats a wait without end.
+    fn free_memory_after(&mut self, status: &ExitStatus) {
+        if !self.shortage.was_the_end(status) {
+            return;
+        }
+        match Shelf::give_up_buffers(&self.plan.shelf) {
+            Ok(()) => tracing::error!(
+                "memory is short: what was written and not closed is lost, and its writers are told"
+            ),
+            Err(error) => tracing::error!(%error, "memory is short, and none can be given back"),
         }
     }
 
@@ -552,6 +592,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 struct Signals {
     signals: SignalFd,
     door: Option<Door>,
+    /// Whoever knocks while there is no server to replace waits until there is one.
+    answers_door: bool,
 }
 
 struct Wakeup {
@@ -568,14 +610,16 @@ impl Signals {
         let mask: SigSet = caught.into_iter().collect();
         mask.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self { signals: SignalFd::with_flags(&mask, flags)?, door: None })
+        let signals = SignalFd::with_flags(&mask, flags)?;
+        Ok(Self { signals, door: None, answers_door: false })
     }
 
     /// Waits for a signal or a message, at most that long.
     fn wait(&self, control: Option<&Control>, time: Duration) -> Result<Wakeup, DaemonError> {
         let failed = || system("waiting for signals failed");
         let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        sources.extend(self.door.as_ref().map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
+        let door = self.door.as_ref().filter(|_| self.answers_door);
+        sources.extend(door.map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
         let others = sources.len();
         sources.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
         // Rounded up: to be early would mean to wait for nothing.
@@ -593,7 +637,7 @@ impl Signals {
             .and_then(|number| Signal::try_from(number).ok());
         // One thing at a time.
         let caller = match signal {
-            None | Some(Signal::SIGCHLD) => self.door.as_ref().and_then(Door::knock),
+            None | Some(Signal::SIGCHLD) => door.and_then(Door::knock),
             Some(_) => None,
         };
         Ok(Wakeup { signal, caller, message })

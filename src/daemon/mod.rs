@@ -14,12 +14,14 @@ mod logging;
 mod mountpoint;
 mod notify;
 mod offline;
+mod progress;
 mod rekey;
 mod reload;
 mod sandbox;
 mod security;
 mod server;
 mod settings;
+mod shortage;
 mod upgrade;
 
 use std::path::Path;

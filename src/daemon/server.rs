@@ -45,6 +45,7 @@ const STUCK: Duration = Duration::from_secs(5);
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     allocator::set_up();
     hardening::wipe_environment();
+    hardening::die_before_the_holder();
     hardening::protect_memory()?;
     // Before anything has a thread: that is not to take signals either.
     let control = take_control()?;
@@ -151,6 +152,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
 
 /// Passes on what the server tells the kernel, until the server or the holder is gone.
 pub(super) fn run_messenger() -> Result<(), DaemonError> {
+    hardening::die_before_the_holder();
     hardening::protect_memory()?;
     let control = take_control()?;
     die_with_the_holder()?;

@@ -177,6 +177,7 @@ impl Fs {
     pub(super) fn stale_after(&self, changes: &[Change]) -> Vec<StaleName> {
         self.watchers.changed(changes);
         let mut stale = Vec::new();
+        self.folders_give_way(changes, &mut stale);
         for change in changes {
             let Some(before) = &change.before else { continue };
             let after = change.after.as_deref();

@@ -4,9 +4,11 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::audit::{Action, Subject};
-use crate::model::{Caller, KeyError, Operation, may_create};
-use crate::vault::{Heritage, WriteTarget};
+use crate::model::{Caller, KeyError, Operation, SIDECAR_SUFFIX, may_create};
+use crate::vault::{Change, Heritage, WriteTarget};
 
+use super::commit::stale_name;
+use super::courier::StaleName;
 use super::draft::{Draft, Occasion};
 use super::lookup::is_reserved;
 use super::nodes::Node;
@@ -254,6 +256,22 @@ impl Fs {
         }
         self.folders.make(&path, who.uid)?;
         self.look_up(who, parent, name)
+    }
+
+    /// Folders that were made while somebody was about to create a secret of that name, or one whose
+    /// sidecar has it, are in the way of these changes.
+    pub(super) fn folders_give_way(&self, changes: &[Change], stale: &mut Vec<StaleName>) {
+        for change in changes {
+            let Some(after) = &change.after else { continue };
+            if change.before.as_ref().is_some_and(|before| before.key() == after.key()) {
+                continue;
+            }
+            for path in [after.key().to_string(), format!("{}{SIDECAR_SUFFIX}", after.key())] {
+                if self.folders.give_way(&path) {
+                    stale.push(stale_name(&path));
+                }
+            }
+        }
     }
 
     /// Whether the caller may make something of that name in a folder.

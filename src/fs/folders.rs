@@ -63,6 +63,15 @@ impl MadeFolders {
         self.folders.lock().remove(path).is_some()
     }
 
+    /// A secret takes this path: what was made there, which is empty, gives way to it. Whether there was
+    /// anything.
+    pub(super) fn give_way(&self, path: &str) -> bool {
+        let mut in_the_way = self.visible_below(path, None);
+        in_the_way.push(path.to_owned());
+        let mut folders = self.folders.lock();
+        in_the_way.iter().filter(|folder| folders.remove(*folder).is_some()).count() > 0
+    }
+
     /// Whether this folder, or one below it, was made.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.folders.lock().contains_key(path) || self.holds_below(path)

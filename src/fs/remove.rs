@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::vault::{Change, Heritage, VaultError};
 
+use super::commit::stale_name;
 use super::courier::Errand;
 use super::lookup::{is_reserved, sidecar_key};
 use super::tasks::Note;
@@ -134,6 +135,7 @@ impl Fs {
         if self.folders.holds(&path) {
             self.may_make(&caller, &folder, name)?;
             self.folders.remove(&path);
+            self.forget_folders_above(&path);
             return Ok(());
         }
         if self.was_emptied_by(who, &path) {
@@ -148,6 +150,21 @@ impl Fs {
             return Ok(());
         }
         Err(FsError::NotFound(path))
+    }
+
+    /// What existed because a folder in it did is gone too. The caller holds the kernel's lock on one of
+    /// them, so nobody waits for this.
+    fn forget_folders_above(&self, path: &str) {
+        let mut stale = Vec::new();
+        let mut folder = path;
+        while let Some((above, _)) = folder.rsplit_once('/')
+            && !self.vault.is_folder(above)
+            && !self.folders.holds(above)
+        {
+            stale.push(stale_name(above));
+            folder = above;
+        }
+        self.courier.send(Errand { stale, answer: None });
     }
 
     fn place<'a>(

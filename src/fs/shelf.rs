@@ -11,6 +11,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -179,6 +180,17 @@ impl Shelf {
     pub fn new(file: File) -> io::Result<Self> {
         let room = Arc::new(Room { file: file.try_clone()?, free: Mutex::default() });
         Ok(Self(Some(Arc::new(Inner { file, free: Mutex::default(), room }))))
+    }
+
+    /// Gives back the memory of all buffers on the shelf in `file`. Nobody may serve meanwhile; the next
+    /// process finds that what was in them is lost.
+    ///
+    /// # Errors
+    /// The system does not take it back.
+    pub fn give_up_buffers(file: impl AsFd) -> io::Result<()> {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let length = i64::from(BLOCKS) * BLOCK_BYTES as i64;
+        Ok(fallocate(file, hole, BLOCKS_AT as i64, length)?)
     }
 
     pub(super) fn room(&self) -> Option<Arc<Room>> {

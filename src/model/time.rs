@@ -22,7 +22,7 @@ impl Timestamp {
     /// The time of a change made at `now` to something last changed at `self`: later by a full
     /// second at least, because programs (nginx) compare whole seconds to notice a change.
     pub fn next(self, now: Self) -> Self {
-        now.max(Self(self.0 + NANOS_PER_SECOND))
+        now.max(Self(self.0.saturating_add(NANOS_PER_SECOND)))
     }
 
     /// RFC 3339 in UTC with whole seconds: `2026-11-24T03:52:00Z`.

@@ -70,13 +70,10 @@ impl SledStore {
     pub fn open(dir: &Path) -> Result<SledStore, StoreError> {
         let folder = Folder::open(dir)?;
         let path = folder.path().join(FOLDER_NAME);
-        folder::make(&path)?;
-        folder.sync()?;
-        let segment = match segment_of(&path)? {
-            Some(segment) => segment,
-            None if folder.space()?.total < SMALL_FILE_SYSTEM => SMALL_SEGMENT_BYTES,
-            None => SEGMENT_BYTES,
-        };
+        if !Self::exists(dir) {
+            make_whole(&folder, &path)?;
+        }
+        let segment = segment_of(&path)?.map_or_else(|| usual_segment(&folder), Ok)?;
         let reserve = Reserve::new(&path, segment);
         let open = Open::new(&path, segment, &reserve)?;
         let (open, writer) = (RwLock::new(Some(open)), Mutex::default());
@@ -312,6 +309,29 @@ fn open_unlocked(path: &Path, segment: usize) -> Result<Db, StoreError> {
         Ok(database) => Ok(Some(database)),
     })?
     .ok_or_else(|| StoreError::Locked { path: path.to_owned() })
+}
+
+/// Makes an empty store beside its place, and puts it there when it is whole: sled does not open what
+/// was interrupted while it was made.
+fn make_whole(folder: &Folder, path: &Path) -> Result<(), StoreError> {
+    let unfinished = path.with_extension("unfinished");
+    match std::fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::io("clean", &unfinished, error));
+        }
+        _ => {}
+    }
+    folder::make(&unfinished)?;
+    drop(open_unlocked(&unfinished, usual_segment(folder)?)?);
+    protect(&unfinished).map_err(|error| StoreError::io("sync", &unfinished, error))?;
+    std::fs::rename(&unfinished, path).map_err(|error| StoreError::io("make", path, error))?;
+    folder.sync()
+}
+
+/// The segment size of a new store.
+fn usual_segment(folder: &Folder) -> Result<usize, StoreError> {
+    let is_small = folder.space()?.total < SMALL_FILE_SYSTEM;
+    Ok(if is_small { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES })
 }
 
 /// Closes sled's files to others, makes them and their names durable, and gives the one with the

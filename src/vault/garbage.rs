@@ -3,7 +3,9 @@
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::NODE_LIMIT;
 use super::record::{Address, chunk_count};
+use crate::model::MAX_VALUE_BYTES;
 use crate::store::Batch;
 
 /// How many values one group of changes takes along: more would make its writers wait.
@@ -24,7 +26,9 @@ impl Dead {
     /// What a mark names, if it is one.
     pub(super) fn of_mark(address: &[u8], mark: &[u8]) -> Option<Self> {
         let dead: Self = postcard::from_bytes(mark).ok()?;
-        (Address::garbage(dead.node).as_bytes() == address).then_some(dead)
+        // It is in the clear: whoever can write to the store can write anything here.
+        let is_one = dead.node < NODE_LIMIT && dead.size as usize <= MAX_VALUE_BYTES;
+        (is_one && Address::garbage(dead.node).as_bytes() == address).then_some(dead)
     }
 
     /// Adds to `batch` that this value is garbage from now on.

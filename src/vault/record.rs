@@ -24,9 +24,10 @@ use postcard::{from_bytes, take_from_bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, record_key_id};
-use crate::model::{Key, Plaintext, SecretId, Slug, Timestamp};
+use crate::model::{Key, MAX_VALUE_BYTES, Plaintext, SecretId, Slug, Timestamp};
 use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
 
+use super::NODE_LIMIT;
 use super::common::{Common, EncodedLists, PassedOver, names_of};
 use super::error::OpenVaultError;
 use super::garbage::{Dead, Garbage};
@@ -109,7 +110,9 @@ impl Address {
     }
 
     pub(super) fn parse_receipt(address: &[u8]) -> Option<u64> {
-        Some(u64::from_be_bytes(address.strip_prefix(b"r")?.try_into().ok()?))
+        let number = u64::from_be_bytes(address.strip_prefix(b"r")?.try_into().ok()?);
+        // What is in the place of one that nobody wrote is none: there must be numbers after it.
+        (number < NODE_LIMIT).then_some(number)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -360,7 +363,10 @@ pub(super) fn decode_head(
     // The lists are looked up as they are encoded: most heads have the lists of another one.
     let (_, last) = take_from_bytes::<[PassedOver; 6]>(rest).ok()?;
     let lists = &rest[..rest.len() - last.len()];
-    let last: HeadEnd<'_> = from_bytes(last).ok()?;
+    let last: HeadEnd<'_> = from_bytes(last).ok().filter(HeadEnd::is_possible)?;
+    if record.0 >= NODE_LIMIT {
+        return None;
+    }
     Some(Secret {
         key: Key::parse(key).ok()?,
         id: SecretId::parse(id).ok()?,
@@ -430,6 +436,13 @@ struct HeadEnd<'a> {
     size: u32,
     updated: u64,
     updated_by: &'a str,
+}
+
+impl HeadEnd<'_> {
+    /// Whether numbers that go on from these have room to.
+    fn is_possible(&self) -> bool {
+        self.node < NODE_LIMIT && self.version < NODE_LIMIT && self.size as usize <= MAX_VALUE_BYTES
+    }
 }
 
 impl<'a> Head<'a> {

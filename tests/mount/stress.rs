@@ -146,7 +146,8 @@ fn a_killed_server_disturbs_nobody() {
     assert!(killed >= kills, "killed {killed} times only");
 }
 
-/// Another build serves, again and again. `SECRETFS_UPGRADES` says how often at least.
+/// Another build serves, again and again. `SECRETFS_UPGRADES` says how often at least, and
+/// `SECRETFS_OTHER_BUILD` names a build of another kind that takes turns with this one.
 #[test]
 fn an_upgrade_disturbs_nobody() {
     let Some(mount) = Mount::prepare() else { return };
@@ -160,12 +161,14 @@ fn an_upgrade_disturbs_nobody() {
     let seconds = seconds(8);
     let wanted = std::env::var("SECRETFS_UPGRADES")
         .map_or(2, |text| text.parse().expect("SECRETFS_UPGRADES is a number"));
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_secretfs"));
+    let other = std::env::var_os("SECRETFS_OTHER_BUILD").map_or_else(|| own.clone(), PathBuf::from);
     let mut upgraded = 0;
     play(&mount, &parts, seconds, || {
         let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
         while Instant::now() < end {
             let mark = format!("build {upgraded}");
-            mount.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), &mark);
+            mount.install(if upgraded % 2 == 0 { &other } else { &own }, &mark);
             assert_eq!(mount.upgrade(), Ok(()));
             upgraded += 1;
             std::thread::sleep(Duration::from_millis(200));

@@ -1,7 +1,8 @@
 //! Which system calls a process may make: a filter for seccomp(2).
 //!
 //! It names what a process of ours never needs and an attacker would want; all else is allowed, since
-//! what the C library asks for changes from one release to the next.
+//! what the C library asks for changes from one release to the next. For a process that does little it
+//! names what that needs instead, and the kernel seems not to have the rest.
 
 use std::io;
 
@@ -17,6 +18,8 @@ pub(in super::super) struct Calls {
     pub(in super::super) connects: bool,
     /// Opening files by handle, and setting times.
     pub(in super::super) touches: bool,
+    /// Nothing but passing on what comes over descriptors that it has.
+    pub(in super::super) only_passes_on: bool,
 }
 
 /// No other program, and no process.
@@ -28,6 +31,54 @@ const SOCKETS: &[c_long] =
 const CONNECTS: &[c_long] = &[libc::SYS_connect];
 
 const TOUCHES: &[c_long] = &[libc::SYS_open_by_handle_at, libc::SYS_utimensat];
+
+/// What passing on takes, and memory and threads for it. Derived from what the messenger was seen to
+/// call from its first thread to its end; the last few are how a process waits and dies.
+const PASSING_ON: &[c_long] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_ppoll,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The older form of one of them.
+#[cfg(target_arch = "x86_64")]
+const PASSING_ON_OLDER: &[c_long] = &[libc::SYS_poll];
+#[cfg(not(target_arch = "x86_64"))]
+const PASSING_ON_OLDER: &[c_long] = &[];
 
 /// Nobody needs these.
 const ALWAYS: &[c_long] = &[
@@ -203,6 +254,14 @@ fn filter(needs: &Calls) -> Option<Vec<sock_filter>> {
         give(DENY),
         give(libc::SECCOMP_RET_ALLOW),
     ]);
+    if needs.only_passes_on {
+        for number in PASSING_ON.iter().chain(PASSING_ON_OLDER) {
+            let allow = give(libc::SECCOMP_RET_ALLOW);
+            filter.extend([jump(libc::BPF_JEQ, call(*number), 0, 1), allow]);
+        }
+        filter.push(give(UNKNOWN));
+        return Some(filter);
+    }
     // Typing into the terminal that standard error may be.
     filter.extend([
         jump(libc::BPF_JEQ, call(libc::SYS_ioctl), 0, 4),

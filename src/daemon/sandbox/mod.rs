@@ -89,7 +89,8 @@ impl Sandbox {
 
 /// What a process needs that passes on messages over descriptors that it has.
 pub(super) fn of_messenger(account: Option<&Account>) -> Needs<'_> {
-    Needs { account, ..Needs::default() }
+    let calls = Calls { only_passes_on: true, ..Calls::default() };
+    Needs { account, calls, ..Needs::default() }
 }
 
 /// Confines the process that touches files; `arguments` say as whom it goes on.
