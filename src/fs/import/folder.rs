@@ -10,7 +10,7 @@ use crate::audit::Process;
 use crate::fs::Fs;
 use crate::fs::courier::Errand;
 use crate::model::{Caller, Timestamp};
-use crate::vault::Applied;
+use crate::vault::{Applied, Change};
 
 use super::NotApplied;
 
@@ -79,6 +79,13 @@ impl Fs {
         self.watchers.imported(&applied.changes);
         self.courier.send(Errand { stale, answer: None });
         Ok(applied)
+    }
+
+    /// Other hosts changed this, and it is visible: the kernel is told, and who watches.
+    pub fn changed_elsewhere(&self, changes: &[Change]) {
+        let stale = self.stale_after(changes);
+        self.watchers.imported(changes);
+        self.courier.send(Errand { stale, answer: None });
     }
 
     /// Remembers what became of a file of the imported folder, for `.status/import-dir`.
