@@ -58,6 +58,8 @@ fn reads_what_was_committed(cluster: &impl Cluster) {
     assert_eq!(all(cluster, None), [a, b.clone()]);
     assert_eq!(all(cluster, Some(first)), [record(b"a", b"1", first), b.clone()]);
     assert_eq!(cluster.read(b"b", b"c", None).unwrap().records, [b]);
+    let listed = cluster.list(b"a", b"b").unwrap();
+    assert_eq!(listed.records, [record(b"a", b"", second)]);
     let mut removal = Transaction::default();
     removal.remove(b"a");
     removal.remove(b"never there");

@@ -26,6 +26,8 @@ use super::{
 /// A page begins with so few records, since each may be large, and is doubled while they are small.
 const FIRST_LIMIT: i64 = 16;
 const LARGEST_LIMIT: i64 = 1024;
+/// A name is small.
+const LIST_LIMIT: i64 = 10_000;
 /// A page of more bytes is large.
 const LARGE_PAGE: usize = 1 << 20;
 /// The largest message that is taken from etcd.
@@ -149,8 +151,14 @@ impl Cluster for EtcdCluster {
             Some(sealed) => TxnOp::put(self.full(&change.name), sealed.clone(), None),
             None => TxnOp::delete(self.full(&change.name), None),
         });
-        let txn =
-            Txn::new().when(expected.collect::<Vec<_>>()).and_then(changes.collect::<Vec<_>>());
+        let found = transaction
+            .expected
+            .iter()
+            .map(|(name, _)| TxnOp::get(self.full(name), Some(GetOptions::new().with_keys_only())));
+        let txn = Txn::new()
+            .when(expected.collect::<Vec<_>>())
+            .and_then(changes.collect::<Vec<_>>())
+            .or_else(found.collect::<Vec<_>>());
         let response =
             runtime.block_on(in_time(PATIENCE, client.txn(txn))).map_err(perhaps_sent)?;
         if response.succeeded() {
@@ -191,6 +199,18 @@ impl Cluster for EtcdCluster {
             let revision = number(response.header().map_or(0, |header| header.revision()));
             return Ok(Page { records, more: response.more(), revision });
         }
+    }
+
+    fn list(&self, from: &[u8], until: &[u8]) -> Result<Page, ClusterError> {
+        let (client, runtime) = self.client()?;
+        let mut client = client.kv_client().max_decoding_message_size(LARGEST_MESSAGE);
+        let options =
+            GetOptions::new().with_range(self.full(until)).with_limit(LIST_LIMIT).with_keys_only();
+        let list = client.get(self.full(from), Some(options));
+        let response = runtime.block_on(in_time(PATIENCE, list)).map_err(not_sent)?;
+        let records = response.kvs().iter().filter_map(|kv| self.record(kv)).collect();
+        let revision = number(response.header().map_or(0, |header| header.revision()));
+        Ok(Page { records, more: response.more(), revision })
     }
 
     fn watch(

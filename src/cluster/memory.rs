@@ -153,6 +153,12 @@ impl Cluster for MemoryCluster {
         Ok(Page { records, more: found.next().is_some(), revision: state.revision })
     }
 
+    fn list(&self, from: &[u8], until: &[u8]) -> Result<Page, ClusterError> {
+        let mut page = self.read(from, until, None)?;
+        page.records.iter_mut().for_each(|record| record.sealed.clear());
+        Ok(page)
+    }
+
     fn watch(
         &self,
         from: &[u8],

@@ -54,6 +54,12 @@ pub trait Cluster: Send + Sync {
     /// [`ClusterError::Compacted`] if the revision is too old to be known.
     fn read(&self, from: &[u8], until: &[u8], at: Option<u64>) -> Result<Page, ClusterError>;
 
+    /// As [`Cluster::read`], of now and without what is there: what is sealed is left empty.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    fn list(&self, from: &[u8], until: &[u8]) -> Result<Page, ClusterError>;
+
     /// Tells `hear` of all that happens between these names from the revision `since` on, in order,
     /// until it breaks.
     ///

@@ -28,6 +28,10 @@ impl Cluster for EtcdCluster {
         match self.0 {}
     }
 
+    fn list(&self, _: &[u8], _: &[u8]) -> Result<Page, ClusterError> {
+        match self.0 {}
+    }
+
     fn watch(
         &self,
         _: &[u8],

@@ -328,6 +328,7 @@ fn audit_options(flags: &MountSettings, file: &MountSettings, state_dir: &Path) 
             .map_or(audit::DEFAULT_KEEP_FILES, u64::from),
         copy,
         copy_socket: None,
+        revision: audit::Revision::default(),
     }
 }
 

@@ -95,6 +95,7 @@ fn of_replica(error: &ReplicaError) -> Errno {
         ReplicaError::Cluster(ClusterError::Full { .. })
         | ReplicaError::Store(StoreError::Full) => Errno::ENOSPC,
         ReplicaError::Cluster(ClusterError::TooLarge { .. }) => Errno::EFBIG,
+        ReplicaError::Busy => Errno::EAGAIN,
         ReplicaError::Cluster(_)
         | ReplicaError::Store(_)
         | ReplicaError::NoStore

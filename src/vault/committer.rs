@@ -310,6 +310,9 @@ impl Writer {
         let shared = match self.share(&mut batch, &group) {
             Ok(shared) => shared,
             Err(Unshared::Apart) => return group.into_iter().for_each(|one| self.store_alone(one)),
+            Err(Unshared::Busy) => {
+                return group.into_iter().for_each(|one| self.overtaken.add_waiting(one));
+            }
             Err(Unshared::Overtaken(at)) => {
                 return group.into_iter().for_each(|one| self.overtaken.add(at, one));
             }

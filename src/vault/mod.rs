@@ -172,9 +172,10 @@ impl Vault {
         let chain_keys = trail::chain_keys(&keyring);
         let records = Records::new(store, keyring, id);
         let keys_in_use = keys::claim(&records)?;
-        let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
+        let revision = &audit.revision;
+        let audit_log = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
         journal::recover(&records)?;
-        let replica = Replica::open(&records, sharing)?.map(Arc::new);
+        let replica = Replica::open(&records, sharing, revision)?.map(Arc::new);
         let garbage = Arc::new(Garbage::default());
         let (index, superseded) = load::load(&records, &garbage)?;
         let receipts = Receipts::load(&records)?;
@@ -184,7 +185,7 @@ impl Vault {
             telemetry: Arc::default(),
             index: RwLock::new(index),
             garbage,
-            audit,
+            audit: audit_log,
             name_error,
             guesses: Guesses::default(),
             settling: AtomicBool::new(false),

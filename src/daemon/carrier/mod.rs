@@ -70,6 +70,10 @@ enum Question {
         until: Vec<u8>,
         at: Option<u64>,
     },
+    List {
+        from: Vec<u8>,
+        until: Vec<u8>,
+    },
     Watch {
         from: Vec<u8>,
         until: Vec<u8>,
@@ -165,6 +169,13 @@ impl Cluster for Carrier {
         }
     }
 
+    fn list(&self, from: &[u8], until: &[u8]) -> Result<Page, ClusterError> {
+        match self.ask(1, &Question::List { from: from.to_vec(), until: until.to_vec() }) {
+            Answer::Read(page) => page,
+            _ => gone(),
+        }
+    }
+
     fn watch(
         &self,
         from: &[u8],
@@ -237,6 +248,7 @@ fn answer_all(line: &Line, cluster: &impl Cluster) {
         let answer = match question {
             Question::Commit(transaction) => Answer::Committed(cluster.commit(&transaction)),
             Question::Read { from, until, at } => Answer::Read(cluster.read(&from, &until, at)),
+            Question::List { from, until } => Answer::Read(cluster.list(&from, &until)),
             Question::Watch { from, until, since } => {
                 let mut tell = |news| {
                     let told = line.send(&Answer::News(news)).and_then(|()| line.receive());

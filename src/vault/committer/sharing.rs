@@ -11,6 +11,8 @@ use super::{Planned, Writer};
 
 /// How long a request waits for what another host did before it fails.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for the end of a large change.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether that is here.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -24,6 +26,8 @@ pub(super) struct Shared {
 pub(super) enum Unshared {
     /// Some of it may: each is to try on its own.
     Apart,
+    /// A large change of another host is on its way.
+    Busy,
     /// Another host was quicker; see [`Sent::Conflict`].
     Overtaken(u64),
     /// The one request of the group cannot be sent.
@@ -41,6 +45,12 @@ impl Overtaken {
     pub(super) fn add(&mut self, revision: u64, one: Planned) {
         let until = one.until.unwrap_or_else(|| Instant::now() + PATIENCE);
         self.0.push((revision, Planned { until: Some(until), ..one }));
+    }
+
+    /// Adds one that waits for the end of a large change.
+    pub(super) fn add_waiting(&mut self, one: Planned) {
+        let until = one.until.unwrap_or_else(|| Instant::now() + BUSY_PATIENCE);
+        self.0.push((0, Planned { until: Some(until), ..one }));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -71,11 +81,15 @@ impl Writer {
             Err(_) if apart => return Err(Unshared::Apart),
             planned => planned.map_err(Unshared::Unfit)?,
         };
+        if apart && sending.is_large() {
+            return Err(Unshared::Apart);
+        }
         match replica.send(&sending) {
             Ok(Sent::Committed(revision)) => {
                 replica.note(&sending, revision, batch);
                 Ok(Some(Shared { sending, revision }))
             }
+            Ok(Sent::Busy) => Err(Unshared::Busy),
             Ok(Sent::Conflict(_)) if apart => Err(Unshared::Apart),
             Ok(Sent::Conflict(at)) => Err(Unshared::Overtaken(at)),
             Err(error) => Err(Unshared::Failed(error)),
@@ -102,8 +116,14 @@ impl Writer {
         let seen = replica.seen();
         for (at, one) in std::mem::take(&mut self.overtaken.0) {
             let is_over = one.until.is_some_and(|until| until <= now);
+            if is_over && replica.is_busy() {
+                let error = VaultError::from(ReplicaError::Busy);
+                self.correct(std::slice::from_ref(&one), &error);
+                self.refuse_planned(one, error);
+                continue;
+            }
             match one.changes.iter().find(|change| is_over || !self.still_holds(change)) {
-                None if at > seen => self.overtaken.0.push((at, one)),
+                None if at > seen || replica.is_busy() => self.overtaken.0.push((at, one)),
                 None => self.store_alone(one),
                 Some(change) => {
                     let secret = change.before.as_ref().or(change.after.as_ref());

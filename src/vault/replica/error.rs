@@ -77,6 +77,11 @@ pub enum ReplicaError {
         /// The name.
         key: String,
     },
+    /// A large change of another host is on its way.
+    #[error(
+        "another host is storing a large file, and nothing else is stored meanwhile; try again in a moment"
+    )]
+    Busy,
     /// The daemon is stopping.
     #[error("the daemon is stopping; try again once it is back")]
     Stopping,
@@ -87,7 +92,7 @@ impl ReplicaError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Cluster(error) => error.may_pass(),
-            Self::Store(_) | Self::Stopping => true,
+            Self::Store(_) | Self::Busy | Self::Stopping => true,
             _ => false,
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::cluster::{ClusterError, News};
+use crate::crypto::Keyring;
 use crate::telemetry::Part;
 use crate::vault::committer::Submitter;
 use crate::vault::error::VaultError;
@@ -18,6 +19,7 @@ use crate::vault::{Shared, Vault};
 
 use super::Replica;
 use super::error::ReplicaError;
+use super::large::Order;
 use super::link::Link;
 use super::receive::{Received, Taken};
 use super::wire;
@@ -30,6 +32,10 @@ const SLICE: usize = 1000;
 /// After a loss it is tried again, later each time, and by each host at another time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Another host puts what it ordered in its places within this, or is helped ...
+const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+/// ... and comes from a claim to an order, or loses it.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is stored that nothing happened.
 const REMEMBER: Duration = Duration::from_secs(60);
 
@@ -136,7 +142,7 @@ impl Worker {
                     remembered = Instant::now();
                     self.take(Received::up_to(revision))
                 }
-                News::Nothing { .. } => Ok(()),
+                News::Nothing { .. } => self.help(),
             };
             match heard {
                 Ok(()) => ControlFlow::Continue(()),
@@ -161,15 +167,53 @@ impl Worker {
                 self.replica.announce(&keyring)?;
             }
             received.add(&self.replica, &keyring, *revision, change)?;
+            if let Some(Some((order, at))) = received.order
+                && order.holds
+                && change.name == wire::ORDER
+            {
+                self.read_ahead(&mut received, &keyring, &order, at)?;
+            }
         }
-        self.take(received)
+        self.take(received)?;
+        self.help()
+    }
+
+    /// What a large change brings, before it is in its places.
+    fn read_ahead(
+        &self,
+        received: &mut Received,
+        keyring: &Keyring,
+        order: &Order,
+        revision: u64,
+    ) -> Result<(), ReplicaError> {
+        let replica = &self.replica;
+        replica.read_order(order, revision, &mut |change| {
+            received.add_ahead(replica, keyring, revision, &change)
+        })
+    }
+
+    /// Puts what a large change brings in its places: this host's own at once, and another's if that
+    /// host does not do it.
+    fn help(&self) -> Result<(), ReplicaError> {
+        let (order, own) = {
+            let state = self.replica.state.lock();
+            (state.order, state.seen.host)
+        };
+        let Some((order, revision, since)) = order else { return Ok(()) };
+        let waited = since.elapsed();
+        if order.holds && (order.host == own || waited >= SETTLE_PATIENCE) {
+            self.replica.settle(&order, revision)?;
+        } else if !order.holds && waited >= CLAIM_PATIENCE {
+            self.replica.withdraw(revision);
+        }
+        Ok(())
     }
 
     /// Takes over everything as it is at one moment.
     fn read_all(&self) -> Result<(), ReplicaError> {
         let started = Instant::now();
         let keyring = self.shared.records.keyring();
-        let names = self.replica.cluster.read(wire::NAMES, b"n\0", None)?;
+        let names = self.replica.cluster.read(wire::NAMES, b"o\0", None)?;
         let revision = names.revision;
         let is_first = self.replica.state.lock().is_empty();
         let (first, last) = wire::secrets();
@@ -196,10 +240,16 @@ impl Worker {
         if self.replica.link.is_stopping() {
             return Err(ReplicaError::Stopping);
         }
+        received.order = Some(None);
         // Last: as long as it is not here, all that has come was there before it.
         for record in names.records {
             let change = crate::cluster::Change { name: record.name, sealed: Some(record.sealed) };
             received.add(&self.replica, &keyring, record.revision, &change)?;
+        }
+        if let Some(Some((order, _))) = received.order
+            && order.holds
+        {
+            self.read_ahead(&mut received, &keyring, &order, revision)?;
         }
         received.revision = Some(revision);
         self.take(received)?;

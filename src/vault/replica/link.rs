@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::audit::Revision;
+
 /// So long after the connection was lost a change still waits for it; after that it fails at once.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
@@ -11,6 +13,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     state: Mutex<State>,
     changed: Condvar,
+    /// For the audit log.
+    revision: Revision,
 }
 
 struct State {
@@ -23,10 +27,11 @@ struct State {
 }
 
 impl Link {
-    pub(super) fn new(seen: u64) -> Self {
+    pub(super) fn new(seen: u64, revision: Revision) -> Self {
+        revision.set(seen);
         let why = "it was not reached since the start".to_owned();
         let state = State { is_up: false, since: Instant::now(), why, seen, is_stopping: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), revision }
     }
 
     pub(super) fn set_up(&self) {
@@ -43,6 +48,7 @@ impl Link {
     }
 
     pub(super) fn set_seen(&self, revision: u64) {
+        self.revision.set(revision);
         self.change(|state| state.seen = revision);
     }
 

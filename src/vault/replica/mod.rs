@@ -10,8 +10,10 @@
 mod connect;
 mod error;
 mod follow;
+mod large;
 mod link;
 mod receive;
+mod reseal;
 mod send;
 mod state;
 #[cfg(test)]
@@ -23,6 +25,7 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::audit::Revision;
 use crate::cluster::Cluster;
 use crate::crypto::Keyring;
 use crate::model::Timestamp;
@@ -84,6 +87,7 @@ impl Replica {
     pub(super) fn open(
         records: &Records,
         sharing: &Sharing,
+        revision: &Revision,
     ) -> Result<Option<Self>, OpenVaultError> {
         let seen = Seen::read(records)?;
         let (shared, seen) = match (sharing, seen) {
@@ -96,7 +100,7 @@ impl Replica {
             cluster: Arc::clone(&shared.cluster),
             wire: Wire(StoreId::from_bytes(seen.store)),
             keyring: RwLock::new(records.keyring()),
-            link: Arc::new(Link::new(seen.revision)),
+            link: Arc::new(Link::new(seen.revision, revision.clone())),
             state: Mutex::new(State::load(records, seen)?),
         };
         if !shared.at_once {

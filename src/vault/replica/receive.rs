@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use crate::cluster::Change as Sealed;
 use crate::crypto::{Keyring, OpenError};
@@ -12,6 +13,7 @@ use crate::vault::transaction::{Change, Transaction, now};
 
 use super::Replica;
 use super::error::ReplicaError;
+use super::large::Order;
 use super::state::{Place, Seen, put_place};
 use super::wire::{self, Random};
 
@@ -20,6 +22,8 @@ use super::wire::{self, Random};
 pub(super) struct Received {
     secrets: BTreeMap<Random, Came>,
     names: Option<(u64, u64)>,
+    /// A large change that is on its way since, or is not any more.
+    pub(super) order: Option<Option<(Order, u64)>>,
     /// All up to this revision is here with it; none if there is more of it to come.
     pub(super) revision: Option<u64>,
     /// Whether it is all that there is: a secret that is not in it is gone.
@@ -43,6 +47,7 @@ enum What {
 pub(super) struct Taken {
     places: Vec<(RecordId, Option<Place>)>,
     refused: Vec<(Random, Option<String>)>,
+    order: Option<Option<(Order, u64)>>,
     seen: Option<Seen>,
 }
 
@@ -55,6 +60,32 @@ impl Received {
     /// The beginning of what was read at one moment: of all that there is, or of what is added.
     pub(super) fn snapshot(is_all: bool) -> Self {
         Self { is_all, ..Self::default() }
+    }
+
+    /// Adds a record that has not been put in its place yet, if what is there is not newer.
+    ///
+    /// # Errors
+    /// As for [`Received::add`].
+    pub(super) fn add_ahead(
+        &mut self,
+        replica: &Replica,
+        keyring: &Keyring,
+        revision: u64,
+        change: &Sealed,
+    ) -> Result<(), ReplicaError> {
+        let mut ahead = Self::default();
+        ahead.add(replica, keyring, revision, change)?;
+        let generation = |came: &Came| match &came.what {
+            What::Secret(sent) => sent.generation,
+            What::Nothing | What::Damaged(_) => 0,
+        };
+        for (id, came) in ahead.secrets {
+            let known = self.secrets.get(&id).map(generation);
+            if known.is_none_or(|known| known < generation(&came)) {
+                self.secrets.insert(id, came);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,6 +119,12 @@ impl Received {
                 },
             };
             self.secrets.insert(id, Came { revision, what });
+        } else if change.name == wire::ORDER {
+            let order = change
+                .sealed
+                .as_deref()
+                .map(|bytes| Order::parse(bytes).ok_or(ReplicaError::UnknownFormat));
+            self.order = Some(order.transpose()?.map(|order| (order, revision)));
         } else if change.name == wire::NAMES
             && let Some(sealed) = &change.sealed
         {
@@ -135,6 +172,7 @@ impl Received {
         check_names(transaction)?;
         seen.put(&mut transaction.batch);
         taken.seen = Some(seen);
+        taken.order = self.order;
         Ok(taken)
     }
 
@@ -270,6 +308,9 @@ impl Replica {
                 None => state.refused.remove(&id),
             };
             differs |= before != why;
+        }
+        if let Some(order) = taken.order {
+            state.order = order.map(|(order, revision)| (order, revision, Instant::now()));
         }
         if let Some(seen) = taken.seen {
             self.link.set_seen(seen.revision);

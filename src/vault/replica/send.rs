@@ -18,8 +18,9 @@ use super::link::GRACE;
 use super::state::{Place, State, put_place};
 use super::wire::{self, Random, random};
 
-/// Operations that every transaction has beside those of its secrets: the keys, the names, the host.
-const OWN_OPERATIONS: usize = 3;
+/// Operations that every transaction has beside those of its secrets: the keys, the names, large
+/// changes, the host.
+const OWN_OPERATIONS: usize = 4;
 /// After what time a lost transaction is asked for again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -36,6 +37,8 @@ pub(in crate::vault) struct Sending {
 pub(in crate::vault) enum Sent {
     /// It holds, from this revision on.
     Committed(u64),
+    /// A large change is on its way.
+    Busy,
     /// Another host was quicker. What it did is here once this revision is, unless it removed
     /// something.
     Conflict(u64),
@@ -45,7 +48,7 @@ impl Replica {
     /// The transaction that makes these changes everywhere. `batch` holds what is not stored yet.
     ///
     /// # Errors
-    /// They do not fit one transaction, or a value cannot be read.
+    /// A value cannot be read.
     pub(in crate::vault) fn plan<'a>(
         &self,
         records: &Records,
@@ -82,9 +85,7 @@ impl Replica {
             let sealed = self.wire.seal(&keyring, &name, bytes.expose());
             sending.transaction.put(&name, sealed);
             sending.places.push((record, Some(place)));
-            sending.check()?;
         }
-        sending.check()?;
         if let Some(names) = sending.names {
             sending.transaction.expect(wire::NAMES, state.seen.names_revision);
             let number = wire::encode_number(names);
@@ -98,23 +99,52 @@ impl Replica {
     /// # Errors
     /// [`ClusterError::Unknown`] if it may have been carried out; with any other error it was not.
     pub(in crate::vault) fn send(&self, sending: &Sending) -> Result<Sent, ReplicaError> {
+        if self.is_busy() {
+            return Ok(Sent::Busy);
+        }
+        match sending.is_large() {
+            true => self.send_large(sending),
+            false => self.send_one(&sending.transaction, 0),
+        }
+    }
+
+    /// Whether a large change is known to be on its way.
+    pub(in crate::vault) fn is_busy(&self) -> bool {
+        self.state.lock().order.is_some()
+    }
+
+    /// Carries out one transaction, if the record of large changes has that revision.
+    pub(super) fn send_one(
+        &self,
+        transaction: &Transaction,
+        order: u64,
+    ) -> Result<Sent, ReplicaError> {
         let _waiting = pulse::waiting();
         let until = Instant::now() + GRACE;
         self.link.wait_up().map_err(|why| ClusterError::Unreachable { why })?;
         self.settle_last(until)?;
         loop {
             let token = random();
-            match self.cluster.commit(&self.with_token(&sending.transaction, token)) {
+            match self.cluster.commit(&self.with_token(transaction, order, token)) {
                 Ok(Outcome::Committed(revision)) => {
                     self.state.lock().host_revision = revision;
                     return Ok(Sent::Committed(revision));
                 }
                 Ok(Outcome::Conflict(found)) => {
-                    self.read_own()?;
-                    let mut expected = sending.transaction.expected.iter().zip(&found);
+                    match self.read_own() {
+                        Err(error) if error.may_pass() && Instant::now() + RETRY < until => {
+                            self.link.pause(RETRY);
+                            continue;
+                        }
+                        outcome => outcome?,
+                    }
+                    if found.get(transaction.expected.len()) != Some(&order) {
+                        return Ok(Sent::Busy);
+                    }
+                    let mut expected = transaction.expected.iter().zip(&found);
                     // What comes after them is of the keys and of this host: known again now.
                     if expected.any(|((_, revision), found)| revision != found) {
-                        let newest = found.iter().take(sending.transaction.expected.len()).max();
+                        let newest = found.iter().take(transaction.expected.len()).max();
                         return Ok(Sent::Conflict(newest.copied().unwrap_or(0)));
                     }
                     if Instant::now() >= until {
@@ -134,6 +164,10 @@ impl Replica {
                     if let Some(revision) = self.settle_last(until)? {
                         return Ok(Sent::Committed(revision));
                     }
+                }
+                // One node is gone, and the others are there.
+                Err(ClusterError::Unreachable { .. }) if Instant::now() + RETRY < until => {
+                    self.link.pause(RETRY);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -164,10 +198,12 @@ impl Replica {
         }
     }
 
-    /// What every transaction of this host has: it fails if the keys were changed, and leaves a
-    /// number behind by which it can be told whether it was carried out.
-    fn with_token(&self, transaction: &Transaction, token: Random) -> Transaction {
+    /// What every transaction of this host has: it fails while a large change is on its way, and if
+    /// the keys were changed, and leaves a number behind by which it can be told whether it was carried
+    /// out.
+    fn with_token(&self, transaction: &Transaction, order: u64, token: Random) -> Transaction {
         let mut transaction = transaction.clone();
+        transaction.expect(wire::ORDER, order);
         let state = self.state.lock();
         transaction.expect(wire::KEYS, state.keys_revision);
         self.put_token(&state, token, &mut transaction);
@@ -227,15 +263,16 @@ impl Replica {
 }
 
 impl Sending {
-    fn check(&self) -> Result<(), ReplicaError> {
-        let transaction = &self.transaction;
-        let operations = transaction.expected.len().max(transaction.changes.len()) + OWN_OPERATIONS;
-        let bytes = transaction.bytes();
+    pub(super) fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    /// Whether it does not fit one transaction.
+    pub(in crate::vault) fn is_large(&self) -> bool {
+        let Transaction { expected, changes } = &self.transaction;
+        let operations = expected.len().max(changes.len()) + OWN_OPERATIONS;
         // The numbers of the host and of the names are small.
-        if operations > MAX_OPERATIONS || bytes > MAX_TRANSACTION_BYTES - 1024 {
-            return Err(ClusterError::TooLarge { operations, bytes }.into());
-        }
-        Ok(())
+        operations > MAX_OPERATIONS || self.transaction.bytes() > MAX_TRANSACTION_BYTES - 1024
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::store::{Batch, StoreError};
 use crate::vault::record::{Address, Records};
 use crate::vault::secret::RecordId;
 
+use super::large::Order;
 use super::wire::Random;
 
 /// What is known of the whole.
@@ -54,6 +56,9 @@ pub(super) struct State {
     pub(super) host_revision: u64,
     /// A transaction of which it is not known whether it was carried out.
     pub(super) unresolved: Option<Random>,
+    /// A large change of some host that is on its way: no other is possible. With its revision, and
+    /// since when it is known.
+    pub(super) order: Option<(Order, u64, Instant)>,
     /// What was refused of what came, a sentence each, by record.
     pub(super) refused: HashMap<Random, String>,
 }
@@ -96,6 +101,7 @@ impl State {
             key_ids: Vec::new(),
             host_revision: 0,
             unresolved: None,
+            order: None,
             refused: HashMap::new(),
         };
         records.scan(&Address::REPLICA, &mut |address, bytes| {

@@ -260,7 +260,11 @@ fn new_secrets_of_several_hosts_do_not_disturb_each_other() {
         hosts[2].begin_write(new("z/a"), b"3"),
     ];
     let won: Vec<_> = answers.iter().map(|answer| answer()).collect();
-    assert_eq!(won.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{won:?}");
+    // Who comes when the other's secret is there already gives that a new value.
+    assert!(won.iter().any(|outcome| outcome.is_ok()), "{won:?}");
+    hosts.iter().for_each(|host| host.wait(|host| host.vault.len() == 91));
+    let names = |host: &Host| ["z/a", "z/a/b"].map(|key| host.vault.secret(key).is_some());
+    assert!(hosts.iter().all(|host| names(host) == names(&hosts[0])), "{won:?}");
 }
 
 #[test]
@@ -477,4 +481,124 @@ fn keys_are_changed_while_hosts_go_on() {
     a.wait_for("x/K", Some(b"3"));
     let refused = Host::open(&cluster, Arc::default(), keyring(8, &[])).err().unwrap();
     assert!(refused.to_string().contains("--previous-encryption-key-file"), "{refused}");
+}
+
+#[test]
+fn everything_is_sealed_anew_while_hosts_go_on() {
+    use crate::vault::{RekeyState, RekeyTask};
+    let cluster = Arc::new(MemoryCluster::new());
+    let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
+    (0..250).for_each(|number| a.put(&format!("x/{number}"), b"v").unwrap());
+    for host in [&a, &b] {
+        host.vault.replace_keyring(keyring(8, &[7])).unwrap();
+        host.vault.start_rekey(&root(), RekeyTask::Reseal).unwrap();
+    }
+    (0..50).for_each(|number| b.put(&format!("x/{number}"), b"w").unwrap_or(()));
+    for host in [&a, &b] {
+        host.wait(|host| host.vault.rekey_status().state == RekeyState::Done(RekeyTask::Reseal));
+        assert_eq!(host.vault.key_ids().1.len(), 1);
+    }
+    // The old key is not needed any more, by anybody.
+    let fresh = Host::open(&cluster, Arc::default(), keyring(8, &[])).unwrap();
+    assert!(fresh.vault.wait_until_current(SOON));
+    fresh.wait(|host| host.vault.len() == 250);
+    same_on(&[&a, &b, &fresh], "x/7");
+    fresh.put("x/7", b"z").unwrap();
+    a.wait_for("x/7", Some(b"z"));
+    a.wait(|host| host.problems().is_empty());
+}
+
+/// Documents for that many secrets below `bulk/`.
+fn documents(count: usize, value: &str) -> Vec<crate::document::Document> {
+    let text: String =
+        (0..count).map(|number| format!("key: bulk/{number}\nvalue: {value}\n---\n")).collect();
+    crate::document::parse(text.as_bytes()).unwrap()
+}
+
+fn is_there(host: &Host, count: usize, value: &str) -> bool {
+    (0..count)
+        .all(|number| host.value(&format!("bulk/{number}")).as_deref() == Some(value.as_bytes()))
+}
+
+#[test]
+fn a_large_file_holds_whole_on_every_host() {
+    const COUNT: usize = 1000;
+    let cluster = Arc::new(MemoryCluster::new());
+    let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
+    b.put("bulk/7", b"before").unwrap();
+    a.wait_for("bulk/7", Some(b"before"));
+    let rest = |cluster: &MemoryCluster| {
+        let records = cluster.records();
+        records.iter().filter(|it| it.name.starts_with(b"t/") || it.name == b"o").count()
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| a.vault.apply(&root(), documents(COUNT, "one")).map(drop));
+        // Others wait for it, or come before it.
+        for round in 0..20u8 {
+            b.put("other", &[round]).unwrap();
+            let count = b.vault.len();
+            assert!([1, 2, COUNT, COUNT + 1].contains(&count), "{count} secrets");
+        }
+        writer.join().unwrap().unwrap();
+    });
+    assert!(is_there(&a, COUNT, "one"));
+    b.wait(|host| is_there(host, COUNT, "one"));
+    b.wait(|_| rest(&cluster) == 0);
+    a.put("bulk/3", b"two").unwrap();
+    b.wait_for("bulk/3", Some(b"two"));
+    b.vault.apply(&root(), documents(COUNT, "three")).unwrap();
+    a.wait(|host| is_there(host, COUNT, "three"));
+    let c = Host::new(&cluster);
+    assert!(is_there(&c, COUNT, "three"));
+    same_on(&[&a, &b, &c], "bulk/999");
+    assert!(a.problems().is_empty() && b.problems().is_empty());
+}
+
+#[test]
+fn a_large_file_that_is_not_finished_is_finished_by_others() {
+    const COUNT: usize = 300;
+    let cluster = Arc::new(MemoryCluster::new());
+    let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
+    a.put("K", b"1").unwrap();
+    b.wait_for("K", Some(b"1"));
+    // It is ordered, and nobody has put anything in its place when another host comes.
+    let replica = Arc::clone(b.vault.shared.replica.as_ref().unwrap());
+    let Host { vault, store } = a;
+    // Without its follower it puts nothing in its place.
+    drop(vault.follower.lock().take());
+    vault.apply(&root(), documents(COUNT, "one")).unwrap();
+    b.wait(|host| is_there(host, COUNT, "one"));
+    drop(vault);
+    let c = Host::new(&cluster);
+    assert!(is_there(&c, COUNT, "one"), "what is ordered holds");
+    // As a host does that has waited long enough. Until then nobody changes anything.
+    let waiting = b.begin_write(b.target("K"), b"2");
+    let (order, revision, _) = replica.state.lock().order.unwrap();
+    replica.settle(&order, revision).unwrap();
+    b.wait(|_| !replica.is_busy());
+    waiting().unwrap();
+    c.wait_for("K", Some(b"2"));
+    let a = Host::open(&cluster, store, keyring(7, &[])).unwrap();
+    a.wait_for("K", Some(b"2"));
+    a.put("bulk/9", b"two").unwrap();
+    c.wait_for("bulk/9", Some(b"two"));
+    same_on(&[&a, &b, &c], "bulk/9");
+}
+
+#[test]
+fn a_large_file_that_was_overtaken_changes_nothing() {
+    let cluster = Arc::new(MemoryCluster::new());
+    let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
+    a.vault.apply(&root(), documents(300, "one")).unwrap();
+    b.wait(|host| is_there(host, 300, "one"));
+    b.wait(|host| !host.vault.shared.replica.as_ref().unwrap().is_busy());
+    // It does not hear of what the other one does.
+    drop(b.vault.follower.lock().take());
+    b.vault.shared.replica.as_ref().unwrap().link.set_up();
+    a.put("bulk/7", b"two").unwrap();
+    let error = b.vault.apply(&root(), documents(300, "three")).err().unwrap();
+    assert!(matches!(error, VaultError::Conflict { .. }), "{error}");
+    assert!(cluster.records().iter().all(|record| record.name != b"o"));
+    a.put("bulk/8", b"four").unwrap();
+    assert_eq!(a.value("bulk/7").unwrap(), b"two");
 }

@@ -5,6 +5,7 @@
 //! | `m` | format and id of the shared store, in the clear |
 //! | `k` | the ids of all keys that any record may be sealed with; sealed with one of them |
 //! | `n` | the number of the newest creation or renaming; sealed |
+//! | `o`, `t/` | a large change on its way: see `large.rs` |
 //! | `s/` id | a secret, whole: name, id, lists, times and value; sealed. The id is random |
 //! | `w/` host | what that host's last transaction was: a random number, in the clear |
 //!
@@ -23,7 +24,9 @@ use crate::vault::secret::Secret;
 pub(super) const META: &[u8] = b"m";
 pub(super) const KEYS: &[u8] = b"k";
 pub(super) const NAMES: &[u8] = b"n";
+pub(super) const ORDER: &[u8] = b"o";
 const SECRETS: &[u8] = b"s/";
+const PACKS: &[u8] = b"t/";
 const HOSTS: &[u8] = b"w/";
 /// What is watched lies between these.
 pub(super) const FIRST: &[u8] = KEYS;
@@ -44,6 +47,16 @@ pub(super) fn secret_name(id: &Random) -> Vec<u8> {
 
 pub(super) fn host_name(host: &Random) -> Vec<u8> {
     [HOSTS, host].concat()
+}
+
+/// A pack of a large change.
+pub(super) fn pack_name(change: &Random, number: u32) -> Vec<u8> {
+    [PACKS, change, &number.to_be_bytes()].concat()
+}
+
+/// All packs lie from the first of these names on and before the second.
+pub(super) fn packs() -> (&'static [u8], &'static [u8]) {
+    (PACKS, b"t0")
 }
 
 /// All secrets lie from the first of these names on and before the second.
