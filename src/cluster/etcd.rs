@@ -32,10 +32,11 @@ const LIST_LIMIT: i64 = 10_000;
 const LARGE_PAGE: usize = 1 << 20;
 /// The largest message that is taken from etcd.
 const LARGEST_MESSAGE: usize = 48 << 20;
-/// Who is silent for that long is asked whether he is there ...
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Who is silent for that long is asked whether he is there: etcd hangs up on who asks more often than
+/// each 5 s, or where nothing is going on ...
+const KEEP_ALIVE: Duration = Duration::from_secs(6);
 /// ... and is given up if he does not answer for that long.
-const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(3);
 /// How often a watch tells that the connection stands although nothing happens.
 const LOOK: Duration = Duration::from_millis(500);
 /// A watch begins at once, or is lost.
@@ -69,7 +70,7 @@ impl EtcdCluster {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(PATIENCE)
             .with_keep_alive(KEEP_ALIVE, SILENCE)
-            .with_keep_alive_while_idle(true)
+            .with_keep_alive_while_idle(false)
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         if let Some(tls) = tls(credentials)? {

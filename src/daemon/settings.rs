@@ -62,7 +62,7 @@ pub struct MountSettings {
     pub store: Option<String>,
 
     /// Make the store that --store names if there is none at its prefix
-    #[arg(long, requires = "store")]
+    #[arg(long)]
     pub create_store: bool,
 
     /// Certificates of those that sign etcd's, PEM; the connection is TLS then

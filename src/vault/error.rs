@@ -200,6 +200,11 @@ impl VaultError {
         }
     }
 
+    /// Whether another host was quicker, so that it may succeed as soon as it is tried again.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::Replica(ReplicaError::Busy))
+    }
+
     /// The same, about a value that is known by its record alone, with the name of its secret.
     pub(super) fn of(self, secret: &Secret) -> Self {
         let key = secret.key().to_string();

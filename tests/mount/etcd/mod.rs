@@ -154,6 +154,33 @@ fn a_file_of_many_documents_is_there_whole_or_not_at_all() {
 }
 
 #[test]
+fn hosts_may_import_the_same_folder() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    for number in 0..5 {
+        let text = format!("key: git/{number}\nvalue: v{number}\n");
+        std::fs::write(folder.path().join(format!("{number}.yaml")), text).unwrap();
+    }
+    let store = etcd.store("/fleet");
+    let path = folder.path().display().to_string();
+    let arguments = ["--store", &store, "--create-store", "--import-dir", &path];
+    let mut hosts: Vec<_> = (0..3).map(|_| Host::prepare(&mut etcd, &arguments)).collect();
+    std::thread::scope(|scope| {
+        for host in &mut hosts {
+            scope.spawn(|| host.mount.go());
+        }
+    });
+    for host in &hosts {
+        (0..5).for_each(|number| host.waits_for(&format!("git/{number}"), &format!("v{number}")));
+        assert_eq!(host.health(), "ok\n");
+    }
+    std::fs::write(folder.path().join("3.yaml"), "key: git/3\nvalue: new\n").unwrap();
+    hosts.iter().for_each(|host| host.waits_for("git/3", "new"));
+    let versions: Vec<_> = hosts.iter().map(|host| look(&host.path("git/3")).0).collect();
+    assert_eq!(versions, [2, 2, 2], "one of them stored it");
+}
+
+#[test]
 fn of_writers_that_meet_one_wins_and_no_version_is_lost() {
     let Some(mut etcd) = Etcd::start(3) else { return };
     let hosts = fleet(&mut etcd, 3);
