@@ -89,6 +89,10 @@ impl Writer {
                 replica.note(&sending, revision, batch);
                 Ok(Some(Shared { sending, revision }))
             }
+            // What is stored ahead here is planned once: who asked is to try again.
+            Ok(Sent::Busy | Sent::Conflict(_)) if group.iter().any(|one| one.journal.is_some()) => {
+                Err(Unshared::Failed(ReplicaError::Busy))
+            }
             Ok(Sent::Busy) => Err(Unshared::Busy),
             Ok(Sent::Conflict(_)) if apart => Err(Unshared::Apart),
             Ok(Sent::Conflict(at)) => Err(Unshared::Overtaken(at)),

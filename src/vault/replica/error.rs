@@ -77,9 +77,9 @@ pub enum ReplicaError {
         /// The name.
         key: String,
     },
-    /// A large change of another host is on its way.
+    /// A large change met another one.
     #[error(
-        "another host is storing a large file, and nothing else is stored meanwhile; try again in a moment"
+        "a large file and changes of another host came at the same moment; try again in a moment"
     )]
     Busy,
     /// The daemon is stopping.

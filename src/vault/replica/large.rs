@@ -104,19 +104,21 @@ impl Replica {
             let mut transaction = Transaction::default();
             transaction.expect(wire::ORDER, claimed);
             transaction.put(&wire::pack_name(&order.change, number), bytes);
-            if let Outcome::Conflict(_) = self.cluster.commit(&transaction)? {
-                let why = "another host took this one for dead".to_owned();
-                return Err(ClusterError::Unreachable { why }.into());
+            match self.cluster.commit(&transaction) {
+                Ok(Outcome::Committed(_)) => {}
+                Ok(Outcome::Conflict(_)) => return Err(taken_for_dead()),
+                // Whether the pack is there or not: nothing holds yet.
+                Err(ClusterError::Unknown { why }) => {
+                    return Err(ClusterError::Unreachable { why }.into());
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         let mut switch = Transaction::default();
         switch.put(wire::ORDER, Order { holds: true, ..order }.to_bytes());
         switch.changes.extend(names.into_iter().cloned());
         match self.send_one(&switch, claimed)? {
-            Sent::Conflict(_) => {
-                let why = "another host took this one for dead".to_owned();
-                Err(ClusterError::Unreachable { why }.into())
-            }
+            Sent::Conflict(_) | Sent::Busy => Err(taken_for_dead()),
             committed => Ok(committed),
         }
     }
@@ -215,6 +217,12 @@ impl Replica {
         self.cluster.commit(&done)?;
         Ok(())
     }
+}
+
+/// Another host has taken the claim away.
+fn taken_for_dead() -> ReplicaError {
+    let why = "storing a large file took so long that another host gave it up".to_owned();
+    ClusterError::Unreachable { why }.into()
 }
 
 fn packs(records: &[&Change]) -> Vec<Vec<Packed>> {

@@ -469,6 +469,7 @@ fn keys_are_changed_while_hosts_go_on() {
     let cluster = Arc::new(MemoryCluster::new());
     let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
     a.put("x/K", b"1").unwrap();
+    b.wait_for("x/K", Some(b"1"));
     a.vault.replace_keyring(keyring(8, &[7])).unwrap();
     // Who lacks the new key says so, and goes on where it was once it has it.
     a.put("x/K", b"2").unwrap();
@@ -597,8 +598,42 @@ fn a_large_file_that_was_overtaken_changes_nothing() {
     b.vault.shared.replica.as_ref().unwrap().link.set_up();
     a.put("bulk/7", b"two").unwrap();
     let error = b.vault.apply(&root(), documents(300, "three")).err().unwrap();
-    assert!(matches!(error, VaultError::Conflict { .. }), "{error}");
+    assert!(error.is_overtaken(), "{error}");
     assert!(cluster.records().iter().all(|record| record.name != b"o"));
+    assert_eq!(b.value("bulk/9").unwrap(), b"one");
     a.put("bulk/8", b"four").unwrap();
     assert_eq!(a.value("bulk/7").unwrap(), b"two");
+}
+
+#[test]
+fn large_files_of_two_hosts_do_not_mix() {
+    const COUNT: usize = 300;
+    let cluster = Arc::new(MemoryCluster::new());
+    let hosts = [Host::new(&cluster), Host::new(&cluster)];
+    let apply = |host: &Host, value: &str| {
+        let until = Instant::now() + SOON;
+        loop {
+            match host.vault.apply(&root(), documents(COUNT, value)) {
+                Err(error) if error.is_overtaken() && Instant::now() < until => {}
+                outcome => return outcome.map(drop),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let names = scope.spawn(|| {
+            (0..50).for_each(|number| hosts[0].put(&format!("x/{number}"), b"v").unwrap());
+        });
+        let files = [(&hosts[0], "one"), (&hosts[1], "two")]
+            .map(|(host, value)| scope.spawn(move || apply(host, value)));
+        files.into_iter().for_each(|file| file.join().unwrap().unwrap());
+        names.join().unwrap();
+    });
+    for host in &hosts {
+        host.wait(|host| is_there(host, COUNT, "one") || is_there(host, COUNT, "two"));
+        host.wait(|host| host.vault.len() == COUNT + 50);
+    }
+    // The last one holds, on both.
+    let state = |host: &Host| description(&host.vault.secret("bulk/7").unwrap());
+    hosts[0].wait(|host| state(host) == state(&hosts[1]));
+    assert_eq!(hosts[0].value("bulk/7"), hosts[1].value("bulk/7"));
 }
