@@ -37,6 +37,7 @@ fn main() {
         keep_files: 0,
         copy: None,
         copy_socket: None,
+        revision: secretfs::audit::Revision::default(),
     };
     let keys = [ChainKey::new("00000000000000aa", &[7; 32])];
     let audit = Audit::open(&options, &keys, 0).expect("the log opens");

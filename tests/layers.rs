@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: [&[&str]; 8] = [
     &["model"],
     &["document"],
-    &["crypto", "store", "identity", "audit", "telemetry"],
+    &["crypto", "store", "cluster", "identity", "audit", "telemetry"],
     &["vault"],
     &["fs"],
     &["fuse"],

@@ -1,4 +1,5 @@
-//! The form of a line: `{"seq":7,"time":"…",` event `,"hash":"…"}`. Number first and hash last, so
+//! The form of a line: `{"seq":7,"time":"…",` event `,"hash":"…"}`, where many hosts share the store
+//! with `,"revision":9` before the hash. Number first and hash last, so
 //! that the chain can be checked without reading what is between.
 
 use std::cell::RefCell;
@@ -22,6 +23,7 @@ pub(super) fn write(
     before: &Hash,
     seq: u64,
     time: &str,
+    revision: Option<u64>,
     body: &[u8],
 ) -> Hash {
     let start = out.len();
@@ -31,6 +33,10 @@ pub(super) fn write(
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\",");
     out.extend_from_slice(body);
+    if let Some(revision) = revision {
+        out.extend_from_slice(b",\"revision\":");
+        json::digits(out, revision);
+    }
     let hash = key.of_line(before, &out[start..]);
     out.extend_from_slice(HASH);
     out.extend_from_slice(&hash.to_hex());
@@ -99,7 +105,7 @@ mod tests {
     fn written_and_taken_apart() {
         let key = ChainKey::new("00", &[7; 32]);
         let mut out = Vec::new();
-        let hash = write(&mut out, &key, &Hash::NONE, 42, "T", b"\"op\":\"open\"");
+        let hash = write(&mut out, &key, &Hash::NONE, 42, "T", Some(7), b"\"op\":\"open\"");
         let text = out.strip_suffix(b"\n").unwrap();
         let line = Line::parse(text).unwrap();
         assert!(line.seq == 42 && line.hash == hash);
@@ -107,6 +113,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(text).unwrap();
         assert_eq!(json["hash"], hash.to_string());
         assert_eq!(json["time"], "T");
+        assert_eq!(json["revision"], 7);
         for length in 0..text.len() {
             assert!(Line::parse(&text[..length]).is_none());
         }

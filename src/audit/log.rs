@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Revision;
 use super::chain::{ChainKey, Hash};
 use super::event::Event;
 use super::files;
@@ -40,6 +41,7 @@ pub(super) struct Log {
     pub(super) head: Option<HeadFile>,
     pub(super) next_rotation: Option<Instant>,
     pub(super) buffer: Vec<u8>,
+    pub(super) revision: Revision,
 }
 
 /// The file that is appended to.
@@ -101,9 +103,11 @@ impl Log {
         self.buffer.clear();
         let (mut seq, mut hash) = (self.seq, self.hash);
         let time = line::time_text(SystemTime::now());
+        let revision = self.revision.get();
         for event in events {
             seq += 1;
-            hash = line::write(&mut self.buffer, &self.key, &hash, seq, &time, event.body());
+            let (out, body) = (&mut self.buffer, event.body());
+            hash = line::write(out, &self.key, &hash, seq, &time, revision, body);
         }
         let current = self.file.as_mut().expect("it was prepared");
         current.append(&self.buffer)?;
@@ -204,7 +208,7 @@ impl Log {
         });
         let time = line::time_text(SystemTime::now());
         let mut text = Vec::new();
-        let hash = line::write(&mut text, &self.key, &self.hash, seq, &time, event.body());
+        let hash = line::write(&mut text, &self.key, &self.hash, seq, &time, None, event.body());
         let file = match files::create(&self.folder, number) {
             // Left by an attempt that found no room: no line of it was ever promised.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -35,6 +35,7 @@ mod verify;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use chain::ChainKey;
 pub use copy::CopyTarget;
@@ -83,6 +84,24 @@ pub struct Options {
     pub copy: Option<CopyTarget>,
     /// The socket for that, where none can be opened later.
     pub copy_socket: Option<Arc<UnixDatagram>>,
+    /// What stands in each line of the store that many hosts share.
+    pub revision: Revision,
+}
+
+/// The revision of the shared store that this host has reached, if there is one: what it decided, it
+/// decided by that. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Revision(Arc<AtomicU64>);
+
+impl Revision {
+    /// It has reached this one.
+    pub fn set(&self, revision: u64) {
+        self.0.store(revision, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&revision| revision > 0)
+    }
 }
 
 impl Options {
@@ -96,6 +115,7 @@ impl Options {
             keep_files,
             copy: None,
             copy_socket: None,
+            revision: Revision::default(),
         }
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn open(
         head: None,
         next_rotation: None,
         buffer: Vec::new(),
+        revision: options.revision.clone(),
     };
     progress.appended(seq, log.place());
     progress.set_synced(seq);

@@ -23,6 +23,7 @@ impl Bench {
             keep_files: 0,
             copy: None,
             copy_socket: None,
+            revision: Revision::default(),
         };
         Self { _folder: folder, options }
     }

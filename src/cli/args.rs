@@ -106,6 +106,9 @@ pub(super) enum Command {
     /// Look up users and files for a server, which starts this itself.
     #[command(hide = true)]
     LookUp,
+    /// Speak to etcd for a server, which starts this itself.
+    #[command(hide = true)]
+    Carry,
     Save(save::Args),
     List(list::Args),
     Read(read::Args),

@@ -115,11 +115,18 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
     if let Command::LookUp = command {
         return Ok(daemon::look_up()?);
     }
+    if let Command::Carry = command {
+        return Ok(daemon::carry()?);
+    }
     die_quietly_of_broken_pipes();
     let mount = mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
     let client = || Client::connect(&mount);
     match command {
-        Command::Mount(_) | Command::Serve(_) | Command::Notify | Command::LookUp => {
+        Command::Mount(_)
+        | Command::Serve(_)
+        | Command::Notify
+        | Command::LookUp
+        | Command::Carry => {
             unreachable!("it has been answered above")
         }
         Command::Save(args) => save::run(&client()?, args),

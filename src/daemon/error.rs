@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::cluster::ClusterError;
 use crate::crypto::KeyTextError;
 use crate::identity::IdentitiesError;
 use crate::store::StoreError;
@@ -63,6 +64,14 @@ pub enum DaemonError {
     /// The store opens, but not with this key.
     #[error("{0}")]
     Vault(#[from] OpenVaultError),
+    /// The store that many hosts share cannot be used.
+    #[error("{0}")]
+    Cluster(#[from] ClusterError),
+    /// A new replica did not get everything.
+    #[error(
+        "not everything came from etcd in time; the log tells what is wrong with the connection"
+    )]
+    NotCurrent,
     /// Something is mounted there.
     #[error(
         "{0} is in use: secretfs is mounted there already; unmount it first with `secretfs unmount`, or choose another mountpoint"
@@ -173,6 +182,13 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the input is at fault, not the system.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Config { .. } | Self::Key { .. } | Self::NoKey | Self::Identities(_))
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::Key { .. }
+                | Self::NoKey
+                | Self::Identities(_)
+                | Self::Cluster(ClusterError::Address { .. })
+        )
     }
 }

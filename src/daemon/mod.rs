@@ -2,6 +2,7 @@
 
 mod allocator;
 mod audit;
+mod carrier;
 mod clerk;
 mod control;
 mod disk;
@@ -76,6 +77,14 @@ pub fn notify() -> Result<(), DaemonError> {
 /// It was started by somebody else, or cannot be confined.
 pub fn look_up() -> Result<(), DaemonError> {
     clerk::run()
+}
+
+/// Speaks to etcd for a server; started by it, not by people.
+///
+/// # Errors
+/// It was started by somebody else, or cannot be confined.
+pub fn carry() -> Result<(), DaemonError> {
+    carrier::run()
 }
 
 /// If this process was started to touch files: does that until its input ends.

@@ -7,7 +7,7 @@ use crate::crypto::{Keyring, Weakness};
 use crate::fuse;
 use crate::model::Caller;
 use crate::store::SledStore;
-use crate::vault::{Fsck, Vault};
+use crate::vault::{Fsck, Sharing, Vault};
 
 use super::error::DaemonError;
 use super::hardening;
@@ -49,7 +49,11 @@ pub fn open_for_fsck(settings: MountSettings) -> Result<Fsck, DaemonError> {
 pub fn open_offline(settings: MountSettings, work: OfflineWork) -> Result<Offline, DaemonError> {
     let settings = resolve(settings)?;
     let (store, keyring) = open(&settings, work)?;
-    let vault = Vault::open_audited(store, keyring, &settings.audit, fuse::vault_code)?;
+    let sharing = match work {
+        OfflineWork::Read => Sharing::OnlyRead,
+        OfflineWork::Seal => Sharing::Alone,
+    };
+    let vault = Vault::open_shared(store, &sharing, keyring, &settings.audit, fuse::vault_code)?;
     Ok(Offline { vault, owner: owner() })
 }
 

@@ -22,8 +22,9 @@ use crate::fuse::{self, Device, LINES, Service, Toucher};
 use crate::identity::Resolver;
 use crate::store::SledStore;
 use crate::telemetry::{Part, pulse};
-use crate::vault::Vault;
+use crate::vault::{Change, SharedStore, Sharing, Vault};
 
+use super::carrier::Carrier;
 use super::clerk::Clerk;
 use super::control::{Control, Order, Report};
 use super::disk::OnDisk;
@@ -40,6 +41,11 @@ use super::{allocator, hardening, import_dir, notify};
 const MESSENGER_PATIENCE: u16 = 2000;
 /// A request that takes so long hangs, if nobody waits for a disk or a name service.
 const STUCK: Duration = Duration::from_secs(5);
+
+/// How long a new replica may take until everything is there.
+const FIRST_PATIENCE: Duration = Duration::from_secs(900);
+/// How long one that has something may take before it serves that.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until the mount or the holder is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
@@ -58,17 +64,26 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let for_all = nix::unistd::geteuid().is_root();
-    let Confined { identities, key_files, keys, toucher, audit, sandbox, log } =
+    let Confined { identities, key_files, keys, carrier, toucher, audit, sandbox, log } =
         confine(settings, account.as_ref(), memory_is_locked)?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
     let store = Arc::new(OnDisk(SledStore::open(&settings.state_dir)?));
+    let sharing = match (carrier, &settings.store) {
+        (Some(carrier), Some(shared)) => Sharing::With(SharedStore {
+            cluster: Arc::new(carrier),
+            create: shared.create,
+            at_once: takes_over,
+        }),
+        _ => Sharing::Alone,
+    };
     let (vault, inheritance) = if takes_over {
-        let (vault, inheritance) = Vault::take_over(store, keys.keyring, &audit, fuse::vault_code)?;
+        let (vault, inheritance) =
+            Vault::take_over(store, &sharing, keys.keyring, &audit, fuse::vault_code)?;
         (vault, Some(inheritance))
     } else {
-        let vault = Vault::open_audited(store, keys.keyring, &audit, fuse::vault_code)?;
+        let vault = Vault::open_shared(store, &sharing, keys.keyring, &audit, fuse::vault_code)?;
         (vault, None)
     };
     let vault = Arc::new(vault);
@@ -81,6 +96,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let fs = Fs::new(Arc::clone(&vault), Arc::clone(&identities), options, fuse::code, life);
     // What lies on the shelf is the next process's, however this one ends.
     std::mem::forget(Arc::clone(&fs));
+    follow(&vault, &fs, takes_over)?;
     let weaknesses = Mutex::new(keys.weaknesses);
     let reload = Reload { identities, vault, key_files, weaknesses, busy: Mutex::default() };
     let reload = Arc::new(reload);
@@ -142,12 +158,36 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         control.send(&Report::Serving, &[]).map_err(conversation)?;
         notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
         let (gone, when_gone) = oneshot::channel();
-        follow(control, messenger, gone).map_err(system("the holder could not be followed"))?;
+        follow_holder(control, messenger, gone)
+            .map_err(system("the holder could not be followed"))?;
         if signals.wait_for_end(when_over, when_gone, &reload).await {
             served.join().map_err(system("serving requests ended with an error"))?;
         }
         Ok(())
     })
+}
+
+/// Lets what other hosts do happen here. Returns once all that they did is here, or, where something
+/// is here that can be served without it, a moment later.
+fn follow(vault: &Arc<Vault>, fs: &Arc<Fs>, takes_over: bool) -> Result<(), DaemonError> {
+    let is_new = !vault.has_content();
+    let weak = Arc::downgrade(fs);
+    let observer = move |changes: &[Change]| {
+        if let Some(fs) = weak.upgrade() {
+            fs.changed_elsewhere(changes);
+        }
+    };
+    vault
+        .follow(Box::new(observer))
+        .map_err(system("the thread that follows etcd could not be started"))?;
+    match (is_new, takes_over) {
+        (true, _) if !vault.wait_until_current(FIRST_PATIENCE) => Err(DaemonError::NotCurrent),
+        (false, false) => {
+            vault.wait_until_current(START_PATIENCE);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Passes on what the server tells the kernel, until the server or the holder is gone.
@@ -177,6 +217,7 @@ struct Confined {
     identities: Arc<Resolver>,
     key_files: KeyFiles,
     keys: Keys,
+    carrier: Option<Carrier>,
     toucher: Toucher,
     audit: audit::Options,
     sandbox: Sandbox,
@@ -198,6 +239,11 @@ fn confine(
     // Whatever is wrong with these is told before a state folder is made.
     let keys = key_files.load()?;
     let identities = Resolver::with_directory(settings.identities.clone(), Box::new(clerk))?;
+    let carrier = settings
+        .store
+        .as_ref()
+        .map(|shared| Carrier::start(account, &shared.address, &shared.credentials));
+    let carrier = carrier.transpose()?;
     let failed = system("the helpers of the server could not be started");
     let arguments = account.map(Account::to_arguments).unwrap_or_default();
     let toucher = Toucher::start(&settings.mountpoint, arguments).map_err(failed)?;
@@ -233,7 +279,7 @@ fn confine(
         return Err(DaemonError::Sandbox { missing });
     }
     let identities = Arc::new(identities);
-    Ok(Confined { identities, key_files, keys, toucher, audit, sandbox, log })
+    Ok(Confined { identities, key_files, keys, carrier, toucher, audit, sandbox, log })
 }
 
 fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>), DaemonError> {
@@ -261,7 +307,11 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
 
 /// Answers the holder's questions, and tells when it is gone, and the messenger with it. As long as that waits for a caller, the
 /// caller must be answered: nothing else would end the wait.
-fn follow(control: Control, messenger: OwnedFd, gone: oneshot::Sender<()>) -> std::io::Result<()> {
+fn follow_holder(
+    control: Control,
+    messenger: OwnedFd,
+    gone: oneshot::Sender<()>,
+) -> std::io::Result<()> {
     std::thread::Builder::new().name("holder".to_owned()).spawn(move || {
         while let Ok(Some((order, _))) = control.receive::<Order>() {
             if let Order::Ask = order

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::audit;
+use crate::cluster::{ClusterAddress, Credentials};
 
 use super::error::DaemonError;
 use super::existing;
@@ -55,6 +56,34 @@ pub struct MountSettings {
     /// the UID that owns each
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub import_dir: Option<PathBuf>,
+
+    /// Store that many hosts share; the state folder holds this host's replica of it
+    #[arg(long, value_name = "etcd://HOST[:PORT][,HOST...]/PREFIX")]
+    pub store: Option<String>,
+
+    /// Make the store that --store names if there is none at its prefix
+    #[arg(long)]
+    pub create_store: bool,
+
+    /// Certificates of those that sign etcd's, PEM; the connection is TLS then
+    #[arg(long, value_name = "FILE")]
+    pub etcd_ca: Option<PathBuf>,
+
+    /// This host's certificate for etcd, PEM
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cert: Option<PathBuf>,
+
+    /// The key of --etcd-cert, PEM
+    #[arg(long, value_name = "FILE")]
+    pub etcd_key: Option<PathBuf>,
+
+    /// User to etcd
+    #[arg(long, value_name = "NAME")]
+    pub etcd_user: Option<String>,
+
+    /// File with the password of --etcd-user
+    #[arg(long, value_name = "FILE")]
+    pub etcd_password_file: Option<PathBuf>,
 
     /// User as whom the server runs [default: secretfs if there is one and root mounts, else whoever mounts]
     #[arg(long, value_name = "USER", value_hint = clap::ValueHint::Username)]
@@ -153,6 +182,7 @@ pub(super) struct Resolved {
     pub(super) encryption_key_file: Option<PathBuf>,
     pub(super) previous_encryption_key_file: Option<PathBuf>,
     pub(super) import_dir: Option<PathBuf>,
+    pub(super) store: Option<Shared>,
     pub(super) user: Option<String>,
     pub(super) require_sandbox: bool,
     pub(super) mlock_all: bool,
@@ -161,6 +191,14 @@ pub(super) struct Resolved {
     pub(super) threads: usize,
     pub(super) crash_limit: usize,
     pub(super) log_level: LogLevel,
+}
+
+/// The store that many hosts share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) address: ClusterAddress,
+    pub(super) credentials: Credentials,
+    pub(super) create: bool,
 }
 
 impl Resolved {
@@ -173,6 +211,7 @@ impl Resolved {
         };
         Ok(Self {
             audit: audit_options(&flags, &file, &state_dir),
+            store: Shared::from(&flags, &file)?,
             mountpoint: flags
                 .mountpoint
                 .or(file.mountpoint)
@@ -221,6 +260,7 @@ impl Resolved {
         for (flag, path) in files {
             flags.extend(path.into_iter().flat_map(|path| [flag.into(), path.clone().into()]));
         }
+        flags.extend(self.store.iter().flat_map(Shared::to_flags));
         flags.extend(self.user.iter().flat_map(|user| ["--user".into(), user.into()]));
         flags.extend(self.require_sandbox.then(|| "--require-sandbox".into()));
         flags.extend(self.mlock_all.then(|| "--mlock-all".into()));
@@ -230,6 +270,39 @@ impl Resolved {
         flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");
         flags.extend(["--log-level".into(), level.get_name().into()]);
+        flags
+    }
+}
+
+impl Shared {
+    fn from(flags: &MountSettings, file: &MountSettings) -> Result<Option<Self>, DaemonError> {
+        let path =
+            |of: fn(&MountSettings) -> &Option<PathBuf>| of(flags).clone().or(of(file).clone());
+        let Some(address) = flags.store.as_ref().or(file.store.as_ref()) else { return Ok(None) };
+        let credentials = Credentials {
+            authority: path(|it| &it.etcd_ca),
+            certificate: path(|it| &it.etcd_cert),
+            key: path(|it| &it.etcd_key),
+            user: flags.etcd_user.clone().or(file.etcd_user.clone()),
+            password: path(|it| &it.etcd_password_file),
+        };
+        let address = ClusterAddress::parse(address)?;
+        Ok(Some(Self { address, credentials, create: flags.create_store || file.create_store }))
+    }
+
+    fn to_flags(&self) -> Vec<OsString> {
+        let Credentials { authority, certificate, key, user, password } = &self.credentials;
+        let mut flags: Vec<OsString> = vec!["--store".into(), self.address.to_string().into()];
+        flags.extend(self.create.then(|| "--create-store".into()));
+        flags.extend(user.iter().flat_map(|user| ["--etcd-user".into(), user.into()]));
+        for (flag, path) in [
+            ("--etcd-ca", authority),
+            ("--etcd-cert", certificate),
+            ("--etcd-key", key),
+            ("--etcd-password-file", password),
+        ] {
+            flags.extend(path.iter().flat_map(|path| [flag.into(), path.into()]));
+        }
         flags
     }
 }
@@ -255,6 +328,7 @@ fn audit_options(flags: &MountSettings, file: &MountSettings, state_dir: &Path) 
             .map_or(audit::DEFAULT_KEEP_FILES, u64::from),
         copy,
         copy_socket: None,
+        revision: audit::Revision::default(),
     }
 }
 

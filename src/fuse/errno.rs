@@ -4,11 +4,12 @@
 use fuser::Errno;
 
 use crate::audit::ErrorCode;
+use crate::cluster::ClusterError;
 use crate::document::{DocumentErrors, ErrorKind};
 use crate::fs::{FsError, NotApplied};
 use crate::model::KeyError;
 use crate::store::StoreError;
-use crate::vault::VaultError;
+use crate::vault::{ReplicaError, VaultError};
 
 /// Links, devices, FIFOs.
 pub(super) const NOBODY_MAY: Errno = Errno::EPERM;
@@ -88,6 +89,29 @@ fn of_documents(errors: &DocumentErrors) -> Errno {
     }
 }
 
+fn of_replica(error: &ReplicaError) -> Errno {
+    match error {
+        ReplicaError::Cluster(ClusterError::Unreachable { .. }) => Errno::ENETUNREACH,
+        ReplicaError::Cluster(ClusterError::Full { .. })
+        | ReplicaError::Store(StoreError::Full) => Errno::ENOSPC,
+        ReplicaError::Cluster(ClusterError::TooLarge { .. }) => Errno::EFBIG,
+        ReplicaError::Busy => Errno::EAGAIN,
+        ReplicaError::Cluster(_)
+        | ReplicaError::Store(_)
+        | ReplicaError::NoStore
+        | ReplicaError::OtherStore
+        | ReplicaError::HasItsOwn
+        | ReplicaError::IsReplica
+        | ReplicaError::OtherKey { .. }
+        | ReplicaError::MissingKeys { .. }
+        | ReplicaError::UnknownFormat
+        | ReplicaError::Unseal(_)
+        | ReplicaError::RolledBack { .. }
+        | ReplicaError::Clash { .. }
+        | ReplicaError::Stopping => Errno::EIO,
+    }
+}
+
 fn of_name(error: KeyError) -> Errno {
     match error {
         KeyError::ComponentTooLong | KeyError::TooLong => Errno::ENAMETOOLONG,
@@ -118,6 +142,9 @@ fn of_vault(error: &VaultError) -> Errno {
             None => Errno::EIO,
         },
         VaultError::Store(StoreError::Full) => Errno::ENOSPC,
+        // The kernel does not hand it on for a removal or a renaming: it tries once more.
+        VaultError::Conflict { .. } => Errno::ESTALE,
+        VaultError::Replica(error) => of_replica(error),
         VaultError::Store(_)
         | VaultError::NotRecorded(_)
         | VaultError::Unseal { .. }

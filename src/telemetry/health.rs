@@ -11,6 +11,8 @@ pub enum Part {
     Disk,
     /// The store.
     Store,
+    /// The store that many hosts share.
+    Etcd,
     /// The audit log.
     Audit,
     /// The import folder.
@@ -29,6 +31,7 @@ impl Part {
         match self {
             Self::Disk => "disk",
             Self::Store => "store",
+            Self::Etcd => "etcd",
             Self::Audit => "audit",
             Self::ImportDir => "import-dir",
             Self::Identities => "identities",

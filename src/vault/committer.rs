@@ -19,8 +19,12 @@ use super::journal::{Journal, Pending};
 use super::receipts::{Origin, Receipts};
 use super::secret::Secret;
 use super::trail::{Ask, imported};
-use super::transaction::{Change, Touched, Transaction, publish};
+use super::transaction::{Change, Touched, Transaction, publish, publish_together};
 use super::{Shared, memory};
+
+mod sharing;
+
+use sharing::{Overtaken, Unshared};
 
 /// Called on the writer thread with what changed, once that is durable and visible. It must not
 /// block: every other writer waits behind it.
@@ -50,6 +54,8 @@ struct Request {
     done: Done,
     /// It shares its group with nobody.
     alone: bool,
+    /// Another host did it: it is stored here alone.
+    foreign: bool,
 }
 
 /// A planned request, waiting for its group to be stored.
@@ -61,6 +67,8 @@ struct Planned {
     /// The numbers of its lines in the audit log, once they are there.
     recorded: Option<Vec<u64>>,
     journal: Option<Journal>,
+    /// Until when it is tried again after another host was quicker.
+    until: Option<Instant>,
 }
 
 impl Planned {
@@ -90,18 +98,27 @@ impl Committer {
 
     /// Hands in what nobody outside asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: None, origin: None, plan, done, alone: false });
+        submit(
+            self.requests(),
+            Request { ask: None, origin: None, plan, done, alone: false, foreign: false },
+        );
     }
 
     /// Hands in what a caller asked for: it goes on record, and its request gets a receipt.
     pub(super) fn submit_for(&self, ask: Ask, origin: Option<Origin>, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: Some(ask), origin, plan, done, alone: false });
+        submit(
+            self.requests(),
+            Request { ask: Some(ask), origin, plan, done, alone: false, foreign: false },
+        );
     }
 
     /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
     /// need not tell what it touches, and it runs once.
     pub(super) fn submit_alone(&self, ask: Ask, plan: Plan, done: Done) {
-        submit(self.requests(), Request { ask: Some(ask), origin: None, plan, done, alone: true });
+        submit(
+            self.requests(),
+            Request { ask: Some(ask), origin: None, plan, done, alone: true, foreign: false },
+        );
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -119,7 +136,18 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(&self.0, Request { ask: None, origin: None, plan, done, alone: false });
+        submit(
+            &self.0,
+            Request { ask: None, origin: None, plan, done, alone: false, foreign: false },
+        );
+    }
+
+    /// Hands in what another host did.
+    pub(super) fn submit_foreign(&self, plan: Plan, done: Done) {
+        submit(
+            &self.0,
+            Request { ask: None, origin: None, plan, done, alone: true, foreign: true },
+        );
     }
 }
 
@@ -146,18 +174,27 @@ struct Writer {
     deferred: VecDeque<Request>,
     /// What large changes have still to put in its places.
     pending: Pending,
+    /// Those for whom another host was quicker, until what it did is here.
+    overtaken: Overtaken,
 }
 
 impl Writer {
     fn new(shared: Arc<Shared>, receipts: Receipts) -> Self {
-        Self { shared, receipts, deferred: VecDeque::new(), pending: Pending::default() }
+        Self {
+            shared,
+            receipts,
+            deferred: VecDeque::new(),
+            pending: Pending::default(),
+            overtaken: Overtaken::default(),
+        }
     }
 
     fn run(mut self, incoming: &Receiver<Request>) {
         let mut idle = IDLE;
         loop {
+            self.try_overtaken_again();
             if self.deferred.is_empty() {
-                match incoming.recv_timeout(idle) {
+                match incoming.recv_timeout(self.overtaken.patience(idle)) {
                     Ok(request) => self.deferred.push_back(request),
                     Err(RecvTimeoutError::Timeout) if self.is_done() => match incoming.recv() {
                         Ok(request) => self.deferred.push_back(request),
@@ -181,7 +218,7 @@ impl Writer {
 
     /// Whether nothing is left to do but requests.
     fn is_done(&self) -> bool {
-        self.pending.is_empty() && self.shared.garbage.is_empty()
+        self.pending.is_empty() && self.overtaken.is_empty() && self.shared.garbage.is_empty()
     }
 
     /// Does a piece of what is left, and tells how long to wait for requests before the next.
@@ -231,7 +268,16 @@ impl Writer {
                 let Transaction { changes, subjects, grants, journal, .. } = transaction;
                 self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
                 let recorded = None;
-                group.push(Planned { request, changes, subjects, grants, recorded, journal });
+                let until = None;
+                group.push(Planned {
+                    request,
+                    changes,
+                    subjects,
+                    grants,
+                    recorded,
+                    journal,
+                    until,
+                });
             }
         }
         self.deferred = later;
@@ -261,16 +307,47 @@ impl Writer {
             self.correct(&group, &error.clone().into());
             return self.fail(group, || error.clone().into());
         }
+        let shared = match self.share(&mut batch, &group) {
+            Ok(shared) => shared,
+            Err(Unshared::Apart) => return group.into_iter().for_each(|one| self.store_alone(one)),
+            Err(Unshared::Busy) => {
+                return group.into_iter().for_each(|one| self.overtaken.add_waiting(one));
+            }
+            Err(Unshared::Overtaken(at)) => {
+                return group.into_iter().for_each(|one| self.overtaken.add(at, one));
+            }
+            Err(Unshared::Unfit(error)) => {
+                self.correct(&group, &error);
+                if let Some(one) = group.pop() {
+                    self.refuse_planned(one, error);
+                }
+                return;
+            }
+            Err(Unshared::Failed(error)) => {
+                self.correct(&group, &error.clone().into());
+                return self.fail(group, || error.clone().into());
+            }
+        };
         let garbage = self.shared.garbage.take_into(&mut batch);
         match self.commit(&batch) {
             Ok(()) => {
                 self.count_versions(&group);
-                publish(&mut self.shared.index.write(), group.iter().flat_map(|one| &one.changes));
+                match &group[..] {
+                    [one] if one.request.foreign => {
+                        publish_together(&mut self.shared.index.write(), &one.changes);
+                    }
+                    _ => {
+                        let changes = group.iter().flat_map(|one| &one.changes);
+                        publish(&mut self.shared.index.write(), changes);
+                    }
+                }
+                self.shared_is_stored(shared);
                 let journals = group.iter_mut().filter_map(|one| one.journal.take());
                 journals.for_each(|journal| self.pending.add(journal));
                 finish(group);
             }
-            Err(StoreError::Full) if group.len() > 1 => {
+            // What is shared is done: it comes again from there once there is room.
+            Err(StoreError::Full) if group.len() > 1 && shared.is_none() => {
                 // One large value must not fail its neighbours: each tries on its own.
                 self.shared.garbage.give_back(garbage);
                 for one in group.drain(..) {

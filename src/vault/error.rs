@@ -10,6 +10,7 @@ use crate::model::{Denial, SecretId};
 use crate::store::StoreError;
 
 use super::apply::Refusals;
+use super::replica::ReplicaError;
 use super::secret::Secret;
 
 /// Why an operation on secrets failed. Carries names, never values.
@@ -146,6 +147,17 @@ pub enum VaultError {
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// Another host changed it at the same moment.
+    #[error(
+        "{key}: another host changed it at the same moment, and its change holds; look at it, then make yours again"
+    )]
+    Conflict {
+        /// The secret.
+        key: String,
+    },
+    /// The store that many hosts share could not do it.
+    #[error("{0}")]
+    Replica(#[from] ReplicaError),
     /// No thread could be started.
     #[error("a thread could not be started; raise the limit of threads: {0}")]
     NoThread(#[source] Arc<io::Error>),
@@ -174,16 +186,23 @@ impl VaultError {
             | Self::TooLarge { key }
             | Self::Checksum { key, .. }
             | Self::Unseal { key, .. }
+            | Self::Conflict { key }
             | Self::Incomplete { key } => Some(key),
             Self::Refused(refusals) => refusals.first()?.error.key(),
             Self::AdminOnly { .. }
             | Self::MissingKeys { .. }
             | Self::Store(_)
+            | Self::Replica(_)
             | Self::NoThread(_)
             | Self::NotRecorded(_)
             | Self::KeyReplaced
             | Self::Stopping => None,
         }
+    }
+
+    /// Whether another host was quicker, so that it may succeed as soon as it is tried again.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::Replica(ReplicaError::Busy))
     }
 
     /// The same, about a value that is known by its record alone, with the name of its secret.
@@ -231,6 +250,9 @@ pub enum OpenVaultError {
     /// A record unseals to something that is not a secret.
     #[error("a record of the store is damaged; restore the state folder from a backup")]
     BrokenRecord,
+    /// It is not a replica of the store that many hosts share, or is one.
+    #[error("{0}")]
+    Replica(#[from] ReplicaError),
     /// The audit log cannot be opened.
     #[error("{0}")]
     Audit(#[from] OpenAuditError),
@@ -239,7 +261,7 @@ pub enum OpenVaultError {
     NoThread(#[source] io::Error),
 }
 
-fn needed(missing: &[KeyId]) -> String {
+pub(super) fn needed(missing: &[KeyId]) -> String {
     let ids: Vec<_> = missing.iter().map(ToString::to_string).collect();
     format!(
         "records of the store are still sealed with the key {}, which is not here; put it into --previous-encryption-key-file until `secretfs rekey` is done",

@@ -269,7 +269,7 @@ impl<'a> Walk<'a> {
     fn look_at(&mut self, address: &[u8], content: &[u8]) {
         self.findings.records += 1;
         match (address.first(), number(address)) {
-            (Some(b'm' | b'k' | b'r'), _) => {}
+            (Some(b'm' | b'k' | b'r' | b'e'), _) => {}
             (Some(b'a'), _) => {
                 if self.records.unseal_audit_anchor(content).is_err() {
                     self.findings.problems.push(Damage::AuditAnchor);

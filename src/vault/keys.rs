@@ -90,6 +90,9 @@ impl Vault {
     /// A key that the store still needs is not in it, or the store failed: the old one stays.
     pub fn replace_keyring(&self, keyring: Keyring) -> Result<(), VaultError> {
         let keyring = Arc::new(keyring);
+        if let Some(replica) = &self.shared.replica {
+            replica.announce(&keyring)?;
+        }
         let planned = Arc::clone(&keyring);
         let plan = move |transaction: &mut Transaction<'_>| {
             let ids = transaction.keys_in_use();
@@ -107,6 +110,9 @@ impl Vault {
                 let mut ids = shared.keys_in_use.0.lock();
                 *ids = with(std::mem::take(&mut ids), keyring.current_id());
                 chain_keys(&keyring).into_iter().take(1).for_each(|key| shared.audit.set_key(key));
+                if let Some(replica) = &shared.replica {
+                    replica.set_keyring(Arc::clone(&keyring));
+                }
                 shared.records.set_keyring(keyring);
             });
             // Whoever asked has gone; the keyring is replaced all the same.
@@ -137,7 +143,7 @@ impl Shared {
     }
 }
 
-fn missing(ids: &[KeyId], keyring: &Keyring) -> Vec<KeyId> {
+pub(super) fn missing(ids: &[KeyId], keyring: &Keyring) -> Vec<KeyId> {
     ids.iter().copied().filter(|&id| !keyring.holds(id)).collect()
 }
 
@@ -148,11 +154,11 @@ fn with(mut ids: Vec<KeyId>, id: KeyId) -> Vec<KeyId> {
     ids
 }
 
-fn encode(ids: &[KeyId]) -> Vec<u8> {
+pub(super) fn encode(ids: &[KeyId]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_bytes()).collect()
 }
 
-fn parse(bytes: &[u8]) -> Option<Vec<KeyId>> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Vec<KeyId>> {
     let (ids, rest) = bytes.as_chunks();
     rest.is_empty().then(|| ids.iter().map(|&id| KeyId::from_bytes(id)).collect())
 }

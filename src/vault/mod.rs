@@ -27,6 +27,7 @@ mod record;
 mod rekey;
 mod remove;
 mod rename;
+mod replica;
 mod seal;
 mod secret;
 mod trail;
@@ -36,7 +37,7 @@ mod write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::audit::{Audit, ErrorCode};
 use crate::crypto::Keyring;
@@ -53,6 +54,7 @@ pub use index::{Child, ChildKind, Totals};
 pub use receipts::{Inheritance, Origin, Receipt};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
+pub use replica::{Observer, ReplicaError, SharedStore, Sharing};
 pub use secret::{RecordId, Secret, Value};
 pub use trail::{NameError, verify_audit};
 pub use transaction::Change;
@@ -66,6 +68,7 @@ use keys::KeysInUse;
 use receipts::Receipts;
 use record::{Address, Records, StoreId};
 use rekey::Rekey;
+use replica::{Follower, Replica};
 
 /// The first node number that a stored version may have; smaller ones are the file system's own.
 pub const FIRST_NODE: u64 = 1 << 10;
@@ -75,8 +78,9 @@ pub const NODE_LIMIT: u64 = 1 << 56;
 /// All secrets of one store, under one keyring.
 pub struct Vault {
     shared: Arc<Shared>,
-    // Before the committer: it hands in until it is dropped.
+    // Before the committer: these hand in until they are dropped.
     rekey: Rekey,
+    follower: Mutex<Option<Follower>>,
     committer: Committer,
 }
 
@@ -92,6 +96,8 @@ pub(crate) struct Shared {
     guesses: Guesses,
     /// Whether heads of a large change are still on their way to their places.
     settling: AtomicBool,
+    /// If many hosts share the store.
+    replica: Option<Arc<Replica>>,
 }
 
 impl Vault {
@@ -115,21 +121,38 @@ impl Vault {
         audit: &crate::audit::Options,
         name_error: NameError,
     ) -> Result<Self, OpenVaultError> {
-        Self::load(store, keyring, audit, name_error).map(|(vault, _superseded)| vault)
+        Self::load(store, &Sharing::Alone, keyring, audit, name_error)
+            .map(|(vault, _superseded)| vault)
     }
 
-    /// As [`Vault::open_audited`], in the place of a process that died: superseded values stay as long
+    /// As [`Vault::open_audited`]; the store may be this host's replica of one that many hosts share.
+    /// [`Vault::follow`] then keeps it so.
+    ///
+    /// # Errors
+    /// As [`Vault::open_audited`], or the shared store is not the right one.
+    pub fn open_shared(
+        store: Arc<dyn Store>,
+        sharing: &Sharing,
+        keyring: Keyring,
+        audit: &crate::audit::Options,
+        name_error: NameError,
+    ) -> Result<Self, OpenVaultError> {
+        Self::load(store, sharing, keyring, audit, name_error).map(|(vault, _superseded)| vault)
+    }
+
+    /// As [`Vault::open_shared`], in the place of a process that died: superseded values stay as long
     /// as the caller holds them.
     ///
     /// # Errors
     /// As [`Vault::open_audited`].
     pub fn take_over(
         store: Arc<dyn Store>,
+        sharing: &Sharing,
         keyring: Keyring,
         audit: &crate::audit::Options,
         name_error: NameError,
     ) -> Result<(Self, Inheritance), OpenVaultError> {
-        let (vault, mut versions) = Self::load(store, keyring, audit, name_error)?;
+        let (vault, mut versions) = Self::load(store, sharing, keyring, audit, name_error)?;
         versions.extend(vault.shared.index.read().values().cloned());
         let receipts = receipts::read_all(&vault.shared.records)?;
         Ok((vault, Inheritance { versions, receipts }))
@@ -137,6 +160,7 @@ impl Vault {
 
     fn load(
         store: Arc<dyn Store>,
+        sharing: &Sharing,
         keyring: Keyring,
         audit: &crate::audit::Options,
         name_error: NameError,
@@ -148,8 +172,10 @@ impl Vault {
         let chain_keys = trail::chain_keys(&keyring);
         let records = Records::new(store, keyring, id);
         let keys_in_use = keys::claim(&records)?;
-        let audit = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
+        let revision = &audit.revision;
+        let audit_log = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
         journal::recover(&records)?;
+        let replica = Replica::open(&records, sharing, revision)?.map(Arc::new);
         let garbage = Arc::new(Garbage::default());
         let (index, superseded) = load::load(&records, &garbage)?;
         let receipts = Receipts::load(&records)?;
@@ -159,14 +185,16 @@ impl Vault {
             telemetry: Arc::default(),
             index: RwLock::new(index),
             garbage,
-            audit,
+            audit: audit_log,
             name_error,
             guesses: Guesses::default(),
             settling: AtomicBool::new(false),
+            replica,
         });
         let committer =
             Committer::start(Arc::clone(&shared), receipts).map_err(OpenVaultError::NoThread)?;
-        Ok((Self { shared, rekey: Rekey::idle(), committer }, superseded))
+        let follower = Mutex::default();
+        Ok((Self { shared, rekey: Rekey::idle(), follower, committer }, superseded))
     }
 
     /// How the vault and all that is built on it is doing; whoever learns something reports it here.

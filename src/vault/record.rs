@@ -10,6 +10,8 @@
 //! | `g` node | a mark: this value is superseded and goes once nobody reads it |
 //! | `j` journal pack | heads of a large change on their way to their places; sealed |
 //! | `c` journal | a mark: this large change holds; sealed |
+//! | `e` | on a replica: what is known of the shared store, in the clear |
+//! | `e` record | on a replica: where that secret's record is there, in the clear |
 //! | `r` number | a receipt: what a request changed; sealed; the last few thousand are kept |
 //!
 //! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store. A mark
@@ -58,6 +60,7 @@ impl Address {
     pub(super) const PACKS: Self = Self::single(b'j');
     pub(super) const JOURNALS: Self = Self::single(b'c');
     pub(super) const RECEIPTS: Self = Self::single(b'r');
+    pub(super) const REPLICA: Self = Self::single(b'e');
 
     const fn single(kind: u8) -> Self {
         let mut bytes = [0; 19];
@@ -95,6 +98,15 @@ impl Address {
 
     pub(super) fn receipt(number: u64) -> Self {
         Self::RECEIPTS.with(&number.to_be_bytes())
+    }
+
+    pub(super) fn replicated(record: RecordId) -> Self {
+        Self::REPLICA.with(&record.0.to_be_bytes())
+    }
+
+    pub(super) fn parse_replicated(address: &[u8]) -> Option<RecordId> {
+        let number = address.strip_prefix(b"e")?.try_into().ok()?;
+        Some(RecordId(u64::from_be_bytes(number)))
     }
 
     /// Not in the store: a page of a buffer that lies in memory.
@@ -138,7 +150,7 @@ impl RecordKind {
     pub(super) fn of(address: &[u8]) -> Self {
         let number = || Some(u64::from_be_bytes(address.get(1..9)?.try_into().ok()?));
         match (address.first(), number()) {
-            (Some(b'm' | b'g' | b'r'), _) => Self::Clear,
+            (Some(b'm' | b'g' | b'r' | b'e'), _) => Self::Clear,
             (Some(b'h'), Some(record)) => Self::Head(RecordId(record)),
             (Some(b'v'), Some(node)) => Self::Chunk(node),
             (Some(b'j' | b'c'), _) => Self::Journal,
@@ -156,6 +168,19 @@ impl StoreId {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the kernel's random source answers once it is seeded");
         Self(bytes)
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// What a record of that name is sealed to in a shared store.
+    pub(super) fn place(self, name: &[u8]) -> Vec<u8> {
+        [&self.0, name].concat()
     }
 
     pub(super) fn to_meta(self) -> Vec<u8> {

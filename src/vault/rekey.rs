@@ -235,7 +235,16 @@ impl Walker {
                 return Ok(());
             }
             needed.insert(0, target);
-            if stale == 0 && self.take_off_the_list(target, needed)? {
+            if stale > 0 {
+                continue;
+            }
+            // What comes from there is sealed anew here, with the current key.
+            if let Some(replica) = &self.shared.replica {
+                let keyring = self.shared.records.keyring();
+                let count = |resealed| self.status.lock().resealed += resealed;
+                replica.reseal(&keyring, &|| self.stop.load(Ordering::Relaxed), &count)?;
+            }
+            if self.take_off_the_list(target, needed)? {
                 return Ok(());
             }
         }

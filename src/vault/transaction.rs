@@ -92,6 +92,10 @@ impl<'a> Transaction<'a> {
         self.with_index(|index| index.by_record(record).cloned())
     }
 
+    pub(super) fn by_id(&self, id: &SecretId) -> Option<Arc<Secret>> {
+        self.with_index(|index| index.by_id(id).cloned())
+    }
+
     pub(super) fn check(
         &mut self,
         caller: &Caller,
@@ -262,6 +266,14 @@ pub(super) fn publish<'a>(index: &mut Index, changes: impl Iterator<Item = &'a C
         }
         mark_superseded(change);
     }
+}
+
+/// As [`publish`], for changes that may pass names on to each other.
+pub(super) fn publish_together(index: &mut Index, changes: &[Change]) {
+    let now = now();
+    changes.iter().filter_map(|it| it.before.as_ref()).for_each(|it| index.remove(it, now));
+    changes.iter().filter_map(|it| it.after.as_ref()).for_each(|it| index.insert(Arc::clone(it)));
+    changes.iter().for_each(mark_superseded);
 }
 
 fn mark_superseded(change: &Change) {

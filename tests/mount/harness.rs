@@ -93,6 +93,8 @@ pub(crate) struct Mount {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(&'static str, Option<String>)>,
+    #[cfg(feature = "etcd")]
+    network: Option<String>,
     daemon: Option<Daemon>,
 }
 
@@ -122,6 +124,8 @@ impl Mount {
             program: env!("CARGO_BIN_EXE_secretfs").into(),
             arguments: Vec::new(),
             environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
+            #[cfg(feature = "etcd")]
+            network: None,
             daemon: None,
         };
         set_mode(mount.folder.path(), 0o755);
@@ -137,6 +141,13 @@ impl Mount {
     /// Adds arguments of `secretfs mount`.
     pub(crate) fn with_args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Runs the daemon in that network namespace.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn in_network(mut self, namespace: String) -> Self {
+        self.network = Some(namespace);
         self
     }
 
@@ -244,7 +255,7 @@ impl Mount {
 
     /// The command that starts the daemon.
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.program();
         command.arg("mount").arg(self.point());
         command.arg("--state-dir").arg(self.state());
         command.arg("--identities").arg(self.identities());
@@ -259,6 +270,19 @@ impl Mount {
             };
         }
         command
+    }
+
+    #[cfg(feature = "etcd")]
+    fn program(&self) -> Command {
+        let Some(network) = &self.network else { return Command::new(&self.program) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={network}")).arg(&self.program);
+        command
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    fn program(&self) -> Command {
+        Command::new(&self.program)
     }
 
     /// Ends the daemon with SIGTERM; it must exit with 0 and leave no mount. Gives what it said.
@@ -329,6 +353,12 @@ impl Mount {
     /// The process that looks up users and files for the server.
     pub(crate) fn clerk(&self) -> Option<Pid> {
         child(self.server()?, |arguments| arguments.nth(1) == Some("look-up"))
+    }
+
+    /// The process that speaks to etcd for the server.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn carrier(&self) -> Option<Pid> {
+        child(self.server()?, |arguments| arguments.nth(1) == Some("carry"))
     }
 
     /// The process that touches files, so that inotify tells of them.

@@ -21,6 +21,8 @@ mod attributes;
 mod backup;
 mod create;
 mod encrypt;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod export;
 mod failures;
 mod folders;
@@ -56,4 +58,6 @@ mod upgrade;
 mod vitals;
 mod watch;
 mod watchdog;
+#[cfg(not(feature = "etcd"))]
+mod without_etcd;
 mod write;

@@ -10,7 +10,7 @@ use crate::audit::Process;
 use crate::fs::Fs;
 use crate::fs::courier::Errand;
 use crate::model::{Caller, Timestamp};
-use crate::vault::Applied;
+use crate::vault::{Applied, Change};
 
 use super::NotApplied;
 
@@ -18,6 +18,9 @@ use super::NotApplied;
 const FILES: usize = 4096;
 /// How many lines are kept of each.
 const LINES: usize = 20;
+
+/// How often a file is applied that other hosts may be applying, too.
+const TRIES: u32 = 10;
 
 /// Files by path. The lock is a leaf.
 #[derive(Default)]
@@ -74,11 +77,25 @@ impl Fs {
         // Nobody sent a request: on record it is this process that read the file.
         let pid = std::process::id();
         let process = Process { pid, program: Some("import-dir".into()), ..Process::default() };
-        let applied = self.apply(uid, process, text)?;
+        // The same file may lie on many hosts that share a store: who was overtaken finds it applied.
+        let mut tries = TRIES;
+        let applied = loop {
+            match self.apply(uid, process.clone(), text) {
+                Err(NotApplied::Vault(error)) if tries > 1 && error.is_overtaken() => tries -= 1,
+                outcome => break outcome?,
+            }
+        };
         let stale = self.stale_after(&applied.changes);
         self.watchers.imported(&applied.changes);
         self.courier.send(Errand { stale, answer: None });
         Ok(applied)
+    }
+
+    /// Other hosts changed this, and it is visible: the kernel is told, and who watches.
+    pub fn changed_elsewhere(&self, changes: &[Change]) {
+        let stale = self.stale_after(changes);
+        self.watchers.imported(changes);
+        self.courier.send(Errand { stale, answer: None });
     }
 
     /// Remembers what became of a file of the imported folder, for `.status/import-dir`.

@@ -1,0 +1,325 @@
+//! From a change of this host to one transaction of the shared store.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{ClusterError, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction};
+use crate::model::Plaintext;
+use crate::store::{Batch, Change as Stored};
+use crate::telemetry::pulse;
+use crate::vault::error::VaultError;
+use crate::vault::record::{Address, CHUNK_BYTES, Records};
+use crate::vault::secret::{RecordId, Secret, Value};
+use crate::vault::transaction::Change;
+
+use super::Replica;
+use super::error::ReplicaError;
+use super::link::GRACE;
+use super::state::{Place, State, put_place};
+use super::wire::{self, Random, random};
+
+/// Operations that every transaction has beside those of its secrets: the keys, the names, large
+/// changes, the host.
+const OWN_OPERATIONS: usize = 4;
+/// After what time a lost transaction is asked for again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A transaction that was not carried out yet.
+pub(in crate::vault) struct Sending {
+    transaction: Transaction,
+    /// Where the records of its secrets are once it is; their revision is that of the transaction.
+    places: Vec<(RecordId, Option<Place>)>,
+    /// The number of the newest creation or renaming, if it is one.
+    names: Option<u64>,
+}
+
+/// What became of it.
+pub(in crate::vault) enum Sent {
+    /// It holds, from this revision on.
+    Committed(u64),
+    /// A large change is on its way.
+    Busy,
+    /// Another host was quicker. What it did is here once this revision is, unless it removed
+    /// something.
+    Conflict(u64),
+}
+
+impl Replica {
+    /// The transaction that makes these changes everywhere. `batch` holds what is not stored yet.
+    ///
+    /// # Errors
+    /// A value cannot be read.
+    pub(in crate::vault) fn plan<'a>(
+        &self,
+        records: &Records,
+        changes: impl Iterator<Item = &'a Change>,
+        batch: &Batch,
+    ) -> Result<Sending, VaultError> {
+        let state = self.state.lock();
+        let keyring = records.keyring();
+        let values = Values::new(records, batch);
+        let mut sending =
+            Sending { transaction: Transaction::default(), places: Vec::new(), names: None };
+        for change in changes {
+            let secret = change.after.as_ref().or(change.before.as_ref());
+            let Some(record) = secret.map(|secret| secret.record()) else { continue };
+            let place = match &change.before {
+                Some(_) => state.place(record).ok_or_else(|| lost(record))?,
+                None => {
+                    Place { id: random(), revision: 0, generation: 0, born: state.seen.names + 1 }
+                }
+            };
+            let name = wire::secret_name(&place.id);
+            sending.transaction.expect(&name, place.revision);
+            let Some(after) = &change.after else {
+                sending.transaction.remove(&name);
+                sending.places.push((record, None));
+                continue;
+            };
+            if change.before.as_ref().is_none_or(|before| before.key() != after.key()) {
+                sending.names = Some(state.seen.names + 1);
+            }
+            let place = Place { generation: place.generation + 1, ..place };
+            let value = values.read(after.value()).map_err(|error| error.of(after))?;
+            let bytes = wire::encode(after, place.generation, place.born, &value);
+            let sealed = self.wire.seal(&keyring, &name, bytes.expose());
+            sending.transaction.put(&name, sealed);
+            sending.places.push((record, Some(place)));
+        }
+        if let Some(names) = sending.names {
+            sending.transaction.expect(wire::NAMES, state.seen.names_revision);
+            let number = wire::encode_number(names);
+            sending.transaction.put(wire::NAMES, self.wire.seal(&keyring, wire::NAMES, &number));
+        }
+        Ok(sending)
+    }
+
+    /// Carries it out. Returns within [`GRACE`] and the time of a transaction.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unknown`] if it may have been carried out; with any other error it was not.
+    pub(in crate::vault) fn send(&self, sending: &Sending) -> Result<Sent, ReplicaError> {
+        if self.is_busy() {
+            return Ok(Sent::Busy);
+        }
+        match sending.is_large() {
+            true => self.send_large(sending),
+            false => self.send_one(&sending.transaction, 0),
+        }
+    }
+
+    /// Whether a large change is known to be on its way.
+    pub(in crate::vault) fn is_busy(&self) -> bool {
+        self.state.lock().order.is_some()
+    }
+
+    /// Carries out one transaction, if the record of large changes has that revision.
+    pub(super) fn send_one(
+        &self,
+        transaction: &Transaction,
+        order: u64,
+    ) -> Result<Sent, ReplicaError> {
+        let _waiting = pulse::waiting();
+        let until = Instant::now() + GRACE;
+        self.link.wait_up().map_err(|why| ClusterError::Unreachable { why })?;
+        self.settle_last(until)?;
+        loop {
+            let token = random();
+            match self.cluster.commit(&self.with_token(transaction, order, token)) {
+                Ok(Outcome::Committed(revision)) => {
+                    self.state.lock().host_revision = revision;
+                    return Ok(Sent::Committed(revision));
+                }
+                Ok(Outcome::Conflict(found)) => {
+                    match self.read_own() {
+                        Err(error) if error.may_pass() && Instant::now() + RETRY < until => {
+                            self.link.pause(RETRY);
+                            continue;
+                        }
+                        outcome => outcome?,
+                    }
+                    if found.get(transaction.expected.len()) != Some(&order) {
+                        return Ok(Sent::Busy);
+                    }
+                    let mut expected = transaction.expected.iter().zip(&found);
+                    // What comes after them is of the keys and of this host: known again now.
+                    if expected.any(|((_, revision), found)| revision != found) {
+                        let newest = found.iter().take(transaction.expected.len()).max();
+                        return Ok(Sent::Conflict(newest.copied().unwrap_or(0)));
+                    }
+                    if Instant::now() >= until {
+                        let why = "its keys are being changed".to_owned();
+                        return Err(ClusterError::Unreachable { why }.into());
+                    }
+                }
+                // The transaction that uses the last space up is carried out, and told so.
+                Err(full @ ClusterError::Full { .. }) => {
+                    return match self.has_token(token)? {
+                        Some(revision) => Ok(Sent::Committed(revision)),
+                        None => Err(full.into()),
+                    };
+                }
+                Err(ClusterError::Unknown { .. }) => {
+                    self.state.lock().unresolved = Some(token);
+                    if let Some(revision) = self.settle_last(until)? {
+                        return Ok(Sent::Committed(revision));
+                    }
+                }
+                // One node is gone, and the others are there.
+                Err(ClusterError::Unreachable { .. }) if Instant::now() + RETRY < until => {
+                    self.link.pause(RETRY);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What is stored here with the change, and to be called before it is.
+    pub(in crate::vault) fn note(&self, sending: &Sending, revision: u64, batch: &mut Batch) {
+        for (record, place) in &sending.places {
+            let place = place.map(|place| Place { revision, ..place });
+            put_place(*record, place.as_ref(), batch);
+        }
+        if let Some(names) = sending.names {
+            let mut seen = self.state.lock().seen.clone();
+            (seen.names, seen.names_revision) = (names, revision);
+            seen.put(batch);
+        }
+    }
+
+    /// To be called once that is stored.
+    pub(in crate::vault) fn noted(&self, sending: Sending, revision: u64) {
+        let mut state = self.state.lock();
+        for (record, place) in sending.places {
+            state.set(record, place.map(|place| Place { revision, ..place }));
+        }
+        if let Some(names) = sending.names {
+            (state.seen.names, state.seen.names_revision) = (names, revision);
+        }
+    }
+
+    /// What every transaction of this host has: it fails while a large change is on its way, and if
+    /// the keys were changed, and leaves a number behind by which it can be told whether it was carried
+    /// out.
+    fn with_token(&self, transaction: &Transaction, order: u64, token: Random) -> Transaction {
+        let mut transaction = transaction.clone();
+        transaction.expect(wire::ORDER, order);
+        let state = self.state.lock();
+        transaction.expect(wire::KEYS, state.keys_revision);
+        self.put_token(&state, token, &mut transaction);
+        transaction
+    }
+
+    fn put_token(&self, state: &State, token: Random, transaction: &mut Transaction) {
+        let name = wire::host_name(&state.seen.host);
+        transaction.expect(&name, state.host_revision);
+        transaction.put(&name, token.to_vec());
+    }
+
+    /// If it is not known whether the last transaction was carried out: settles that, and gives its
+    /// revision if it was. It takes the place of what the transaction expects of this host's own
+    /// record, so that it cannot be carried out later either.
+    fn settle_last(&self, until: Instant) -> Result<Option<u64>, ReplicaError> {
+        loop {
+            let (token, fence) = {
+                let state = self.state.lock();
+                let Some(token) = state.unresolved else { return Ok(None) };
+                let mut fence = Transaction::default();
+                self.put_token(&state, random(), &mut fence);
+                (token, fence)
+            };
+            let settled = match self.cluster.commit(&fence) {
+                Ok(Outcome::Committed(revision)) => {
+                    self.state.lock().host_revision = revision;
+                    Ok(None)
+                }
+                Ok(Outcome::Conflict(_)) => self.has_token(token),
+                // An earlier fence may have been carried out: then the record has its number, and the
+                // transaction was not.
+                Err(ClusterError::Full { .. }) => self.has_token(token),
+                Err(error) => Err(error.into()),
+            };
+            match settled {
+                Ok(revision) => {
+                    self.state.lock().unresolved = None;
+                    return Ok(revision);
+                }
+                Err(error) if Instant::now() + RETRY >= until => {
+                    let why = error.to_string();
+                    return Err(ClusterError::Unknown { why }.into());
+                }
+                Err(_) => self.link.pause(RETRY),
+            }
+        }
+    }
+
+    /// The revision of this host's own record, if it holds that number.
+    fn has_token(&self, token: Random) -> Result<Option<u64>, ReplicaError> {
+        let record = self.read_host()?;
+        let revision = record.as_ref().map_or(0, |record| record.revision);
+        self.state.lock().host_revision = revision;
+        Ok(record.filter(|record| record.sealed == token).map(|record| record.revision))
+    }
+}
+
+impl Sending {
+    pub(super) fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    /// Whether it does not fit one transaction.
+    pub(in crate::vault) fn is_large(&self) -> bool {
+        let Transaction { expected, changes } = &self.transaction;
+        let operations = expected.len().max(changes.len()) + OWN_OPERATIONS;
+        // The numbers of the host and of the names are small.
+        operations > MAX_OPERATIONS || self.transaction.bytes() > MAX_TRANSACTION_BYTES - 1024
+    }
+}
+
+/// Reads values, of which some are in a batch that is not stored yet.
+struct Values<'a> {
+    records: &'a Records,
+    fresh: HashMap<&'a [u8], &'a [u8]>,
+}
+
+impl<'a> Values<'a> {
+    fn new(records: &'a Records, batch: &'a Batch) -> Self {
+        let fresh = batch.changes().iter().filter_map(|change| match change {
+            Stored::Put { address, sealed } => Some((address.as_slice(), sealed.as_slice())),
+            Stored::Remove { .. } => None,
+        });
+        Self { records, fresh: fresh.collect() }
+    }
+
+    fn read(&self, value: &Value) -> Result<Plaintext, VaultError> {
+        let size = value.size() as usize;
+        let first = Address::chunk(value.node(), 0);
+        if !self.fresh.contains_key(first.as_bytes()) {
+            return self.records.read_value(value, 0, size);
+        }
+        let incomplete = || VaultError::Incomplete { key: String::new() };
+        let mut bytes = Plaintext::with_capacity(size);
+        for number in 0..size.div_ceil(CHUNK_BYTES) {
+            let number = u16::try_from(number).map_err(|_| incomplete())?;
+            let address = Address::chunk(value.node(), number);
+            let sealed = self.fresh.get(address.as_bytes()).ok_or_else(incomplete)?;
+            let chunk = self.records.unseal(&address, sealed);
+            let chunk =
+                chunk.map_err(|source| VaultError::Unseal { key: String::new(), source })?;
+            bytes.push(chunk.expose());
+        }
+        Ok(bytes)
+    }
+}
+
+fn lost(record: RecordId) -> VaultError {
+    VaultError::Incomplete { key: format!("record {}", record.as_u64()) }
+}
+
+/// Whether a secret is what a plan saw.
+pub(in crate::vault) fn is_current(
+    now: Option<&std::sync::Arc<Secret>>,
+    then: &std::sync::Arc<Secret>,
+) -> bool {
+    now.is_some_and(|now| std::sync::Arc::ptr_eq(now, then))
+}

@@ -1,0 +1,146 @@
+//! What this host knows of the shared store, and keeps beside its secrets.
+//!
+//! Of each secret: the id and the revision of its record in the shared store. Of the whole: the
+//! newest revision that was taken over. All of it is written in the batches whose changes it
+//! describes, so a crash leaves both or none.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::KeyId;
+use crate::model::Timestamp;
+use crate::store::{Batch, StoreError};
+use crate::vault::record::{Address, Records};
+use crate::vault::secret::RecordId;
+
+use super::large::Order;
+use super::wire::Random;
+
+/// What is known of the whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) store: [u8; 16],
+    /// This host's number in the shared store.
+    pub(super) host: Random,
+    /// All changes up to this one are here; 0 if not everything has come yet.
+    pub(super) revision: u64,
+    /// When that was so, in nanoseconds since 1970.
+    pub(super) at: u64,
+    /// The number of the newest creation or renaming that is here.
+    pub(super) names: u64,
+    /// The revision of the record that holds it.
+    pub(super) names_revision: u64,
+}
+
+/// What is known of one secret's record.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) id: Random,
+    pub(super) revision: u64,
+    pub(super) generation: u64,
+    pub(super) born: u64,
+}
+
+/// Changed by the writer thread alone, but for what is of this host's transactions.
+pub(super) struct State {
+    pub(super) seen: Seen,
+    places: HashMap<RecordId, Place>,
+    records: HashMap<Random, RecordId>,
+    /// The record `k`, as it was read last.
+    pub(super) keys_revision: u64,
+    pub(super) key_ids: Vec<KeyId>,
+    /// The revision of this host's own record.
+    pub(super) host_revision: u64,
+    /// A transaction of which it is not known whether it was carried out.
+    pub(super) unresolved: Option<Random>,
+    /// A large change of some host that is on its way: no other is possible. With its revision, and
+    /// since when it is known.
+    pub(super) order: Option<(Order, u64, Instant)>,
+    /// What was refused of what came, a sentence each, by record.
+    pub(super) refused: HashMap<Random, String>,
+}
+
+impl Seen {
+    pub(super) fn read(records: &Records) -> Result<Option<Self>, StoreError> {
+        let stored = records.read_raw(&Address::REPLICA)?;
+        Ok(stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()))
+    }
+
+    pub(super) fn put(&self, batch: &mut Batch) {
+        let bytes = postcard::to_stdvec(self).expect("numbers always encode");
+        batch.put(Address::REPLICA.as_bytes(), bytes);
+    }
+
+    pub(super) fn when(&self) -> Timestamp {
+        Timestamp::from_nanos(self.at)
+    }
+}
+
+/// Adds to `batch` where the record of a secret is; none if it is gone.
+pub(super) fn put_place(record: RecordId, place: Option<&Place>, batch: &mut Batch) {
+    let address = Address::replicated(record);
+    match place {
+        Some(place) => {
+            let bytes = postcard::to_stdvec(place).expect("numbers always encode");
+            batch.put(address.as_bytes(), bytes);
+        }
+        None => batch.remove(address.as_bytes()),
+    }
+}
+
+impl State {
+    pub(super) fn load(records: &Records, seen: Seen) -> Result<Self, StoreError> {
+        let mut state = Self {
+            seen,
+            places: HashMap::new(),
+            records: HashMap::new(),
+            keys_revision: 0,
+            key_ids: Vec::new(),
+            host_revision: 0,
+            unresolved: None,
+            order: None,
+            refused: HashMap::new(),
+        };
+        records.scan(&Address::REPLICA, &mut |address, bytes| {
+            let place = postcard::from_bytes(bytes).ok();
+            if let Some((record, place)) = Address::parse_replicated(address).zip(place) {
+                state.set(record, Some(place));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(state)
+    }
+
+    pub(super) fn place(&self, record: RecordId) -> Option<Place> {
+        self.places.get(&record).copied()
+    }
+
+    pub(super) fn record(&self, id: &Random) -> Option<RecordId> {
+        self.records.get(id).copied()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (RecordId, &Place)> {
+        self.places.iter().map(|(record, place)| (*record, place))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// To be called once that is stored.
+    pub(super) fn set(&mut self, record: RecordId, place: Option<Place>) {
+        let before = match place {
+            Some(place) => {
+                self.records.insert(place.id, record);
+                self.places.insert(record, place)
+            }
+            None => self.places.remove(&record),
+        };
+        if let Some(before) = before.filter(|before| Some(before.id) != place.map(|now| now.id)) {
+            self.records.remove(&before.id);
+        }
+    }
+}
