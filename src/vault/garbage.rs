@@ -25,10 +25,14 @@ pub(super) struct Dead {
 impl Dead {
     /// What a mark names, if it is one.
     pub(super) fn of_mark(address: &[u8], mark: &[u8]) -> Option<Self> {
-        let dead: Self = postcard::from_bytes(mark).ok()?;
         // It is in the clear: whoever can write to the store can write anything here.
-        let is_one = dead.node < NODE_LIMIT && dead.size as usize <= MAX_VALUE_BYTES;
-        (is_one && Address::garbage(dead.node).as_bytes() == address).then_some(dead)
+        let dead = postcard::from_bytes(mark).ok().filter(Self::is_possible)?;
+        (Address::garbage(dead.node).as_bytes() == address).then_some(dead)
+    }
+
+    /// Whether there can be a value with these numbers.
+    pub(super) fn is_possible(&self) -> bool {
+        self.node < NODE_LIMIT && self.size as usize <= MAX_VALUE_BYTES
     }
 
     /// Adds to `batch` that this value is garbage from now on.

@@ -342,6 +342,9 @@ pub(super) fn unpack(
         let entry: Entry<'_>;
         (entry, rest) =
             postcard::take_from_bytes(rest).map_err(|_| OpenVaultError::BrokenRecord)?;
+        if !entry.own.iter().chain(&entry.superseded).all(Dead::is_possible) {
+            return Err(OpenVaultError::BrokenRecord);
+        }
         show(Packed {
             record: RecordId(entry.record),
             encoded: entry.head,
