@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::verify;
 use crate::harness::{ALICE, BOB, Mount, Person, ROOT};
 use exact::Exact;
 use ledger::Ledger;
@@ -141,7 +142,8 @@ fn a_killed_server_disturbs_nobody() {
             killed += usize::from(mount.kill_server());
         }
     });
-    eprintln!("killed {killed} times");
+    let record = verify(&mount.state(), 0);
+    eprintln!("killed {killed} times; {}", record.trim_end());
     assert!(lost <= 1 + killed as u64 / 20, "{lost} writers lost their buffers");
     assert!(killed >= kills, "killed {killed} times only");
 }
