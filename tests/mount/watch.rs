@@ -161,6 +161,14 @@ impl Watch {
         kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// Ends it once its command has ended: with the code of that it would end otherwise.
+    fn end(&mut self) -> Option<i32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.0.id());
+        eventually("the command has ended", || fs::read_to_string(&children).unwrap().is_empty());
+        self.signal(Signal::SIGTERM);
+        self.code()
+    }
+
     fn code(&mut self) -> Option<i32> {
         let mut status = None;
         eventually("watch has ended", || {
@@ -205,8 +213,7 @@ fn watch_runs_a_command_after_the_last_of_a_thousand_changes() {
     root.unlink("svc/K").unwrap();
     root.write("svc/K", "again\n").unwrap();
     eventually("a new one is a change", || lines(&out).last().is_some_and(|last| last == "again"));
-    watch.signal(Signal::SIGTERM);
-    assert_eq!(watch.code(), Some(0));
+    assert_eq!(watch.end(), Some(0));
 }
 
 #[test]
@@ -242,8 +249,7 @@ fn watch_in_spite(mount: &Mount, person: Person, key: &str, note: &str, change: 
     eventually("it says what hinders it", || lines(&said) == [note]);
     change();
     eventually("the command ran", || lines(&out) == [key]);
-    watch.signal(Signal::SIGTERM);
-    assert_eq!(watch.code(), Some(0));
+    assert_eq!(watch.end(), Some(0));
     assert_eq!(lines(&said), [note], "it said no more");
 }
 
