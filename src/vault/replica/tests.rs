@@ -157,11 +157,10 @@ fn description(secret: &Secret) -> (String, String, u64, crate::model::Timestamp
 
 fn same_on(hosts: &[&Host], key: &str) {
     let [first, others @ ..] = hosts else { return };
-    let wanted = description(&first.vault.secret(key).unwrap());
+    // Of each again: what another host did last may not have come to the first yet.
+    let seen = |host: &Host| host.vault.secret(key).map(|secret| description(&secret));
     for host in others {
-        host.wait(|host| {
-            host.vault.secret(key).is_some_and(|secret| description(&secret) == wanted)
-        });
+        host.wait(|host| seen(host).is_some_and(|seen_here| Some(seen_here) == seen(first)));
         assert_eq!(host.value(key), first.value(key));
     }
 }
