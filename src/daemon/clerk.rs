@@ -175,12 +175,11 @@ pub(super) fn run() -> Result<(), DaemonError> {
     };
     // Name services read and connect to what they like. They write nothing.
     let everything = Files { readable: vec!["/".into()], network: true, ..Files::default() };
-    let calls = Calls { sockets: true, ..Calls::default() };
     sandbox::enter(&Needs {
         account: account.as_ref(),
         reads_all: true,
         files: everything,
-        calls,
+        calls: Calls::Others,
         ..Needs::default()
     })?;
     // A look-up may last longer than the server does.

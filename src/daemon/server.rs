@@ -266,7 +266,7 @@ fn confine(
             writable: vec![settings.state_dir.clone(), "/dev/null".into()],
             network: false,
         },
-        calls: Calls { connects: audit.copy.is_some(), ..Calls::default() },
+        calls: Calls::Serving { connects: audit.copy.is_some() },
     })?;
     let log = Log::start_in(journal, settings.log_level)
         .map_err(system("the log could not be started"))?;

@@ -216,7 +216,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
     sandbox::enter(&Needs {
         account: account.as_ref(),
         files: Files { readable, network: true, ..Files::default() },
-        calls: Calls { sockets: true, ..Calls::default() },
+        calls: Calls::Others,
         ..Needs::default()
     })?;
     // A transaction may last longer than the server does.

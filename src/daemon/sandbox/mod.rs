@@ -6,6 +6,7 @@
 mod account;
 mod calls;
 mod files;
+mod lists;
 
 use std::io;
 use std::path::PathBuf;
@@ -63,14 +64,14 @@ pub(super) fn enter(needs: &Needs<'_>) -> Result<Sandbox, DaemonError> {
         }
         Err(error) => return Err(failed(error)),
     }
-    missing.extend(calls::forbid(&needs.calls).err().map(|error| {
+    missing.extend(calls::forbid(needs.calls).err().map(|error| {
         format!(
             "this kernel does not filter system calls ({error}); it needs CONFIG_SECCOMP_FILTER"
         )
     }));
     // Becoming another user may have allowed it again.
     hardening::protect_memory()?;
-    if std::fs::metadata("/proc/1/stat").is_err() && needs.files.reads("/proc") {
+    if needs.files.reads("/proc") && std::fs::metadata("/proc/1/stat").is_err() {
         let what = "it does not see other users' processes in /proc (hidepid); put its user into the group of that mount's gid= option";
         missing.push(what.to_owned());
     }
@@ -89,8 +90,7 @@ impl Sandbox {
 
 /// What a process needs that passes on messages over descriptors that it has.
 pub(super) fn of_messenger(account: Option<&Account>) -> Needs<'_> {
-    let calls = Calls { only_passes_on: true, ..Calls::default() };
-    Needs { account, calls, ..Needs::default() }
+    Needs { account, calls: Calls::PassingOn, ..Needs::default() }
 }
 
 /// Confines the process that touches files; `arguments` say as whom it goes on.
@@ -99,7 +99,7 @@ pub(super) fn of_messenger(account: Option<&Account>) -> Needs<'_> {
 /// As for [`enter`].
 pub(super) fn enter_to_touch(arguments: &[std::ffi::OsString]) -> io::Result<()> {
     let account = Account::from_arguments(arguments);
-    let calls = Calls { touches: true, ..Calls::default() };
+    let calls = Calls::Touching;
     let needs = Needs { account: account.as_ref(), reads_all: true, calls, ..Needs::default() };
     // Nothing is opened by it but handles, which are no paths that Landlock judges.
     enter(&needs).map(drop).map_err(|error| io::Error::other(error.to_string()))

@@ -69,7 +69,8 @@ fn enter_as_a_server(folder: &Path, account: Option<&Account>) {
     let mut readable = system_files();
     readable.push(folder.join("import"));
     let files = Files { readable, writable: vec![folder.join("state")], network: false };
-    let needs = Needs { account, reads_all: true, files, ..Needs::default() };
+    let calls = Calls::Serving { connects: false };
+    let needs = Needs { account, reads_all: true, files, calls, ..Needs::default() };
     let sandbox = enter(&needs).unwrap();
     assert_eq!(sandbox.missing, [""; 0], "this kernel cannot do all of it");
 }
@@ -171,6 +172,9 @@ fn a_server_that_was_taken_over_can_do_nothing_outside() {
         denied(what, call(number, [0; 5]));
     }
 
+    // Nor what it was never seen to call, whether somebody thought of it or not.
+    unknown(&[libc::SYS_splice, libc::SYS_memfd_create, libc::SYS_timer_create, 9999]);
+
     // No socket is opened, by no thread.
     let sockets = || {
         denied("TCP", TcpListener::bind("127.0.0.1:0"));
@@ -220,15 +224,43 @@ fn one_that_passes_on_messages_opens_nothing() {
     }
     denied("outside", File::open(folder.join("outside/file")));
     denied("a local socket", UnixDatagram::unbound());
-    // What it was never seen to call, whether somebody thought of it or not.
-    let unknown = Some(Errno::ENOSYS as i32);
-    for number in
-        [libc::SYS_openat, libc::SYS_getdents64, libc::SYS_ftruncate, libc::SYS_dup3, 9999]
-    {
-        let refused = call(number, [usize::MAX, 0, 0, 0, 0]).unwrap_err();
-        assert_eq!(refused.raw_os_error(), unknown, "call {number}");
-    }
+    unknown(&[libc::SYS_openat, libc::SYS_getdents64, libc::SYS_ftruncate, libc::SYS_dup3, 9999]);
     std::thread::spawn(|| ()).join().unwrap();
+}
+
+/// The kernel seems not to have them.
+#[track_caller]
+fn unknown(numbers: &[libc::c_long]) {
+    for &number in numbers {
+        let refused = call(number, [usize::MAX, 0, 0, 0, 0]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::ENOSYS as i32), "call {number}");
+    }
+}
+
+#[test]
+fn one_that_touches_opens_nothing_but_handles() {
+    const NAME: &str = "one_that_touches_opens_nothing_but_handles";
+    let Some(folder) = trial(NAME) else {
+        let folder = folder();
+        return in_a_child(NAME, folder.path());
+    };
+    let arguments = account().map(|account| account.to_arguments()).unwrap_or_default();
+    enter_to_touch(&arguments).unwrap();
+    // The arguments are no handle and no descriptor: it is not the filter that says so.
+    let wrong = call(libc::SYS_open_by_handle_at, [usize::MAX, 0, 0, 0, 0]).unwrap_err();
+    assert!(
+        [Errno::EBADF, Errno::EFAULT]
+            .map(|errno| errno as i32)
+            .contains(&wrong.raw_os_error().unwrap())
+    );
+    for path in ["/etc/passwd", "/dev/null", "/proc/1/environ"] {
+        denied(path, File::open(path));
+    }
+    denied("outside", File::open(folder.join("outside/file")));
+    denied("create", File::create(folder.join("outside/new")));
+    denied("a local socket", UnixDatagram::unbound());
+    denied("a program", Command::new("/bin/true").status());
+    unknown(&[libc::SYS_getdents64, libc::SYS_ftruncate, libc::SYS_unlinkat, libc::SYS_splice]);
 }
 
 #[test]
@@ -239,7 +271,7 @@ fn the_clerk_reads_and_writes_nothing() {
         return in_a_child(NAME, folder.path());
     };
     let files = Files { readable: vec!["/".into()], network: true, ..Files::default() };
-    let calls = Calls { sockets: true, ..Calls::default() };
+    let calls = Calls::Others;
     let account = account();
     let account = account.as_ref();
     enter(&Needs { account, reads_all: true, files, calls, ..Needs::default() }).unwrap();
