@@ -128,17 +128,18 @@ impl Fs {
         if self.vault.secret(&from.path).is_some() {
             return Ok(Source::Secret);
         }
-        if let Some(draft) = self.drafts.creating(&from.path, who) {
-            return Ok(Source::Draft(draft));
+        // What a look-up finds first: a folder may have been made where somebody is creating a file.
+        if self.vault.is_folder(&from.path) || self.folders.holds(&from.path) {
+            return Err(FsError::CrossDevice(from.path.clone()));
         }
         if sidecar_key(&from.path).is_some_and(|key| self.vault.secret(key.as_str()).is_some()) {
             let what = "a sidecar goes where its secret goes; rename the secret instead";
             return Err(FsError::Forbidden { path: from.path.clone(), what });
         }
-        if self.vault.is_folder(&from.path) || self.folders.holds(&from.path) {
-            return Err(FsError::CrossDevice(from.path.clone()));
+        match self.drafts.creating(&from.path, who) {
+            Some(draft) => Ok(Source::Draft(draft)),
+            None => Err(FsError::NotFound(from.path.clone())),
         }
-        Err(FsError::NotFound(from.path.clone()))
     }
 
     fn rename_scratch(
