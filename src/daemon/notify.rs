@@ -1,6 +1,7 @@
 //! Telling whoever waits that requests are served: systemd, or a parent that goes to the background.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -8,12 +9,24 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+
 use super::error::DaemonError;
 use super::hardening::take_encryption_key;
 use super::settings::Resolved;
 
 /// Where to say it (sd_notify(3)).
-pub(super) const SOCKET: &str = "NOTIFY_SOCKET";
+const SOCKET: &str = "NOTIFY_SOCKET";
+/// What the service manager kept for this process: how many, for whom, and their names
+/// (sd_listen_fds(3)).
+const COUNT: &str = "LISTEN_FDS";
+const PID: &str = "LISTEN_PID";
+const NAMES: &str = "LISTEN_FDNAMES";
+/// Where they begin.
+const FIRST_KEPT: RawFd = 3;
+/// None of the service manager's words to this process is meant for its children.
+pub(super) const VARIABLES: [&str; 4] = [SOCKET, COUNT, PID, NAMES];
 /// Set for a daemon that was started in the background: it lets go of standard error when it serves.
 const BACKGROUND: &str = "SECRETFS_BACKGROUND";
 /// The name under which this program starts itself: whatever it was called, the arguments that follow
@@ -25,14 +38,48 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Says that requests are served.
 pub(super) fn ready() -> io::Result<()> {
-    if let Some(name) = std::env::var_os(SOCKET) {
-        let address = match name.as_bytes() {
-            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-            path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(READY, &address)?;
-    }
+    tell("READY=1", None)?;
     let_go_of_stderr()
+}
+
+/// Tells the service manager, or whoever waits; whether there is one.
+///
+/// # Errors
+/// It does not hear.
+pub(super) fn tell(message: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+    let Some(name) = std::env::var_os(SOCKET) else { return Ok(false) };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+        path => UnixAddr::new(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    let descriptors: Vec<_> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let message = [IoSlice::new(message.as_bytes())];
+    sendmsg(socket.as_raw_fd(), &message, rights, flags, Some(&address))?;
+    Ok(true)
+}
+
+/// What the service manager kept for this process, with the names that it was given. To be called
+/// once, before this process opens anything.
+pub(super) fn take_kept() -> Vec<(String, OwnedFd)> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number(PID) != Some(std::process::id()) {
+        return Vec::new();
+    }
+    let names = std::env::var(NAMES).unwrap_or_default();
+    let count = number(COUNT).and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0);
+    let numbers = FIRST_KEPT..FIRST_KEPT.saturating_add(count);
+    let take = |(number, name): (RawFd, &str)| {
+        // SAFETY: nothing was opened yet, so that what has this number, if anything has, is what was kept.
+        let found = unsafe { BorrowedFd::borrow_raw(number) };
+        fcntl(found, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+        // SAFETY: it is there, and nobody else in this process knows of it.
+        Some((name.to_owned(), unsafe { OwnedFd::from_raw_fd(number) }))
+    };
+    numbers.zip(names.split(':')).filter_map(take).collect()
 }
 
 /// Whether this daemon was started in the background.

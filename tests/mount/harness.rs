@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,7 +60,7 @@ identities:
 pub(crate) const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
 
 /// How long the daemon may take to start or to end, and a condition to become true.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether mounts can be tested here; says so if not. Under `CI` they must be.
 pub(crate) fn can_mount() -> bool {
@@ -181,6 +184,12 @@ impl Mount {
         self
     }
 
+    /// Is to be mounted somewhere else the next time.
+    pub(crate) fn at(mut self, point: &Path) -> Self {
+        point.clone_into(&mut self.point);
+        self
+    }
+
     /// Uses the state folder of another one.
     pub(crate) fn on_state_of(mut self, other: &Self) -> Self {
         self.state = other.state();
@@ -231,9 +240,53 @@ impl Mount {
         refusal.stderr
     }
 
+    /// Starts the daemon with descriptors that a service manager kept for it, which must succeed.
+    #[track_caller]
+    pub(crate) fn go_with(&mut self, kept: impl IntoIterator<Item = (String, OwnedFd)>) {
+        let (names, kept): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+        // The shell puts them where they belong, and has the process id that the daemon will have.
+        let mut script = String::from("export LISTEN_PID=$$; exec \"$0\" \"$@\"");
+        let mut passed = Vec::new();
+        for (place, descriptor) in kept.iter().enumerate() {
+            let high = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(100)).expect("there is room");
+            script.push_str(&format!(" {}<&{high} {high}<&-", place + 3));
+            // SAFETY: it was made for us just now.
+            passed.push(unsafe { OwnedFd::from_raw_fd(high) });
+        }
+        let daemon = self.command();
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).arg(daemon.get_program()).args(daemon.get_args());
+        command.env("LISTEN_FDS", kept.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        for (name, value) in daemon.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let numbers: Vec<_> = passed.iter().map(AsRawFd::as_raw_fd).collect();
+        let inherit = move || {
+            for &number in &numbers {
+                // SAFETY: the child has all that this process has open.
+                let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+                fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            }
+            Ok(())
+        };
+        // SAFETY: fcntl is async-signal-safe, and nothing is allocated.
+        unsafe { command.pre_exec(inherit) };
+        let daemon = Daemon::spawn(command);
+        drop((kept, passed));
+        if let Err(refusal) = self.wait_for(daemon) {
+            panic!("the daemon did not start ({}):\n{}", refusal.status, refusal.stderr);
+        }
+    }
+
     /// Starts the daemon and waits until it serves or ends.
     pub(crate) fn try_start(&mut self) -> Result<(), Refusal> {
-        let mut daemon = Daemon::spawn(self.command());
+        self.wait_for(Daemon::spawn(self.command()))
+    }
+
+    fn wait_for(&mut self, mut daemon: Daemon) -> Result<(), Refusal> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if daemon.said().lines().any(|line| line.contains("mounted at")) {

@@ -25,6 +25,7 @@ mod encrypt;
 mod etcd;
 mod export;
 mod failures;
+mod fdstore;
 mod folders;
 mod fsck;
 mod guide;

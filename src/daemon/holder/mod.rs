@@ -3,27 +3,32 @@
 //!
 //! It has one thread beside that of the log, reads nothing that a caller or the disk says, and does nothing else.
 
+mod deposit;
+mod plan;
+mod signals;
+mod watchdog;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
-use zeroize::Zeroizing;
 
 use crate::fs::Shelf;
-use crate::fuse::{self, Device};
+use crate::fuse::Device;
 
-use super::control::{Control, Order, Report};
+use deposit::{Deposit, Found, Note};
+use plan::{Event, Plan, Server, Started};
+use signals::Signals;
+use watchdog::Watchdog;
+
+use super::control::{Order, Report};
 use super::error::DaemonError;
 use super::logging::Log;
 use super::progress::Progress;
@@ -44,15 +49,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const UPGRADE: Duration = Duration::from_secs(30);
 /// How often a server is asked how it is.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many looks it may take to answer while requests wait.
-const SILENT_LOOKS: u32 = 5;
-/// For how many looks a server that takes over may do nothing at all before it serves.
-const IDLE_LOOKS: u32 = 15;
-/// How often in a row it must say that it is stuck.
-const STUCK_REPORTS: u32 = 2;
 
-/// Mounts, and sees to it that the mount is served until a signal or an unmount.
+/// Mounts, and sees to it that the mount is served until a signal or an unmount. A mount that the holder
+/// before left with the service manager is served as if nothing had been.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+    let kept = notify::take_kept();
     hardening::be_spared();
     hardening::protect_memory()?;
     let key = hardening::take_encryption_key();
@@ -60,75 +61,65 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let signals = Signals::new().map_err(system("signals could not be caught"))?;
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
     hardening::lock_memory(settings.mlock_all)?;
-    let path = mountpoint::check(&settings.mountpoint)?;
+    let found = deposit::find(kept, &settings.mountpoint)?;
     let account = Account::choose(settings.user.as_deref())?;
-    let plan = Plan::new(settings, &path, key, account)
-        .map_err(system("the server could not be prepared"))?;
-
-    // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
-    let server = match plan.start(&signals, None, None)? {
-        Started::Ready(server) => server,
-        Started::Ended(status) => return refused(status),
-        Started::Stopped => return Ok(()),
+    let failed = || system("the server could not be prepared");
+    let (mut holder, server) = match found {
+        Some(Found { device, shelf, note, down_since, deposit }) => {
+            let Note { path, mount, first_request, .. } = note;
+            let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(failed())?;
+            tracing::warn!("the holder before this one ended; its mount goes on");
+            let mut holder = Holder::new(plan, signals, log, device, path, first_request);
+            (holder.down_since, holder.deposit, holder.is_heir) = (down_since, Some(deposit), true);
+            // Somebody waits already, so that it is not a start that can be refused.
+            let server = holder.replace(true, true);
+            (holder, server)
+        }
+        None => {
+            let path = mountpoint::check(&settings.mountpoint)?;
+            let mut mount = [0; 8];
+            getrandom::fill(&mut mount)
+                .map_err(|error| failed()(io::Error::other(error.to_string())))?;
+            let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
+            let shelf = shelf.map_err(|error| failed()(error.into()))?;
+            let mount = u64::from_le_bytes(mount);
+            let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(failed())?;
+            // The store is opened before there is a mount: whatever is wrong is told before anybody
+            // waits.
+            let server = match plan.start(&signals, None, None)? {
+                Started::Ready(server) => server,
+                Started::Ended(status) => return refused(status),
+                Started::Stopped => return Ok(()),
+            };
+            mountpoint::make(&path)?;
+            let device = Device::mount(&path)
+                .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+            let first_request = device.first_request().map_err(system("the mount was lost"))?;
+            (Holder::new(plan, signals, log, device, path, first_request), Ok(Some(server)))
+        }
     };
-    mountpoint::make(&path)?;
-    let device =
-        Device::mount(&path).map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
-    let mut holder = Holder {
-        plan,
-        signals,
-        device,
-        path,
-        log,
-        deaths: VecDeque::new(),
-        down_since: since_boot(),
-        leaving: Vec::new(),
-        upgrade: None,
-        shortage: Shortage::new(),
+    let outcome = match server {
+        Ok(Some(server)) => holder.hold(server, &settings.mountpoint),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     };
-    let outcome = holder.hold(server);
     if outcome.is_err() {
         holder.unmount()?;
     }
     outcome
 }
 
-/// How servers are started.
-struct Plan {
-    /// This program, even if its file is replaced.
-    program: File,
-    /// Where it came from.
-    program_path: PathBuf,
-    arguments: Vec<std::ffi::OsString>,
-    key: Option<Zeroizing<String>>,
-    /// Whom the server and the messenger become.
-    account: Option<Account>,
-    /// Tells this mount from others that the store served.
-    mount: u64,
-    shelf: OwnedFd,
-    crash_limit: usize,
-}
-
-struct Server {
-    process: Child,
-    control: Control,
-    messenger: Option<Child>,
-}
-
-enum Started {
-    /// It has opened the store, and waits for the device.
-    Ready(Server),
-    /// It said why on standard error.
-    Ended(ExitStatus),
-    /// A signal came that ends everything.
-    Stopped,
-}
-
 struct Holder {
     plan: Plan,
     signals: Signals,
     device: Device,
+    /// What the kernel said first.
+    first_request: Vec<u8>,
     path: PathBuf,
+    /// Whether another holder made the mount.
+    is_heir: bool,
+    /// What the next holder finds.
+    deposit: Option<Deposit>,
     log: Log,
     deaths: VecDeque<Instant>,
     down_since: Duration,
@@ -146,191 +137,32 @@ struct Upgrade {
     until: Instant,
 }
 
-/// Why the holder stops waiting.
-enum Event {
-    Signal(Signal),
-    ServerEnded(ExitStatus),
-    Report(Report),
-    Upgrade(Caller),
-}
-
-impl Plan {
-    fn new(
-        settings: &Resolved,
-        path: &Path,
-        key: Option<Zeroizing<String>>,
-        account: Option<Account>,
-    ) -> io::Result<Self> {
-        let mut mount = [0; 8];
-        getrandom::fill(&mut mount).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self {
-            program: File::open("/proc/self/exe")?,
-            program_path: std::env::current_exe()?,
-            arguments: settings.to_flags_for(path),
-            key,
-            account,
-            mount: u64::from_le_bytes(mount),
-            shelf: memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC)?,
-            crash_limit: settings.crash_limit,
-        })
-    }
-
-    fn command(&self, what: &str) -> Command {
-        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
-        command.arg0(notify::PROGRAM).arg(what).env_remove(notify::SOCKET);
-        command
-    }
-
-    fn spawn(&self, command: &mut Command) -> io::Result<(Child, Control)> {
-        let (control, theirs) = Control::pair()?;
-        Ok((command.stdin(Stdio::from(theirs)).spawn()?, control))
-    }
-
-    /// Starts a messenger for a server, and lets both of them have the device.
-    fn connect(&self, server: &mut Server, device: &Device, order: &Order) -> io::Result<()> {
-        let (process, control) = self.spawn(&mut self.command("notify"))?;
-        server.messenger = Some(process);
-        let [a, b, c] = fuse::lines()?;
-        let (device, serves) = (device.as_fd(), [a.0.as_fd(), b.0.as_fd(), c.0.as_fd()]);
-        let pass_on = Order::PassOn { account: self.account.clone() };
-        control.send(&pass_on, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
-        server.control.send(order, &[&[device], &serves[..]].concat())
-    }
-
-    /// Starts a server and waits until it has opened the store.
-    fn start(
-        &self,
-        signals: &Signals,
-        down_since: Option<Duration>,
-        until: Option<Instant>,
-    ) -> Result<Started, DaemonError> {
-        let failed = || system("the server could not be started");
-        let (process, control) =
-            self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
-        let order = Order::Prepare {
-            key: self.key.as_deref().cloned(),
-            mount: self.mount,
-            down_since,
-            account: self.account.clone(),
-        };
-        if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
-            tracing::debug!(%error, "the server died before it was told what to do");
-        }
-        let mut progress = Progress::of(&process);
-        let mut server = Server { process, control, messenger: None };
-        // Nobody waits for the first one but whoever mounts.
-        let somebody_waits = down_since.is_some();
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                // It may have ended by itself.
-                let _ = server.process.kill();
-            }
-            let time = somebody_waits.then(|| left.map_or(LOOK, |left| left.min(LOOK)));
-            match server.wait(signals, time)? {
-                None if somebody_waits => server.kill_if_idle(&mut progress),
-                Some(Event::Report(Report::Ready)) => return Ok(Started::Ready(server)),
-                Some(Event::ServerEnded(status)) => return Ok(Started::Ended(status)),
-                Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
-                    server.stop()?;
-                    return Ok(Started::Stopped);
-                }
-                // It reads everything anew anyway.
-                Some(Event::Signal(_) | Event::Report(_) | Event::Upgrade(_)) | None => {}
-            }
-        }
-    }
-}
-
-impl Server {
-    /// Waits until something happens; nothing if the time is over before.
-    fn wait(
-        &mut self,
-        signals: &Signals,
-        time: Option<Duration>,
-    ) -> Result<Option<Event>, DaemonError> {
-        let lost = || system("the server was lost");
-        if let Some(status) = self.process.try_wait().map_err(lost())? {
-            return Ok(Some(Event::ServerEnded(status)));
-        }
-        let wakeup = signals.wait(Some(&self.control), time.unwrap_or(MINUTE))?;
-        if let Some(signal) = wakeup.signal.filter(|&signal| signal != Signal::SIGCHLD) {
-            return Ok(Some(Event::Signal(signal)));
-        }
-        if let Some(caller) = wakeup.caller {
-            return Ok(Some(Event::Upgrade(caller)));
-        }
-        if !wakeup.message {
-            return Ok(None);
-        }
-        match self.control.receive().map_err(lost())? {
-            Some((report, _)) => Ok(Some(Event::Report(report))),
-            // It is dying.
-            None => self.process.wait().map(Event::ServerEnded).map(Some).map_err(lost()),
-        }
-    }
-
-    fn stop(mut self) -> Result<(), DaemonError> {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        self.process.wait().map(drop).map_err(system("the server was lost"))
-    }
-
-    /// Takes one look at a server that does not serve yet.
-    fn kill_if_idle(&mut self, progress: &mut Progress) {
-        if progress.look() == IDLE_LOOKS {
-            tracing::error!("the server that is to take over hangs; it is killed");
-            // It may have ended by itself.
-            let _ = self.process.kill();
-        }
-    }
-
-    fn forward(&self, signal: Signal) {
-        let process = i32::try_from(self.process.id()).expect("Linux's ids fit");
-        if let Err(error) = kill(Pid::from_raw(process), signal) {
-            tracing::debug!(%error, "a signal came while no server ran");
-        }
-    }
-}
-
-/// Notices a server that hangs: it does not answer its holder while requests wait, or says itself that
-/// one of its requests does not come to an end. A disk or a name service that is slow is no reason: the
-/// server answers all the same, and knows whom it waits for.
-struct Watchdog {
-    is_asked: bool,
-    /// How often the holder has looked in vain since it asked. No clock: a machine that was suspended
-    /// is not a server that hangs.
-    silent: u32,
-    /// How often in a row the server said that it is stuck.
-    stuck: u32,
-}
-
-impl Watchdog {
-    fn new() -> Self {
-        Self { is_asked: false, silent: 0, stuck: 0 }
-    }
-
-    fn hear(&mut self, stuck: bool) {
-        (self.is_asked, self.silent) = (false, 0);
-        self.stuck = if stuck { self.stuck + 1 } else { 0 };
-    }
-
-    /// Nothing happened for the time of a look. Asks, one question at a time: a server that does not
-    /// read must not make this process wait.
-    fn look(&mut self, control: &Control) {
-        if std::mem::replace(&mut self.is_asked, true) {
-            self.silent += 1;
-        } else if let Err(error) = control.send(&Order::Ask, &[]) {
-            tracing::debug!(%error, "the server died before it was asked");
-        }
-    }
-
-    fn sees_a_hang(&self, somebody_waits: impl FnOnce() -> bool) -> bool {
-        self.stuck >= STUCK_REPORTS || (self.silent >= SILENT_LOOKS && somebody_waits())
-    }
-}
-
 impl Holder {
+    fn new(
+        plan: Plan,
+        signals: Signals,
+        log: Log,
+        device: Device,
+        path: PathBuf,
+        first_request: Vec<u8>,
+    ) -> Self {
+        Self {
+            plan,
+            signals,
+            device,
+            first_request,
+            path,
+            is_heir: false,
+            deposit: None,
+            log,
+            deaths: VecDeque::new(),
+            down_since: since_boot(),
+            leaving: Vec::new(),
+            upgrade: None,
+            shortage: Shortage::new(),
+        }
+    }
+
     /// Opens the door, unless it is. Its name may still be that of a mount that is just ending: then
     /// it is tried again at the next look.
     fn open_door(&mut self) {
@@ -342,11 +174,10 @@ impl Holder {
     }
 
     /// Until a signal or an unmount.
-    fn hold(&mut self, mut server: Server) -> Result<(), DaemonError> {
-        let lost = || system("the mount was lost");
-        let first_request = self.device.first_request().map_err(lost())?;
-        let serve = Order::Serve { first_request };
+    fn hold(&mut self, mut server: Server, asked: &Path) -> Result<(), DaemonError> {
+        let serve = Order::Serve { first_request: self.first_request.clone() };
         let mut announced = false;
+        let mut somebody_waits = self.is_heir;
         loop {
             let mut served = false;
             let mut watchdog = Watchdog::new();
@@ -355,7 +186,7 @@ impl Holder {
                 tracing::debug!(%error, "the server died before it got the mount");
             }
             let status = loop {
-                let looks = served || announced || self.upgrade.is_some();
+                let looks = served || somebody_waits || self.upgrade.is_some();
                 self.signals.answers_door = served && self.upgrade.is_none();
                 match server.wait(&self.signals, looks.then_some(LOOK))? {
                     Some(Event::Report(Report::Serving)) => {
@@ -367,12 +198,17 @@ impl Holder {
                             upgrade.caller.tell(&Ok(()));
                         }
                         if !announced {
-                            announced = true;
-                            self.announce()?;
+                            (announced, somebody_waits) = (true, true);
+                            self.announce(asked)?;
                         }
                     }
                     Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
                         return self.end(server);
+                    }
+                    Some(Event::Signal(Signal::SIGUSR2)) => {
+                        if self.leave_the_mount() {
+                            return server.stop();
+                        }
                     }
                     Some(Event::Signal(other)) => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
@@ -385,11 +221,12 @@ impl Holder {
                     Some(Event::Report(Report::Alive)) => watchdog.hear(false),
                     Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
                     None if served => watchdog.look(&server.control),
-                    None if announced => server.kill_if_idle(&mut progress),
+                    None if somebody_waits => server.kill_if_idle(&mut progress),
                     Some(Event::Report(Report::Ready)) | None => {}
                 }
                 if served {
                     self.open_door();
+                    self.note_that_all_is_well();
                 }
                 if let Some(upgrade) = self.upgrade.as_ref().filter(|_| !served)
                     && upgrade.until < Instant::now()
@@ -413,9 +250,9 @@ impl Holder {
                 self.down_since = since_boot();
             }
             if !self.device.is_mounted() {
-                return Ok(());
+                return self.unmount();
             }
-            if !announced {
+            if !somebody_waits {
                 // It said why.
                 self.unmount()?;
                 return refused(status);
@@ -535,13 +372,36 @@ impl Holder {
         Ok(!self.device.is_mounted())
     }
 
-    fn announce(&self) -> Result<(), DaemonError> {
+    fn announce(&mut self, asked: &Path) -> Result<(), DaemonError> {
+        if self.deposit.is_none() && !notify::is_in_background() {
+            self.deposit = Note::of(asked, &self.path, self.plan.mount, &self.first_request)
+                .and_then(|note| Deposit::make(&note, self.device.as_fd(), self.plan.shelf.as_fd()))
+                .map_err(system("the service manager was not told"))?;
+        }
         tracing::info!(mountpoint = %self.path.display(), "serving");
         self.log.flush();
         // For scripts and people, whatever the form of the log. Whoever closed standard error does
         // not want to know.
         let _ = writeln!(io::stderr(), "mounted at {}", self.path.display());
         notify::ready().map_err(system("readiness could not be announced"))
+    }
+
+    /// For the next holder, should this one be killed.
+    fn note_that_all_is_well(&self) {
+        if let Some(Err(error)) = self.deposit.as_ref().map(Deposit::note_that_all_is_well) {
+            tracing::debug!(%error, "the next holder will take the mount to be idle for longer");
+        }
+    }
+
+    /// Whether this holder may end and the mount stay, for the one that the service manager starts.
+    fn leave_the_mount(&mut self) -> bool {
+        self.note_that_all_is_well();
+        // The deposit stays as well: nobody is told.
+        let may = self.deposit.is_some();
+        if !may {
+            tracing::warn!("no service manager keeps the mount; it is not left alone");
+        }
+        may
     }
 
     /// Unmounts, and waits a moment for those who have files open. What they closed is stored; what
@@ -569,6 +429,11 @@ impl Holder {
 
     /// Unmounts even if the mount is in use: a daemon that was told to stop stops.
     fn unmount(&self) -> Result<(), DaemonError> {
+        if self.deposit.is_some()
+            && let Err(error) = deposit::give_up()
+        {
+            tracing::debug!(%error, "the service manager keeps what nobody needs");
+        }
         if !self.device.is_mounted() {
             return Ok(());
         }
@@ -587,59 +452,4 @@ fn since_boot() -> Duration {
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
-}
-
-struct Signals {
-    signals: SignalFd,
-    door: Option<Door>,
-    /// Whoever knocks while there is no server to replace waits until there is one.
-    answers_door: bool,
-}
-
-struct Wakeup {
-    signal: Option<Signal>,
-    caller: Option<Caller>,
-    message: bool,
-}
-
-impl Signals {
-    /// Signals are read in turn with all else, so that nothing happens in between.
-    fn new() -> io::Result<Self> {
-        let caught =
-            [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
-        let mask: SigSet = caught.into_iter().collect();
-        mask.thread_block()?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let signals = SignalFd::with_flags(&mask, flags)?;
-        Ok(Self { signals, door: None, answers_door: false })
-    }
-
-    /// Waits for a signal or a message, at most that long.
-    fn wait(&self, control: Option<&Control>, time: Duration) -> Result<Wakeup, DaemonError> {
-        let failed = || system("waiting for signals failed");
-        let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let door = self.door.as_ref().filter(|_| self.answers_door);
-        sources.extend(door.map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
-        let others = sources.len();
-        sources.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
-        // Rounded up: to be early would mean to wait for nothing.
-        let time =
-            PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut sources, time) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(failed()(error.into())),
-        }
-        let is_due = |source: &PollFd<'_>| source.any().unwrap_or(false);
-        let message = sources.get(others).is_some_and(is_due);
-        let signal = self.signals.read_signal().map_err(|error| failed()(error.into()))?;
-        let signal = signal
-            .and_then(|info| i32::try_from(info.ssi_signo).ok())
-            .and_then(|number| Signal::try_from(number).ok());
-        // One thing at a time.
-        let caller = match signal {
-            None | Some(Signal::SIGCHLD) => door.and_then(Door::knock),
-            Some(_) => None,
-        };
-        Ok(Wakeup { signal, caller, message })
-    }
 }

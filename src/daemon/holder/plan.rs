@@ -1,0 +1,215 @@
+//! Starting a server, and hearing from it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use zeroize::Zeroizing;
+
+use crate::fuse::{self, Device};
+
+use super::super::control::{Control, Order, Report};
+use super::super::error::DaemonError;
+use super::super::notify;
+use super::super::progress::Progress;
+use super::super::sandbox::Account;
+use super::super::settings::Resolved;
+use super::super::upgrade::Caller;
+use super::signals::Signals;
+use super::{LOOK, MINUTE, system};
+
+/// For how many looks a server that takes over may do nothing at all before it serves.
+const IDLE_LOOKS: u32 = 15;
+
+/// How servers are started.
+pub(super) struct Plan {
+    /// This program, even if its file is replaced.
+    pub(super) program: File,
+    /// Where it came from.
+    pub(super) program_path: PathBuf,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) key: Option<Zeroizing<String>>,
+    /// Whom the server and the messenger become.
+    pub(super) account: Option<Account>,
+    /// Tells this mount from others that the store served.
+    pub(super) mount: u64,
+    pub(super) shelf: OwnedFd,
+    pub(super) crash_limit: usize,
+}
+
+pub(super) struct Server {
+    pub(super) process: Child,
+    pub(super) control: Control,
+    pub(super) messenger: Option<Child>,
+}
+
+pub(super) enum Started {
+    /// It has opened the store, and waits for the device.
+    Ready(Server),
+    /// It said why on standard error.
+    Ended(ExitStatus),
+    /// A signal came that ends everything.
+    Stopped,
+}
+
+/// Why the holder stops waiting.
+pub(super) enum Event {
+    Signal(Signal),
+    ServerEnded(ExitStatus),
+    Report(Report),
+    Upgrade(Caller),
+}
+
+impl Plan {
+    pub(super) fn new(
+        settings: &Resolved,
+        path: &Path,
+        key: Option<Zeroizing<String>>,
+        account: Option<Account>,
+        mount: u64,
+        shelf: OwnedFd,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            program: File::open("/proc/self/exe")?,
+            program_path: std::env::current_exe()?,
+            arguments: settings.to_flags_for(path),
+            key,
+            account,
+            mount,
+            shelf,
+            crash_limit: settings.crash_limit,
+        })
+    }
+
+    fn command(&self, what: &str) -> Command {
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+        command.arg0(notify::PROGRAM).arg(what);
+        for variable in notify::VARIABLES {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn spawn(&self, command: &mut Command) -> io::Result<(Child, Control)> {
+        let (control, theirs) = Control::pair()?;
+        Ok((command.stdin(Stdio::from(theirs)).spawn()?, control))
+    }
+
+    /// Starts a messenger for a server, and lets both of them have the device.
+    pub(super) fn connect(
+        &self,
+        server: &mut Server,
+        device: &Device,
+        order: &Order,
+    ) -> io::Result<()> {
+        let (process, control) = self.spawn(&mut self.command("notify"))?;
+        server.messenger = Some(process);
+        let [a, b, c] = fuse::lines()?;
+        let (device, serves) = (device.as_fd(), [a.0.as_fd(), b.0.as_fd(), c.0.as_fd()]);
+        let pass_on = Order::PassOn { account: self.account.clone() };
+        control.send(&pass_on, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
+        server.control.send(order, &[&[device], &serves[..]].concat())
+    }
+
+    /// Starts a server and waits until it has opened the store.
+    pub(super) fn start(
+        &self,
+        signals: &Signals,
+        down_since: Option<Duration>,
+        until: Option<Instant>,
+    ) -> Result<Started, DaemonError> {
+        let failed = || system("the server could not be started");
+        let (process, control) =
+            self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
+        let order = Order::Prepare {
+            key: self.key.as_deref().cloned(),
+            mount: self.mount,
+            down_since,
+            account: self.account.clone(),
+        };
+        if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
+            tracing::debug!(%error, "the server died before it was told what to do");
+        }
+        let mut progress = Progress::of(&process);
+        let mut server = Server { process, control, messenger: None };
+        // Nobody waits for the first one but whoever mounts.
+        let somebody_waits = down_since.is_some();
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                // It may have ended by itself.
+                let _ = server.process.kill();
+            }
+            let time = somebody_waits.then(|| left.map_or(LOOK, |left| left.min(LOOK)));
+            match server.wait(signals, time)? {
+                None if somebody_waits => server.kill_if_idle(&mut progress),
+                Some(Event::Report(Report::Ready)) => return Ok(Started::Ready(server)),
+                Some(Event::ServerEnded(status)) => return Ok(Started::Ended(status)),
+                Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
+                    server.stop()?;
+                    return Ok(Started::Stopped);
+                }
+                // It reads everything anew anyway.
+                Some(Event::Signal(_) | Event::Report(_) | Event::Upgrade(_)) | None => {}
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Waits until something happens; nothing if the time is over before.
+    pub(super) fn wait(
+        &mut self,
+        signals: &Signals,
+        time: Option<Duration>,
+    ) -> Result<Option<Event>, DaemonError> {
+        let lost = || system("the server was lost");
+        if let Some(status) = self.process.try_wait().map_err(lost())? {
+            return Ok(Some(Event::ServerEnded(status)));
+        }
+        let wakeup = signals.wait(Some(&self.control), time.unwrap_or(MINUTE))?;
+        if let Some(signal) = wakeup.signal.filter(|&signal| signal != Signal::SIGCHLD) {
+            return Ok(Some(Event::Signal(signal)));
+        }
+        if let Some(caller) = wakeup.caller {
+            return Ok(Some(Event::Upgrade(caller)));
+        }
+        if !wakeup.message {
+            return Ok(None);
+        }
+        match self.control.receive().map_err(lost())? {
+            Some((report, _)) => Ok(Some(Event::Report(report))),
+            // It is dying.
+            None => self.process.wait().map(Event::ServerEnded).map(Some).map_err(lost()),
+        }
+    }
+
+    pub(super) fn stop(mut self) -> Result<(), DaemonError> {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        self.process.wait().map(drop).map_err(system("the server was lost"))
+    }
+
+    /// Takes one look at a server that does not serve yet.
+    pub(super) fn kill_if_idle(&mut self, progress: &mut Progress) {
+        if progress.look() == IDLE_LOOKS {
+            tracing::error!("the server that is to take over hangs; it is killed");
+            // It may have ended by itself.
+            let _ = self.process.kill();
+        }
+    }
+
+    pub(super) fn forward(&self, signal: Signal) {
+        let process = i32::try_from(self.process.id()).expect("Linux's ids fit");
+        if let Err(error) = kill(Pid::from_raw(process), signal) {
+            tracing::debug!(%error, "a signal came while no server ran");
+        }
+    }
+}
