@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::audit::Actor;
+use crate::telemetry::pulse;
 use crate::vault::{Change, Done, Origin, Secret};
 
 use super::courier::{Errand, StaleName};
@@ -100,15 +101,15 @@ impl Fs {
             return answer();
         }
         self.drafts.closed(&draft);
-        let path = draft.path();
-        self.settling.begin(&path);
+        let settling = self.settling.begin(draft.path());
+        pulse::has_begun();
         let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
         let settled = self.noting(
             who,
             "close",
             Box::new(move |_| {
                 fs.drafts.remove(&settled);
-                fs.settling.end(&path);
+                fs.settling.end(settling);
                 answer();
             }),
         );
@@ -125,7 +126,12 @@ impl Fs {
         let fs = Arc::clone(self);
         let again = move |draft, waiter| fs.commit(draft, occasion, origin, waiter);
         let (target, bytes, waiter) = match draft.next(occasion, waiter, again) {
-            Next::Answer(waiter) => return waiter(Ok(())),
+            Next::Answer(waiter) => {
+                if draft.is_published_when_released() {
+                    self.settling.closing(&draft.path());
+                }
+                return waiter(Ok(()));
+            }
             Next::Refuse(error, waiter) => return waiter(Err(error)),
             Next::Queued => return,
             Next::Commit(target, bytes, waiter) => (target, bytes, waiter),

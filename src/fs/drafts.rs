@@ -10,6 +10,7 @@ use crate::vault::{RecordId, WriteTarget};
 use super::Requester;
 use super::draft::{Draft, Target};
 use super::error::FsError;
+use super::lookup::is_below;
 use super::task::process_of;
 
 /// How many drafts one UID may have open: each can take 1 MiB of memory.
@@ -85,13 +86,10 @@ impl Drafts {
 
     /// Whether this UID is creating a file below a folder.
     pub(super) fn creates_below(&self, folder: &str, uid: u32) -> bool {
-        let is_below =
-            |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
         let inner = self.0.lock();
-        inner
-            .creating
-            .iter()
-            .any(|(path, drafts)| is_below(path) && drafts.iter().any(|one| one.uid() == uid))
+        inner.creating.iter().any(|(path, drafts)| {
+            is_below(path, folder) && drafts.iter().any(|one| one.uid() == uid)
+        })
     }
 
     /// The secret was removed or replaced: whoever is writing it, or creating it anew, writes into

@@ -97,6 +97,8 @@ impl Fs {
     }
 
     fn list_folder(&self, who: &Requester, caller: &Caller, folder: &Arc<str>) -> Arc<[Listed]> {
+        // A file that was only created may be on its way into the store.
+        self.settling.wait_for_below(folder);
         let mut listed = Vec::new();
         let mut folders = BTreeMap::new();
         for child in self.vault.children(caller, folder) {

@@ -270,8 +270,9 @@ impl Fs {
     }
 }
 
-fn is_below(key: &str, folder: &str) -> bool {
-    key.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+/// Whether `path` lies below `folder`; everything lies below the empty one.
+pub(super) fn is_below(path: &str, folder: &str) -> bool {
+    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The key whose sidecar this path is, if it has the form of one.

@@ -126,6 +126,8 @@ impl Fs {
         if is_reserved(&path) {
             return Err(nothing_is_made_in(&path));
         }
+        // A file that was only created may be on its way into the store.
+        self.settling.wait_for_around(&path);
         if self.vault.is_folder(&path)
             || self.folders.holds_below(&path)
             || !self.scratch.names(who.uid, &path).is_empty()

@@ -286,6 +286,9 @@ impl Fs {
             tracing::warn!(%error, "a file that was being written cannot be taken over");
             return;
         }
+        if draft.is_published_when_released() {
+            self.settling.closing(&draft.path());
+        }
         self.nodes.look_up(&Node::Draft(Arc::clone(&draft)));
         for handle in handles {
             self.handles.inherit(handle, Handle::Draft(Arc::clone(&draft)));

@@ -317,7 +317,8 @@ impl Filesystem for Handler {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Release);
+        self.fs.requests.count(Opcode::Release);
+        let _working = pulse::working_on_what_others_wait_for();
         if handle.0 == 0 {
             return reply.ok();
         }

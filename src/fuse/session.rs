@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::fs::{Fs, KernelCache};
 use crate::model::MAX_VALUE_BYTES;
+use crate::telemetry::pulse;
 
 use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
@@ -24,6 +25,8 @@ use super::touch::Toucher;
 pub const REQUEST_BUFFER_BYTES: usize = (16 << 20) + 4096;
 /// How much of it a request can fill: the bytes of a write, and what goes before them.
 pub const REQUEST_BYTES: usize = MAX_VALUE_BYTES + 4096;
+/// How the library's names for the threads that read requests begin.
+const THREADS: &str = "fuser-";
 /// Larger than any answer to the first request.
 const FIRST_ANSWER_BYTES: usize = 4096;
 /// Notifications as the kernel knows them (`fuse_notify_code`).
@@ -65,6 +68,7 @@ pub fn serve(
 ) -> io::Result<Served> {
     let mut config = Config::default();
     config.n_threads = Some(service.threads);
+    pulse::requests_are_read_by(THREADS);
     let acl = if service.for_all { SessionACL::All } else { SessionACL::Owner };
 
     // The library insists on a first request, which the kernel says only once: it gets a copy.

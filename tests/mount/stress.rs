@@ -125,7 +125,7 @@ fn a_killed_server_disturbs_nobody() {
     parts.extend(Exact::ALL.into_iter().map(|exact| (ALICE, Role::Exact(exact))));
     let seconds = seconds(6);
     let kills = std::env::var("SECRETFS_KILLS")
-        .map_or(8, |text| text.parse().expect("SECRETFS_KILLS is a number"));
+        .map_or(3, |text| text.parse().expect("SECRETFS_KILLS is a number"));
     let mut killed = 0;
     let lost = play(&mount, &parts, seconds, || {
         // Half a second before the end all is to be still.

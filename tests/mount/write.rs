@@ -1,6 +1,6 @@
 //! Section 4, "Secrets": a write handle has a buffer of its own, committed whole by `close` or `fsync`.
 
-use nix::errno::Errno::{EACCES, EFBIG, EINVAL, ENOENT};
+use nix::errno::Errno::{EACCES, EEXIST, EFBIG, EINVAL, ENOENT, ENOTEMPTY};
 
 use crate::harness::{ALICE, Mount, ROOT, eventually};
 
@@ -163,6 +163,39 @@ fn more_than_a_mebibyte_is_too_big() {
     assert_eq!(root.append("full", "x"), Err(EFBIG));
     assert_eq!(root.stat("full").unwrap().size, MIB as u64);
     assert_eq!(root.truncate("K", -1), Err(EINVAL));
+}
+
+/// It is published when its last handle is released, which may be read by one thread of the daemon while
+/// another one goes on with what comes after it.
+#[test]
+fn what_was_only_emptied_or_created_is_seen_at_once() {
+    let Some(mount) = Mount::start() else { return };
+    let users: Vec<_> = (0..3).map(|_| mount.user(ROOT)).collect();
+    std::thread::scope(|scope| {
+        for (number, user) in users.iter().enumerate() {
+            scope.spawn(move || {
+                let (folder, key) = (format!("d{number}"), format!("K{number}"));
+                let new = format!("{folder}/new");
+                for round in 0..60 {
+                    user.write(&key, "value").unwrap();
+                    let file = user.open(&key, libc::O_WRONLY | libc::O_TRUNC).unwrap();
+                    file.close().unwrap();
+                    match round % 2 {
+                        0 => assert_eq!(user.read(&key).as_deref(), Ok(""), "round {round}"),
+                        _ => assert_eq!(user.stat(&key).unwrap().size, 0, "round {round}"),
+                    }
+                    assert!(matches!(user.mkdir(&folder), Ok(()) | Err(EEXIST)));
+                    let file = user.open(&new, libc::O_WRONLY | libc::O_CREAT).unwrap();
+                    file.close().unwrap();
+                    if round % 2 == 0 {
+                        assert_eq!(user.list(&folder), Ok(vec!["new".to_owned()]));
+                    }
+                    assert_eq!(user.rmdir(&folder), Err(ENOTEMPTY), "round {round}");
+                    user.unlink(&new).unwrap();
+                }
+            });
+        }
+    });
 }
 
 #[test]

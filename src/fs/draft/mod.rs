@@ -442,6 +442,13 @@ impl Draft {
         Next::Commit(state.target.clone(), bytes, waiter)
     }
 
+    /// Whether a descriptor was closed, and what there is will be stored with the last one's end.
+    pub(super) fn is_published_when_released(&self) -> bool {
+        let state = self.state.lock();
+        let may = state.flushed && !state.abandoned && !state.ended && !state.handles.is_empty();
+        may && state.dirty == Dirty::Emptied
+    }
+
     /// The process before this one stored what there was to store.
     pub(super) fn is_stored(&self) {
         let mut state = self.state.lock();

@@ -15,6 +15,7 @@ mod reports;
 
 use std::sync::Arc;
 
+use super::lookup::is_below;
 use super::nodes::{Node, path_number};
 
 pub use apply::NotApplied;
@@ -93,11 +94,6 @@ fn full_path(path: &str) -> String {
 fn is_unfinished(path: &str) -> bool {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     name.starts_with(['.', '#']) || name.ends_with('~') || name.ends_with(".tmp")
-}
-
-/// Whether `path` lies below `folder`; everything lies below the empty one.
-fn is_below(path: &str, folder: &str) -> bool {
-    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The name of what leads from `folder` to `path` below it, and whether that is `path` itself.
