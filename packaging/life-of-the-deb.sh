@@ -48,10 +48,20 @@ echo "# mine" >> /etc/secretfs/identities.yaml
 dpkg -i "$2"
 is "$(systemctl show -p MainPID --value secretfs)" "$process"
 is "$(cat <&3)" hunter2
-exec 3<&-
 is "$(tail -n1 /etc/secretfs/identities.yaml)" "# mine"
+
+step "the mount outlives what holds it"
+exec 4> /secrets/www-data/UNFINISHED
 systemctl restart secretfs
 is "$(as www-data cat /secrets/www-data/PASSWORD)" hunter2
+kill -9 "$(systemctl show -p MainPID --value secretfs)"
+is "$(as www-data cat /secrets/www-data/PASSWORD)" hunter2
+is "$(head -c 3 /proc/self/fd/3)" hun
+exec 3<&-
+echo finished >&4
+exec 4>&-
+is "$(cat /secrets/www-data/UNFINISHED)" finished
+rm /secrets/www-data/UNFINISHED
 is "$(sha256sum /etc/secretfs/encryption-key)" "$key"
 
 step fstab

@@ -7,9 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -24,8 +22,8 @@ use crate::telemetry::pulse;
 
 use super::control::Control;
 use super::error::DaemonError;
+use super::hardening;
 use super::sandbox::{self, Account, Calls, Files, Needs};
-use super::{hardening, notify};
 
 /// How many questions are answered at a time: a slow name service holds up one of them.
 const LINES: usize = 4;
@@ -73,16 +71,7 @@ impl Clerk {
     /// # Errors
     /// It cannot be started.
     pub(super) fn start(account: Option<&Account>, files: Vec<PathBuf>) -> io::Result<Self> {
-        let (control, theirs) = Control::pair()?;
-        // Nothing of the environment: there may be a key in it.
-        Command::new("/proc/self/exe")
-            .arg0(notify::PROGRAM)
-            .arg(COMMAND)
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(if notify::is_in_background() { Stdio::null() } else { Stdio::inherit() })
-            .spawn()?;
+        let control = Control::with_new_process(COMMAND)?;
         let mut lines = Vec::with_capacity(LINES);
         let mut ends = Vec::with_capacity(LINES);
         for _ in 0..LINES {

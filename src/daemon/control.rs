@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -12,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::notify;
 use super::sandbox::Account;
 
 /// Longer than any message: the first request of the kernel is the longest.
@@ -70,6 +73,21 @@ impl Control {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Self(ours), theirs))
+    }
+
+    /// Starts this program again to do what `command` says, with the other end as standard input and
+    /// nothing of the environment: there may be a key in it.
+    pub(super) fn with_new_process(command: &str) -> io::Result<Self> {
+        let (control, theirs) = Self::pair()?;
+        Command::new("/proc/self/exe")
+            .arg0(notify::PROGRAM)
+            .arg(command)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(if notify::is_in_background() { Stdio::null() } else { Stdio::inherit() })
+            .spawn()?;
+        Ok(control)
     }
 
     pub(super) fn from_fd(socket: OwnedFd) -> Self {

@@ -1,5 +1,6 @@
 //! Telling whoever waits that requests are served: systemd, or a parent that goes to the background.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
@@ -7,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
@@ -25,20 +26,23 @@ const PID: &str = "LISTEN_PID";
 const NAMES: &str = "LISTEN_FDNAMES";
 /// Where they begin.
 const FIRST_KEPT: RawFd = 3;
+/// How often the service manager wants to hear of this process, in microseconds, and of which one.
+const WATCHDOG: &str = "WATCHDOG_USEC";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
 /// None of the service manager's words to this process is meant for its children.
-pub(super) const VARIABLES: [&str; 4] = [SOCKET, COUNT, PID, NAMES];
+pub(super) const VARIABLES: [&str; 6] = [SOCKET, COUNT, PID, NAMES, WATCHDOG, WATCHDOG_PID];
 /// Set for a daemon that was started in the background: it lets go of standard error when it serves.
 const BACKGROUND: &str = "SECRETFS_BACKGROUND";
 /// The name under which this program starts itself: whatever it was called, the arguments that follow
 /// are those of `secretfs`.
 pub(crate) const PROGRAM: &str = "secretfs";
-const READY: &[u8] = b"READY=1";
+const READY: &str = "READY=1";
 /// How often the parent looks whether the daemon has ended instead.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Says that requests are served.
 pub(super) fn ready() -> io::Result<()> {
-    tell("READY=1", None)?;
+    tell(READY, None)?;
     let_go_of_stderr()
 }
 
@@ -65,8 +69,7 @@ pub(super) fn tell(message: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Res
 /// What the service manager kept for this process, with the names that it was given. To be called
 /// once, before this process opens anything.
 pub(super) fn take_kept() -> Vec<(String, OwnedFd)> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    if number(PID) != Some(std::process::id()) {
+    if number(PID) != Some(u64::from(std::process::id())) {
         return Vec::new();
     }
     let names = std::env::var(NAMES).unwrap_or_default();
@@ -80,6 +83,38 @@ pub(super) fn take_kept() -> Vec<(String, OwnedFd)> {
         Some((name.to_owned(), unsafe { OwnedFd::from_raw_fd(number) }))
     };
     numbers.zip(names.split(':')).filter_map(take).collect()
+}
+
+/// Tells the service manager's watchdog that this process goes on (sd_watchdog_enabled(3)).
+pub(super) struct Heart {
+    /// None if nobody listens.
+    pause: Option<Duration>,
+    last: Cell<Instant>,
+}
+
+impl Heart {
+    pub(super) fn new() -> Self {
+        let pid = number(WATCHDOG_PID);
+        let is_meant = pid.is_none_or(|pid| pid == u64::from(std::process::id()));
+        // Twice as often as it must be.
+        let pause =
+            number(WATCHDOG).filter(|_| is_meant).map(|time| Duration::from_micros(time / 2));
+        Self { pause, last: Cell::new(Instant::now()) }
+    }
+
+    /// To be called more often than the service manager listens.
+    pub(super) fn beat(&self) {
+        if self.pause.is_some_and(|pause| self.last.get().elapsed() >= pause) {
+            self.last.set(Instant::now());
+            if let Err(error) = tell("WATCHDOG=1", None) {
+                tracing::warn!(%error, "the service manager does not hear that all is well");
+            }
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Whether this daemon was started in the background.
@@ -121,7 +156,7 @@ pub(super) fn start_in_background(settings: &Resolved) -> Result<(), DaemonError
     let mut message = [0; 64];
     loop {
         match socket.recv(&mut message) {
-            Ok(length) if message[..length].starts_with(READY) => return Ok(()),
+            Ok(length) if message[..length].starts_with(READY.as_bytes()) => return Ok(()),
             Ok(_) => {}
             Err(error)
                 if matches!(

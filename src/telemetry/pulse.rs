@@ -199,7 +199,9 @@ mod tests {
         std::thread::scope(|scope| {
             let has_read_one = || {
                 is_there.send(()).unwrap();
-                while !may_begin.load(Ordering::Relaxed) {}
+                while !may_begin.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
                 let request = working_on_what_others_wait_for();
                 (0..1000).for_each(|_| std::thread::yield_now());
                 has_it_begun.store(true, Ordering::Relaxed);

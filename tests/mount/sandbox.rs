@@ -246,3 +246,24 @@ fn a_user_that_is_not_there_refuses_the_start() {
     let mut mount = mount.with_args(&["--user", "no-such-user-here"]);
     assert!(mount.refused().contains("no-such-user-here: there is no such user"));
 }
+
+/// Landlock came with Linux 5.13, and may be left out; so may seccomp.
+#[test]
+fn what_a_kernel_lacks_is_said_and_may_refuse_the_start() {
+    let landlock = (&[libc::SYS_landlock_create_ruleset][..], "Landlock");
+    let seccomp = (&[libc::SYS_seccomp][..], "CONFIG_SECCOMP_FILTER");
+    for (calls, name) in [landlock, seccomp] {
+        let Some((mount, _)) = prepare() else { return };
+        let mut mount = mount.without_calls(calls).started();
+        assert!(mount.said().contains(name), "{}", mount.said());
+        let root = mount.user(ROOT);
+        root.write("K", "value").unwrap();
+        assert!(mount.kill_server());
+        assert_eq!(root.read("K").as_deref(), Ok("value"));
+        let health = root.read(".status/health").unwrap();
+        assert!(health.contains(name), "{health}");
+        mount.stop();
+        let mut mount = mount.with_args(&["--require-sandbox"]);
+        assert!(mount.refused().contains(name));
+    }
+}

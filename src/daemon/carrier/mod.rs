@@ -6,9 +6,7 @@ mod line;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -24,8 +22,8 @@ use crate::cluster::{
 
 use super::control::Control;
 use super::error::DaemonError;
+use super::hardening;
 use super::sandbox::{self, Account, Calls, Files, Needs};
-use super::{hardening, notify};
 use line::Line;
 
 /// What the name of its subcommand is.
@@ -106,17 +104,7 @@ impl Carrier {
         credentials: &Credentials,
     ) -> Result<Self, DaemonError> {
         let failed = || system("the process that speaks to etcd could not be started");
-        let (control, theirs) = Control::pair().map_err(failed())?;
-        // Nothing of the environment: there may be a key in it.
-        Command::new("/proc/self/exe")
-            .arg0(notify::PROGRAM)
-            .arg(COMMAND)
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(if notify::is_in_background() { Stdio::null() } else { Stdio::inherit() })
-            .spawn()
-            .map_err(failed())?;
+        let control = Control::with_new_process(COMMAND).map_err(failed())?;
         let pairs: Vec<_> =
             (0..LINES).map(|_| Line::pair()).collect::<io::Result<_>>().map_err(failed())?;
         let (lines, ends): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();

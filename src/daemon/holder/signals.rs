@@ -10,10 +10,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::super::control::Control;
 use super::super::error::DaemonError;
+use super::super::notify::Heart;
 use super::super::upgrade::{Caller, Door};
 use super::system;
 
 pub(super) struct Signals {
+    heart: Heart,
     signals: SignalFd,
     pub(super) door: Option<Door>,
     /// Whoever knocks while there is no server to replace waits until there is one.
@@ -41,7 +43,7 @@ impl Signals {
         mask.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let signals = SignalFd::with_flags(&mask, flags)?;
-        Ok(Self { signals, door: None, answers_door: false })
+        Ok(Self { heart: Heart::new(), signals, door: None, answers_door: false })
     }
 
     /// Waits for a signal or a message, at most that long.
@@ -50,6 +52,7 @@ impl Signals {
         control: Option<&Control>,
         time: Duration,
     ) -> Result<Wakeup, DaemonError> {
+        self.heart.beat();
         let failed = || system("waiting for signals failed");
         let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let door = self.door.as_ref().filter(|_| self.answers_door);
