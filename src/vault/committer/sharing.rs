@@ -9,10 +9,9 @@ use crate::vault::transaction::Change;
 
 use super::{Planned, Writer};
 
-/// How long a request waits for what another host did before it fails.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it waits for the end of a large change.
-const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request waits for what another host did, or for the end of a large change, before it
+/// fails. What is about the same secret ends the wait; the rest comes soon, unless a host is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether that is here.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -49,8 +48,7 @@ impl Overtaken {
 
     /// Adds one that waits for the end of a large change.
     pub(super) fn add_waiting(&mut self, one: Planned) {
-        let until = one.until.unwrap_or_else(|| Instant::now() + BUSY_PATIENCE);
-        self.0.push((0, Planned { until: Some(until), ..one }));
+        self.add(0, one);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,7 +1,5 @@
 //! Coming to the shared store: whether it is the right one, with the right keys.
 
-use std::sync::Arc;
-
 use crate::cluster::{Cluster, Outcome, Record, Transaction};
 use crate::crypto::Keyring;
 use crate::vault::keys;
@@ -52,7 +50,7 @@ impl Replica {
     ///
     /// # Errors
     /// It is not.
-    pub(super) fn connect(&self, keyring: &Keyring) -> Result<(), ReplicaError> {
+    pub(super) fn connect(&self) -> Result<(), ReplicaError> {
         let own = read(&*self.cluster)?.ok_or(ReplicaError::NoStore)?;
         if own.store.to_bytes() != self.wire.0.to_bytes() {
             return Err(ReplicaError::OtherStore);
@@ -61,7 +59,7 @@ impl Replica {
         if own.revision < seen {
             return Err(ReplicaError::RolledBack { seen, now: own.revision });
         }
-        self.announce(keyring)?;
+        self.announce_own()?;
         let host = self.read_host()?;
         let mut state = self.state.lock();
         // It is settled by what this record says; until then it stays what the transaction expected.
@@ -97,10 +95,18 @@ impl Replica {
         }
     }
 
+    /// As [`Replica::announce`], of the keyring that seals. It is not replaced meanwhile: a key that a
+    /// rekey has taken off the list would be put back on it.
+    ///
+    /// # Errors
+    /// As [`Replica::announce`].
+    pub(super) fn announce_own(&self) -> Result<(), ReplicaError> {
+        self.announce(&self.keyring.read())
+    }
+
     /// After a conflict: what of it was about the keys or this host is known again.
     pub(super) fn read_own(&self) -> Result<(), ReplicaError> {
-        let keyring = Arc::clone(&self.keyring.read());
-        self.announce(&keyring)?;
+        self.announce_own()?;
         let host = self.read_host()?;
         self.state.lock().host_revision = host.map_or(0, |record| record.revision);
         Ok(())

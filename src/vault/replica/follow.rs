@@ -122,8 +122,7 @@ impl Worker {
 
     /// Until the end, or until the connection is lost.
     fn follow(&self, reads_all: &mut bool) -> Result<(), ReplicaError> {
-        let keyring = self.shared.records.keyring();
-        self.replica.connect(&keyring)?;
+        self.replica.connect()?;
         if std::mem::replace(reads_all, true) {
             self.read_all()?;
         }
@@ -164,7 +163,7 @@ impl Worker {
         let keyring = self.shared.records.keyring();
         for (revision, change) in changes {
             if change.name == wire::KEYS {
-                self.replica.announce(&keyring)?;
+                self.replica.announce_own()?;
             }
             received.add(&self.replica, &keyring, *revision, change)?;
             if let Some(Some((order, at))) = received.order
@@ -306,21 +305,24 @@ impl Worker {
     fn tell_up(&self) {
         let refused: Vec<_> = self.replica.state.lock().refused.values().cloned().collect();
         let outcome = if refused.is_empty() { Ok(()) } else { Err(refused.join("; ")) };
-        self.shared.telemetry.health.report(Part::Etcd, outcome);
         if !self.replica.link.is_up() {
             tracing::info!(revision = self.replica.seen(), "connected to etcd");
         }
+        // Before it is told: who reads that all is well may write at once.
         self.replica.link.set_up();
+        self.shared.telemetry.health.report(Part::Etcd, outcome);
     }
 
     fn tell_lost(&self, error: &ReplicaError) {
         let age = self.replica.age();
         let what = format!("{error}; {age}");
-        if self.replica.link.is_up() || !self.replica.link.was_told(&error.to_string()) {
+        let is_news = self.replica.link.is_up() || !self.replica.link.was_told(&error.to_string());
+        // Before it is told: who reads that it is lost is answered at once.
+        self.replica.link.set_down(error.to_string());
+        if is_news {
             tracing::warn!("{what}");
         }
         self.shared.telemetry.health.report(Part::Etcd, Err(what));
-        self.replica.link.set_down(error.to_string());
     }
 }
 

@@ -104,7 +104,7 @@ impl Replica {
             state: Mutex::new(State::load(records, seen)?),
         };
         if !shared.at_once {
-            match replica.connect(&records.keyring()) {
+            match replica.connect() {
                 Err(error) if !error.may_pass() => return Err(error.into()),
                 // It is tried again by the thread that follows, which tells.
                 Err(_) | Ok(()) => {}

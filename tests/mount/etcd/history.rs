@@ -91,6 +91,11 @@ impl History {
         self.reads.lock().unwrap().push(seen);
     }
 
+    /// How many writes came to that.
+    pub(super) fn count(&self, what: &str) -> usize {
+        self.counts().get(what).copied().unwrap_or_default()
+    }
+
     /// How many writes came to what.
     pub(super) fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();

@@ -142,6 +142,8 @@ impl Etcd {
     fn try_control_at(&self, endpoints: &str, arguments: &[&str]) -> Option<String> {
         let mut command = self.network.hub().command("etcdctl");
         command.env("ETCDCTL_API", "3").arg(format!("--endpoints={endpoints}"));
+        // More than it takes: the machine may have other things to do.
+        command.arg("--command-timeout=60s");
         let output = command.args(&self.control).args(arguments).output();
         let output = output.expect("etcd-client is installed");
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
