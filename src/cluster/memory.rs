@@ -24,6 +24,8 @@ pub struct MemoryCluster {
 /// What a transaction comes to instead.
 #[derive(Debug)]
 enum Fate {
+    /// It is carried out, as if nothing had been said.
+    Succeeds,
     /// It is not carried out, and fails.
     Fails(ClusterError),
     /// It is carried out, and the answer is lost.
@@ -56,9 +58,23 @@ impl MemoryCluster {
         self.state.lock().fates.push_back(Fate::Fails(error));
     }
 
+    /// As [`MemoryCluster::fail_next`], once so many more have been carried out.
+    pub fn fail_after(&self, transactions: usize, error: ClusterError) {
+        let fates = &mut self.state.lock().fates;
+        fates.extend((0..transactions).map(|_| Fate::Succeeds));
+        fates.push_back(Fate::Fails(error));
+    }
+
     /// Carries out the next transaction, and loses the answer.
     pub fn lose_next_answer(&self) {
-        self.state.lock().fates.push_back(Fate::IsLost);
+        self.lose_answer_after(0);
+    }
+
+    /// As [`MemoryCluster::lose_next_answer`], once so many more have been carried out.
+    pub fn lose_answer_after(&self, transactions: usize) {
+        let fates = &mut self.state.lock().fates;
+        fates.extend((0..transactions).map(|_| Fate::Succeeds));
+        fates.push_back(Fate::IsLost);
     }
 
     /// Whether nobody gets through from now on.
@@ -157,8 +173,8 @@ impl Cluster for MemoryCluster {
         let outcome = state.carry_out(transaction);
         self.changed.notify_all();
         match fate {
-            Some(_) => Err(ClusterError::Unknown { why: "the answer was lost".into() }),
-            None => Ok(outcome),
+            Some(Fate::IsLost) => Err(ClusterError::Unknown { why: "the answer was lost".into() }),
+            _ => Ok(outcome),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::vault::{Shared, Vault};
 
 use super::Replica;
 use super::error::ReplicaError;
-use super::large::Order;
+use super::large::{Order, read_order};
 use super::link::Link;
 use super::receive::{Received, Taken};
 use super::wire;
@@ -186,7 +186,7 @@ impl Worker {
         revision: u64,
     ) -> Result<(), ReplicaError> {
         let replica = &self.replica;
-        replica.read_order(order, revision, &mut |change| {
+        read_order(&*replica.cluster, order, revision, &mut |change| {
             received.add_ahead(replica, keyring, revision, &change)
         })
     }

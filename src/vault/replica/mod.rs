@@ -5,13 +5,14 @@
 //! of the shared store, which holds only if nothing that it changes was changed by another host
 //! (`send.rs`). What others do comes through a watch and goes through the writer thread as a change
 //! of its own, whole (`follow.rs`, `receive.rs`). Only this folder seals for the shared store
-//! (`wire.rs`).
+//! (`wire.rs`). `migrate/` moves a host's own store there, and back.
 
 mod connect;
 mod error;
 mod follow;
 mod large;
 mod link;
+mod migrate;
 mod receive;
 mod reseal;
 mod send;
@@ -36,6 +37,7 @@ use super::record::{Address, Records, StoreId};
 
 pub use error::ReplicaError;
 pub use follow::Observer;
+pub use migrate::{MigrateError, Moved, migrate_from};
 
 pub(super) use follow::Follower;
 pub(super) use send::{Sending, Sent, is_current};
@@ -67,6 +69,17 @@ pub enum Sharing {
     OnlyRead,
 }
 
+/// Refuses to change a replica without its shared store.
+///
+/// # Errors
+/// It is one.
+pub(super) fn check(records: &Records, sharing: &Sharing) -> Result<(), OpenVaultError> {
+    match sharing {
+        Sharing::Alone if Seen::read(records)?.is_some() => Err(ReplicaError::IsReplica.into()),
+        _ => Ok(()),
+    }
+}
+
 /// What this host has of the shared store.
 pub(super) struct Replica {
     cluster: Arc<dyn Cluster>,
@@ -89,12 +102,11 @@ impl Replica {
         sharing: &Sharing,
         revision: &Revision,
     ) -> Result<Option<Self>, OpenVaultError> {
-        let seen = Seen::read(records)?;
-        let (shared, seen) = match (sharing, seen) {
-            (Sharing::OnlyRead, _) | (Sharing::Alone, None) => return Ok(None),
-            (Sharing::Alone, Some(_)) => return Err(ReplicaError::IsReplica.into()),
-            (Sharing::With(shared), Some(seen)) => (shared, seen),
-            (Sharing::With(shared), None) => (shared, Self::begin(records, shared)?),
+        check(records, sharing)?;
+        let Sharing::With(shared) = sharing else { return Ok(None) };
+        let seen = match Seen::read(records)? {
+            Some(seen) => seen,
+            None => Self::begin(records, shared)?,
         };
         let replica = Self {
             cluster: Arc::clone(&shared.cluster),

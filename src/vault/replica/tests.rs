@@ -16,25 +16,25 @@ use crate::vault::{
 use super::*;
 
 /// On a machine that has other things to do.
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
-fn keyring(byte: u8, previous: &[u8]) -> Keyring {
+pub(super) fn keyring(byte: u8, previous: &[u8]) -> Keyring {
     let master = |byte: &u8| MasterKey::parse(&format!("{byte:02x}").repeat(32)).unwrap();
     Keyring::new(master(&byte), previous.iter().map(master).collect())
 }
 
-fn shared(cluster: &Arc<MemoryCluster>, create: bool) -> Sharing {
+pub(super) fn shared(cluster: &Arc<MemoryCluster>, create: bool) -> Sharing {
     let cluster = Arc::<MemoryCluster>::clone(cluster);
     Sharing::With(SharedStore { cluster, create, at_once: false })
 }
 
-struct Host {
-    vault: Vault,
-    store: Arc<MemoryStore>,
+pub(super) struct Host {
+    pub(super) vault: Vault,
+    pub(super) store: Arc<MemoryStore>,
 }
 
 impl Host {
-    fn open(
+    pub(super) fn open(
         cluster: &Arc<MemoryCluster>,
         store: Arc<MemoryStore>,
         keyring: Keyring,
@@ -51,20 +51,26 @@ impl Host {
         Ok(Self { vault, store })
     }
 
-    fn new(cluster: &Arc<MemoryCluster>) -> Self {
+    pub(super) fn new(cluster: &Arc<MemoryCluster>) -> Self {
         let host = Self::open(cluster, Arc::default(), keyring(7, &[])).unwrap();
         assert!(host.vault.wait_until_current(SOON));
         host
     }
 
+    /// One that shares nothing.
+    pub(super) fn alone(store: Arc<MemoryStore>) -> Self {
+        let vault = Vault::open(Arc::<MemoryStore>::clone(&store), keyring(7, &[])).unwrap();
+        Self { vault, store }
+    }
+
     /// Stops it, and starts it again with the same state folder.
-    fn again(self, cluster: &Arc<MemoryCluster>) -> Self {
+    pub(super) fn again(self, cluster: &Arc<MemoryCluster>) -> Self {
         let Self { vault, store } = self;
         drop(vault);
         Self::open(cluster, store, keyring(7, &[])).unwrap()
     }
 
-    fn begin_write(
+    pub(super) fn begin_write(
         &self,
         target: WriteTarget,
         value: &[u8],
@@ -78,25 +84,25 @@ impl Host {
         move || answered.recv_timeout(SOON).unwrap()
     }
 
-    fn put(&self, key: &str, value: &[u8]) -> Result<(), VaultError> {
+    pub(super) fn put(&self, key: &str, value: &[u8]) -> Result<(), VaultError> {
         self.begin_write(self.target(key), value)()
     }
 
-    fn target(&self, key: &str) -> WriteTarget {
+    pub(super) fn target(&self, key: &str) -> WriteTarget {
         match self.vault.secret(key) {
             Some(secret) => WriteTarget::Existing(secret.record()),
             None => new(key),
         }
     }
 
-    fn remove(&self, key: &str) -> Result<(), VaultError> {
+    pub(super) fn remove(&self, key: &str) -> Result<(), VaultError> {
         let (answer, answered) = channel();
         let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));
         self.vault.remove(root(), key.to_owned(), None, done);
         answered.recv_timeout(SOON).unwrap()
     }
 
-    fn rename(&self, from: &str, to: &str) -> Result<(), VaultError> {
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), VaultError> {
         let (answer, answered) = channel();
         let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));
         let source = RenameSource::Secret(Key::parse(from).unwrap());
@@ -106,7 +112,7 @@ impl Host {
         answered.recv_timeout(SOON).unwrap()
     }
 
-    fn lists(&self, key: &str, document: &str) -> Result<(), VaultError> {
+    pub(super) fn lists(&self, key: &str, document: &str) -> Result<(), VaultError> {
         let (answer, answered) = channel();
         let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));
         let record = self.vault.secret(key).unwrap().record();
@@ -115,12 +121,12 @@ impl Host {
         answered.recv_timeout(SOON).unwrap()
     }
 
-    fn value(&self, key: &str) -> Option<Vec<u8>> {
+    pub(super) fn value(&self, key: &str) -> Option<Vec<u8>> {
         let secret = self.vault.secret(key)?;
         Some(self.vault.read_all(secret.value()).unwrap().expose().to_vec())
     }
 
-    fn wait(&self, what: impl Fn(&Self) -> bool) {
+    pub(super) fn wait(&self, what: impl Fn(&Self) -> bool) {
         let until = Instant::now() + SOON;
         while !what(self) {
             assert!(Instant::now() < until, "it does not come: {:?}", self.problems());
@@ -128,12 +134,12 @@ impl Host {
         }
     }
 
-    fn wait_for(&self, key: &str, value: Option<&[u8]>) {
+    pub(super) fn wait_for(&self, key: &str, value: Option<&[u8]>) {
         self.wait(|host| host.value(key).as_deref() == value);
     }
 
     /// Waits until nothing is stored that was superseded: nothing more is stored by itself.
-    fn wait_until_tidy(&self) {
+    pub(super) fn wait_until_tidy(&self) {
         self.wait(|host| {
             let mut is_tidy = host.vault.shared.garbage.is_empty();
             let marks = host.vault.shared.records.scan(&Address::GARBAGE, &mut |_, _| {
@@ -145,7 +151,10 @@ impl Host {
     }
 
     /// Once more, as long as large changes of another host are in the way.
-    fn patiently(&self, act: impl Fn(&Self) -> Result<(), VaultError>) -> Result<(), VaultError> {
+    pub(super) fn patiently(
+        &self,
+        act: impl Fn(&Self) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
         let until = Instant::now() + SOON;
         loop {
             match act(self) {
@@ -155,7 +164,7 @@ impl Host {
         }
     }
 
-    fn problems(&self) -> Vec<String> {
+    pub(super) fn problems(&self) -> Vec<String> {
         let problems = self.vault.telemetry().health.problems();
         problems.into_iter().map(|(_, why)| why).collect()
     }
@@ -165,7 +174,7 @@ fn new(key: &str) -> WriteTarget {
     WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None }
 }
 
-fn root() -> Actor {
+pub(super) fn root() -> Actor {
     Actor { caller: Arc::new(Caller::new(0, None, [], true)), process: Process::default() }
 }
 
@@ -179,7 +188,7 @@ fn description(secret: &Secret) -> (String, String, u64, crate::model::Timestamp
     )
 }
 
-fn same_on(hosts: &[&Host], key: &str) {
+pub(super) fn same_on(hosts: &[&Host], key: &str) {
     let [first, others @ ..] = hosts else { return };
     // Of each again: what another host did last may not have come to the first yet.
     let seen = |host: &Host| host.vault.secret(key).map(|secret| description(&secret));
@@ -465,6 +474,10 @@ fn the_wrong_store_is_refused_with_a_sentence() {
     assert!(refused.contains("another store"), "{refused}");
     let refused = open(&store, Sharing::Alone, keyring(7, &[])).unwrap();
     assert!(refused.contains("--store"), "{refused}");
+    // It is not made another key's meanwhile.
+    let refused = open(&store, Sharing::Alone, keyring(8, &[7])).unwrap();
+    assert!(refused.contains("--store"), "{refused}");
+    assert_eq!(open(&store, shared(&cluster, false), keyring(7, &[])), None);
     let refused = open(&fresh, shared(&cluster, false), keyring(8, &[])).unwrap();
     assert!(refused.contains("another encryption key"), "{refused}");
     let own = Arc::new(MemoryStore::new());
@@ -541,7 +554,7 @@ fn everything_is_sealed_anew_while_hosts_go_on() {
 }
 
 /// Documents for that many secrets below `bulk/`.
-fn documents(count: usize, value: &str) -> Vec<crate::document::Document> {
+pub(super) fn documents(count: usize, value: &str) -> Vec<crate::document::Document> {
     let text: String =
         (0..count).map(|number| format!("key: bulk/{number}\nvalue: {value}\n---\n")).collect();
     crate::document::parse(text.as_bytes()).unwrap()

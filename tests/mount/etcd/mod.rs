@@ -3,14 +3,16 @@
 mod history;
 mod net;
 mod node;
+mod offline;
 mod refusals;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::harness::{Mount, ROOT, eventually};
+use crate::harness::{KEY, Mount, ROOT, eventually};
 
 use history::{History, look, rotate};
 use net::Machine;
@@ -53,6 +55,15 @@ impl Host {
 
     fn health(&self) -> String {
         std::fs::read_to_string(self.path(".status/health")).expect("it can be read")
+    }
+
+    /// `secretfs` on this machine, for its mount and its state folder.
+    fn secretfs(&self, arguments: &[&str]) -> Command {
+        let mut command = self.machine.command(env!("CARGO_BIN_EXE_secretfs"));
+        command.args(arguments).current_dir(self.mount.outside()).env("OB_ENCRYPTION_KEY", KEY);
+        command.env("SECRETFS_MOUNT", self.mount.point());
+        command.env("SECRETFS_STATE_DIR", self.mount.state());
+        command
     }
 
     /// Waits until nothing is wrong: what passes by itself is told until it has passed.

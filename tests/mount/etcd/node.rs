@@ -129,6 +129,13 @@ impl Etcd {
         self.control(&["compact", &answer["header"]["revision"].to_string()]);
     }
 
+    /// How many records there are below a prefix.
+    pub(super) fn count(&self, prefix: &str) -> usize {
+        let text = self.control(&["get", "--prefix", "--keys-only", "-w", "json", prefix]);
+        let answer: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        answer["count"].as_u64().unwrap_or(0).try_into().expect("they are few")
+    }
+
     #[track_caller]
     pub(super) fn control(&self, arguments: &[&str]) -> String {
         self.try_control(arguments).unwrap_or_else(|| panic!("etcdctl {arguments:?} failed"))
