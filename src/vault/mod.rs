@@ -55,7 +55,7 @@ pub use receipts::{Inheritance, Origin, Receipt};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
 pub use replica::{
-    MigrateError, Moved, Observer, ReplicaError, SharedStore, Sharing, migrate_from,
+    MigrateError, Moved, Observer, ReplicaError, SharedStore, Sharing, SharingStatus, migrate_from,
 };
 pub use secret::{RecordId, Secret, Value};
 pub use trail::{NameError, verify_audit};

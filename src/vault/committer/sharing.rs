@@ -89,6 +89,7 @@ impl Writer {
             }
             // What is stored ahead here is planned once: who asked is to try again.
             Ok(Sent::Busy | Sent::Conflict(_)) if group.iter().any(|one| one.journal.is_some()) => {
+                replica.counts.conflicts.increment();
                 Err(Unshared::Failed(ReplicaError::Busy))
             }
             Ok(Sent::Busy) => Err(Unshared::Busy),
@@ -119,6 +120,7 @@ impl Writer {
         for (at, one) in std::mem::take(&mut self.overtaken.0) {
             let is_over = one.until.is_some_and(|until| until <= now);
             if is_over && replica.is_busy() {
+                replica.counts.conflicts.increment();
                 let error = VaultError::from(ReplicaError::Busy);
                 self.correct(std::slice::from_ref(&one), &error);
                 self.refuse_planned(one, error);
@@ -128,6 +130,7 @@ impl Writer {
                 None if at > seen || replica.is_busy() => self.overtaken.0.push((at, one)),
                 None => self.store_alone(one),
                 Some(change) => {
+                    replica.counts.conflicts.increment();
                     let secret = change.before.as_ref().or(change.after.as_ref());
                     let key = secret.map(|secret| secret.key().to_string()).unwrap_or_default();
                     let error = VaultError::Conflict { key };

@@ -252,6 +252,7 @@ impl Worker {
         }
         received.revision = Some(revision);
         self.take(received)?;
+        self.replica.counts.resyncs.increment();
         let took = started.elapsed();
         tracing::info!(secrets = count, revision, ?took, "everything was read from etcd");
         Ok(())
@@ -316,6 +317,9 @@ impl Worker {
     fn tell_lost(&self, error: &ReplicaError) {
         let age = self.replica.age();
         let what = format!("{error}; {age}");
+        if self.replica.link.is_up() {
+            self.replica.counts.disconnects.increment();
+        }
         let is_news = self.replica.link.is_up() || !self.replica.link.was_told(&error.to_string());
         // Before it is told: who reads that it is lost is answered at once.
         self.replica.link.set_down(error.to_string());

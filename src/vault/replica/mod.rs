@@ -17,6 +17,7 @@ mod receive;
 mod reseal;
 mod send;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -38,12 +39,14 @@ use super::record::{Address, Records, StoreId};
 pub use error::ReplicaError;
 pub use follow::Observer;
 pub use migrate::{MigrateError, Moved, migrate_from};
+pub use status::SharingStatus;
 
 pub(super) use follow::Follower;
 pub(super) use send::{Sending, Sent, is_current};
 
 use link::Link;
 use state::{Seen, State};
+use status::Counts;
 use wire::Wire;
 
 /// A store that many hosts share, of which this one keeps a replica.
@@ -88,6 +91,7 @@ pub(super) struct Replica {
     keyring: RwLock<Arc<Keyring>>,
     state: Mutex<State>,
     link: Arc<Link>,
+    pub(super) counts: Counts,
 }
 
 impl Replica {
@@ -114,6 +118,7 @@ impl Replica {
             keyring: RwLock::new(records.keyring()),
             link: Arc::new(Link::new(seen.revision, revision.clone())),
             state: Mutex::new(State::load(records, seen)?),
+            counts: Counts::default(),
         };
         if !shared.at_once {
             match replica.connect() {

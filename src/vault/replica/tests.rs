@@ -257,6 +257,7 @@ fn of_two_that_change_one_secret_at_once_one_wins() {
     hosts[1].wait(|_| cluster.conflicts() > conflicts);
     cluster.set_slow(false);
     assert!(matches!(second(), Err(VaultError::Conflict { key }) if key == "x/K"));
+    assert_eq!(hosts[1].vault.sharing_status().unwrap().conflicts, 1);
     hosts[1].wait_for("x/K", Some(b"first"));
     let (mut wins, mut losses) = (1, 1);
     for round in 0..100u8 {
@@ -332,6 +333,29 @@ fn who_is_cut_off_reads_and_does_not_write() {
     b.put("x/K", b"3").unwrap();
     a.wait_for("x/K", Some(b"3"));
     assert_eq!(a.vault.secret("x/K").unwrap().value().version(), 2);
+}
+
+#[test]
+fn it_is_told_how_the_replica_is_doing() {
+    let cluster = Arc::new(MemoryCluster::new());
+    let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
+    a.put("x/K", b"1").unwrap();
+    b.wait_for("x/K", Some(b"1"));
+    let status = |host: &Host| host.vault.sharing_status().unwrap();
+    assert!(status(&b).is_connected && status(&b).age.is_zero());
+    assert_eq!((status(&b).resyncs, status(&b).disconnects, status(&b).conflicts), (1, 0, 0));
+    b.wait(|host| status(host).revision == status(&a).revision);
+    cluster.set_away(true);
+    b.wait(|host| !status(host).is_connected && !status(host).age.is_zero());
+    assert_eq!(status(&b).disconnects, 1);
+    let b = b.again(&cluster);
+    // Since the time when it was stored that all is here.
+    b.wait(|host| !status(host).age.is_zero());
+    cluster.set_away(false);
+    b.wait(|host| status(host).is_connected);
+    assert_eq!((status(&b).resyncs, status(&b).disconnects), (0, 0));
+    let alone = Host::alone(Arc::default());
+    assert_eq!(alone.vault.sharing_status(), None);
 }
 
 #[test]

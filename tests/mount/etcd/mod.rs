@@ -14,6 +14,8 @@ use nix::errno::Errno;
 
 use crate::harness::{KEY, Mount, ROOT, eventually};
 
+use crate::vitals::{Samples, parse};
+
 use history::{History, look, rotate};
 use net::Machine;
 use node::Etcd;
@@ -64,6 +66,10 @@ impl Host {
         command.env("SECRETFS_MOUNT", self.mount.point());
         command.env("SECRETFS_STATE_DIR", self.mount.state());
         command
+    }
+
+    fn metrics(&self) -> Samples {
+        parse(&std::fs::read_to_string(self.path(".status/metrics")).expect("it can be read"))
     }
 
     /// Waits until nothing is wrong: what passes by itself is told until it has passed.
@@ -228,6 +234,11 @@ fn of_writers_that_meet_one_wins_and_no_version_is_lost() {
     let counts = history.counts();
     eprintln!("writes: {counts:?}");
     history.check(&points, &keys);
+    let all: Vec<_> = hosts.iter().map(Host::metrics).collect();
+    let sum = |name: &str| all.iter().map(|metrics| metrics[name]).sum::<f64>();
+    // The kernel tries some of them once more by itself.
+    assert!(sum("secretfs_etcd_conflicts_total") >= counts["ESTALE"] as f64);
+    assert!(all.iter().all(|metrics| metrics["secretfs_etcd_revision"] > counts["ok"] as f64));
     // Where the nodes of etcd find no time to agree, it says so; nothing else goes wrong.
     let possible = ["ok", "ESTALE", "ENETUNREACH", "EIO"];
     assert!(counts.keys().all(|key| possible.contains(&key.as_str())), "{counts:?}");
@@ -284,6 +295,13 @@ fn who_is_cut_off_serves_what_he_has_and_comes_back() {
     };
     assert!((0..20).map(read).min() < Some(Duration::from_millis(100)));
     assert_eq!(rotate(&cut.path("A"), b"lost"), Err(Errno::ENETUNREACH));
+    let metrics = cut.metrics();
+    assert_eq!(metrics["secretfs_etcd_connected"], 0.0);
+    assert!(metrics["secretfs_etcd_age_seconds"] > 0.0);
+    assert!(metrics["secretfs_etcd_disconnects_total"] >= 1.0);
+    eventually("it grows older", || {
+        cut.metrics()["secretfs_etcd_age_seconds"] > metrics["secretfs_etcd_age_seconds"] + 1.0
+    });
     let reason = std::fs::read_to_string(cut.path(".status/last-error")).unwrap();
     assert!(reason.contains("etcd cannot be reached"), "{reason}");
     rotates(&hosts[0], "A", "second");
@@ -298,6 +316,11 @@ fn who_is_cut_off_serves_what_he_has_and_comes_back() {
     etcd.network.connect(&cut.machine, true);
     cut.waits_for("A", "second");
     cut.is_well();
+    eventually("it is connected", || {
+        let metrics = cut.metrics();
+        metrics["secretfs_etcd_connected"] == 1.0 && metrics["secretfs_etcd_age_seconds"] == 0.0
+    });
+    assert!(cut.metrics()["secretfs_etcd_resyncs_total"] >= 1.0, "what it missed was forgotten");
     assert_eq!((cut.value("B").as_deref(), cut.value("C")), (Some("first"), None));
     assert_eq!(look(&cut.path("A")), look(&hosts[0].path("A")));
     rotates(cut, "A", "third");
