@@ -169,12 +169,23 @@ impl Worker {
             if let Some(Some((order, at))) = received.order
                 && order.holds
                 && change.name == wire::ORDER
+                && !self.is_own(&order, at)?
             {
                 self.read_ahead(&mut received, &keyring, &order, at)?;
             }
         }
         self.take(received)?;
         self.help()
+    }
+
+    /// Whether a large change is this host's own, and stored here.
+    fn is_own(&self, order: &Order, revision: u64) -> Result<bool, ReplicaError> {
+        if order.host != self.replica.state.lock().seen.host {
+            return Ok(false);
+        }
+        // The writer thread may be about to store it: it is done with that when it comes to this.
+        self.take(Received::default())?;
+        Ok(self.replica.state.lock().own_large == revision)
     }
 
     /// What a large change brings, before it is in its places.
