@@ -63,6 +63,18 @@ impl Host {
         Self { vault, store }
     }
 
+    /// Its clock is so many seconds ahead from now on.
+    pub(super) fn set_clock(&self, seconds: i64) {
+        let (answer, answered) = channel();
+        let plan = Box::new(move |_: &mut crate::vault::transaction::Transaction<'_>| {
+            crate::vault::transaction::skewed::set(seconds);
+            Ok(())
+        });
+        let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));
+        self.vault.committer.submit(plan, done);
+        answered.recv_timeout(SOON).unwrap().unwrap();
+    }
+
     /// Stops it, and starts it again with the same state folder.
     pub(super) fn again(self, cluster: &Arc<MemoryCluster>) -> Self {
         let Self { vault, store } = self;
@@ -333,6 +345,55 @@ fn who_is_cut_off_reads_and_does_not_write() {
     b.put("x/K", b"3").unwrap();
     a.wait_for("x/K", Some(b"3"));
     assert_eq!(a.vault.secret("x/K").unwrap().value().version(), 2);
+}
+
+#[test]
+fn clocks_that_go_wrong_decide_nothing() {
+    const YEAR: i64 = 365 * 86_400;
+    let cluster = Arc::new(MemoryCluster::new());
+    let hosts = [Host::new(&cluster), Host::new(&cluster), Host::new(&cluster)];
+    for (host, years) in hosts.iter().zip([20, -20, 0]) {
+        host.set_clock(years * YEAR);
+    }
+    let [ahead, behind, right] = &hosts;
+    // Whoever writes last has the last version and the latest time, whatever his clock says.
+    let (mut version, mut updated) = (0, None);
+    for round in 0..12u8 {
+        let writer = &hosts[usize::from(round) % 3];
+        writer.put("x/K", &[round]).unwrap();
+        version += 1;
+        for host in &hosts {
+            host.wait_for("x/K", Some(&[round]));
+            let secret = host.vault.secret("x/K").unwrap();
+            assert_eq!(secret.value().version(), version);
+        }
+        same_on(&[ahead, behind, right], "x/K");
+        let now = right.vault.secret("x/K").unwrap().value().updated().as_nanos();
+        assert!(updated.is_none_or(|before| now >= before + 1_000_000_000), "it shows a change");
+        updated = Some(now);
+    }
+    // Of two that meet, the one wins that came first, though the other's clock is far ahead.
+    cluster.set_slow(true);
+    behind.put("x/K", b"first").unwrap();
+    let conflicts = cluster.conflicts();
+    let second = ahead.begin_write(ahead.target("x/K"), b"second");
+    ahead.wait(|_| cluster.conflicts() > conflicts);
+    cluster.set_slow(false);
+    assert!(matches!(second(), Err(VaultError::Conflict { .. })));
+    hosts.iter().for_each(|host| host.wait_for("x/K", Some(b"first")));
+    // What was removed by a host of the past stays removed, and what it creates is new to all.
+    behind.remove("x/K").unwrap();
+    hosts.iter().for_each(|host| host.wait_for("x/K", None));
+    behind.put("x/K", b"again").unwrap();
+    hosts.iter().for_each(|host| host.wait_for("x/K", Some(b"again")));
+    let Host { vault, store } = Host::new(&cluster);
+    drop(vault);
+    ahead.put("x/L", b"late").unwrap();
+    let joined = Host::open(&cluster, store, keyring(7, &[])).unwrap();
+    joined.wait_for("x/L", Some(b"late"));
+    same_on(&[ahead, behind, right, &joined], "x/L");
+    same_on(&[ahead, behind, right, &joined], "x/K");
+    assert!(hosts.iter().all(|host| host.problems().is_empty()));
 }
 
 #[test]

@@ -328,6 +328,50 @@ fn who_is_cut_off_serves_what_he_has_and_comes_back() {
 }
 
 #[test]
+fn who_is_with_the_smaller_part_of_etcd_reads_and_does_not_write() {
+    let Some(mut etcd) = Etcd::start(3) else { return };
+    let mut hosts = fleet(&mut etcd, 2);
+    // On the machine of a node, and knows no other. Not of the leader: its end is another test.
+    let leader = etcd.leader();
+    let node = (0..3).find(|&number| number != leader).expect("there are three");
+    let store = etcd.store_at(node, "/fleet");
+    let mut small = Host::prepare(&mut etcd, &["--store", &store]);
+    small.mount = small.mount.in_network(etcd.namespace(node));
+    small.mount.go();
+    hosts.push(small);
+    create(&hosts, &["A", "B"]);
+    etcd.connect(node, false);
+    let small = &hosts[2];
+    // The node answers, and cannot agree with anybody. Nobody has told the host yet.
+    let started = Instant::now();
+    let outcome = rotate(&small.path("A"), b"perhaps");
+    let took = started.elapsed();
+    assert!(
+        [Err(Errno::EIO), Err(Errno::ENETUNREACH)].contains(&outcome)
+            && took < Duration::from_secs(20),
+        "{outcome:?} after {took:?}"
+    );
+    eventually("it knows", || small.health().contains("what is served is of"));
+    assert_eq!(rotate(&small.path("B"), b"lost"), Err(Errno::ENETUNREACH));
+    assert_eq!(small.value("B").as_deref(), Some("first"));
+    // The larger part goes on.
+    rotates(&hosts[0], "B", "second");
+    hosts[1].waits_for("B", "second");
+    assert_eq!(small.value("B").as_deref(), Some("first"), "it cannot know");
+    etcd.connect(node, true);
+    small.waits_for("B", "second");
+    small.is_well();
+    rotates(small, "B", "third");
+    hosts[..2].iter().for_each(|host| host.waits_for("B", "third"));
+    // Whatever became of the first one, it is the same everywhere.
+    eventually("all have the same", || {
+        let all: Vec<_> = hosts.iter().map(|host| look(&host.path("A"))).collect();
+        all.iter().all(|one| *one == all[0])
+    });
+    assert!(["first", "perhaps"].contains(&look(&small.path("A")).1.as_str()));
+}
+
+#[test]
 fn a_full_etcd_refuses_writers_and_no_reader() {
     let quota = ["--quota-backend-bytes", "4000000"];
     let Some(mut etcd) = Etcd::with(1, "http", &quota, &[]) else { return };

@@ -66,6 +66,21 @@ impl Etcd {
         format!("etcd://{}{prefix}", hosts.join(","))
     }
 
+    /// The address of the store for whoever knows that node alone.
+    pub(super) fn store_at(&self, number: usize, prefix: &str) -> String {
+        format!("etcd://{}{prefix}", self.nodes[number].machine.address())
+    }
+
+    /// The network of a node's machine.
+    pub(super) fn namespace(&self, number: usize) -> String {
+        self.nodes[number].machine.namespace()
+    }
+
+    /// Pulls the plug of a node's machine, or puts it back. Who is on that machine reaches it still.
+    pub(super) fn connect(&self, number: usize, is_connected: bool) {
+        self.network.connect(&self.nodes[number].machine, is_connected);
+    }
+
     /// Starts a node, or starts it again.
     pub(super) fn revive(&mut self, number: usize) {
         let peers = self
