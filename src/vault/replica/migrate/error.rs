@@ -21,7 +21,7 @@ pub enum MigrateError {
     FolderInUse,
     /// The destination is the unfinished one of another source.
     #[error(
-        "another store's secrets are being moved there, and not all have arrived: finish that with the same `secretfs migrate`, or name another destination"
+        "another store's secrets are being moved there, and not all have arrived: finish that with the same `secretfs migrate` where it was begun, or name another destination"
     )]
     OthersUnfinished,
     /// What was read back is not what was moved.

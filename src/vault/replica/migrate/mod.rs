@@ -12,6 +12,8 @@ mod from;
 mod tests;
 mod to;
 
+use std::collections::HashMap;
+
 use crate::cluster::Cluster;
 use crate::crypto::Keyring;
 use crate::model::Plaintext;
@@ -67,7 +69,7 @@ impl Snapshot<'_> {
             let Some(end) = page.records.last() else { break };
             from = [&end.name[..], b"\0"].concat();
             for record in &page.records {
-                if !ahead.iter().any(|change| change.name == record.name) {
+                if !ahead.contains_key(&record.name) {
                     show(self.open(&record.name, &record.sealed)?)?;
                 }
             }
@@ -75,25 +77,26 @@ impl Snapshot<'_> {
                 break;
             }
         }
-        for change in &ahead {
-            if let Some(sealed) = &change.sealed {
-                show(self.open(&change.name, sealed)?)?;
+        for (name, sealed) in &ahead {
+            if let Some(sealed) = sealed {
+                show(self.open(name, sealed)?)?;
             }
         }
         Ok(())
     }
 
-    /// What a large change brings that holds, and that has not been put in its places yet.
-    fn ahead(&self) -> Result<Vec<crate::cluster::Change>, MigrateError> {
+    /// What a large change brings that holds, and that has not been put in its places yet: by the
+    /// names of records, what they are to be.
+    fn ahead(&self) -> Result<HashMap<Vec<u8>, Option<Vec<u8>>>, MigrateError> {
         let after = [wire::ORDER, b"\0"].concat();
         let page = self.cluster.read(wire::ORDER, &after, Some(self.revision))?;
-        let Some(record) = page.records.first() else { return Ok(Vec::new()) };
+        let Some(record) = page.records.first() else { return Ok(HashMap::new()) };
         let order = Order::parse(&record.sealed).ok_or(ReplicaError::UnknownFormat)?;
-        let mut changes = Vec::new();
+        let mut changes = HashMap::new();
         if order.holds {
             read_order(self.cluster, &order, self.revision, &mut |change| {
                 if wire::parse_secret_name(&change.name).is_some() {
-                    changes.push(change);
+                    changes.insert(change.name, change.sealed);
                 }
                 Ok(())
             })?;
