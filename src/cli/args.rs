@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
+    migrate, read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -127,6 +127,7 @@ pub(super) enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Fsck(fsck::Args),
+    Migrate(migrate::Args),
     Unmount(unmount::Args),
     Upgrade(upgrade::Args),
     Completions(completions::Args),

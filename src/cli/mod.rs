@@ -36,7 +36,7 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
+    migrate, read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
 };
 use error::Result;
 
@@ -150,6 +150,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Unmount(args) => unmount::run(mount, args),
         Command::Upgrade(args) => upgrade::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
+        Command::Migrate(args) => migrate::run(args),
         Command::Man(args) => man::run(args, program.clone()),
     }
 }

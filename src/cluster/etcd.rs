@@ -49,6 +49,8 @@ pub struct EtcdCluster {
     options: ConnectOptions,
     connection: Mutex<Connection>,
     limit: AtomicI64,
+    /// How long a request may take.
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl EtcdCluster {
             options,
             connection: Mutex::default(),
             limit: AtomicI64::new(FIRST_LIMIT),
+            patience: PATIENCE,
         })
     }
 
@@ -110,7 +113,7 @@ impl EtcdCluster {
             Some(client) => client.clone(),
             None => {
                 let connect = Client::connect(&self.hosts, Some(self.options.clone()));
-                let client = runtime.block_on(in_time(PATIENCE, connect)).map_err(not_sent)?;
+                let client = runtime.block_on(in_time(self.patience, connect)).map_err(not_sent)?;
                 connection.client.insert(client).clone()
             }
         };
@@ -161,7 +164,7 @@ impl Cluster for EtcdCluster {
             .and_then(changes.collect::<Vec<_>>())
             .or_else(found.collect::<Vec<_>>());
         let response =
-            runtime.block_on(in_time(PATIENCE, client.txn(txn))).map_err(perhaps_sent)?;
+            runtime.block_on(in_time(self.patience, client.txn(txn))).map_err(perhaps_sent)?;
         if response.succeeded() {
             let header = response.header();
             return Ok(Outcome::Committed(number(header.map_or(0, |header| header.revision()))));
@@ -185,7 +188,7 @@ impl Cluster for EtcdCluster {
                 .with_limit(limit)
                 .with_revision(at.map_or(0, signed));
             let read = client.get(self.full(from), Some(options));
-            let response = match runtime.block_on(in_time(PATIENCE, read)).map_err(not_sent) {
+            let response = match runtime.block_on(in_time(self.patience, read)).map_err(not_sent) {
                 // What is compacted, and what is too large to be taken, have one number.
                 Err(ClusterError::Compacted { .. }) if limit > 1 => {
                     limit = (limit / 4).max(1);
@@ -208,7 +211,7 @@ impl Cluster for EtcdCluster {
         let options =
             GetOptions::new().with_range(self.full(until)).with_limit(LIST_LIMIT).with_keys_only();
         let list = client.get(self.full(from), Some(options));
-        let response = runtime.block_on(in_time(PATIENCE, list)).map_err(not_sent)?;
+        let response = runtime.block_on(in_time(self.patience, list)).map_err(not_sent)?;
         let records = response.kvs().iter().filter_map(|kv| self.record(kv)).collect();
         let revision = number(response.header().map_or(0, |header| header.revision()));
         Ok(Page { records, more: response.more(), revision })
@@ -228,7 +231,9 @@ impl Cluster for EtcdCluster {
             .with_start_revision(signed(since))
             .with_progress_notify();
         let begin = client.watch(self.full(from), Some(options));
-        let mut stream = runtime.block_on(in_time(WATCH_PATIENCE, begin)).map_err(not_sent)?;
+        let mut stream = runtime
+            .block_on(in_time(WATCH_PATIENCE.max(self.patience), begin))
+            .map_err(not_sent)?;
         let mut last = since.saturating_sub(1);
         loop {
             let message = async { tokio::time::timeout(LOOK, stream.message()).await };

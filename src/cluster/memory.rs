@@ -1,5 +1,6 @@
 //! A shared store in memory, for the tests of this layer and of those above.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct MemoryCluster {
 /// What a transaction comes to instead.
 #[derive(Debug)]
 enum Fate {
+    /// It is carried out, as if nothing had been said.
+    Succeeds,
     /// It is not carried out, and fails.
     Fails(ClusterError),
     /// It is carried out, and the answer is lost.
@@ -33,10 +36,15 @@ enum Fate {
 struct State {
     revision: u64,
     history: Vec<(u64, Change)>,
+    /// What all of the history comes to.
+    now: BTreeMap<Vec<u8>, Record>,
     compacted: u64,
+    conflicts: u64,
     fates: VecDeque<Fate>,
     /// Nobody gets through, and watches break.
     is_away: bool,
+    /// Watches hear nothing, though they stand.
+    is_slow: bool,
 }
 
 impl MemoryCluster {
@@ -50,15 +58,40 @@ impl MemoryCluster {
         self.state.lock().fates.push_back(Fate::Fails(error));
     }
 
+    /// As [`MemoryCluster::fail_next`], once so many more have been carried out.
+    pub fn fail_after(&self, transactions: usize, error: ClusterError) {
+        let fates = &mut self.state.lock().fates;
+        fates.extend((0..transactions).map(|_| Fate::Succeeds));
+        fates.push_back(Fate::Fails(error));
+    }
+
     /// Carries out the next transaction, and loses the answer.
     pub fn lose_next_answer(&self) {
-        self.state.lock().fates.push_back(Fate::IsLost);
+        self.lose_answer_after(0);
+    }
+
+    /// As [`MemoryCluster::lose_next_answer`], once so many more have been carried out.
+    pub fn lose_answer_after(&self, transactions: usize) {
+        let fates = &mut self.state.lock().fates;
+        fates.extend((0..transactions).map(|_| Fate::Succeeds));
+        fates.push_back(Fate::IsLost);
     }
 
     /// Whether nobody gets through from now on.
     pub fn set_away(&self, is_away: bool) {
         self.state.lock().is_away = is_away;
         self.changed.notify_all();
+    }
+
+    /// Whether watches stand still from now on, and nobody hears of what others do.
+    pub fn set_slow(&self, is_slow: bool) {
+        self.state.lock().is_slow = is_slow;
+        self.changed.notify_all();
+    }
+
+    /// How many transactions were not carried out because something was not as expected.
+    pub fn conflicts(&self) -> u64 {
+        self.state.lock().conflicts
     }
 
     /// Forgets what happened up to now.
@@ -69,37 +102,35 @@ impl MemoryCluster {
 
     /// Writes `sealed` under `name` (or removes it) as an attacker who can write to it would.
     pub fn tamper(&self, name: &[u8], sealed: Option<Vec<u8>>) {
-        let mut state = self.state.lock();
-        state.revision += 1;
-        let change = (state.revision, Change { name: name.to_vec(), sealed });
-        state.history.push(change);
+        self.state.lock().change(&[Change { name: name.to_vec(), sealed }]);
         self.changed.notify_all();
     }
 
     /// All records.
     pub fn records(&self) -> Vec<Record> {
-        let state = self.state.lock();
-        state.at(state.revision).into_values().collect()
+        self.state.lock().now.values().cloned().collect()
     }
 }
 
 impl State {
-    fn at(&self, revision: u64) -> BTreeMap<Vec<u8>, Record> {
-        let mut records = BTreeMap::new();
-        for (at, Change { name, sealed }) in &self.history {
-            if *at > revision {
-                break;
-            }
-            match sealed {
-                Some(sealed) => {
-                    let record =
-                        Record { name: name.clone(), sealed: sealed.clone(), revision: *at };
-                    records.insert(name.clone(), record);
-                }
-                None => drop(records.remove(name)),
-            }
+    fn at(&self, revision: u64) -> Cow<'_, BTreeMap<Vec<u8>, Record>> {
+        if revision == self.revision {
+            return Cow::Borrowed(&self.now);
         }
-        records
+        let mut records = BTreeMap::new();
+        let until = self.history.partition_point(|(at, _)| *at <= revision);
+        self.history[..until].iter().for_each(|(at, change)| apply(&mut records, *at, change));
+        Cow::Owned(records)
+    }
+
+    /// Makes changes, all at one new revision.
+    fn change(&mut self, changes: &[Change]) -> u64 {
+        self.revision += 1;
+        for change in changes {
+            apply(&mut self.now, self.revision, change);
+            self.history.push((self.revision, change.clone()));
+        }
+        self.revision
     }
 
     fn is_there(&self) -> Result<(), ClusterError> {
@@ -110,16 +141,23 @@ impl State {
     }
 
     fn carry_out(&mut self, transaction: &Transaction) -> Outcome {
-        let now = self.at(self.revision);
-        let revision_of = |name: &Vec<u8>| now.get(name).map_or(0, |record| record.revision);
+        let revision_of = |name: &Vec<u8>| self.now.get(name).map_or(0, |record| record.revision);
         if transaction.expected.iter().any(|(name, revision)| revision_of(name) != *revision) {
+            self.conflicts += 1;
             let expected = transaction.expected.iter();
             return Outcome::Conflict(expected.map(|(name, _)| revision_of(name)).collect());
         }
-        self.revision += 1;
-        let revision = self.revision;
-        self.history.extend(transaction.changes.iter().map(|change| (revision, change.clone())));
-        Outcome::Committed(revision)
+        Outcome::Committed(self.change(&transaction.changes))
+    }
+}
+
+fn apply(records: &mut BTreeMap<Vec<u8>, Record>, revision: u64, change: &Change) {
+    let Change { name, sealed } = change;
+    match sealed.clone() {
+        Some(sealed) => {
+            drop(records.insert(name.clone(), Record { name: name.clone(), sealed, revision }))
+        }
+        None => drop(records.remove(name)),
     }
 }
 
@@ -135,8 +173,8 @@ impl Cluster for MemoryCluster {
         let outcome = state.carry_out(transaction);
         self.changed.notify_all();
         match fate {
-            Some(_) => Err(ClusterError::Unknown { why: "the answer was lost".into() }),
-            None => Ok(outcome),
+            Some(Fate::IsLost) => Err(ClusterError::Unknown { why: "the answer was lost".into() }),
+            _ => Ok(outcome),
         }
     }
 
@@ -174,11 +212,15 @@ impl Cluster for MemoryCluster {
                 if since <= state.compacted && since <= state.revision {
                     return Err(ClusterError::Compacted { revision: state.compacted });
                 }
-                let is_new = |(at, change): &&(u64, Change)| {
-                    *at >= since && *change.name >= *from && *change.name < *until
+                let watched =
+                    |(_, change): &&(u64, Change)| *change.name >= *from && *change.name < *until;
+                let first = state.history.partition_point(|(at, _)| *at < since);
+                let changes: Vec<_> = match state.is_slow {
+                    true => Vec::new(),
+                    false => state.history[first..].iter().filter(watched).cloned().collect(),
                 };
-                let changes: Vec<_> = state.history.iter().filter(is_new).cloned().collect();
-                let revision = state.revision;
+                // Of a watch that stands still nobody learns how far it is.
+                let revision = if state.is_slow { since.saturating_sub(1) } else { state.revision };
                 if changes.is_empty() {
                     self.changed.wait_for(&mut state, LOOK);
                     News::Nothing { revision }

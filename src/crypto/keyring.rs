@@ -62,6 +62,11 @@ impl Keyring {
         Self::of(Arc::clone(&self.keys[0]), previous)
     }
 
+    /// The same keys, which are held once.
+    pub fn share(&self) -> Self {
+        Self { keys: self.keys.clone() }
+    }
+
     fn of(current: Arc<Keys>, previous: Vec<MasterKey>) -> Self {
         let mut keys = vec![current];
         for master in previous {

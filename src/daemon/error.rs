@@ -7,7 +7,7 @@ use crate::cluster::ClusterError;
 use crate::crypto::KeyTextError;
 use crate::identity::IdentitiesError;
 use crate::store::StoreError;
-use crate::vault::{OpenVaultError, VaultError};
+use crate::vault::{MigrateError, OpenVaultError, VaultError};
 
 /// Why a daemon does not start, or ends badly.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,12 @@ pub enum DaemonError {
     /// Rekeying did not start.
     #[error("{0}")]
     Rekey(Box<VaultError>),
+    /// Secrets were not moved.
+    #[error("{0}")]
+    Migrate(Box<MigrateError>),
+    /// Nothing says where to move secrets.
+    #[error("no shared store is named; name one with --to or --from")]
+    NoSharedStore,
     /// `--mlock-all` was asked for.
     #[error(
         "the memory cannot be kept out of swap: {0}; start it as root, raise its limit (LimitMEMLOCK=infinity), or leave --mlock-all out"
@@ -182,13 +188,14 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the input is at fault, not the system.
     pub fn is_bad_input(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Migrate(error) => error.is_bad_input(),
             Self::Config { .. }
-                | Self::Key { .. }
-                | Self::NoKey
-                | Self::Identities(_)
-                | Self::Cluster(ClusterError::Address { .. })
-        )
+            | Self::Key { .. }
+            | Self::NoKey
+            | Self::Identities(_)
+            | Self::Cluster(ClusterError::Address { .. }) => true,
+            _ => false,
+        }
     }
 }

@@ -49,6 +49,15 @@ pub fn open_for_fsck(settings: MountSettings) -> Result<Fsck, DaemonError> {
 pub fn open_offline(settings: MountSettings, work: OfflineWork) -> Result<Offline, DaemonError> {
     let settings = resolve(settings)?;
     let (store, keyring) = open(&settings, work)?;
+    open_vault(&settings, store, keyring, work)
+}
+
+pub(super) fn open_vault(
+    settings: &Resolved,
+    store: Arc<SledStore>,
+    keyring: Keyring,
+    work: OfflineWork,
+) -> Result<Offline, DaemonError> {
     let sharing = match work {
         OfflineWork::Read => Sharing::OnlyRead,
         OfflineWork::Seal => Sharing::Alone,
@@ -70,13 +79,16 @@ fn owner() -> Actor {
     Actor { caller, process }
 }
 
-fn resolve(settings: MountSettings) -> Result<Resolved, DaemonError> {
+pub(super) fn resolve(settings: MountSettings) -> Result<Resolved, DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
     Resolved::from(settings)
 }
 
-fn open(settings: &Resolved, work: OfflineWork) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
+pub(super) fn open(
+    settings: &Resolved,
+    work: OfflineWork,
+) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
     let keys = KeyFiles::find(settings).load()?;
     match work {
         OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {

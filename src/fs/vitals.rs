@@ -4,6 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::store::Space;
 use crate::telemetry::{LOG_DROPPED, Part, write_metric};
+use crate::vault::SharingStatus;
 
 use super::Fs;
 
@@ -88,6 +89,9 @@ impl Fs {
         let help = "Changes that inotify did not tell of because too many came at once.";
         let untold = self.watchers.dropped();
         write_metric(&mut text, "secretfs_inotify_dropped_total", "counter", help, untold);
+        if let Some(status) = self.vault.sharing_status() {
+            write_sharing(&mut text, &status);
+        }
         let mut gauge = |name, help, value: f64| {
             write_metric(&mut text, name, "gauge", help, value);
         };
@@ -115,6 +119,48 @@ impl Fs {
             "\"} 1\n",
         ));
         text
+    }
+}
+
+/// Of a store that many hosts share, and there alone.
+fn write_sharing(text: &mut String, status: &SharingStatus) {
+    for (name, help, value) in [
+        (
+            "secretfs_etcd_connected",
+            "1 if etcd tells what happens there, 0 if not.",
+            f64::from(u8::from(status.is_connected)),
+        ),
+        (
+            "secretfs_etcd_revision",
+            "The revision of etcd up to which all is here.",
+            status.revision as f64,
+        ),
+        (
+            "secretfs_etcd_age_seconds",
+            "Seconds for which it has not been known whether that is all; 0 while connected.",
+            status.age.as_secs_f64(),
+        ),
+    ] {
+        write_metric(text, name, "gauge", help, value);
+    }
+    for (name, help, value) in [
+        (
+            "secretfs_etcd_conflicts_total",
+            "Changes that were refused because another host was quicker.",
+            status.conflicts,
+        ),
+        (
+            "secretfs_etcd_resyncs_total",
+            "Times that everything was read from etcd.",
+            status.resyncs,
+        ),
+        (
+            "secretfs_etcd_disconnects_total",
+            "Times that the connection to etcd was lost.",
+            status.disconnects,
+        ),
+    ] {
+        write_metric(text, name, "counter", help, value);
     }
 }
 

@@ -99,6 +99,7 @@ fn of_replica(error: &ReplicaError) -> Errno {
         ReplicaError::Cluster(_)
         | ReplicaError::Store(_)
         | ReplicaError::NoStore
+        | ReplicaError::Unfinished
         | ReplicaError::OtherStore
         | ReplicaError::HasItsOwn
         | ReplicaError::IsReplica

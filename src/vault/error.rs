@@ -244,6 +244,11 @@ pub enum OpenVaultError {
         "the store has a format that this version does not know; use the version that wrote it"
     )]
     UnknownFormat,
+    /// A move into it was interrupted.
+    #[error(
+        "secrets were being moved into this store, and not all are here: run the same `secretfs migrate` again until it says that it is done, or remove the folder `store` in the state folder"
+    )]
+    Unfinished,
     /// A record does not unseal although the key is right.
     #[error("a record of the store does not unseal; restore the state folder from a backup: {0}")]
     Unseal(#[source] OpenError),

@@ -163,7 +163,7 @@ impl Fsck {
     /// The store cannot be read, or was made with another key or by another version.
     pub fn open(store: Arc<dyn Store>, keyring: Keyring) -> Result<Self, OpenVaultError> {
         let id = match store.read(Address::META.as_bytes())? {
-            Some(meta) => StoreId::parse(&meta).ok_or(OpenVaultError::UnknownFormat)?,
+            Some(meta) => StoreId::of_whole(&meta)?,
             None => StoreId::random(),
         };
         let records = Records::new(store, keyring, id);

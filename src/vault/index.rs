@@ -158,6 +158,10 @@ impl Index {
         self.by_record.iter().map(|one| &one.0.value)
     }
 
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.by_key.values()
+    }
+
     /// Adds a secret of whose record, key and id there is none.
     pub(super) fn insert(&mut self, secret: Arc<Secret>) {
         self.count(&secret);

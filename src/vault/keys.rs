@@ -147,7 +147,7 @@ pub(super) fn missing(ids: &[KeyId], keyring: &Keyring) -> Vec<KeyId> {
     ids.iter().copied().filter(|&id| !keyring.holds(id)).collect()
 }
 
-fn with(mut ids: Vec<KeyId>, id: KeyId) -> Vec<KeyId> {
+pub(super) fn with(mut ids: Vec<KeyId>, id: KeyId) -> Vec<KeyId> {
     if !ids.contains(&id) {
         ids.push(id);
     }

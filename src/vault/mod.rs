@@ -54,7 +54,9 @@ pub use index::{Child, ChildKind, Totals};
 pub use receipts::{Inheritance, Origin, Receipt};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
-pub use replica::{Observer, ReplicaError, SharedStore, Sharing};
+pub use replica::{
+    MigrateError, Moved, Observer, ReplicaError, SharedStore, Sharing, SharingStatus, migrate_from,
+};
 pub use secret::{RecordId, Secret, Value};
 pub use trail::{NameError, verify_audit};
 pub use transaction::Change;
@@ -166,11 +168,13 @@ impl Vault {
         name_error: NameError,
     ) -> Result<(Self, Vec<Arc<Value>>), OpenVaultError> {
         let id = match store.read(Address::META.as_bytes())? {
-            Some(meta) => StoreId::parse(&meta).ok_or(OpenVaultError::UnknownFormat)?,
+            Some(meta) => StoreId::of_whole(&meta)?,
             None => StoreId::random(),
         };
         let chain_keys = trail::chain_keys(&keyring);
         let records = Records::new(store, keyring, id);
+        // First: a store that is not to be changed is not made another key's either.
+        replica::check(&records, sharing)?;
         let keys_in_use = keys::claim(&records)?;
         let revision = &audit.revision;
         let audit_log = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;

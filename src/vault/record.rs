@@ -39,6 +39,8 @@ use super::secret::{RecordId, Secret, Value};
 pub(super) const CHUNK_BYTES: usize = MAX_RECORD_BYTES - 64;
 
 const FORMAT: u8 = 1;
+/// In the place of the format: see [`Meta::Unfinished`].
+const UNFINISHED: u8 = 0x80;
 
 /// How many chunks a value of `size` bytes has.
 pub(super) fn chunk_count(size: usize) -> u16 {
@@ -160,7 +162,7 @@ impl RecordKind {
 }
 
 /// Tells stores apart, so that a record cannot be carried from one to another.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoreId([u8; 16]);
 
 impl StoreId {
@@ -187,9 +189,47 @@ impl StoreId {
         [&[FORMAT][..], &self.0].concat()
     }
 
+    /// The id of a store that is whole.
+    ///
+    /// # Errors
+    /// It is not, or it is another version's.
+    pub(super) fn of_whole(meta: &[u8]) -> Result<Self, OpenVaultError> {
+        match Meta::parse(meta) {
+            Some(Meta::Whole(id)) => Ok(id),
+            Some(Meta::Unfinished { .. }) => Err(OpenVaultError::Unfinished),
+            None => Err(OpenVaultError::UnknownFormat),
+        }
+    }
+}
+
+/// What the record `m` says, here and in a shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meta {
+    /// Its records are all there.
+    Whole(StoreId),
+    /// Secrets are being moved into it from another store. Nobody but who moves them opens it.
+    Unfinished { id: StoreId, source: StoreId },
+}
+
+impl Meta {
     pub(super) fn parse(meta: &[u8]) -> Option<Self> {
-        let (&FORMAT, id) = meta.split_first()? else { return None };
-        Some(Self(id.try_into().ok()?))
+        let (&format, ids) = meta.split_first()?;
+        let id = |bytes: &[u8]| Some(StoreId(bytes.try_into().ok()?));
+        match format {
+            FORMAT => Some(Self::Whole(id(ids)?)),
+            UNFINISHED => {
+                let (own, source) = ids.split_at_checked(16)?;
+                Some(Self::Unfinished { id: id(own)?, source: id(source)? })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Whole(id) => id.to_meta(),
+            Self::Unfinished { id, source } => [&[UNFINISHED][..], &id.0, &source.0].concat(),
+        }
     }
 }
 

@@ -115,6 +115,23 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NotRecorded`]
     pub fn record_export(&self, actor: &Actor, export: &Export) -> Result<(), VaultError> {
+        self.record_all_of(actor, Action::Export, export)
+    }
+
+    /// Puts on record that `actor` has brought all that there is into this store.
+    ///
+    /// # Errors
+    /// [`VaultError::NotRecorded`]
+    pub fn record_arrival(&self, actor: &Actor) -> Result<(), VaultError> {
+        self.record_all_of(actor, Action::Import, &self.export(&actor.caller, ""))
+    }
+
+    fn record_all_of(
+        &self,
+        actor: &Actor,
+        action: Action,
+        export: &Export,
+    ) -> Result<(), VaultError> {
         let mut first = 0;
         loop {
             let subjects = export.subjects(&actor.caller, first, RECORDED_AT_ONCE);
@@ -122,7 +139,7 @@ impl Vault {
                 return Ok(());
             }
             first += subjects.len();
-            let event = |subject| Event::new(actor, Action::Export, subject, Ok(()));
+            let event = |subject| Event::new(actor, action, subject, Ok(()));
             self.shared.audit.record_now(subjects.iter().map(event).collect())?;
         }
     }

@@ -294,6 +294,32 @@ fn same(secret: &Secret) -> Secret {
     }
 }
 
+#[cfg(not(test))]
 pub(super) fn now() -> Timestamp {
     SystemTime::now().into()
+}
+
+#[cfg(test)]
+pub(super) use skewed::now;
+
+/// A clock that goes wrong, for tests: each thread has its own, and each vault one writer thread.
+#[cfg(test)]
+pub(super) mod skewed {
+    use std::cell::Cell;
+
+    use super::{SystemTime, Timestamp};
+
+    thread_local! {
+        static SKEW: Cell<i64> = const { Cell::new(0) };
+    }
+
+    /// The clock of this thread is so many seconds ahead from now on.
+    pub(in crate::vault) fn set(seconds: i64) {
+        SKEW.set(seconds);
+    }
+
+    pub(in crate::vault) fn now() -> Timestamp {
+        let now = Timestamp::from(SystemTime::now()).as_nanos();
+        Timestamp::from_nanos(now.saturating_add_signed(SKEW.get() * 1_000_000_000))
+    }
 }

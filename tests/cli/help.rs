@@ -25,6 +25,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "backup",
     "restore",
     "fsck",
+    "migrate",
     "unmount",
     "upgrade",
     "completions",

@@ -59,7 +59,8 @@ identities:
 /// 32 bytes in hex, so that no start has to wait for a password hash.
 pub(crate) const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
 
-/// How long the daemon may take to start or to end, and a condition to become true.
+/// How long the daemon may take to start or to end, and a condition to become true: long, for a machine
+/// that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether mounts can be tested here; says so if not. Under `CI` they must be.

@@ -11,12 +11,12 @@ use crate::harness::{ALICE, IDENTITIES, Mount, ROOT, UNKNOWN, eventually, set_mo
 use crate::user::User;
 
 /// One sample: its name with labels, and its value.
-type Samples = BTreeMap<String, f64>;
+pub(crate) type Samples = BTreeMap<String, f64>;
 
 /// Reads the Prometheus text format (version 0.0.4) strictly, with what `promtool check metrics`
 /// also complains about.
 #[track_caller]
-fn parse(text: &str) -> Samples {
+pub(crate) fn parse(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line has no end");
     let mut samples = Samples::new();
     let mut families: HashSet<&str> = HashSet::new();

@@ -14,6 +14,7 @@ pub(super) mod is_secure;
 pub(super) mod keygen;
 pub(super) mod list;
 pub(super) mod man;
+pub(super) mod migrate;
 pub(super) mod read;
 pub(super) mod rekey;
 pub(super) mod remove;

@@ -9,10 +9,9 @@ use crate::vault::transaction::Change;
 
 use super::{Planned, Writer};
 
-/// How long a request waits for what another host did before it fails.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it waits for the end of a large change.
-const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request waits for what another host did, or for the end of a large change, before it
+/// fails. What is about the same secret ends the wait; the rest comes soon, unless a host is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether that is here.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -49,8 +48,7 @@ impl Overtaken {
 
     /// Adds one that waits for the end of a large change.
     pub(super) fn add_waiting(&mut self, one: Planned) {
-        let until = one.until.unwrap_or_else(|| Instant::now() + BUSY_PATIENCE);
-        self.0.push((0, Planned { until: Some(until), ..one }));
+        self.add(0, one);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,6 +89,7 @@ impl Writer {
             }
             // What is stored ahead here is planned once: who asked is to try again.
             Ok(Sent::Busy | Sent::Conflict(_)) if group.iter().any(|one| one.journal.is_some()) => {
+                replica.counts.conflicts.increment();
                 Err(Unshared::Failed(ReplicaError::Busy))
             }
             Ok(Sent::Busy) => Err(Unshared::Busy),
@@ -121,6 +120,7 @@ impl Writer {
         for (at, one) in std::mem::take(&mut self.overtaken.0) {
             let is_over = one.until.is_some_and(|until| until <= now);
             if is_over && replica.is_busy() {
+                replica.counts.conflicts.increment();
                 let error = VaultError::from(ReplicaError::Busy);
                 self.correct(std::slice::from_ref(&one), &error);
                 self.refuse_planned(one, error);
@@ -130,6 +130,7 @@ impl Writer {
                 None if at > seen || replica.is_busy() => self.overtaken.0.push((at, one)),
                 None => self.store_alone(one),
                 Some(change) => {
+                    replica.counts.conflicts.increment();
                     let secret = change.before.as_ref().or(change.after.as_ref());
                     let key = secret.map(|secret| secret.key().to_string()).unwrap_or_default();
                     let error = VaultError::Conflict { key };

@@ -1,21 +1,20 @@
 //! Coming to the shared store: whether it is the right one, with the right keys.
 
-use std::sync::Arc;
-
 use crate::cluster::{Cluster, Outcome, Record, Transaction};
-use crate::crypto::Keyring;
+use crate::crypto::{KeyId, Keyring, record_key_id};
 use crate::vault::keys;
-use crate::vault::record::StoreId;
+use crate::vault::record::{Meta, StoreId};
 
 use super::error::ReplicaError;
 use super::wire::{self, Wire};
 use super::{Replica, SharedStore};
 
 /// The shared store's own records.
-struct Own {
-    store: StoreId,
+pub(super) struct Own {
+    pub(super) store: StoreId,
     keys: Record,
-    revision: u64,
+    /// That of the whole when they were read.
+    pub(super) revision: u64,
 }
 
 /// The id of the store at the prefix, which the keyring opens; it is made if that is wanted.
@@ -52,7 +51,7 @@ impl Replica {
     ///
     /// # Errors
     /// It is not.
-    pub(super) fn connect(&self, keyring: &Keyring) -> Result<(), ReplicaError> {
+    pub(super) fn connect(&self) -> Result<(), ReplicaError> {
         let own = read(&*self.cluster)?.ok_or(ReplicaError::NoStore)?;
         if own.store.to_bytes() != self.wire.0.to_bytes() {
             return Err(ReplicaError::OtherStore);
@@ -61,7 +60,7 @@ impl Replica {
         if own.revision < seen {
             return Err(ReplicaError::RolledBack { seen, now: own.revision });
         }
-        self.announce(keyring)?;
+        self.announce_own()?;
         let host = self.read_host()?;
         let mut state = self.state.lock();
         // It is settled by what this record says; until then it stays what the transaction expected.
@@ -97,10 +96,18 @@ impl Replica {
         }
     }
 
+    /// As [`Replica::announce`], of the keyring that seals. It is not replaced meanwhile: a key that a
+    /// rekey has taken off the list would be put back on it.
+    ///
+    /// # Errors
+    /// As [`Replica::announce`].
+    pub(super) fn announce_own(&self) -> Result<(), ReplicaError> {
+        self.announce(&self.keyring.read())
+    }
+
     /// After a conflict: what of it was about the keys or this host is known again.
     pub(super) fn read_own(&self) -> Result<(), ReplicaError> {
-        let keyring = Arc::clone(&self.keyring.read());
-        self.announce(&keyring)?;
+        self.announce_own()?;
         let host = self.read_host()?;
         self.state.lock().host_revision = host.map_or(0, |record| record.revision);
         Ok(())
@@ -114,7 +121,7 @@ impl Replica {
     }
 }
 
-fn read(cluster: &dyn Cluster) -> Result<Option<Own>, ReplicaError> {
+pub(super) fn read(cluster: &dyn Cluster) -> Result<Option<Own>, ReplicaError> {
     let page = cluster.read(wire::KEYS, b"m\0", None)?;
     let (mut meta, mut keys) = (None, None);
     for record in page.records {
@@ -125,16 +132,29 @@ fn read(cluster: &dyn Cluster) -> Result<Option<Own>, ReplicaError> {
         }
     }
     let Some(meta) = meta else { return Ok(None) };
-    let store = StoreId::parse(&meta.sealed).ok_or(ReplicaError::UnknownFormat)?;
+    let store = match Meta::parse(&meta.sealed) {
+        Some(Meta::Whole(store)) => store,
+        Some(Meta::Unfinished { .. }) => return Err(ReplicaError::Unfinished),
+        None => return Err(ReplicaError::UnknownFormat),
+    };
     let keys = keys.ok_or(ReplicaError::UnknownFormat)?;
     Ok(Some(Own { store, keys, revision: page.revision }))
 }
 
 /// The ids of the keys that the store needs, all of which are here.
-fn prove(own: &Own, keyring: &Keyring) -> Result<Vec<crate::crypto::KeyId>, ReplicaError> {
-    let store = crate::crypto::record_key_id(&own.keys.sealed);
+pub(super) fn prove(own: &Own, keyring: &Keyring) -> Result<Vec<KeyId>, ReplicaError> {
+    prove_keys(Wire(own.store), &own.keys.sealed, keyring)
+}
+
+/// As [`prove`], of the record `k`.
+pub(super) fn prove_keys(
+    wire: Wire,
+    sealed: &[u8],
+    keyring: &Keyring,
+) -> Result<Vec<KeyId>, ReplicaError> {
+    let store = record_key_id(sealed);
     let other = || ReplicaError::OtherKey { store, given: keyring.current_id() };
-    let ids = Wire(own.store).open(keyring, wire::KEYS, &own.keys.sealed).map_err(|_| other())?;
+    let ids = wire.open(keyring, wire::KEYS, sealed).map_err(|_| other())?;
     let ids = keys::parse(ids.expose()).ok_or(ReplicaError::UnknownFormat)?;
     let missing = keys::missing(&ids, keyring);
     if missing.is_empty() { Ok(ids) } else { Err(ReplicaError::MissingKeys { missing }) }

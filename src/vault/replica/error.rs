@@ -19,6 +19,11 @@ pub enum ReplicaError {
         "there is no store at the prefix of --store: correct the prefix, or make a store there with --create-store"
     )]
     NoStore,
+    /// A move there was interrupted.
+    #[error(
+        "a host's secrets are being moved to the prefix of --store, and not all are there: run the same `secretfs migrate` on that host again until it says that it is done"
+    )]
+    Unfinished,
     /// Another store is at the prefix.
     #[error(
         "the state folder is the replica of another store than the one at the prefix of --store: correct the prefix, or choose another --state-dir"
@@ -26,7 +31,7 @@ pub enum ReplicaError {
     OtherStore,
     /// The state folder holds secrets of its own.
     #[error(
-        "the state folder has secrets that are on this host alone: choose an empty --state-dir, and import there what `secretfs backup` wrote"
+        "the state folder has secrets that are on this host alone: move them to etcd with `secretfs migrate --to`, then choose an empty --state-dir"
     )]
     HasItsOwn,
     /// The state folder is a replica, and is opened without its store.

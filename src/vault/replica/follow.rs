@@ -19,7 +19,7 @@ use crate::vault::{Shared, Vault};
 
 use super::Replica;
 use super::error::ReplicaError;
-use super::large::Order;
+use super::large::{Order, read_order};
 use super::link::Link;
 use super::receive::{Received, Taken};
 use super::wire;
@@ -122,8 +122,7 @@ impl Worker {
 
     /// Until the end, or until the connection is lost.
     fn follow(&self, reads_all: &mut bool) -> Result<(), ReplicaError> {
-        let keyring = self.shared.records.keyring();
-        self.replica.connect(&keyring)?;
+        self.replica.connect()?;
         if std::mem::replace(reads_all, true) {
             self.read_all()?;
         }
@@ -164,18 +163,29 @@ impl Worker {
         let keyring = self.shared.records.keyring();
         for (revision, change) in changes {
             if change.name == wire::KEYS {
-                self.replica.announce(&keyring)?;
+                self.replica.announce_own()?;
             }
             received.add(&self.replica, &keyring, *revision, change)?;
             if let Some(Some((order, at))) = received.order
                 && order.holds
                 && change.name == wire::ORDER
+                && !self.is_own(&order, at)?
             {
                 self.read_ahead(&mut received, &keyring, &order, at)?;
             }
         }
         self.take(received)?;
         self.help()
+    }
+
+    /// Whether a large change is this host's own, and stored here.
+    fn is_own(&self, order: &Order, revision: u64) -> Result<bool, ReplicaError> {
+        if order.host != self.replica.state.lock().seen.host {
+            return Ok(false);
+        }
+        // The writer thread may be about to store it: it is done with that when it comes to this.
+        self.take(Received::default())?;
+        Ok(self.replica.state.lock().own_large == revision)
     }
 
     /// What a large change brings, before it is in its places.
@@ -187,7 +197,7 @@ impl Worker {
         revision: u64,
     ) -> Result<(), ReplicaError> {
         let replica = &self.replica;
-        replica.read_order(order, revision, &mut |change| {
+        read_order(&*replica.cluster, order, revision, &mut |change| {
             received.add_ahead(replica, keyring, revision, &change)
         })
     }
@@ -253,6 +263,7 @@ impl Worker {
         }
         received.revision = Some(revision);
         self.take(received)?;
+        self.replica.counts.resyncs.increment();
         let took = started.elapsed();
         tracing::info!(secrets = count, revision, ?took, "everything was read from etcd");
         Ok(())
@@ -306,21 +317,27 @@ impl Worker {
     fn tell_up(&self) {
         let refused: Vec<_> = self.replica.state.lock().refused.values().cloned().collect();
         let outcome = if refused.is_empty() { Ok(()) } else { Err(refused.join("; ")) };
-        self.shared.telemetry.health.report(Part::Etcd, outcome);
         if !self.replica.link.is_up() {
             tracing::info!(revision = self.replica.seen(), "connected to etcd");
         }
+        // Before it is told: who reads that all is well may write at once.
         self.replica.link.set_up();
+        self.shared.telemetry.health.report(Part::Etcd, outcome);
     }
 
     fn tell_lost(&self, error: &ReplicaError) {
         let age = self.replica.age();
         let what = format!("{error}; {age}");
-        if self.replica.link.is_up() || !self.replica.link.was_told(&error.to_string()) {
+        if self.replica.link.is_up() {
+            self.replica.counts.disconnects.increment();
+        }
+        let is_news = self.replica.link.is_up() || !self.replica.link.was_told(&error.to_string());
+        // Before it is told: who reads that it is lost is answered at once.
+        self.replica.link.set_down(error.to_string());
+        if is_news {
             tracing::warn!("{what}");
         }
         self.shared.telemetry.health.report(Part::Etcd, Err(what));
-        self.replica.link.set_down(error.to_string());
     }
 }
 

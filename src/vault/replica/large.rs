@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{
-    Change, ClusterError, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction,
+    Change, Cluster, ClusterError, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction,
 };
 use crate::telemetry::pulse;
 
@@ -168,29 +168,6 @@ impl Replica {
         }
     }
 
-    /// All that an order brings, as it was at that revision.
-    pub(super) fn read_order(
-        &self,
-        order: &Order,
-        revision: u64,
-        show: &mut dyn FnMut(Change) -> Result<(), ReplicaError>,
-    ) -> Result<(), ReplicaError> {
-        let (mut from, until) = order.packs();
-        loop {
-            let page = self.cluster.read(&from, &until, Some(revision))?;
-            let Some(end) = page.records.last() else { return Ok(()) };
-            from = [&end.name[..], b"\0"].concat();
-            for record in page.records {
-                for Packed { name, sealed } in unpack(&record.sealed)? {
-                    show(Change { name, sealed })?;
-                }
-            }
-            if !page.more {
-                return Ok(());
-            }
-        }
-    }
-
     /// Puts all that an order brings in its places, and removes the order. Several hosts may do it at
     /// once.
     pub(super) fn settle(&self, order: &Order, revision: u64) -> Result<(), ReplicaError> {
@@ -216,6 +193,29 @@ impl Replica {
         done.remove(wire::ORDER);
         self.cluster.commit(&done)?;
         Ok(())
+    }
+}
+
+/// All that an order brings, as it was at that revision.
+pub(super) fn read_order(
+    cluster: &dyn Cluster,
+    order: &Order,
+    revision: u64,
+    show: &mut dyn FnMut(Change) -> Result<(), ReplicaError>,
+) -> Result<(), ReplicaError> {
+    let (mut from, until) = order.packs();
+    loop {
+        let page = cluster.read(&from, &until, Some(revision))?;
+        let Some(end) = page.records.last() else { return Ok(()) };
+        from = [&end.name[..], b"\0"].concat();
+        for record in page.records {
+            for Packed { name, sealed } in unpack(&record.sealed)? {
+                show(Change { name, sealed })?;
+            }
+        }
+        if !page.more {
+            return Ok(());
+        }
     }
 }
 

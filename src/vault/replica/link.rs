@@ -19,6 +19,8 @@ pub(super) struct Link {
 
 struct State {
     is_up: bool,
+    /// Whether it ever was.
+    was_up: bool,
     since: Instant,
     why: String,
     /// The newest revision that is here, for those who wait for it.
@@ -30,12 +32,15 @@ impl Link {
     pub(super) fn new(seen: u64, revision: Revision) -> Self {
         revision.set(seen);
         let why = "it was not reached since the start".to_owned();
-        let state = State { is_up: false, since: Instant::now(), why, seen, is_stopping: false };
+        let (is_up, since) = (false, Instant::now());
+        let state = State { is_up, was_up: false, since, why, seen, is_stopping: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), revision }
     }
 
     pub(super) fn set_up(&self) {
-        self.change(|state| (state.is_up, state.since) = (true, Instant::now()));
+        self.change(|state| {
+            (state.is_up, state.was_up, state.since) = (true, true, Instant::now());
+        });
     }
 
     pub(super) fn set_down(&self, why: String) {
@@ -62,6 +67,12 @@ impl Link {
 
     pub(super) fn is_up(&self) -> bool {
         self.state.lock().is_up
+    }
+
+    /// For how long it has been down, zero if it is up; none if it was never up since the start.
+    pub(super) fn down_for(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        state.was_up.then(|| if state.is_up { Duration::ZERO } else { state.since.elapsed() })
     }
 
     /// Whether that is what was told last.

@@ -5,17 +5,19 @@
 //! of the shared store, which holds only if nothing that it changes was changed by another host
 //! (`send.rs`). What others do comes through a watch and goes through the writer thread as a change
 //! of its own, whole (`follow.rs`, `receive.rs`). Only this folder seals for the shared store
-//! (`wire.rs`).
+//! (`wire.rs`). `migrate/` moves a host's own store there, and back.
 
 mod connect;
 mod error;
 mod follow;
 mod large;
 mod link;
+mod migrate;
 mod receive;
 mod reseal;
 mod send;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -36,12 +38,15 @@ use super::record::{Address, Records, StoreId};
 
 pub use error::ReplicaError;
 pub use follow::Observer;
+pub use migrate::{MigrateError, Moved, migrate_from};
+pub use status::SharingStatus;
 
 pub(super) use follow::Follower;
 pub(super) use send::{Sending, Sent, is_current};
 
 use link::Link;
 use state::{Seen, State};
+use status::Counts;
 use wire::Wire;
 
 /// A store that many hosts share, of which this one keeps a replica.
@@ -67,6 +72,17 @@ pub enum Sharing {
     OnlyRead,
 }
 
+/// Refuses to change a replica without its shared store.
+///
+/// # Errors
+/// It is one.
+pub(super) fn check(records: &Records, sharing: &Sharing) -> Result<(), OpenVaultError> {
+    match sharing {
+        Sharing::Alone if Seen::read(records)?.is_some() => Err(ReplicaError::IsReplica.into()),
+        _ => Ok(()),
+    }
+}
+
 /// What this host has of the shared store.
 pub(super) struct Replica {
     cluster: Arc<dyn Cluster>,
@@ -75,6 +91,7 @@ pub(super) struct Replica {
     keyring: RwLock<Arc<Keyring>>,
     state: Mutex<State>,
     link: Arc<Link>,
+    pub(super) counts: Counts,
 }
 
 impl Replica {
@@ -89,12 +106,11 @@ impl Replica {
         sharing: &Sharing,
         revision: &Revision,
     ) -> Result<Option<Self>, OpenVaultError> {
-        let seen = Seen::read(records)?;
-        let (shared, seen) = match (sharing, seen) {
-            (Sharing::OnlyRead, _) | (Sharing::Alone, None) => return Ok(None),
-            (Sharing::Alone, Some(_)) => return Err(ReplicaError::IsReplica.into()),
-            (Sharing::With(shared), Some(seen)) => (shared, seen),
-            (Sharing::With(shared), None) => (shared, Self::begin(records, shared)?),
+        check(records, sharing)?;
+        let Sharing::With(shared) = sharing else { return Ok(None) };
+        let seen = match Seen::read(records)? {
+            Some(seen) => seen,
+            None => Self::begin(records, shared)?,
         };
         let replica = Self {
             cluster: Arc::clone(&shared.cluster),
@@ -102,9 +118,10 @@ impl Replica {
             keyring: RwLock::new(records.keyring()),
             link: Arc::new(Link::new(seen.revision, revision.clone())),
             state: Mutex::new(State::load(records, seen)?),
+            counts: Counts::default(),
         };
         if !shared.at_once {
-            match replica.connect(&records.keyring()) {
+            match replica.connect() {
                 Err(error) if !error.may_pass() => return Err(error.into()),
                 // It is tried again by the thread that follows, which tells.
                 Err(_) | Ok(()) => {}

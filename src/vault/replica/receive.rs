@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use crate::cluster::Change as Sealed;
 use crate::crypto::{Keyring, OpenError};
@@ -14,7 +13,7 @@ use crate::vault::transaction::{Change, Transaction, now};
 use super::Replica;
 use super::error::ReplicaError;
 use super::large::Order;
-use super::state::{Place, Seen, put_place};
+use super::state::{Digest, Place, Seen, digest_of, put_place};
 use super::wire::{self, Random};
 
 /// What came: of each record the newest alone.
@@ -33,11 +32,15 @@ pub(super) struct Received {
 struct Came {
     revision: u64,
     what: What,
+    /// Of what has not been put in its place yet.
+    digest: Option<Digest>,
 }
 
 enum What {
     Secret(Box<wire::Sent>),
     Nothing,
+    /// What came ahead is in its place now.
+    Same,
     /// It does not unseal, and why.
     Damaged(String),
 }
@@ -47,6 +50,7 @@ enum What {
 pub(super) struct Taken {
     places: Vec<(RecordId, Option<Place>)>,
     refused: Vec<(Random, Option<String>)>,
+    ahead: Vec<(Random, Digest)>,
     order: Option<Option<(Order, u64)>>,
     seen: Option<Seen>,
 }
@@ -77,12 +81,13 @@ impl Received {
         ahead.add(replica, keyring, revision, change)?;
         let generation = |came: &Came| match &came.what {
             What::Secret(sent) => sent.generation,
-            What::Nothing | What::Damaged(_) => 0,
+            What::Nothing | What::Same | What::Damaged(_) => 0,
         };
         for (id, came) in ahead.secrets {
             let known = self.secrets.get(&id).map(generation);
             if known.is_none_or(|known| known < generation(&came)) {
-                self.secrets.insert(id, came);
+                let digest = change.sealed.as_deref().map(digest_of);
+                self.secrets.insert(id, Came { digest, ..came });
             }
         }
         Ok(())
@@ -108,8 +113,13 @@ impl Received {
             outcome => Ok(outcome),
         };
         if let Some(id) = wire::parse_secret_name(&change.name) {
+            // Once the large change is over, what it brought is like anything else.
+            let same = |sealed: &[u8]| {
+                self.order != Some(None) && replica.state.lock().came_ahead(&id, sealed)
+            };
             let what = match &change.sealed {
                 None => What::Nothing,
+                Some(sealed) if same(sealed) => What::Same,
                 Some(sealed) => match open(sealed)? {
                     Ok(bytes) => wire::decode(&bytes).map_or_else(
                         || What::Damaged("it is not a secret's".to_owned()),
@@ -118,7 +128,7 @@ impl Received {
                     Err(error) => What::Damaged(error.to_string()),
                 },
             };
-            self.secrets.insert(id, Came { revision, what });
+            self.secrets.insert(id, Came { revision, what, digest: None });
         } else if change.name == wire::ORDER {
             let order = change
                 .sealed
@@ -200,6 +210,18 @@ impl Received {
                 }
                 return taken.refused.push((*id, None));
             }
+            What::Same => {
+                if let Some((record, place)) = record.zip(place) {
+                    keep(
+                        transaction,
+                        taken,
+                        id,
+                        record,
+                        Place { revision: came.revision, ..place },
+                    );
+                }
+                return;
+            }
             What::Damaged(why) => {
                 return refuse(transaction, taken, id, record.zip(place), came.revision, why);
             }
@@ -209,10 +231,9 @@ impl Received {
                 // Sealed anew with another key, it is the same; an older one is not taken.
                 let is_same = sent.generation == place.generation && before.is_some();
                 if is_same {
+                    taken.ahead.extend(came.digest.map(|digest| (*id, digest)));
                     let place = Place { revision: came.revision, ..place };
-                    put_place(record, Some(&place), &mut transaction.batch);
-                    taken.places.push((record, Some(place)));
-                    return taken.refused.push((*id, None));
+                    return keep(transaction, taken, id, record, place);
                 }
                 let why = "it is older than what was here before";
                 refuse(transaction, taken, id, Some((record, place)), came.revision, why);
@@ -231,12 +252,24 @@ impl Received {
                     born: sent.born,
                 };
                 transaction.take_over(record, before, sent);
-                put_place(record, Some(&place), &mut transaction.batch);
-                taken.places.push((record, Some(place)));
-                taken.refused.push((*id, None));
+                taken.ahead.extend(came.digest.map(|digest| (*id, digest)));
+                keep(transaction, taken, id, record, place);
             }
         }
     }
+}
+
+/// It is what is at that place.
+fn keep(
+    transaction: &mut Transaction<'_>,
+    taken: &mut Taken,
+    id: &Random,
+    record: RecordId,
+    place: Place,
+) {
+    put_place(record, Some(&place), &mut transaction.batch);
+    taken.places.push((record, Some(place)));
+    taken.refused.push((*id, None));
 }
 
 fn remove(transaction: &mut Transaction<'_>, taken: &mut Taken, record: RecordId) {
@@ -310,7 +343,10 @@ impl Replica {
             differs |= before != why;
         }
         if let Some(order) = taken.order {
-            state.order = order.map(|(order, revision)| (order, revision, Instant::now()));
+            state.set_order(order);
+        }
+        if state.order.is_some() {
+            taken.ahead.into_iter().for_each(|(id, digest)| state.add_ahead(id, digest));
         }
         if let Some(seen) = taken.seen {
             self.link.set_seen(seen.revision);

@@ -15,7 +15,7 @@ use crate::vault::transaction::Change;
 use super::Replica;
 use super::error::ReplicaError;
 use super::link::GRACE;
-use super::state::{Place, State, put_place};
+use super::state::{Place, State, digest_of, put_place};
 use super::wire::{self, Random, random};
 
 /// Operations that every transaction has beside those of its secrets: the keys, the names, large
@@ -190,6 +190,15 @@ impl Replica {
     /// To be called once that is stored.
     pub(in crate::vault) fn noted(&self, sending: Sending, revision: u64) {
         let mut state = self.state.lock();
+        if sending.is_large() {
+            state.own_large = revision;
+            for change in &sending.transaction.changes {
+                let id = wire::parse_secret_name(&change.name);
+                if let Some((id, sealed)) = id.zip(change.sealed.as_deref()) {
+                    state.add_ahead(id, digest_of(sealed));
+                }
+            }
+        }
         for (record, place) in sending.places {
             state.set(record, place.map(|place| Place { revision, ..place }));
         }

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::crypto::KeyId;
 use crate::model::Timestamp;
@@ -18,6 +19,13 @@ use crate::vault::secret::RecordId;
 
 use super::large::Order;
 use super::wire::Random;
+
+/// Tells sealed records apart, also for whoever can make some up.
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest_of(sealed: &[u8]) -> Digest {
+    Sha256::digest(sealed).into()
+}
 
 /// What is known of the whole.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +67,11 @@ pub(super) struct State {
     /// A large change of some host that is on its way: no other is possible. With its revision, and
     /// since when it is known.
     pub(super) order: Option<(Order, u64, Instant)>,
+    /// What the large change that is on its way has brought already, by its seal: put in its place it
+    /// is the same, and is not unsealed once more.
+    ahead: HashMap<Random, Digest>,
+    /// The revision of this host's own last large change, once that is stored here.
+    pub(super) own_large: u64,
     /// What was refused of what came, a sentence each, by record.
     pub(super) refused: HashMap<Random, String>,
 }
@@ -102,6 +115,8 @@ impl State {
             host_revision: 0,
             unresolved: None,
             order: None,
+            ahead: HashMap::new(),
+            own_large: 0,
             refused: HashMap::new(),
         };
         records.scan(&Address::REPLICA, &mut |address, bytes| {
@@ -126,6 +141,24 @@ impl State {
         self.places.iter().map(|(record, place)| (*record, place))
     }
 
+    /// Whether that record is what a large change has brought already.
+    pub(super) fn came_ahead(&self, id: &Random, sealed: &[u8]) -> bool {
+        self.ahead.get(id).is_some_and(|digest| *digest == digest_of(sealed))
+    }
+
+    /// A large change has brought that, and it is stored here.
+    pub(super) fn add_ahead(&mut self, id: Random, digest: Digest) {
+        self.ahead.insert(id, digest);
+    }
+
+    /// A large change is on its way, or no more.
+    pub(super) fn set_order(&mut self, order: Option<(Order, u64)>) {
+        self.order = order.map(|(order, revision)| (order, revision, Instant::now()));
+        if self.order.is_none() {
+            self.ahead = HashMap::new();
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
@@ -141,6 +174,7 @@ impl State {
         };
         if let Some(before) = before.filter(|before| Some(before.id) != place.map(|now| now.id)) {
             self.records.remove(&before.id);
+            self.ahead.remove(&before.id);
         }
     }
 }

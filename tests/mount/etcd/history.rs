@@ -48,8 +48,8 @@ impl History {
                 scope.spawn(|| self.write_until_over(point, keys));
                 scope.spawn(|| self.read_until_over(point, keys));
             }
+            let _end = End(&self.is_over);
             meanwhile();
-            self.is_over.store(true, Ordering::Relaxed);
         });
     }
 
@@ -89,6 +89,11 @@ impl History {
             std::thread::sleep(PACE);
         }
         self.reads.lock().unwrap().push(seen);
+    }
+
+    /// How many writes came to that.
+    pub(super) fn count(&self, what: &str) -> usize {
+        self.counts().get(what).copied().unwrap_or_default()
     }
 
     /// How many writes came to what.
@@ -143,6 +148,15 @@ impl History {
             let possible = acknowledged..=acknowledged + open as u64;
             assert!(possible.contains(&stored), "{key}: {stored} versions of {possible:?}");
         }
+    }
+}
+
+/// Ends what the callers do, also where the test fails: they are waited for.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -56,7 +56,7 @@ impl Etcd {
         let (arguments, control) = (strings(arguments), strings(control));
         let mut etcd = Self { network, nodes, arguments, scheme, control };
         (0..count).for_each(|number| etcd.revive(number));
-        eventually("etcd answers", || etcd.try_control(&["get", "x"]).is_some());
+        eventually("etcd answers", || etcd.try_control(&["get", "x"], 3).is_some());
         Some(etcd)
     }
 
@@ -64,6 +64,21 @@ impl Etcd {
     pub(super) fn store(&self, prefix: &str) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| node.machine.address()).collect();
         format!("etcd://{}{prefix}", hosts.join(","))
+    }
+
+    /// The address of the store for whoever knows that node alone.
+    pub(super) fn store_at(&self, number: usize, prefix: &str) -> String {
+        format!("etcd://{}{prefix}", self.nodes[number].machine.address())
+    }
+
+    /// The network of a node's machine.
+    pub(super) fn namespace(&self, number: usize) -> String {
+        self.nodes[number].machine.namespace()
+    }
+
+    /// Pulls the plug of a node's machine, or puts it back. Who is on that machine reaches it still.
+    pub(super) fn connect(&self, number: usize, is_connected: bool) {
+        self.network.connect(&self.nodes[number].machine, is_connected);
     }
 
     /// Starts a node, or starts it again.
@@ -112,7 +127,10 @@ impl Etcd {
             leader = (0..self.nodes.len()).find(|&number| {
                 let endpoint = self.endpoint(number);
                 let arguments = ["endpoint", "status", "-w", "json"];
-                let Some(text) = self.try_control_at(&endpoint, &arguments) else { return false };
+                // A node that was killed does not answer: the others are asked soon.
+                let Some(text) = self.try_control_at(&endpoint, &arguments, 3) else {
+                    return false;
+                };
                 let status: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
                 let status = &status[0]["Status"];
                 status["leader"] == status["header"]["member_id"]
@@ -129,19 +147,30 @@ impl Etcd {
         self.control(&["compact", &answer["header"]["revision"].to_string()]);
     }
 
+    /// How many records there are below a prefix.
+    pub(super) fn count(&self, prefix: &str) -> usize {
+        let text = self.control(&["get", "--prefix", "--keys-only", "-w", "json", prefix]);
+        let answer: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        answer["count"].as_u64().unwrap_or(0).try_into().expect("they are few")
+    }
+
     #[track_caller]
     pub(super) fn control(&self, arguments: &[&str]) -> String {
-        self.try_control(arguments).unwrap_or_else(|| panic!("etcdctl {arguments:?} failed"))
+        // More than it takes: the machine may have other things to do.
+        let answer = self.try_control(arguments, 60);
+        answer.unwrap_or_else(|| panic!("etcdctl {arguments:?} failed"))
     }
 
-    fn try_control(&self, arguments: &[&str]) -> Option<String> {
+    /// What etcdctl says, if it is done within so many seconds.
+    fn try_control(&self, arguments: &[&str], timeout: u32) -> Option<String> {
         let endpoints: Vec<_> = (0..self.nodes.len()).map(|number| self.endpoint(number)).collect();
-        self.try_control_at(&endpoints.join(","), arguments)
+        self.try_control_at(&endpoints.join(","), arguments, timeout)
     }
 
-    fn try_control_at(&self, endpoints: &str, arguments: &[&str]) -> Option<String> {
+    fn try_control_at(&self, endpoints: &str, arguments: &[&str], timeout: u32) -> Option<String> {
         let mut command = self.network.hub().command("etcdctl");
         command.env("ETCDCTL_API", "3").arg(format!("--endpoints={endpoints}"));
+        command.arg(format!("--command-timeout={timeout}s"));
         let output = command.args(&self.control).args(arguments).output();
         let output = output.expect("etcd-client is installed");
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -5,9 +5,8 @@ use std::process::Command;
 
 use crate::harness::{KEY, eventually};
 
-use super::history::rotate;
 use super::node::Etcd;
-use super::{Host, create, fleet};
+use super::{Host, create, fleet, rotates};
 
 const OTHER_KEY: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
 
@@ -99,8 +98,8 @@ fn certificates_and_passwords_are_checked_on_both_sides() {
     let right = [&right[..], &own].concat();
     let mut host = Host::prepare(&mut etcd, &right);
     host.mount.go();
-    rotate(&host.path("K"), b"v").unwrap();
-    assert_eq!(host.health(), "ok\n");
+    rotates(&host, "K", "v");
+    host.is_well();
     for arguments in [
         &["user", "add", "root:r"][..],
         &["user", "grant-role", "root", "root"],
@@ -118,7 +117,7 @@ fn certificates_and_passwords_are_checked_on_both_sides() {
     let mut known = Host::prepare(&mut etcd, &[&right[..], &user].concat());
     known.mount.go();
     eventually("it has all", || known.value("K").as_deref() == Some("v"));
-    rotate(&known.path("K"), b"w").unwrap();
+    rotates(&known, "K", "w");
     std::fs::write(&password, "wrong\n").unwrap();
     let said = refused(&mut etcd, &[&right[..], &user].concat(), KEY);
     assert!(said.contains("etcd refuses this host"), "{said}");
