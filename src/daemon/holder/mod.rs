@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
+use zeroize::Zeroizing;
 
 use crate::fs::Shelf;
 use crate::fuse::Device;
@@ -63,41 +64,12 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::lock_memory(settings.mlock_all)?;
     let found = deposit::find(kept, &settings.mountpoint)?;
     let account = Account::choose(settings.user.as_deref())?;
-    let failed = || system("the server could not be prepared");
-    let (mut holder, server) = match found {
-        Some(Found { device, shelf, note, down_since, deposit }) => {
-            let Note { path, mount, first_request, .. } = note;
-            let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(failed())?;
-            tracing::warn!("the holder before this one ended; its mount goes on");
-            let mut holder = Holder::new(plan, signals, log, device, path, first_request);
-            (holder.down_since, holder.deposit, holder.is_heir) = (down_since, Some(deposit), true);
-            // Somebody waits already, so that it is not a start that can be refused.
-            let server = holder.replace(true, true);
-            (holder, server)
-        }
-        None => {
-            let path = mountpoint::check(&settings.mountpoint)?;
-            let mut mount = [0; 8];
-            getrandom::fill(&mut mount)
-                .map_err(|error| failed()(io::Error::other(error.to_string())))?;
-            let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
-            let shelf = shelf.map_err(|error| failed()(error.into()))?;
-            let mount = u64::from_le_bytes(mount);
-            let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(failed())?;
-            // The store is opened before there is a mount: whatever is wrong is told before anybody
-            // waits.
-            let server = match plan.start(&signals, None, None)? {
-                Started::Ready(server) => server,
-                Started::Ended(status) => return refused(status),
-                Started::Stopped => return Ok(()),
-            };
-            mountpoint::make(&path)?;
-            let device = Device::mount(&path)
-                .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
-            let first_request = device.first_request().map_err(system("the mount was lost"))?;
-            (Holder::new(plan, signals, log, device, path, first_request), Ok(Some(server)))
-        }
+    let begin = Begin { settings, key, account, signals, log };
+    let begun = match found {
+        Some(found) => begin.with(found)?,
+        None => begin.anew()?,
     };
+    let Some((mut holder, server)) = begun else { return Ok(()) };
     let outcome = match server {
         Ok(Some(server)) => holder.hold(server, &settings.mountpoint),
         Ok(None) => Ok(()),
@@ -107,6 +79,63 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         holder.unmount()?;
     }
     outcome
+}
+
+/// What a holder begins with.
+struct Begin<'a> {
+    settings: &'a Resolved,
+    key: Option<Zeroizing<String>>,
+    account: Option<Account>,
+    signals: Signals,
+    log: Log,
+}
+
+/// A holder and its first server, or why there is none: it has a mount, which is to end then. Nothing, if a
+/// signal came before there was a mount.
+type Begun = Option<(Holder, Result<Option<Server>, DaemonError>)>;
+
+impl Begin<'_> {
+    /// Goes on with the mount that the holder before left.
+    fn with(self, found: Found) -> Result<Begun, DaemonError> {
+        let Self { settings, key, account, signals, log } = self;
+        let Found { device, shelf, note, down_since, deposit } = found;
+        let Note { path, mount, first_request, .. } = note;
+        let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        tracing::warn!("the holder before this one ended; its mount goes on");
+        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
+        (holder.down_since, holder.deposit, holder.is_heir) = (down_since, Some(deposit), true);
+        // Somebody waits already, so that it is not a start that can be refused.
+        let server = holder.replace(true, true);
+        Ok(Some((holder, server)))
+    }
+
+    /// Mounts.
+    fn anew(self) -> Result<Begun, DaemonError> {
+        let Self { settings, key, account, signals, log } = self;
+        let path = mountpoint::check(&settings.mountpoint)?;
+        let mut mount = [0; 8];
+        getrandom::fill(&mut mount)
+            .map_err(|error| prepared()(io::Error::other(error.to_string())))?;
+        let mount = u64::from_le_bytes(mount);
+        let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
+        let shelf = shelf.map_err(|error| prepared()(error.into()))?;
+        let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
+        let server = match plan.start(&signals, None, None)? {
+            Started::Ready(server) => server,
+            Started::Ended(status) => return refused(status).map(|()| None),
+            Started::Stopped => return Ok(None),
+        };
+        mountpoint::make(&path)?;
+        let device = Device::mount(&path)
+            .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+        let first_request = device.first_request().map_err(system("the mount was lost"));
+        let (first_request, server) = match first_request {
+            Ok(first_request) => (first_request, Ok(Some(server))),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        Ok(Some((Holder::new(plan, signals, log, device, path, first_request), server)))
+    }
 }
 
 struct Holder {
@@ -444,6 +473,10 @@ impl Holder {
 /// The server has said why it does not serve; its exit code is this program's.
 fn refused(status: ExitStatus) -> Result<(), DaemonError> {
     Err(DaemonError::Refused { code: status.code().and_then(|code| u8::try_from(code).ok()) })
+}
+
+fn prepared() -> impl FnOnce(io::Error) -> DaemonError {
+    system("the server could not be prepared")
 }
 
 fn since_boot() -> Duration {
