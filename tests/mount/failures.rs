@@ -53,7 +53,7 @@ fn a_panic_of_any_thread_is_a_short_wait() {
             assert_eq!(alice.read("K").as_deref(), Ok("value"), "{signal} to {name}");
             assert_eq!(bob.read("K"), Err(Errno::EACCES));
             assert_eq!(writer.close(), Ok(()), "{signal} to {name}");
-            assert!(start.elapsed() < Duration::from_secs(5), "callers waited too long");
+            assert!(start.elapsed() < Duration::from_secs(20), "callers waited too long");
             assert_eq!(root.read("L"), Ok(written.to_string()));
             eventually("another one serves", || mount.server().is_some_and(|it| it != server));
             written += 1;

@@ -21,7 +21,7 @@ fn a_server_that_hangs_is_replaced() {
     assert_eq!(alice.read("K").as_deref(), Ok("value"));
     let waited = start.elapsed();
     assert!(waited > Duration::from_secs(3), "it was killed after {waited:?} already");
-    assert!(waited < Duration::from_secs(10), "readers waited {waited:?}");
+    assert!(waited < Duration::from_secs(30), "readers waited {waited:?}");
     assert_ne!(mount.server(), Some(server));
     let said = mount.said();
     assert!(said.contains("the server hangs") && said.contains("another one takes over"), "{said}");
