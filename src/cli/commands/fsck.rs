@@ -1,13 +1,12 @@
 //! `fsck`: looks at every record of a state folder, and mends what can be mended.
 
-use std::path::PathBuf;
-
 use crate::cli::args::{Format, Output};
 use crate::cli::error::{CliError, Result};
+use crate::cli::offline::StateArgs;
 use crate::cli::output::print_one;
 use crate::cli::yaml::Scalar;
 use crate::cli::{progress, style};
-use crate::daemon::{MountSettings, open_for_fsck};
+use crate::daemon::open_for_fsck;
 use crate::vault::{Findings, Fsck, Repaired};
 
 /// Check a state folder that no daemon uses: whether every record unseals and every value is whole.
@@ -27,36 +26,14 @@ pub(in super::super) struct Args {
     /// Remove what no secret can reach any more, and take wrong marks off; nothing else.
     #[arg(long)]
     repair: bool,
-    /// The state folder [default: as for `mount`].
-    #[arg(
-        long,
-        env = "SECRETFS_STATE_DIR",
-        hide_env_values = true,
-        value_name = "DIR",
-        value_hint = clap::ValueHint::DirPath
-    )]
-    state_dir: Option<PathBuf>,
-    /// The configuration file [default: as for `mount`].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// File with the encryption key; it goes before OB_ENCRYPTION_KEY.
-    #[arg(long, value_name = "FILE")]
-    encryption_key_file: Option<PathBuf>,
-    /// File with older keys, one on each line.
-    #[arg(long, value_name = "FILE")]
-    previous_encryption_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     #[command(flatten)]
     output: Output,
 }
 
 pub(in super::super) fn run(args: Args) -> Result {
-    let fsck = open_for_fsck(MountSettings {
-        state_dir: args.state_dir,
-        config: args.config,
-        encryption_key_file: args.encryption_key_file,
-        previous_encryption_key_file: args.previous_encryption_key_file,
-        ..MountSettings::default()
-    })?;
+    let fsck = open_for_fsck(args.state.into())?;
     let mut findings = check(&fsck)?;
     if args.repair {
         let repaired = fsck.repair(&findings)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::error::Result;
+use crate::cli::offline::StateArgs;
 use crate::cli::{progress, style};
 use crate::daemon::{self, Direction, MountSettings};
 
@@ -29,24 +30,8 @@ pub(in super::super) struct Args {
     /// Move the secrets from there to the state folder; the same form.
     #[arg(long, value_name = "STORE")]
     from: Option<String>,
-    /// The state folder [default: as for `mount`].
-    #[arg(
-        long,
-        env = "SECRETFS_STATE_DIR",
-        hide_env_values = true,
-        value_name = "DIR",
-        value_hint = clap::ValueHint::DirPath
-    )]
-    state_dir: Option<PathBuf>,
-    /// The configuration file [default: as for `mount`].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// File with the encryption key; it goes before OB_ENCRYPTION_KEY.
-    #[arg(long, value_name = "FILE")]
-    encryption_key_file: Option<PathBuf>,
-    /// File with older keys, one on each line.
-    #[arg(long, value_name = "FILE")]
-    previous_encryption_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     /// Certificates of those that sign etcd's, PEM; the connection is TLS then.
     #[arg(long, value_name = "FILE")]
     etcd_ca: Option<PathBuf>,
@@ -68,17 +53,13 @@ pub(in super::super) fn run(args: Args) -> Result {
     let direction = if args.to.is_some() { Direction::ToShared } else { Direction::FromShared };
     let store = args.to.or(args.from);
     let settings = MountSettings {
-        state_dir: args.state_dir,
-        config: args.config,
-        encryption_key_file: args.encryption_key_file,
-        previous_encryption_key_file: args.previous_encryption_key_file,
         store: store.clone(),
         etcd_ca: args.etcd_ca,
         etcd_cert: args.etcd_cert,
         etcd_key: args.etcd_key,
         etcd_user: args.etcd_user,
         etcd_password_file: args.etcd_password_file,
-        ..MountSettings::default()
+        ..args.state.into()
     };
     let bar = progress::of_unknown("secrets");
     let outcome = daemon::migrate(settings, direction, &|count| bar.set_position(count));
