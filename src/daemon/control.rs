@@ -4,7 +4,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
@@ -13,6 +12,8 @@ use nix::sys::socket::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::fs::Outage;
 
 use super::notify;
 use super::sandbox::Account;
@@ -32,9 +33,8 @@ pub(super) enum Order {
         key: Option<String>,
         /// A number for the mount.
         mount: u64,
-        /// If a process before this one served the mount: when that ended, by the clock that runs
-        /// since boot.
-        down_since: Option<Duration>,
+        /// If a process before this one served the mount: the end of that.
+        outage: Option<Outage>,
         /// Whom the server is to become.
         account: Option<Account>,
     },

@@ -57,10 +57,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let control = take_control()?;
     let (mut order, mut shelf) =
         control.receive().map_err(conversation)?.ok_or(DaemonError::NoHolder)?;
-    let Order::Prepare { key, mount, down_since, account } = &mut order else {
+    let Order::Prepare { key, mount, outage, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
-    let (mount, down_since, takes_over) = (*mount, *down_since, down_since.is_some());
+    let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
     hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let for_all = nix::unistd::geteuid().is_root();
@@ -91,8 +91,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let options = Options { list_sidecars: settings.list_acl };
     let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
     let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
-    let down_since = down_since.unwrap_or_default();
-    let life = Life { mount, shelf, inheritance, down_since };
+    let life = Life { mount, shelf, inheritance, outage: outage.unwrap_or_default() };
     let fs = Fs::new(Arc::clone(&vault), Arc::clone(&identities), options, fuse::code, life);
     // What lies on the shelf is the next process's, however this one ends.
     std::mem::forget(Arc::clone(&fs));
@@ -119,7 +118,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let (device, lines) = device_and_lines(descriptors)?;
     let lines = <[_; LINES]>::try_from(lines).map_err(|_| DaemonError::NoHolder)?;
     let messenger = lines[0].try_clone().map_err(conversation)?;
-    let service = Service { for_all, takes_over, threads: settings.threads };
+    let threads = settings.threads + fs.threads_for_suspects();
+    let service = Service { for_all, takes_over, threads };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

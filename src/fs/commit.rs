@@ -37,7 +37,7 @@ impl Fs {
                 self.commit(draft, Occasion::Close, self.origin(who), answer);
             }
             ToStore::Dropped(file) => self.close_dropped(who, file, answer),
-            ToStore::IsDone => self.answer_done(answer),
+            ToStore::IsDone => self.answer_done(who, answer),
             ToStore::Nothing => answer(Ok(())),
             ToStore::Lost => answer(Err(FsError::Lost)),
         }
@@ -51,7 +51,7 @@ impl Fs {
                 self.commit(draft, Occasion::Sync, self.origin(who), answer);
             }
             ToStore::Dropped(file) => self.sync_dropped(who, file, answer),
-            ToStore::IsDone => self.answer_done(answer),
+            ToStore::IsDone => self.answer_done(who, answer),
             ToStore::Nothing => answer(Ok(())),
             ToStore::Lost => answer(Err(FsError::Lost)),
         }
@@ -152,6 +152,7 @@ impl Fs {
                     waiting.into_iter().for_each(|waiter| waiter(Ok(())));
                 };
                 if occasion.may_wait_for_caches() {
+                    origin.iter().for_each(|origin| fs.trials.end(origin.unique));
                     fs.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
                 } else {
                     answer();

@@ -111,6 +111,15 @@ pub enum FsError {
         "what was written and not yet closed was lost when the daemon was restarted; write it again"
     )]
     Lost,
+    /// Every process that worked on the request crashed.
+    #[error(
+        "the daemon crashed {crashes} times on this request, and does not try it again; \
+         please report what its log says of it"
+    )]
+    Fatal {
+        /// How often.
+        crashes: u32,
+    },
     /// A handle that is not (or no longer) known.
     #[error("the file handle is not known; open the file again")]
     BadHandle,

@@ -48,6 +48,7 @@ mod successor;
 mod task;
 mod tasks;
 mod trail;
+mod trials;
 mod vitals;
 mod watchers;
 mod xattr;
@@ -56,7 +57,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io as std_io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::audit::ErrorCode;
 use crate::identity::Resolver;
@@ -76,7 +77,8 @@ pub use rename::RenameMode;
 pub use requests::{Opcode, Requests};
 pub use setattr::Changes;
 pub use shelf::Shelf;
-pub use successor::Life;
+pub use successor::{Life, Outage};
+pub use trials::Trial;
 pub use watchers::{Touch, Touched};
 
 use courier::Courier;
@@ -95,6 +97,7 @@ use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
 use tasks::Tasks;
+use trials::Trials;
 use watchers::Watchers;
 
 /// Who sent a request, as the kernel reports it.
@@ -153,7 +156,8 @@ pub struct Fs {
     filler: Filler,
     shelf: Shelf,
     mount: u64,
-    down_since: Duration,
+    outage: Outage,
+    trials: Arc<Trials>,
     /// The requests that the process before this one carried out, perhaps without answering.
     done: HashSet<u64>,
     watchers: Watchers,
@@ -171,7 +175,7 @@ impl Fs {
     ) -> Arc<Self> {
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
-        let Life { mount, shelf, inheritance, down_since } = life;
+        let Life { mount, shelf, inheritance, outage } = life;
         let pollers = Arc::new(Pollers::new(shelf.clone()));
         let fs = Arc::new(Self {
             vault,
@@ -201,9 +205,10 @@ impl Fs {
                 .as_ref()
                 .map(|inheritance| inheritance.done_for(mount))
                 .unwrap_or_default(),
+            trials: Trials::new(shelf.clone()),
             shelf,
             mount,
-            down_since,
+            outage,
             watchers: Watchers::default(),
         });
         if let Some(inheritance) = inheritance {

@@ -55,6 +55,17 @@ pub(super) enum Kept {
     },
     /// Who polls a version, by the kernel's number for the open file.
     Waiter(u64),
+    Trial(KeptTrial),
+}
+
+/// A request that was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptTrial {
+    pub(super) unique: u64,
+    /// How many processes crashed while they worked on it, after it was sent again.
+    pub(super) crashes: u32,
+    /// It is being worked on.
+    pub(super) is_running: bool,
 }
 
 /// A thread was told that a node is stale.

@@ -9,6 +9,8 @@ use std::iter::repeat;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::document::emit_lists;
 use crate::model::{Key, Plaintext, SIDECAR_SUFFIX, Timestamp};
 use crate::vault::{Inheritance, Origin, Receipt, RecordId, Secret, Value, WriteTarget};
@@ -42,9 +44,19 @@ pub struct Life {
     pub shelf: Shelf,
     /// What the one before it left in the store; none if this is the first.
     pub inheritance: Option<Inheritance>,
-    /// Since when nobody has served the mount, by the clock that runs since boot. That time does not
-    /// count for what is remembered for a moment.
-    pub down_since: Duration,
+    /// Since when nobody serves the mount.
+    pub outage: Outage,
+}
+
+/// A time when nobody serves a mount.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Outage {
+    /// When it began, by the clock that runs since boot. It does not count for what is remembered for a
+    /// moment.
+    pub since: Duration,
+    /// Whether the process before ended by its own fault: it crashed or hung, and nobody killed it for
+    /// another reason.
+    pub by_crash: bool,
 }
 
 impl Fs {
@@ -54,7 +66,8 @@ impl Fs {
     }
 
     /// Answers once the kernel has forgotten what the change made stale.
-    pub(super) fn answer_done(&self, answer: Answer<()>) {
+    pub(super) fn answer_done(&self, who: &Requester, answer: Answer<()>) {
+        self.trials.end(who.unique);
         let answer = Box::new(move || answer(Ok(())));
         self.courier.send(Errand { stale: Vec::new(), answer: Some(answer) });
     }
@@ -173,6 +186,7 @@ impl Fs {
                 Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
                 Kept::Folder { path, uid } => self.folders.inherit(path, uid, slot),
                 Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
+                Kept::Trial(trial) => self.trials.inherit(trial, slot, self.outage.by_crash),
                 Kept::Text { handle, text } => {
                     let (bytes, slot) = (Arc::new(Plaintext::from(text)), Some(Arc::new(slot)));
                     self.handles.inherit(handle, Handle::Snapshot { bytes, _slot: slot });
@@ -226,7 +240,7 @@ impl Fs {
             return;
         };
         let now = Timestamp::from(SystemTime::now()).as_nanos();
-        let down = now_since_boot().saturating_sub(self.down_since);
+        let down = now_since_boot().saturating_sub(self.outage.since);
         let age = Duration::from_nanos(now.saturating_sub(receipt.at.as_nanos()));
         let age = age.saturating_sub(down);
         for (key, heritage) in receipt.left {
@@ -248,7 +262,7 @@ impl Fs {
             KeptNote { served: Some(served), is_spent: true, .. } => Note::Reopened { served },
             _ => Note::Reopen { node, served },
         };
-        let age = self.down_since.saturating_sub(Duration::from_nanos(kept.at));
+        let age = self.outage.since.saturating_sub(Duration::from_nanos(kept.at));
         self.tasks.inherit(task, started, uid, age, note, Some(slot));
     }
 

@@ -70,7 +70,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Unsupported(_) => Errno::EOPNOTSUPP,
         FsError::Stale => Errno::ESTALE,
         // After a restart: the writer must learn that its buffer is lost.
-        FsError::Lost | FsError::BadHandle | FsError::Identity(_) => Errno::EIO,
+        FsError::Lost | FsError::BadHandle | FsError::Fatal { .. } | FsError::Identity(_) => {
+            Errno::EIO
+        }
     }
 }
 

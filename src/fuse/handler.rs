@@ -15,7 +15,7 @@ use fuser::{
 };
 
 use crate::fs::{
-    Answer, Attr, Changes, Entry, FileKind, Fs, FsError, Listed, NEVER, Opcode, RenameMode,
+    Answer, Attr, Changes, Entry, FileKind, Fs, FsError, Listed, NEVER, Opcode, RenameMode, Trial,
 };
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 use crate::telemetry::pulse::{self, Working};
@@ -43,22 +43,56 @@ impl Handler {
         Self { fs }
     }
 
-    /// A request has come; what is given lasts as long as a thread works on it.
-    fn begin(&self, opcode: Opcode) -> Working {
+    /// A request has come. [`Working`] lasts as long as this thread works on it.
+    fn begin(&self, request: &Request, opcode: Opcode) -> Result<(Working, Trial), FsError> {
         self.fs.requests.count(opcode);
-        pulse::working()
+        let working = match opcode {
+            Opcode::Release => pulse::working_on_what_others_wait_for(),
+            _ => pulse::working(),
+        };
+        Ok((working, self.fs.begin_trial(&requester(request))?))
     }
 }
 
-fn answer_empty(reply: ReplyEmpty) -> Answer<()> {
-    Box::new(move |outcome| match outcome {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(&error)),
+/// Begins on a request, or answers that it is not tried any more.
+macro_rules! begin {
+    ($handler:expr, $request:expr, $opcode:ident, $reply:expr) => {
+        match $handler.begin($request, Opcode::$opcode) {
+            Ok(begun) => begun,
+            Err(error) => return $reply.error(errno(&error)),
+        }
+    };
+}
+
+fn answer_empty(reply: ReplyEmpty, trial: Trial) -> Answer<()> {
+    Box::new(move |outcome| {
+        drop(trial);
+        reply_empty(reply, outcome);
     })
 }
 
+fn reply_entry(reply: ReplyEntry, outcome: Result<Entry, FsError>) {
+    match outcome {
+        Ok(entry) => {
+            let attr = file_attr(&entry.attr);
+            reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
+        }
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+fn reply_attr(reply: ReplyAttr, outcome: Result<Attr, FsError>) {
+    match outcome {
+        Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
 fn reply_empty(reply: ReplyEmpty, outcome: Result<(), FsError>) {
-    answer_empty(reply)(outcome);
+    match outcome {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
 }
 
 impl Filesystem for Handler {
@@ -87,18 +121,14 @@ impl Filesystem for Handler {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _working = self.begin(Opcode::Lookup);
-        match self.fs.look_up(&requester(request), parent.0, name) {
-            Ok(entry) => {
-                let attr = file_attr(&entry.attr);
-                reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
-            }
-            Err(error) => reply.error(errno(&error)),
-        }
+        let _begun = begin!(self, request, Lookup, reply);
+        reply_entry(reply, self.fs.look_up(&requester(request), parent.0, name));
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
-        let _working = self.begin(Opcode::Forget);
+        // Never sent again: it has no answer.
+        self.fs.requests.count(Opcode::Forget);
+        let _working = pulse::working();
         self.fs.forget(node.0, lookups);
     }
 
@@ -109,11 +139,8 @@ impl Filesystem for Handler {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _working = self.begin(Opcode::Getattr);
-        match self.fs.attributes(&requester(request), node.0) {
-            Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
-            Err(error) => reply.error(errno(&error)),
-        }
+        let _begun = begin!(self, request, Getattr, reply);
+        reply_attr(reply, self.fs.attributes(&requester(request), node.0));
     }
 
     fn setattr(
@@ -134,18 +161,18 @@ impl Filesystem for Handler {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _working = self.begin(Opcode::Setattr);
+        let (_working, trial) = begin!(self, request, Setattr, reply);
         let changes = Changes { mode, uid, gid, size, modified: mtime.map(time) };
         let handle = handle.map(|handle| handle.0);
-        let answer: Answer<Attr> = Box::new(move |outcome| match outcome {
-            Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
-            Err(error) => reply.error(errno(&error)),
+        let answer: Answer<Attr> = Box::new(move |outcome| {
+            drop(trial);
+            reply_attr(reply, outcome);
         });
         self.fs.set_attributes(&requester(request), node.0, handle, changes, answer);
     }
 
-    fn readlink(&self, _request: &Request, _node: INodeNo, reply: ReplyData) {
-        let _working = self.begin(Opcode::Readlink);
+    fn readlink(&self, request: &Request, _node: INodeNo, reply: ReplyData) {
+        let _begun = begin!(self, request, Readlink, reply);
         reply.error(INVALID);
     }
 
@@ -159,16 +186,13 @@ impl Filesystem for Handler {
         _device: u32,
         reply: ReplyEntry,
     ) {
-        let _working = self.begin(Opcode::Mknod);
+        let (_working, trial) = begin!(self, request, Mknod, reply);
         if mode & libc::S_IFMT != libc::S_IFREG {
             return reply.error(NOBODY_MAY);
         }
-        let answer: Answer<Entry> = Box::new(move |outcome| match outcome {
-            Ok(entry) => {
-                let attr = file_attr(&entry.attr);
-                reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
-            }
-            Err(error) => reply.error(errno(&error)),
+        let answer: Answer<Entry> = Box::new(move |outcome| {
+            drop(trial);
+            reply_entry(reply, outcome);
         });
         self.fs.create_closed(&requester(request), parent.0, name, mode, answer);
     }
@@ -182,35 +206,29 @@ impl Filesystem for Handler {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _working = self.begin(Opcode::Mkdir);
-        match self.fs.make_folder(&requester(request), parent.0, name) {
-            Ok(entry) => {
-                let attr = file_attr(&entry.attr);
-                reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
-            }
-            Err(error) => reply.error(errno(&error)),
-        }
+        let _begun = begin!(self, request, Mkdir, reply);
+        reply_entry(reply, self.fs.make_folder(&requester(request), parent.0, name));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _working = self.begin(Opcode::Unlink);
-        self.fs.unlink(&requester(request), parent.0, name, answer_empty(reply));
+        let (_working, trial) = begin!(self, request, Unlink, reply);
+        self.fs.unlink(&requester(request), parent.0, name, answer_empty(reply, trial));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _working = self.begin(Opcode::Rmdir);
+        let _begun = begin!(self, request, Rmdir, reply);
         reply_empty(reply, self.fs.remove_folder(&requester(request), parent.0, name));
     }
 
     fn symlink(
         &self,
-        _request: &Request,
+        request: &Request,
         _parent: INodeNo,
         _name: &OsStr,
         _target: &Path,
         reply: ReplyEntry,
     ) {
-        let _working = self.begin(Opcode::Symlink);
+        let _begun = begin!(self, request, Symlink, reply);
         reply.error(NOBODY_MAY);
     }
 
@@ -224,7 +242,7 @@ impl Filesystem for Handler {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Rename);
+        let (_working, trial) = begin!(self, request, Rename, reply);
         let mode = if flags.is_empty() {
             RenameMode::Replace
         } else if flags == RenameFlags::RENAME_NOREPLACE {
@@ -232,29 +250,32 @@ impl Filesystem for Handler {
         } else {
             return reply.error(INVALID);
         };
-        let (who, answer) = (requester(request), answer_empty(reply));
+        let (who, answer) = (requester(request), answer_empty(reply, trial));
         self.fs.rename(&who, parent.0, name, new_parent.0, new_name, mode, answer);
     }
 
     fn link(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         _new_parent: INodeNo,
         _new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _working = self.begin(Opcode::Link);
+        let _begun = begin!(self, request, Link, reply);
         reply.error(NOBODY_MAY);
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _working = self.begin(Opcode::Open);
+        let (_working, trial) = begin!(self, request, Open, reply);
         let mode = flags.acc_mode();
         let (read, write) = (mode != OpenAccMode::O_WRONLY, mode != OpenAccMode::O_RDONLY);
-        self.fs.open(&requester(request), node.0, read, write, |outcome| match outcome {
-            Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(&opened)),
-            Err(error) => reply.error(errno(&error)),
+        self.fs.open(&requester(request), node.0, read, write, |outcome| {
+            drop(trial);
+            match outcome {
+                Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(&opened)),
+                Err(error) => reply.error(errno(&error)),
+            }
         });
     }
 
@@ -269,7 +290,7 @@ impl Filesystem for Handler {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _working = self.begin(Opcode::Read);
+        let _begun = begin!(self, request, Read, reply);
         match self.fs.read(&requester(request), node.0, handle.0, offset, size as usize) {
             Ok(bytes) => reply.data(bytes.expose()),
             Err(error) => reply.error(errno(&error)),
@@ -288,7 +309,7 @@ impl Filesystem for Handler {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _working = self.begin(Opcode::Write);
+        let _begun = begin!(self, request, Write, reply);
         match self.fs.write(&requester(request), handle.0, offset, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).expect("a request is under 4 GiB")),
             Err(error) => reply.error(errno(&error)),
@@ -303,8 +324,8 @@ impl Filesystem for Handler {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Flush);
-        self.fs.flush(&requester(request), handle.0, answer_empty(reply));
+        let (_working, trial) = begin!(self, request, Flush, reply);
+        self.fs.flush(&requester(request), handle.0, answer_empty(reply, trial));
     }
 
     fn release(
@@ -317,12 +338,14 @@ impl Filesystem for Handler {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.fs.requests.count(Opcode::Release);
-        let _working = pulse::working_on_what_others_wait_for();
+        let (_working, trial) = begin!(self, request, Release, reply);
         if handle.0 == 0 {
             return reply.ok();
         }
-        self.fs.release(&requester(request), handle.0, move || reply.ok());
+        self.fs.release(&requester(request), handle.0, move || {
+            drop(trial);
+            reply.ok();
+        });
     }
 
     fn fsync(
@@ -333,12 +356,12 @@ impl Filesystem for Handler {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Fsync);
-        self.fs.sync(&requester(request), handle.0, answer_empty(reply));
+        let (_working, trial) = begin!(self, request, Fsync, reply);
+        self.fs.sync(&requester(request), handle.0, answer_empty(reply, trial));
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _working = self.begin(Opcode::Opendir);
+        let _begun = begin!(self, request, Opendir, reply);
         match self.fs.open_folder(&requester(request), node.0) {
             Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
             Err(error) => reply.error(errno(&error)),
@@ -353,7 +376,7 @@ impl Filesystem for Handler {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _working = self.begin(Opcode::Readdir);
+        let _begun = begin!(self, request, Readdir, reply);
         let listed = match self.fs.list(&requester(request), node.0, handle.0, offset == 0) {
             Ok(listed) => listed,
             Err(error) => return reply.error(errno(&error)),
@@ -380,7 +403,7 @@ impl Filesystem for Handler {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _working = self.begin(Opcode::Readdirplus);
+        let _begun = begin!(self, request, Readdirplus, reply);
         let who = requester(request);
         let listed = match self.fs.list(&who, node.0, handle.0, offset == 0) {
             Ok(listed) => listed,
@@ -420,32 +443,32 @@ impl Filesystem for Handler {
 
     fn releasedir(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Releasedir);
+        let _begun = begin!(self, request, Releasedir, reply);
         self.fs.close_folder(handle.0);
         reply.ok();
     }
 
     fn fsyncdir(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         _handle: FileHandle,
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Fsyncdir);
+        let _begun = begin!(self, request, Fsyncdir, reply);
         // Every change was durable before it was answered.
         reply.ok();
     }
 
-    fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        let _working = self.begin(Opcode::Statfs);
+    fn statfs(&self, request: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        let _begun = begin!(self, request, Statfs, reply);
         match self.fs.space() {
             Ok((space, secrets)) => {
                 let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK_BYTES);
@@ -468,7 +491,7 @@ impl Filesystem for Handler {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Setxattr);
+        let _begun = begin!(self, request, Setxattr, reply);
         reply.error(errno(&self.fs.refuse_attribute(&requester(request), node.0, name)));
     }
 
@@ -480,22 +503,22 @@ impl Filesystem for Handler {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _working = self.begin(Opcode::Getxattr);
+        let _begun = begin!(self, request, Getxattr, reply);
         reply_xattr(reply, size, self.fs.attribute(&requester(request), node.0, name));
     }
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        let _working = self.begin(Opcode::Listxattr);
+        let _begun = begin!(self, request, Listxattr, reply);
         reply_xattr(reply, size, self.fs.attribute_names(&requester(request), node.0));
     }
 
     fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _working = self.begin(Opcode::Removexattr);
+        let _begun = begin!(self, request, Removexattr, reply);
         reply.error(errno(&self.fs.refuse_attribute(&requester(request), node.0, name)));
     }
 
     fn access(&self, request: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let _working = self.begin(Opcode::Access);
+        let _begun = begin!(self, request, Access, reply);
         reply_empty(reply, self.fs.access(&requester(request), node.0, wanted(mask)));
     }
 
@@ -509,29 +532,32 @@ impl Filesystem for Handler {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _working = self.begin(Opcode::Create);
+        let (_working, trial) = begin!(self, request, Create, reply);
         let exclusive = flags & libc::O_EXCL != 0;
         let who = requester(request);
-        self.fs.create(&who, parent.0, name, mode, exclusive, |outcome| match outcome {
-            Ok((entry, opened)) => reply.created(
-                &NEVER,
-                &file_attr(&entry.attr),
-                GENERATION,
-                FileHandle(opened.handle),
-                open_flags(&opened),
-            ),
-            Err(error) => reply.error(errno(&error)),
+        self.fs.create(&who, parent.0, name, mode, exclusive, |outcome| {
+            drop(trial);
+            match outcome {
+                Ok((entry, opened)) => reply.created(
+                    &NEVER,
+                    &file_attr(&entry.attr),
+                    GENERATION,
+                    FileHandle(opened.handle),
+                    open_flags(&opened),
+                ),
+                Err(error) => reply.error(errno(&error)),
+            }
         });
     }
 
-    fn bmap(&self, _request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {
-        let _working = self.begin(Opcode::Bmap);
+    fn bmap(&self, request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {
+        let _begun = begin!(self, request, Bmap, reply);
         reply.error(INVALID);
     }
 
     fn ioctl(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         _handle: FileHandle,
         _flags: IoctlFlags,
@@ -540,7 +566,7 @@ impl Filesystem for Handler {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
-        let _working = self.begin(Opcode::Ioctl);
+        let _begun = begin!(self, request, Ioctl, reply);
         reply.error(NO_SUCH_CONTROL);
     }
 
@@ -554,7 +580,7 @@ impl Filesystem for Handler {
         flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        let _working = self.begin(Opcode::Poll);
+        let _begun = begin!(self, request, Poll, reply);
         let waits = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY);
         reply.poll(poll_events(self.fs.poll(
             &requester(request),
@@ -565,7 +591,7 @@ impl Filesystem for Handler {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         _handle: FileHandle,
         _offset: u64,
@@ -573,28 +599,28 @@ impl Filesystem for Handler {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _working = self.begin(Opcode::Fallocate);
+        let _begun = begin!(self, request, Fallocate, reply);
         reply.error(UNSUPPORTED);
     }
 
     /// ENOSYS: the kernel then seeks on its own.
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         _handle: FileHandle,
         _offset: i64,
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        let _working = self.begin(Opcode::Lseek);
+        let _begun = begin!(self, request, Lseek, reply);
         reply.error(LEFT_TO_THE_KERNEL);
     }
 
     /// ENOSYS: the kernel then copies with reads and writes.
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _node_in: INodeNo,
         _handle_in: FileHandle,
         _offset_in: u64,
@@ -605,7 +631,7 @@ impl Filesystem for Handler {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _working = self.begin(Opcode::CopyFileRange);
+        let _begun = begin!(self, request, CopyFileRange, reply);
         reply.error(LEFT_TO_THE_KERNEL);
     }
 }

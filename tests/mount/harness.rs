@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
+use crate::filter::Filter;
 
 /// A user of the tests; none of them exists on the system.
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +99,7 @@ pub(crate) struct Mount {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(&'static str, Option<String>)>,
-    /// System calls that its kernel seems not to have.
-    missing: Vec<libc::c_long>,
+    filter: Filter,
     #[cfg(feature = "etcd")]
     network: Option<String>,
     daemon: Option<Daemon>,
@@ -130,7 +131,7 @@ impl Mount {
             program: env!("CARGO_BIN_EXE_secretfs").into(),
             arguments: Vec::new(),
             environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
-            missing: Vec::new(),
+            filter: Filter::default(),
             #[cfg(feature = "etcd")]
             network: None,
             daemon: None,
@@ -208,7 +209,13 @@ impl Mount {
 
     /// Lets the kernel seem not to have these system calls.
     pub(crate) fn without_calls(mut self, missing: &[libc::c_long]) -> Self {
-        self.missing.extend(missing);
+        self.filter.missing.extend(missing);
+        self
+    }
+
+    /// Lets a process end, as by a crash, when it writes (by this system call) so many bytes.
+    pub(crate) fn deadly(mut self, write: libc::c_long, lengths: RangeInclusive<u32>) -> Self {
+        self.filter.deadly = Some((write, lengths));
         self
     }
 
@@ -332,11 +339,7 @@ impl Mount {
                 None => command.env_remove(name),
             };
         }
-        if !self.missing.is_empty() {
-            let filter = without(&self.missing);
-            // SAFETY: what it calls is async-signal-safe, and nothing is allocated.
-            unsafe { command.pre_exec(move || take(&filter)) };
-        }
+        self.filter.clone().apply(&mut command);
         command
     }
 
@@ -514,34 +517,6 @@ fn child(of: Pid, is_it: impl Fn(&mut dyn Iterator<Item = &str>) -> bool) -> Opt
         is_it(&mut arguments.split('\0'))
             .then(|| Pid::from_raw(child.parse().expect("it is a number")))
     })
-}
-
-/// A filter for seccomp(2) that lets these system calls seem not to be there.
-fn without(calls: &[libc::c_long]) -> Vec<libc::sock_filter> {
-    let code = |bits: u32| u16::try_from(bits).expect("they are 16 bits");
-    let give = |k| libc::sock_filter { code: code(libc::BPF_RET), jt: 0, jf: 0, k };
-    // The number of the call comes first.
-    let load = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
-    let mut filter = vec![libc::sock_filter { code: load, jt: 0, jf: 0, k: 0 }];
-    for &call in calls {
-        let k = u32::try_from(call).expect("numbers of calls are small");
-        let code = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-        filter.push(libc::sock_filter { code, jt: 0, jf: 1, k });
-        filter.push(give(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32));
-    }
-    filter.push(give(libc::SECCOMP_RET_ALLOW));
-    filter
-}
-
-fn take(filter: &[libc::sock_filter]) -> io::Result<()> {
-    let len = u16::try_from(filter.len()).expect("it is short");
-    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads the program, as long as it says.
-    let outcome = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets the permissions of a path outside the mount.

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use zeroize::Zeroizing;
 
-use crate::fs::Shelf;
+use crate::fs::{Outage, Shelf};
 use crate::fuse::Device;
 
 use deposit::{Deposit, Found, Note};
@@ -103,7 +104,8 @@ impl Begin<'_> {
         let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
         tracing::warn!("the holder before this one ended; its mount goes on");
         let mut holder = Holder::new(plan, signals, log, device, path, first_request);
-        (holder.down_since, holder.deposit, holder.is_heir) = (down_since, Some(deposit), true);
+        holder.outage.since = down_since;
+        (holder.deposit, holder.is_heir) = (Some(deposit), true);
         // Somebody waits already, so that it is not a start that can be refused.
         let server = holder.replace(true, true);
         Ok(Some((holder, server)))
@@ -151,7 +153,7 @@ struct Holder {
     deposit: Option<Deposit>,
     log: Log,
     deaths: VecDeque<Instant>,
-    down_since: Duration,
+    outage: Outage,
     /// Messengers whose servers are gone.
     leaving: Vec<Child>,
     /// While a new program has yet to show that it serves.
@@ -185,7 +187,7 @@ impl Holder {
             deposit: None,
             log,
             deaths: VecDeque::new(),
-            down_since: since_boot(),
+            outage: Outage { since: since_boot(), by_crash: false },
             leaving: Vec::new(),
             upgrade: None,
             shortage: Shortage::new(),
@@ -208,7 +210,7 @@ impl Holder {
         let mut announced = false;
         let mut somebody_waits = self.is_heir;
         loop {
-            let mut served = false;
+            let (mut served, mut hung) = (false, false);
             let mut watchdog = Watchdog::new();
             let mut progress = Progress::of(&server.process);
             if let Err(error) = self.plan.connect(&mut server, &self.device, &serve) {
@@ -265,6 +267,7 @@ impl Holder {
                 }
                 if watchdog.sees_a_hang(|| self.somebody_waits()) {
                     tracing::error!("the server hangs; it is killed");
+                    hung = true;
                     // It may have ended by itself.
                     let _ = server.process.kill();
                     watchdog = Watchdog::new();
@@ -276,7 +279,8 @@ impl Holder {
             self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
             // A server that did not come so far has told nobody anything.
             if served {
-                self.down_since = since_boot();
+                let aborted = status.signal().is_some_and(|signal| signal != libc::SIGKILL);
+                self.outage = Outage { since: since_boot(), by_crash: hung || aborted };
             }
             if !self.device.is_mounted() {
                 return self.unmount();
@@ -320,7 +324,7 @@ impl Holder {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let until = self.upgrade.as_ref().map(|upgrade| upgrade.until);
-            match self.plan.start(&self.signals, Some(self.down_since), until)? {
+            match self.plan.start(&self.signals, Some(self.outage), until)? {
                 Started::Ready(server) => return Ok(Some(server)),
                 Started::Stopped => {
                     self.unmount()?;

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use zeroize::Zeroizing;
 
+use crate::fs::Outage;
 use crate::fuse::{self, Device};
 
 use super::super::control::{Control, Order, Report};
@@ -122,7 +123,7 @@ impl Plan {
     pub(super) fn start(
         &self,
         signals: &Signals,
-        down_since: Option<Duration>,
+        outage: Option<Outage>,
         until: Option<Instant>,
     ) -> Result<Started, DaemonError> {
         let failed = || system("the server could not be started");
@@ -131,7 +132,7 @@ impl Plan {
         let order = Order::Prepare {
             key: self.key.as_deref().cloned(),
             mount: self.mount,
-            down_since,
+            outage,
             account: self.account.clone(),
         };
         if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
@@ -140,7 +141,7 @@ impl Plan {
         let mut progress = Progress::of(&process);
         let mut server = Server { process, control, messenger: None };
         // Nobody waits for the first one but whoever mounts.
-        let somebody_waits = down_since.is_some();
+        let somebody_waits = outage.is_some();
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {

@@ -136,14 +136,14 @@ impl Fs {
         }
         let process = self.programs.process(who);
         let fs = Arc::clone(self);
-        let of = Arc::clone(&file);
+        let (of, who) = (Arc::clone(&file), *who);
         let work = move || {
             let outcome = match zeros {
                 0 => fs.apply(of.uid(), process, bytes.expose()),
                 _ => fs.apply(of.uid(), process, with_a_zero(&bytes).expose()),
             };
             drop(bytes);
-            fs.dropped_applied(&of, outcome, occasion, waiter);
+            fs.dropped_applied(&who, &of, outcome, occasion, waiter);
         };
         if let Err(error) = self.import.queue.submit(file.uid(), Box::new(work)) {
             // The waiter went with the work; dropping it answers that something is wrong.
@@ -154,6 +154,7 @@ impl Fs {
 
     fn dropped_applied(
         &self,
+        who: &Requester,
         file: &Arc<Dropped>,
         outcome: Result<Applied, NotApplied>,
         occasion: Occasion,
@@ -176,6 +177,7 @@ impl Fs {
             waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
         };
         if occasion.may_wait_for_caches() {
+            self.trials.end(who.unique);
             self.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
         } else {
             answer();
