@@ -5,6 +5,8 @@
 #[path = "../mount/daemon.rs"]
 mod daemon;
 #[allow(dead_code, reason = "the mount's own tests need more of it")]
+#[path = "../mount/filter.rs"]
+mod filter;
 #[path = "../mount/harness.rs"]
 mod harness;
 
