@@ -7,6 +7,7 @@ mod daemon;
 #[allow(dead_code, reason = "the mount's own tests need more of it")]
 #[path = "../mount/filter.rs"]
 mod filter;
+#[allow(dead_code, reason = "the mount's own tests need more of it")]
 #[path = "../mount/harness.rs"]
 mod harness;
 
