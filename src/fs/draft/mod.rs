@@ -1,7 +1,9 @@
 //! What one writer is writing, until it is committed.
 
+mod commit;
 mod kept;
 
+pub(super) use commit::{Next, Occasion};
 pub(super) use kept::Base;
 
 use std::sync::Arc;
@@ -89,40 +91,6 @@ enum Dirty {
     /// published only when the last handle is gone.
     Emptied,
     Written,
-}
-
-/// When a commit is asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
-    /// One of the writer's descriptors was closed.
-    Close,
-    /// The writer asked for it to be stored, or it was truncated by path.
-    Sync,
-    /// It was created without being opened.
-    Create,
-    /// The last handle is gone.
-    Release,
-}
-
-impl Occasion {
-    /// Whether the answer may wait until the kernel has forgotten what is stale. Who creates holds
-    /// the kernel's lock on the folder; and nobody waits for the release of a handle but whoever opens
-    /// the name next, who may hold one.
-    pub(super) fn may_wait_for_caches(self) -> bool {
-        matches!(self, Self::Close | Self::Sync)
-    }
-}
-
-/// What to do about a request for a commit.
-pub(super) enum Next {
-    /// Nothing has to be stored: answer.
-    Answer(Waiter),
-    /// What was written is not whole: answer that.
-    Refuse(FsError, Waiter),
-    /// A commit is under way: it was queued behind it.
-    Queued,
-    /// Store this.
-    Commit(Target, Plaintext, Waiter),
 }
 
 impl Draft {
@@ -384,97 +352,6 @@ impl Draft {
             }
         }
         Ok(())
-    }
-
-    /// The last close was that of a task being killed.
-    pub(super) fn abandon(&self) {
-        let mut state = self.state.lock();
-        state.abandoned = true;
-        state.slot = None;
-    }
-
-    /// What a request for a commit comes to. `again` runs the request once more after the commit
-    /// that is under way.
-    pub(super) fn next(
-        self: &Arc<Self>,
-        occasion: Occasion,
-        waiter: Waiter,
-        again: impl FnOnce(Arc<Self>, Waiter) + Send + 'static,
-    ) -> Next {
-        let mut state = self.state.lock();
-        if state.committing {
-            let draft = Arc::clone(self);
-            // Whoever waits shares the fate of the commit before it; only if that went well is
-            // there anything left to ask for.
-            state.waiting.push(Box::new(move |outcome| match outcome {
-                Ok(()) => again(draft, waiter),
-                Err(error) => waiter(Err(error)),
-            }));
-            return Next::Queued;
-        }
-        let due = match (occasion, state.dirty) {
-            (_, Dirty::Clean) | (Occasion::Close, Dirty::Emptied) => false,
-            (Occasion::Release, Dirty::Emptied) => state.flushed && !state.abandoned,
-            (Occasion::Release, Dirty::Written) => !state.abandoned,
-            (Occasion::Close | Occasion::Sync | Occasion::Create, _) => true,
-        };
-        if occasion != Occasion::Release {
-            state.abandoned = false;
-        }
-        if occasion == Occasion::Close && !state.flushed {
-            state.flushed = true;
-            if state.dirty == Dirty::Emptied {
-                self.shelve(&mut state);
-            }
-        }
-        if state.cut_off {
-            return Next::Refuse(FsError::TooLarge(state.path.clone()), waiter);
-        }
-        if !due || state.ended {
-            return Next::Answer(waiter);
-        }
-        let bytes = match &state.content {
-            Content::Own(bytes) => Plaintext::copy_of(bytes.expose()),
-            Content::Base(_) => return Next::Answer(waiter),
-        };
-        state.dirty = Dirty::Clean;
-        state.committing = true;
-        Next::Commit(state.target.clone(), bytes, waiter)
-    }
-
-    /// Whether a descriptor was closed, and what there is will be stored with the last one's end.
-    pub(super) fn is_published_when_released(&self) -> bool {
-        let state = self.state.lock();
-        let may = state.flushed && !state.abandoned && !state.ended && !state.handles.is_empty();
-        may && state.dirty == Dirty::Emptied
-    }
-
-    /// The process before this one stored what there was to store.
-    pub(super) fn is_stored(&self) {
-        let mut state = self.state.lock();
-        state.dirty = Dirty::Clean;
-        state.slot = None;
-        state.aside = None;
-    }
-
-    /// A commit is over; gives those who wait for it. It made a version, unless it failed. After the
-    /// first one the file exists, and what comes next is an update of it.
-    pub(super) fn committed(&self, version: Option<&Value>) -> Vec<Waiter> {
-        let mut state = self.state.lock();
-        state.committing = false;
-        if let (Some(version), Target::Value(target @ WriteTarget::New { .. })) =
-            (version, &mut state.target)
-        {
-            *target = WriteTarget::Existing(version.record());
-        }
-        let mut aside = None;
-        if state.dirty == Dirty::Clean {
-            state.shows = version.map(Value::node);
-            aside = state.aside.take();
-        }
-        self.shelve(&mut state);
-        drop(aside);
-        std::mem::take(&mut state.waiting)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::vault::error::VaultError;
 use crate::vault::replica::{ReplicaError, Sending, Sent, is_current};
 use crate::vault::transaction::Change;
 
-use super::{Planned, Writer};
+use super::writer::{Planned, Writer};
 
 /// How long a request waits for what another host did, or for the end of a large change, before it
 /// fails. What is about the same secret ends the wait; the rest comes soon, unless a host is busy.

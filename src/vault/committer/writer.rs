@@ -1,0 +1,315 @@
+//! The thread that writes: it plans requests, one after the other, and stores them in groups.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::audit::Subject;
+use crate::model::Grant;
+use crate::store::{Batch, StoreError};
+use crate::telemetry::{Part, Telemetry};
+use crate::vault::error::VaultError;
+use crate::vault::journal::{Journal, Pending};
+use crate::vault::receipts::Receipts;
+use crate::vault::secret::Secret;
+use crate::vault::transaction::{Change, Touched, Transaction, publish, publish_together};
+use crate::vault::{Shared, memory};
+
+use super::Request;
+use super::sharing::{Overtaken, Unshared};
+
+/// A group is closed when it holds this many requests.
+const GROUP_REQUESTS: usize = 256;
+/// A group is closed when its batch is larger than this, in bytes.
+const GROUP_BYTES: usize = 4 << 20;
+/// How long the store stays idle before garbage is removed on its own account.
+const IDLE: Duration = Duration::from_millis(200);
+/// After what time a head that could not be put in its place is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A planned request, waiting for its group to be stored.
+pub(super) struct Planned {
+    pub(super) request: Request,
+    pub(super) changes: Vec<Change>,
+    pub(super) subjects: Vec<Subject>,
+    pub(super) grants: Vec<Option<Grant>>,
+    /// The numbers of its lines in the audit log, once they are there.
+    pub(super) recorded: Option<Vec<u64>>,
+    pub(super) journal: Option<Journal>,
+    /// Until when it is tried again after another host was quicker.
+    pub(super) until: Option<Instant>,
+}
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) receipts: Receipts,
+    /// Requests that wait for the group before theirs, in the order of their arrival.
+    pub(super) deferred: VecDeque<Request>,
+    /// What large changes have still to put in its places.
+    pub(super) pending: Pending,
+    /// Those for whom another host was quicker, until what it did is here.
+    pub(super) overtaken: Overtaken,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, receipts: Receipts) -> Self {
+        Self {
+            shared,
+            receipts,
+            deferred: VecDeque::new(),
+            pending: Pending::default(),
+            overtaken: Overtaken::default(),
+        }
+    }
+
+    pub(super) fn run(mut self, incoming: &Receiver<Request>) {
+        let mut idle = IDLE;
+        loop {
+            self.try_overtaken_again();
+            if self.deferred.is_empty() {
+                match incoming.recv_timeout(self.overtaken.patience(idle)) {
+                    Ok(request) => self.deferred.push_back(request),
+                    Err(RecvTimeoutError::Timeout) if self.is_done() => match incoming.recv() {
+                        Ok(request) => self.deferred.push_back(request),
+                        Err(_) => return,
+                    },
+                    Err(RecvTimeoutError::Timeout) => {
+                        if self.pending.is_empty() {
+                            self.remove_garbage();
+                        }
+                        idle = self.tidy();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            self.deferred.extend(incoming.try_iter().take(GROUP_REQUESTS));
+            self.commit_group();
+            idle = self.tidy();
+        }
+    }
+
+    /// Whether nothing is left to do but requests.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.overtaken.is_empty() && self.shared.garbage.is_empty()
+    }
+
+    /// Does a piece of what is left, and tells how long to wait for requests before the next.
+    fn tidy(&mut self) -> Duration {
+        self.shared.settling.store(!self.pending.is_empty(), Ordering::Relaxed);
+        if self.pending.is_empty() {
+            return IDLE;
+        }
+        match self.pending.settle_one(&self.shared.records) {
+            Ok(()) => {
+                if self.pending.is_empty() {
+                    memory::give_back();
+                }
+                Duration::ZERO
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a large change is stored and valid, but not in its place");
+                RETRY
+            }
+        }
+    }
+
+    fn commit_group(&mut self) {
+        let mut batch = Batch::default();
+        let mut touched = HashSet::new();
+        let mut group: Vec<Planned> = Vec::new();
+        let mut later = VecDeque::new();
+        let mut closed = false;
+        while let Some(request) = self.deferred.pop_front() {
+            closed |= group.len() >= GROUP_REQUESTS || batch.bytes() >= GROUP_BYTES;
+            closed |= request.alone && !group.is_empty();
+            if closed {
+                later.push_back(request);
+                continue;
+            }
+            closed = request.alone;
+            let mut transaction = Transaction::new(&self.shared);
+            if let Err(error) = (request.plan)(&mut transaction) {
+                self.refuse(request, error);
+            } else if conflicts(&transaction.touched, &touched) {
+                // Whatever comes later and touches the same must stay behind it.
+                touched.extend(transaction.touched);
+                later.push_back(request);
+            } else {
+                touched.extend(std::mem::take(&mut transaction.touched));
+                batch.append(std::mem::take(&mut transaction.batch));
+                let Transaction { changes, subjects, grants, journal, .. } = transaction;
+                self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
+                let recorded = None;
+                let until = None;
+                group.push(Planned {
+                    request,
+                    changes,
+                    subjects,
+                    grants,
+                    recorded,
+                    journal,
+                    until,
+                });
+            }
+        }
+        self.deferred = later;
+        self.store(batch, group);
+    }
+
+    fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
+        let anchor = match self.record(&mut group) {
+            Ok(anchor) => anchor,
+            Err(error) => {
+                self.correct(&group, &error.clone().into());
+                return self.fail(group, || error.clone().into());
+            }
+        };
+        if batch.is_empty() {
+            return finish(group);
+        }
+        // The line of a change is on the disk before the change is.
+        if let Err(error) = self.shared.audit.sync() {
+            self.correct(&group, &error.clone().into());
+            return self.fail(group, || error.clone().into());
+        }
+        if anchor > 0 {
+            self.shared.records.put_audit_anchor(&mut batch, anchor);
+        }
+        if let Err(error) = self.settle_what_changes(&group) {
+            self.correct(&group, &error.clone().into());
+            return self.fail(group, || error.clone().into());
+        }
+        let shared = match self.share(&mut batch, &group) {
+            Ok(shared) => shared,
+            Err(Unshared::Apart) => return group.into_iter().for_each(|one| self.store_alone(one)),
+            Err(Unshared::Busy) => {
+                return group.into_iter().for_each(|one| self.overtaken.add_waiting(one));
+            }
+            Err(Unshared::Overtaken(at)) => {
+                return group.into_iter().for_each(|one| self.overtaken.add(at, one));
+            }
+            Err(Unshared::Unfit(error)) => {
+                self.correct(&group, &error);
+                if let Some(one) = group.pop() {
+                    self.refuse_planned(one, error);
+                }
+                return;
+            }
+            Err(Unshared::Failed(error)) => {
+                self.correct(&group, &error.clone().into());
+                return self.fail(group, || error.clone().into());
+            }
+        };
+        let garbage = self.shared.garbage.take_into(&mut batch);
+        match self.commit(&batch) {
+            Ok(()) => {
+                self.count_versions(&group);
+                match &group[..] {
+                    [one] if one.request.foreign => {
+                        publish_together(&mut self.shared.index.write(), &one.changes);
+                    }
+                    _ => {
+                        let changes = group.iter().flat_map(|one| &one.changes);
+                        publish(&mut self.shared.index.write(), changes);
+                    }
+                }
+                self.shared_is_stored(shared);
+                let journals = group.iter_mut().filter_map(|one| one.journal.take());
+                journals.for_each(|journal| self.pending.add(journal));
+                finish(group);
+            }
+            // What is shared is done: it comes again from there once there is room.
+            Err(StoreError::Full) if group.len() > 1 && shared.is_none() => {
+                // One large value must not fail its neighbours: each tries on its own.
+                self.shared.garbage.give_back(garbage);
+                for one in group.drain(..) {
+                    self.store_alone(one);
+                }
+            }
+            Err(error) => {
+                self.shared.garbage.give_back(garbage);
+                self.correct(&group, &error.clone().into());
+                self.fail(group, || error.clone().into());
+            }
+        }
+    }
+
+    /// Stores a batch, and tells how that went.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let Telemetry { metrics, health, .. } = &*self.shared.telemetry;
+        let started = Instant::now();
+        let outcome = self.shared.records.commit(batch);
+        metrics.store_commit.record(started.elapsed());
+        if outcome.is_err() {
+            metrics.store_failures.increment();
+        }
+        health.report(Part::Store, outcome.as_ref().copied());
+        outcome
+    }
+
+    fn count_versions(&self, group: &[Planned]) {
+        let node = |secret: &Option<Arc<Secret>>| secret.as_ref().map(|one| one.value().node());
+        for change in group.iter().flat_map(|one| &one.changes) {
+            if change.after.is_some() && node(&change.after) != node(&change.before) {
+                self.shared.telemetry.metrics.versions.increment();
+            }
+        }
+    }
+
+    /// A request whose group did not fit; what it does is on record already.
+    pub(super) fn store_alone(&mut self, one: Planned) {
+        let mut transaction = Transaction::new(&self.shared);
+        match (one.request.plan)(&mut transaction) {
+            Err(error) => {
+                self.correct(std::slice::from_ref(&one), &error);
+                (one.request.done)(Err(error));
+            }
+            Ok(()) => {
+                let Transaction { mut batch, changes, grants, journal, .. } = transaction;
+                self.receipts.add(&self.shared.records, &mut batch, one.request.origin, &changes);
+                self.store(batch, vec![Planned { changes, grants, journal, ..one }]);
+            }
+        }
+    }
+
+    fn fail(&self, group: Vec<Planned>, error: impl Fn() -> VaultError) {
+        for one in group {
+            one.journal.into_iter().for_each(|journal| journal.abandon(&self.shared.records));
+            (one.request.done)(Err(error()));
+        }
+    }
+
+    /// Heads that are still on their way must not arrive after the newer ones of this group.
+    fn settle_what_changes(&mut self, group: &[Planned]) -> Result<(), StoreError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let changes = group.iter().flat_map(|one| &one.changes);
+        let mut before = changes.filter_map(|change| change.before.as_ref());
+        before.try_for_each(|secret| {
+            self.pending.settle_record(&self.shared.records, secret.record())
+        })
+    }
+
+    fn remove_garbage(&mut self) {
+        let mut batch = Batch::default();
+        let garbage = self.shared.garbage.take_into(&mut batch);
+        if let Err(error) = self.commit(&batch) {
+            tracing::warn!(%error, "values that were replaced are still stored; they are removed at the next start");
+            drop(garbage);
+        }
+    }
+}
+
+fn conflicts(ours: &HashSet<Touched>, theirs: &HashSet<Touched>) -> bool {
+    !theirs.is_empty() && ours.iter().any(|touched| touched.conflicts_with(theirs))
+}
+
+fn finish(group: Vec<Planned>) {
+    for one in group {
+        (one.request.done)(Ok(one.changes));
+    }
+}
