@@ -15,16 +15,17 @@ use fuser::{
 };
 
 use crate::fs::{
-    Answer, Attr, Changes, Entry, FileKind, Fs, FsError, Listed, NEVER, Opcode, RenameMode, Trial,
+    Answer, Attr, Changes, Entry, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Trial,
 };
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 use crate::telemetry::pulse::{self, Working};
 
 use super::convert::{
-    GENERATION, file_attr, file_type, open_flags, poll_events, requester, shown_attr, time, wanted,
+    GENERATION, file_attr, file_type, open_flags, poll_events, requester, time, wanted,
 };
-use super::errno::{
-    BUFFER_TOO_SMALL, INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno,
+use super::errno::{INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno};
+use super::reply::{
+    DirEntry, answer_empty, entries, reply_attr, reply_empty, reply_entry, reply_xattr,
 };
 
 const STATFS_BLOCK_BYTES: u32 = 4096;
@@ -33,7 +34,7 @@ const STATFS_BLOCK_BYTES: u32 = 4096;
 const RELEASES: u16 = 16_384;
 
 /// Serves requests on several threads. Answers that need the disk come from the courier's thread:
-/// a request thread waits for no other one.
+/// a request thread waits for no other one, but for the turn of a suspect.
 pub(super) struct Handler {
     fs: Arc<Fs>,
 }
@@ -62,37 +63,6 @@ macro_rules! begin {
             Err(error) => return $reply.error(errno(&error)),
         }
     };
-}
-
-fn answer_empty(reply: ReplyEmpty, trial: Trial) -> Answer<()> {
-    Box::new(move |outcome| {
-        drop(trial);
-        reply_empty(reply, outcome);
-    })
-}
-
-fn reply_entry(reply: ReplyEntry, outcome: Result<Entry, FsError>) {
-    match outcome {
-        Ok(entry) => {
-            let attr = file_attr(&entry.attr);
-            reply.entry_with_ttls(&entry.attr.lifetime, &entry.lifetime, &attr, GENERATION);
-        }
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr, outcome: Result<Attr, FsError>) {
-    match outcome {
-        Ok(attr) => reply.attr(&attr.lifetime, &shown_attr(&attr)),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, outcome: Result<(), FsError>) {
-    match outcome {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(&error)),
-    }
 }
 
 impl Filesystem for Handler {
@@ -633,29 +603,5 @@ impl Filesystem for Handler {
     ) {
         let _begun = begin!(self, request, CopyFileRange, reply);
         reply.error(LEFT_TO_THE_KERNEL);
-    }
-}
-
-/// An entry of a folder as the kernel wants it.
-enum DirEntry<'a> {
-    Dot(&'static str),
-    Listed(&'a Listed),
-}
-
-/// The entries after `offset`, each with the offset that stands for "after this one".
-fn entries(listed: &[Listed], offset: u64) -> impl Iterator<Item = (u64, DirEntry<'_>)> {
-    let dots = [".", ".."].into_iter().map(DirEntry::Dot);
-    let all = dots.chain(listed.iter().map(DirEntry::Listed));
-    (1..).zip(all).skip(usize::try_from(offset).unwrap_or(usize::MAX))
-}
-
-fn reply_xattr(reply: ReplyXattr, size: u32, outcome: Result<Vec<u8>, FsError>) {
-    match outcome {
-        Ok(bytes) if size == 0 => {
-            reply.size(u32::try_from(bytes.len()).expect("attributes are short"))
-        }
-        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
-        Ok(_) => reply.error(BUFFER_TOO_SMALL),
-        Err(error) => reply.error(errno(&error)),
     }
 }

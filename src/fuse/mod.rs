@@ -5,6 +5,7 @@ mod device;
 mod errno;
 mod handler;
 mod messenger;
+mod reply;
 mod session;
 mod touch;
 

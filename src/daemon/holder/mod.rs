@@ -3,13 +3,15 @@
 //!
 //! It has one thread beside that of the log, reads nothing that a caller or the disk says, and does nothing else.
 
+mod begin;
 mod deposit;
+mod end;
+mod exchange;
 mod plan;
 mod signals;
 mod watchdog;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -17,15 +19,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
-use zeroize::Zeroizing;
 
 use crate::fs::{Outage, Shelf};
 use crate::fuse::Device;
 
-use deposit::{Deposit, Found, Note};
+use begin::Begin;
+use deposit::{Deposit, Note};
+use exchange::Upgrade;
 use plan::{Event, Plan, Server, Started};
 use signals::Signals;
 use watchdog::Watchdog;
@@ -37,18 +39,13 @@ use super::progress::Progress;
 use super::sandbox::Account;
 use super::settings::Resolved;
 use super::shortage::Shortage;
-use super::upgrade::{self, Caller, Door};
 use super::{hardening, mountpoint, notify};
 
-/// How long callers that have files open may take to close them after an unmount.
-const GRACE: Duration = Duration::from_secs(1);
 /// Servers that died longer ago than this do not count.
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long to wait before the next try, if a server died before it served; more after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a new program may take until it serves.
-const UPGRADE: Duration = Duration::from_secs(30);
 /// How often a server is asked how it is.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -82,64 +79,6 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     outcome
 }
 
-/// What a holder begins with.
-struct Begin<'a> {
-    settings: &'a Resolved,
-    key: Option<Zeroizing<String>>,
-    account: Option<Account>,
-    signals: Signals,
-    log: Log,
-}
-
-/// A holder and its first server, or why there is none: it has a mount, which is to end then. Nothing, if a
-/// signal came before there was a mount.
-type Begun = Option<(Holder, Result<Option<Server>, DaemonError>)>;
-
-impl Begin<'_> {
-    /// Goes on with the mount that the holder before left.
-    fn with(self, found: Found) -> Result<Begun, DaemonError> {
-        let Self { settings, key, account, signals, log } = self;
-        let Found { device, shelf, note, down_since, deposit } = found;
-        let Note { path, mount, first_request, .. } = note;
-        let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
-        tracing::warn!("the holder before this one ended; its mount goes on");
-        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
-        holder.outage.since = down_since;
-        (holder.deposit, holder.is_heir) = (Some(deposit), true);
-        // Somebody waits already, so that it is not a start that can be refused.
-        let server = holder.replace(true, true);
-        Ok(Some((holder, server)))
-    }
-
-    /// Mounts.
-    fn anew(self) -> Result<Begun, DaemonError> {
-        let Self { settings, key, account, signals, log } = self;
-        let path = mountpoint::check(&settings.mountpoint)?;
-        let mut mount = [0; 8];
-        getrandom::fill(&mut mount)
-            .map_err(|error| prepared()(io::Error::other(error.to_string())))?;
-        let mount = u64::from_le_bytes(mount);
-        let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
-        let shelf = shelf.map_err(|error| prepared()(error.into()))?;
-        let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
-        // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
-        let server = match plan.start(&signals, None, None)? {
-            Started::Ready(server) => server,
-            Started::Ended(status) => return refused(status).map(|()| None),
-            Started::Stopped => return Ok(None),
-        };
-        mountpoint::make(&path)?;
-        let device = Device::mount(&path)
-            .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
-        let first_request = device.first_request().map_err(system("the mount was lost"));
-        let (first_request, server) = match first_request {
-            Ok(first_request) => (first_request, Ok(Some(server))),
-            Err(error) => (Vec::new(), Err(error)),
-        };
-        Ok(Some((Holder::new(plan, signals, log, device, path, first_request), server)))
-    }
-}
-
 struct Holder {
     plan: Plan,
     signals: Signals,
@@ -159,13 +98,6 @@ struct Holder {
     /// While a new program has yet to show that it serves.
     upgrade: Option<Upgrade>,
     shortage: Shortage,
-}
-
-struct Upgrade {
-    caller: Caller,
-    /// The program before.
-    previous: File,
-    until: Instant,
 }
 
 impl Holder {
@@ -191,16 +123,6 @@ impl Holder {
             leaving: Vec::new(),
             upgrade: None,
             shortage: Shortage::new(),
-        }
-    }
-
-    /// Opens the door, unless it is. Its name may still be that of a mount that is just ending: then
-    /// it is tried again at the next look.
-    fn open_door(&mut self) {
-        if self.signals.door.is_none() {
-            self.signals.door = Door::open(&self.path)
-                .inspect_err(|error| tracing::debug!(%error, "nobody can knock yet"))
-                .ok();
         }
     }
 
@@ -355,32 +277,6 @@ impl Holder {
         }
     }
 
-    /// Takes the program that is where this one came from. Whether the server is to make way for it.
-    fn begin_upgrade(&mut self, caller: Caller) -> bool {
-        match upgrade::try_out(&self.plan.program_path) {
-            Ok(program) => {
-                let previous = std::mem::replace(&mut self.plan.program, program);
-                let until = Instant::now() + UPGRADE;
-                self.upgrade = Some(Upgrade { caller, previous, until });
-                true
-            }
-            Err(why) => {
-                caller.tell(&Err(why));
-                false
-            }
-        }
-    }
-
-    /// Goes back to the program before, if the one that ended was to show that it serves.
-    fn give_up_upgrade(&mut self, status: &ExitStatus) -> bool {
-        let Some(upgrade) = self.upgrade.take() else { return false };
-        self.plan.program = upgrade.previous;
-        let why = format!("the new program did not serve ({status}); the log tells why");
-        tracing::error!("not upgraded: {why}");
-        upgrade.caller.tell(&Err(why));
-        true
-    }
-
     /// Whether a request is not answered yet. Where that cannot be told, one may be.
     fn somebody_waits(&self) -> bool {
         let number = mountpoint::device_number(&self.path).ok().flatten();
@@ -435,42 +331,6 @@ impl Holder {
             tracing::warn!("no service manager keeps the mount; it is not left alone");
         }
         may
-    }
-
-    /// Unmounts, and waits a moment for those who have files open. What they closed is stored; what
-    /// they did not close was never promised.
-    fn end(&self, mut server: Server) -> Result<(), DaemonError> {
-        self.unmount()?;
-        let deadline = Instant::now() + GRACE;
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            if let Some(Event::ServerEnded(_)) = server.wait(&self.signals, Some(left))? {
-                return Ok(());
-            }
-        }
-        tracing::info!("some files are still open; they end with the daemon");
-        // As long as the messenger waits for a caller, that caller must be answered.
-        if let Some(mut messenger) = server.messenger.take() {
-            // It may have ended by itself.
-            let _ = messenger.kill();
-            let deadline = Instant::now() + GRACE;
-            while matches!(messenger.try_wait(), Ok(None)) && Instant::now() < deadline {
-                self.signals.wait(None, FIRST_PAUSE)?;
-            }
-        }
-        server.stop()
-    }
-
-    /// Unmounts even if the mount is in use: a daemon that was told to stop stops.
-    fn unmount(&self) -> Result<(), DaemonError> {
-        if self.deposit.is_some()
-            && let Err(error) = deposit::give_up()
-        {
-            tracing::debug!(%error, "the service manager keeps what nobody needs");
-        }
-        if !self.device.is_mounted() {
-            return Ok(());
-        }
-        mountpoint::take_down(&self.path)
     }
 }
 
