@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::harness::{ALICE, Mount, ROOT};
+use nix::sys::signal::Signal;
+
+use crate::harness::{ALICE, Mount, ROOT, eventually};
 
 /// Device and inode of the program that serves.
 fn serving(mount: &Mount) -> (u64, u64) {
@@ -59,6 +61,34 @@ fn a_program_that_does_not_serve_leaves_the_old_one() {
         assert_eq!(serving(&mount), before);
     }
     root.write("K", "another").unwrap();
+}
+
+#[test]
+fn sighup_upgrades_if_the_program_was_replaced() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_copied_program().started();
+    let root = mount.user(ROOT);
+    let writer = root.open("K", libc::O_WRONLY | libc::O_CREAT).unwrap();
+    writer.write("half").unwrap();
+    let (before, server) = (serving(&mount), mount.server());
+    let read_again = "the identities were read again";
+    mount.signal(Signal::SIGHUP);
+    eventually("it reads the identities", || mount.said().contains(read_again));
+    assert_eq!(mount.server(), server, "the program is the same: it reads again, and no more");
+    mount.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), "second");
+    mount.signal(Signal::SIGHUP);
+    eventually("it is upgraded", || mount.said().contains("upgraded"));
+    assert_ne!(serving(&mount), before);
+    writer.write(" and half").unwrap();
+    writer.close().unwrap();
+    assert_eq!(root.read("K").as_deref(), Ok("half and half"));
+    // One that does not run is told of, and what was asked for is done.
+    let server = mount.server();
+    mount.install(Path::new("/bin/false"), "");
+    mount.signal(Signal::SIGHUP);
+    eventually("it reads the identities", || mount.said().matches(read_again).count() == 2);
+    assert!(mount.said().contains("not upgraded: "), "{}", mount.said());
+    assert_eq!(mount.server(), server);
 }
 
 #[test]

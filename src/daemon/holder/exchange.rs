@@ -11,7 +11,8 @@ use super::Holder;
 const UPGRADE: Duration = Duration::from_secs(30);
 
 pub(super) struct Upgrade {
-    pub(super) caller: Caller,
+    /// Who waits for it; nobody after a signal.
+    pub(super) caller: Option<Caller>,
     /// The program before.
     pub(super) previous: File,
     pub(super) until: Instant,
@@ -29,7 +30,7 @@ impl Holder {
     }
 
     /// Takes the program that is where this one came from. Whether the server is to make way for it.
-    pub(super) fn begin_upgrade(&mut self, caller: Caller) -> bool {
+    pub(super) fn begin_upgrade(&mut self, caller: Option<Caller>) -> bool {
         match upgrade::try_out(&self.plan.program_path) {
             Ok(program) => {
                 let previous = std::mem::replace(&mut self.plan.program, program);
@@ -38,7 +39,7 @@ impl Holder {
                 true
             }
             Err(why) => {
-                caller.tell(&Err(why));
+                not_upgraded(caller, why);
                 false
             }
         }
@@ -49,8 +50,14 @@ impl Holder {
         let Some(upgrade) = self.upgrade.take() else { return false };
         self.plan.program = upgrade.previous;
         let why = format!("the new program did not serve ({status}); the log tells why");
-        tracing::error!("not upgraded: {why}");
-        upgrade.caller.tell(&Err(why));
+        not_upgraded(upgrade.caller, why);
         true
+    }
+}
+
+fn not_upgraded(caller: Option<Caller>, why: String) {
+    tracing::error!("not upgraded: {why}");
+    if let Some(caller) = caller {
+        caller.tell(&Err(why));
     }
 }

@@ -148,7 +148,7 @@ impl Holder {
                         self.open_door();
                         if let Some(upgrade) = self.upgrade.take() {
                             tracing::info!(program = %self.plan.program_path.display(), "upgraded");
-                            upgrade.caller.tell(&Ok(()));
+                            upgrade.caller.iter().for_each(|caller| caller.tell(&Ok(())));
                         }
                         if !announced {
                             (announced, somebody_waits) = (true, true);
@@ -163,10 +163,19 @@ impl Holder {
                             return server.stop();
                         }
                     }
+                    Some(Event::Signal(Signal::SIGHUP))
+                        if served
+                            && self.upgrade.is_none()
+                            && self.plan.is_replaced()
+                            && self.begin_upgrade(None) =>
+                    {
+                        // The next one reads everything anew.
+                        let _ = server.process.kill();
+                    }
                     Some(Event::Signal(other)) => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
                     Some(Event::Upgrade(caller)) => {
-                        if self.begin_upgrade(caller) {
+                        if self.begin_upgrade(Some(caller)) {
                             // As good as a crash, which nobody notices.
                             let _ = server.process.kill();
                         }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -87,6 +88,13 @@ impl Plan {
             shelf,
             crash_limit: settings.crash_limit,
         })
+    }
+
+    /// Whether there is another program now where this one came from.
+    pub(super) fn is_replaced(&self) -> bool {
+        let own = self.program.metadata().map(|own| (own.dev(), own.ino()));
+        let there = std::fs::metadata(&self.program_path).map(|there| (there.dev(), there.ino()));
+        matches!((own, there), (Ok(own), Ok(there)) if own != there)
     }
 
     fn command(&self, what: &str) -> Command {
