@@ -19,7 +19,7 @@ use crate::audit;
 use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Life, Options, Shelf};
 use crate::fuse::{self, Device, LINES, Service, Toucher};
-use crate::identity::Resolver;
+use crate::identity::{IdentitiesError, Resolver};
 use crate::store::SledStore;
 use crate::telemetry::{Part, pulse};
 use crate::vault::{Change, SharedStore, Sharing, Vault};
@@ -61,11 +61,22 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         return Err(DaemonError::NoHolder);
     };
     let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
+    let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
+    let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
     hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let for_all = nix::unistd::geteuid().is_root();
-    let Confined { identities, key_files, keys, carrier, toucher, audit, sandbox, log } =
-        confine(settings, account.as_ref(), memory_is_locked)?;
+    let Confined {
+        identities,
+        identities_fault,
+        key_files,
+        keys,
+        carrier,
+        toucher,
+        audit,
+        sandbox,
+        log,
+    } = confine(settings, account.as_ref(), memory_is_locked, &shelf)?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
@@ -89,8 +100,6 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let vault = Arc::new(vault);
     let telemetry = Arc::clone(vault.telemetry());
     let options = Options { list_sidecars: settings.list_acl };
-    let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
-    let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
     let life = Life { mount, shelf, inheritance, outage: outage.unwrap_or_default() };
     let fs = Fs::new(Arc::clone(&vault), Arc::clone(&identities), options, fuse::code, life);
     // What lies on the shelf is the next process's, however this one ends.
@@ -108,6 +117,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     };
     telemetry.security.set(move || set_up.reasons());
     telemetry.health.report(Part::Sandbox, sandbox.health());
+    if let Some(fault) = identities_fault {
+        tracing::error!(error = %fault, "the identities stay as they were");
+        telemetry.health.report(Part::Identities, Err::<(), _>(fault));
+    }
 
     control.send(&Report::Ready, &[]).map_err(conversation)?;
     let Some((Order::Serve { ref first_request }, descriptors)) =
@@ -215,6 +228,8 @@ fn die_with_the_holder() -> Result<(), DaemonError> {
 /// A server that can do no more than serve, and who does the rest for it.
 struct Confined {
     identities: Arc<Resolver>,
+    /// Why those of the process before hold.
+    identities_fault: Option<IdentitiesError>,
     key_files: KeyFiles,
     keys: Keys,
     carrier: Option<Carrier>,
@@ -230,6 +245,7 @@ fn confine(
     settings: &Resolved,
     account: Option<&Account>,
     memory_is_locked: bool,
+    shelf: &Shelf,
 ) -> Result<Confined, DaemonError> {
     let failed = system("the helpers of the server could not be started");
     let key_files = KeyFiles::find(settings);
@@ -238,7 +254,11 @@ fn confine(
     let mut key_files = key_files.opened_by(clerk.clone());
     // Whatever is wrong with these is told before a state folder is made.
     let keys = key_files.load()?;
-    let identities = Resolver::with_directory(settings.identities.clone(), Box::new(clerk))?;
+    let (identities, identities_fault) = Resolver::with_keeper(
+        settings.identities.clone(),
+        Box::new(clerk),
+        Box::new(shelf.clone()),
+    )?;
     let carrier = settings
         .store
         .as_ref()
@@ -279,7 +299,17 @@ fn confine(
         return Err(DaemonError::Sandbox { missing });
     }
     let identities = Arc::new(identities);
-    Ok(Confined { identities, key_files, keys, carrier, toucher, audit, sandbox, log })
+    Ok(Confined {
+        identities,
+        identities_fault,
+        key_files,
+        keys,
+        carrier,
+        toucher,
+        audit,
+        sandbox,
+        log,
+    })
 }
 
 fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>), DaemonError> {

@@ -27,6 +27,7 @@ mod folders;
 mod handles;
 mod import;
 mod io;
+mod keepsake;
 mod listing;
 mod lookup;
 mod nodes;

@@ -204,6 +204,14 @@ impl Shelf {
         Ok(fallocate(file, hole, BLOCKS_AT as i64, length)?)
     }
 
+    /// The file, for what lies behind all else.
+    pub(super) fn file(&self) -> Option<&File> {
+        self.0.as_ref().map(|shelf| &shelf.file)
+    }
+
+    /// Where that begins.
+    pub(super) const END: u64 = BLOCKS_AT + BLOCKS as u64 * BLOCK_BYTES as u64;
+
     pub(super) fn room(&self) -> Option<Arc<Room>> {
         self.0.as_ref().map(|shelf| Arc::clone(&shelf.room))
     }

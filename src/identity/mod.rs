@@ -13,4 +13,4 @@ mod fake;
 
 pub use file::{FileFault, Identities, MAX_IDENTITIES_BYTES};
 pub use nss::{Directory, Group, Lookup, Nss, NssError, User};
-pub use resolver::{IdentitiesError, MAX_AGE, ResolveError, Resolver};
+pub use resolver::{IdentitiesError, Keeper, MAX_AGE, ResolveError, Resolver};

@@ -23,7 +23,33 @@ const MAX_CACHED: usize = 65_536;
 pub struct Resolver {
     file: Option<PathBuf>,
     directory: Box<dyn Directory>,
+    keeper: Box<dyn Keeper>,
     state: RwLock<State>,
+}
+
+/// Keeps the text of the last file that was good for the process after this one.
+pub trait Keeper: Send + Sync {
+    /// Keeps it, in the place of the one before.
+    ///
+    /// # Errors
+    /// There is no memory: the one before stays.
+    fn keep(&self, text: &[u8]) -> io::Result<()>;
+
+    /// The last one that was kept.
+    fn kept(&self) -> Option<Vec<u8>>;
+}
+
+/// Keeps nothing.
+struct Forgetful;
+
+impl Keeper for Forgetful {
+    fn keep(&self, _text: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn kept(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 struct State {
@@ -90,9 +116,31 @@ impl Resolver {
         file: Option<PathBuf>,
         directory: Box<dyn Directory>,
     ) -> Result<Self, IdentitiesError> {
-        let identities = Arc::new(read(file.as_deref(), directory.as_ref())?);
-        let state = State { identities, callers: HashMap::new(), generation: 0 };
-        Ok(Self { file, directory, state: RwLock::new(state) })
+        let (resolver, fault) = Self::with_keeper(file, directory, Box::new(Forgetful))?;
+        fault.map_or(Ok(resolver), Err)
+    }
+
+    /// As [`Resolver::with_directory`]. If the file is wrong, what `keeper` has of the process before
+    /// holds, and what is wrong is given as well.
+    ///
+    /// # Errors
+    /// The file cannot be read or is wrong, and nothing is kept: do not start.
+    pub fn with_keeper(
+        file: Option<PathBuf>,
+        directory: Box<dyn Directory>,
+        keeper: Box<dyn Keeper>,
+    ) -> Result<(Self, Option<IdentitiesError>), IdentitiesError> {
+        let read = read(file.as_deref(), directory.as_ref(), keeper.as_ref());
+        let (identities, fault) = match read {
+            Ok(identities) => (identities, None),
+            Err(fault) => match keeper.kept().and_then(|text| Identities::parse(&text).ok()) {
+                Some(identities) => (identities, Some(fault)),
+                None => return Err(fault),
+            },
+        };
+        let identities = Arc::new(identities);
+        let state = RwLock::new(State { identities, callers: HashMap::new(), generation: 0 });
+        Ok((Self { file, directory, keeper, state }, fault))
     }
 
     /// The caller that a UID stands for, at most [`MAX_AGE`] old.
@@ -115,7 +163,8 @@ impl Resolver {
     /// The file cannot be read or is wrong: what it said before still holds. The answers are
     /// forgotten all the same.
     pub fn reload(&self) -> Result<(), IdentitiesError> {
-        let identities = read(self.file.as_deref(), self.directory.as_ref());
+        let (directory, keeper) = (self.directory.as_ref(), self.keeper.as_ref());
+        let identities = read(self.file.as_deref(), directory, keeper);
         let mut state = self.state.write();
         state.callers.clear();
         state.generation += 1;
@@ -157,7 +206,11 @@ impl State {
     }
 }
 
-fn read(path: Option<&Path>, directory: &dyn Directory) -> Result<Identities, IdentitiesError> {
+fn read(
+    path: Option<&Path>,
+    directory: &dyn Directory,
+    keeper: &dyn Keeper,
+) -> Result<Identities, IdentitiesError> {
     let Some(path) = path else { return Ok(Identities::default()) };
     let unreadable = |source| IdentitiesError::Unreadable { path: path.to_owned(), source };
     let file = directory.open(path).map_err(unreadable)?;
@@ -168,8 +221,12 @@ fn read(path: Option<&Path>, directory: &dyn Directory) -> Result<Identities, Id
     let mut bytes = Vec::new();
     let limit = MAX_IDENTITIES_BYTES as u64 + 1;
     file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
-    Identities::parse(&bytes)
-        .map_err(|source| IdentitiesError::Invalid { path: path.to_owned(), source })
+    let identities = Identities::parse(&bytes)
+        .map_err(|source| IdentitiesError::Invalid { path: path.to_owned(), source })?;
+    if let Err(error) = keeper.keep(&bytes) {
+        tracing::warn!(%error, "the identities are not kept for the case of a crash");
+    }
+    Ok(identities)
 }
 
 #[cfg(test)]

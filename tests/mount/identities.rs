@@ -144,3 +144,34 @@ fn a_bad_file_on_sighup_is_reported_and_the_old_one_stays() {
         assert_eq!(root.read("none"), Err(ENOENT), "{what}: root is still an admin");
     }
 }
+
+#[test]
+fn a_bad_file_does_not_keep_the_next_server_from_serving() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
+    root.put("K", "value", "readers: [devops-team]\n");
+    let mut mount = mount.with_identities("identities: [");
+    for _ in 0..3 {
+        assert!(mount.kill_server());
+        assert_eq!(
+            alice.read("K").as_deref(),
+            Ok("value"),
+            "the team is that of the last good file"
+        );
+        assert_eq!(bob.read("K"), Err(EACCES));
+        assert!(mount.said().contains("the identities stay as they were"));
+        let health = root.read(".status/health").unwrap();
+        assert!(health.contains("identities"), "{health}");
+    }
+    mount = mount.with_identities(&IDENTITIES.replace("teams: [devops-team]", "teams: []"));
+    mount.signal(Signal::SIGHUP);
+    eventually("it reads the new one", || mount.said().contains("the identities were read again"));
+    assert_eq!(alice.read("K"), Err(EACCES));
+    assert_eq!(root.read(".status/health").as_deref(), Ok("ok\n"));
+    // That is the one to go on with now.
+    mount = mount.with_identities("identities: [");
+    assert!(mount.kill_server());
+    assert_eq!(alice.read("K"), Err(EACCES));
+    mount.stop();
+    assert!(mount.refused().contains("identities"), "a start is another matter");
+}
