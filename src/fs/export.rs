@@ -25,8 +25,6 @@ pub(super) const EXPORT_ALL_NAME: &str = ".export.yaml";
 const SUFFIX: &str = ".yaml";
 /// How many files one UID may have open: each keeps the values that it holds from being removed.
 const PER_UID: usize = 16;
-/// So many of an export's secrets are put on record at once.
-const RECORDED_AT_ONCE: usize = 4096;
 
 /// How many sizes are remembered. All are forgotten when one more comes.
 const MAX_SIZES: usize = 1024;
@@ -106,7 +104,7 @@ impl ExportFile {
 impl OpenExport {
     /// Some of its secrets, from the document `next` on, for the record; none at the end.
     pub(super) fn subjects(&self, actor: &Actor, next: usize) -> Vec<Subject> {
-        self.export.subjects(&actor.caller, next, RECORDED_AT_ONCE)
+        self.export.subjects(&actor.caller, next)
     }
 }
 

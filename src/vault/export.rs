@@ -23,6 +23,8 @@ use super::secret::Secret;
 const NOTHING: &str = "[]\n";
 /// The most that one read gives, in bytes: it keeps one of the threads that serve everybody.
 const MOST_AT_ONCE: usize = 128 << 10;
+/// So many secrets are put on record at once.
+const RECORDED_AT_ONCE: usize = 4096;
 
 /// The secrets that one caller might read at one moment, as a text. Their values can be read for as
 /// long as this lives, whatever becomes of them.
@@ -58,15 +60,15 @@ impl Export {
         self.documents.is_empty()
     }
 
-    /// At most `most` of its secrets from the document `first` on, as the audit log tells of them when
-    /// they are given to `caller`; none at the end.
-    pub fn subjects(&self, caller: &Caller, first: usize, most: usize) -> Vec<Subject> {
+    /// Some of its secrets (4,096 at most) from the document `first` on, as the audit log tells of them
+    /// when they are given to `caller`; none at the end.
+    pub fn subjects(&self, caller: &Caller, first: usize) -> Vec<Subject> {
         let subject = |Place { secret, .. }: &Place| {
             let version = Some(secret.value().version());
             let grant = decide(caller, Operation::Read, secret.acl()).ok();
             Subject { version, grant, ..Subject::of(secret.key().as_str()) }
         };
-        self.documents.iter().skip(first).take(most).map(subject).collect()
+        self.documents.iter().skip(first).take(RECORDED_AT_ONCE).map(subject).collect()
     }
 
     fn start(&self, number: usize) -> u64 {

@@ -14,9 +14,6 @@ use super::error::VaultError;
 use super::export::Export;
 use super::transaction::Change;
 
-/// So many secrets of an export are put on record at once.
-const RECORDED_AT_ONCE: usize = 4096;
-
 /// Gives an error the number that the caller sees.
 pub type NameError = fn(&VaultError) -> ErrorCode;
 
@@ -134,7 +131,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let mut first = 0;
         loop {
-            let subjects = export.subjects(&actor.caller, first, RECORDED_AT_ONCE);
+            let subjects = export.subjects(&actor.caller, first);
             if subjects.is_empty() || !self.is_audited() {
                 return Ok(());
             }

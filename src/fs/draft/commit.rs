@@ -42,6 +42,20 @@ pub(in crate::fs) enum Next {
     Commit(Target, Plaintext, Waiter),
 }
 
+/// Asks once more when what is under way is over. Whoever waits shares the fate of that; only if it went
+/// well is there anything left to ask for.
+pub(in crate::fs) fn then_again<T: Send + Sync + 'static>(
+    what: &Arc<T>,
+    waiter: Waiter,
+    again: impl FnOnce(Arc<T>, Waiter) + Send + 'static,
+) -> Waiter {
+    let what = Arc::clone(what);
+    Box::new(move |outcome| match outcome {
+        Ok(()) => again(what, waiter),
+        Err(error) => waiter(Err(error)),
+    })
+}
+
 impl Draft {
     /// The last close was that of a task being killed.
     pub(in crate::fs) fn abandon(&self) {
@@ -60,13 +74,7 @@ impl Draft {
     ) -> Next {
         let mut state = self.state.lock();
         if state.committing {
-            let draft = Arc::clone(self);
-            // Whoever waits shares the fate of the commit before it; only if that went well is
-            // there anything left to ask for.
-            state.waiting.push(Box::new(move |outcome| match outcome {
-                Ok(()) => again(draft, waiter),
-                Err(error) => waiter(Err(error)),
-            }));
+            state.waiting.push(then_again(self, waiter, again));
             return Next::Queued;
         }
         let due = match (occasion, state.dirty) {

@@ -3,7 +3,7 @@
 mod commit;
 mod kept;
 
-pub(super) use commit::{Next, Occasion};
+pub(super) use commit::{Next, Occasion, then_again};
 pub(super) use kept::Base;
 
 use std::sync::Arc;

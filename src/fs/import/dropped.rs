@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 
 use crate::document::MAX_FILE_BYTES;
-use crate::fs::draft::{Occasion, Waiter};
+use crate::fs::draft::{Occasion, Waiter, then_again};
 use crate::fs::{FsError, Requester};
 use crate::model::Plaintext;
 
@@ -229,11 +229,7 @@ impl Dropped {
     ) -> Next {
         let mut state = self.state.lock();
         if state.applying {
-            let file = Arc::clone(self);
-            state.waiting.push(Box::new(move |outcome| match outcome {
-                Ok(()) => again(file, waiter),
-                Err(error) => waiter(Err(error)),
-            }));
+            state.waiting.push(then_again(self, waiter, again));
             return Next::Queued;
         }
         let due = match occasion {
