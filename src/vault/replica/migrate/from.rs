@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::cluster::Cluster;
 use crate::crypto::Keyring;
+use crate::model::SecretId;
 use crate::store::{Batch, Store};
 use crate::vault::garbage::Garbage;
 use crate::vault::index::Index;
@@ -18,7 +19,7 @@ use crate::vault::secret::{RecordId, Secret, Value};
 use crate::vault::transaction::now;
 use crate::vault::{OpenVaultError, keys, load};
 
-use super::{MigrateError, Moved, Snapshot, compare};
+use super::{MigrateError, Moved, Snapshot};
 
 /// A batch takes so many records, or so many bytes.
 const RECORDS: usize = 1024;
@@ -147,20 +148,14 @@ impl From<'_> {
     /// Compares everything here with everything there.
     fn compare(&self) -> Result<Moved, MigrateError> {
         let (index, _) = load::load(self.records, &Arc::default())?;
-        let (mut moved, mut seen) = (Moved::default(), HashSet::new());
-        self.snapshot.each(&mut |sent| {
-            let absent =
-                || MigrateError::Differs { key: sent.key.to_string(), what: "being there" };
-            let secret = index.by_id(&sent.id).ok_or_else(absent)?;
+        let find = |id: &SecretId| index.by_id(id).cloned();
+        let read = |secret: &Secret| {
             let value = self.records.read_value(secret.value(), 0, usize::MAX);
-            compare(secret, &value.map_err(|error| error.of(secret))?, &sent)?;
-            moved.add(&sent);
-            seen.insert(secret.record());
-            (self.progress)(moved.secrets);
-            Ok(())
-        })?;
+            Ok(value.map_err(|error| error.of(secret))?)
+        };
+        let (moved, found) = self.snapshot.compare(find, read, self.progress)?;
         let there = index.len() as u64;
-        if moved.secrets != there || seen.len() as u64 != there {
+        if (moved.secrets, found) != (there, there) {
             return Err(MigrateError::Count { here: moved.secrets, there });
         }
         Ok(moved)

@@ -12,11 +12,12 @@ mod from;
 mod tests;
 mod to;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::crypto::Keyring;
-use crate::model::Plaintext;
+use crate::model::{Plaintext, SecretId};
 use crate::vault::secret::Secret;
 
 pub use error::MigrateError;
@@ -85,6 +86,33 @@ impl Snapshot<'_> {
         Ok(())
     }
 
+    /// Compares every secret of it with that of the same id which `find` finds, and `read` reads. Gives
+    /// what there is, and how many different ones were found.
+    ///
+    /// # Errors
+    /// One differs or is not found, or something cannot be read.
+    fn compare(
+        &self,
+        find: impl Fn(&SecretId) -> Option<Arc<Secret>>,
+        read: impl Fn(&Secret) -> Result<Plaintext, MigrateError>,
+        progress: &dyn Fn(u64),
+    ) -> Result<(Moved, u64), MigrateError> {
+        let (mut moved, mut found) = (Moved::default(), HashSet::new());
+        self.each(&mut |sent| {
+            let absent =
+                || MigrateError::Differs { key: sent.key.to_string(), what: "being there" };
+            let secret = find(&sent.id).ok_or_else(absent)?;
+            if let Some(what) = difference(&secret, &read(&secret)?, &sent) {
+                return Err(MigrateError::Differs { key: secret.key().to_string(), what });
+            }
+            moved.add(&sent);
+            found.insert(secret.record());
+            progress(moved.secrets);
+            Ok(())
+        })?;
+        Ok((moved, found.len() as u64))
+    }
+
     /// What a large change brings that holds, and that has not been put in its places yet: by the
     /// names of records, what they are to be.
     fn ahead(&self) -> Result<HashMap<Vec<u8>, Option<Vec<u8>>>, MigrateError> {
@@ -126,13 +154,6 @@ fn difference(here: &Secret, value: &Plaintext, there: &wire::Sent) -> Option<&'
 }
 
 /// Refuses a secret that differs.
-fn compare(here: &Secret, value: &Plaintext, there: &wire::Sent) -> Result<(), MigrateError> {
-    match difference(here, value, there) {
-        Some(what) => Err(MigrateError::Differs { key: here.key().to_string(), what }),
-        None => Ok(()),
-    }
-}
-
 /// The number of the record of a secret that came with a move. Those that come later have others, so
 /// that it is known of a removed one that it was there before.
 const BORN: u64 = 1;

@@ -8,13 +8,14 @@ use crate::cluster::{
     Cluster, ClusterError, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction,
 };
 use crate::crypto::{KeyId, Keyring};
+use crate::model::SecretId;
 use crate::vault::record::{Meta, StoreId};
 use crate::vault::replica::connect::prove_keys;
 use crate::vault::replica::wire::{self, Wire};
 use crate::vault::secret::{RecordId, Secret};
 use crate::vault::{Vault, keys};
 
-use super::{BORN, MigrateError, Moved, Snapshot, compare, difference, new_name};
+use super::{BORN, MigrateError, Moved, Snapshot, difference, new_name};
 
 /// How long a transaction is tried again that etcd does not answer ...
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -216,19 +217,11 @@ impl To<'_> {
         let page = self.cluster.list(wire::META, &[wire::META, b"\0"].concat())?;
         let (cluster, wire, keyring) = (self.cluster, self.wire, self.keyring);
         let snapshot = Snapshot { cluster, wire, keyring, revision: page.revision };
-        let (mut moved, mut seen) = (Moved::default(), HashSet::new());
-        snapshot.each(&mut |sent| {
-            let absent =
-                || MigrateError::Differs { key: sent.key.to_string(), what: "being there" };
-            let secret = self.vault.secret_by_id(&sent.id).ok_or_else(absent)?;
-            compare(&secret, &self.vault.read_all(secret.value())?, &sent)?;
-            moved.add(&sent);
-            seen.insert(secret.record());
-            (self.progress)(moved.secrets);
-            Ok(())
-        })?;
+        let find = |id: &SecretId| self.vault.secret_by_id(id);
+        let read = |secret: &Secret| Ok(self.vault.read_all(secret.value())?);
+        let (moved, found) = snapshot.compare(find, read, self.progress)?;
         let here = self.vault.len() as u64;
-        if moved.secrets != here || seen.len() as u64 != here {
+        if (moved.secrets, found) != (here, here) {
             return Err(MigrateError::Count { here, there: moved.secrets });
         }
         Ok(moved)
