@@ -66,22 +66,12 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let for_all = nix::unistd::geteuid().is_root();
-    let Confined {
-        identities,
-        identities_fault,
-        key_files,
-        keys,
-        carrier,
-        toucher,
-        audit,
-        sandbox,
-        log,
-    } = confine(settings, account.as_ref(), memory_is_locked, &shelf)?;
+    let confined = confine(settings, account.as_ref(), memory_is_locked, &shelf)?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
     let store = Arc::new(OnDisk(SledStore::open(&settings.state_dir)?));
-    let sharing = match (carrier, &settings.store) {
+    let sharing = match (confined.carrier, &settings.store) {
         (Some(carrier), Some(shared)) => Sharing::With(SharedStore {
             cluster: Arc::new(carrier),
             create: shared.create,
@@ -90,22 +80,35 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         _ => Sharing::Alone,
     };
     let (vault, inheritance) = if takes_over {
-        let (vault, inheritance) =
-            Vault::take_over(store, &sharing, keys.keyring, &audit, fuse::vault_code)?;
+        let (vault, inheritance) = Vault::take_over(
+            store,
+            &sharing,
+            confined.keys.keyring,
+            &confined.audit,
+            fuse::vault_code,
+        )?;
         (vault, Some(inheritance))
     } else {
-        let vault = Vault::open_shared(store, &sharing, keys.keyring, &audit, fuse::vault_code)?;
+        let vault = Vault::open_shared(
+            store,
+            &sharing,
+            confined.keys.keyring,
+            &confined.audit,
+            fuse::vault_code,
+        )?;
         (vault, None)
     };
     let vault = Arc::new(vault);
     let telemetry = Arc::clone(vault.telemetry());
     let options = Options { list_sidecars: settings.list_acl };
     let life = Life { mount, shelf, inheritance, outage: outage.unwrap_or_default() };
-    let fs = Fs::new(Arc::clone(&vault), Arc::clone(&identities), options, fuse::code, life);
+    let fs =
+        Fs::new(Arc::clone(&vault), Arc::clone(&confined.identities), options, fuse::code, life);
     // What lies on the shelf is the next process's, however this one ends.
     std::mem::forget(Arc::clone(&fs));
     follow(&vault, &fs, takes_over)?;
-    let weaknesses = Mutex::new(keys.weaknesses);
+    let weaknesses = Mutex::new(confined.keys.weaknesses);
+    let (identities, key_files) = (confined.identities, confined.key_files);
     let reload = Reload { identities, vault, key_files, weaknesses, busy: Mutex::default() };
     let reload = Arc::new(reload);
     let set_up = SetUp {
@@ -113,11 +116,11 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         state_dir: settings.state_dir.clone(),
         mountpoint: settings.mountpoint.clone(),
         memory_is_locked,
-        not_confined: sandbox.missing.clone(),
+        not_confined: confined.sandbox.missing.clone(),
     };
     telemetry.security.set(move || set_up.reasons());
-    telemetry.health.report(Part::Sandbox, sandbox.health());
-    if let Some(fault) = identities_fault {
+    telemetry.health.report(Part::Sandbox, confined.sandbox.health());
+    if let Some(fault) = confined.identities_fault {
         tracing::error!(error = %fault, "the identities stay as they were");
         telemetry.health.report(Part::Identities, Err::<(), _>(fault));
     }
@@ -145,7 +148,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             &device,
             lines,
             first_request,
-            toucher,
+            confined.toucher,
             service,
             move || {
                 // Nobody listens any more when the holder is gone.
@@ -167,7 +170,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         for reason in telemetry.security.reasons() {
             tracing::warn!("the service is not secure: {reason}");
         }
-        log.flush();
+        confined.log.flush();
         control.send(&Report::Serving, &[]).map_err(conversation)?;
         notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
         let (gone, when_gone) = oneshot::channel();

@@ -37,7 +37,7 @@ impl Fs {
                 self.commit(draft, Occasion::Close, self.origin(who), answer);
             }
             ToStore::Dropped(file) => self.close_dropped(who, file, answer),
-            ToStore::IsDone => self.answer_done(who, answer),
+            ToStore::IsDone => self.answer_done(who, Occasion::Close, answer),
             ToStore::Nothing => answer(Ok(())),
             ToStore::Lost => answer(Err(FsError::Lost)),
         }
@@ -51,7 +51,7 @@ impl Fs {
                 self.commit(draft, Occasion::Sync, self.origin(who), answer);
             }
             ToStore::Dropped(file) => self.sync_dropped(who, file, answer),
-            ToStore::IsDone => self.answer_done(who, answer),
+            ToStore::IsDone => self.answer_done(who, Occasion::Sync, answer),
             ToStore::Nothing => answer(Ok(())),
             ToStore::Lost => answer(Err(FsError::Lost)),
         }
@@ -151,19 +151,31 @@ impl Fs {
                     waiter(Ok(()));
                     waiting.into_iter().for_each(|waiter| waiter(Ok(())));
                 };
-                if occasion.may_wait_for_caches() {
-                    origin.iter().for_each(|origin| fs.trials.end(origin.unique));
-                    fs.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
-                } else {
-                    answer();
-                    fs.courier.send(Errand { stale, answer: None });
-                }
+                fs.answer_stored(origin.map(|origin| origin.unique), occasion, stale, answer);
             }
             Err(error) => fs.committed(&draft, waiter, Err(error.into())),
         });
         match target {
             Target::Value(target) => self.vault.write(actor, target, bytes, origin, done),
             Target::Lists(record) => self.vault.change_lists(actor, record, &bytes, origin, done),
+        }
+    }
+
+    /// Tells the kernel what is stale, and answers: afterwards, where that may be waited for. All that
+    /// was to be done for the request `unique` is done.
+    pub(super) fn answer_stored(
+        &self,
+        unique: Option<u64>,
+        occasion: Occasion,
+        stale: Vec<StaleName>,
+        answer: impl FnOnce() + Send + 'static,
+    ) {
+        if occasion.may_wait_for_caches() {
+            unique.into_iter().for_each(|unique| self.trials.end(unique));
+            self.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
+        } else {
+            answer();
+            self.courier.send(Errand { stale, answer: None });
         }
     }
 

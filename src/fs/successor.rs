@@ -19,7 +19,7 @@ use super::aside::Aside;
 use super::attr::SECRET_MODE;
 use super::commit::stale_name;
 use super::courier::Errand;
-use super::draft::{Base, Draft, Target};
+use super::draft::{Base, Draft, Occasion, Target};
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::handles::Handle;
@@ -66,10 +66,8 @@ impl Fs {
     }
 
     /// Answers once the kernel has forgotten what the change made stale.
-    pub(super) fn answer_done(&self, who: &Requester, answer: Answer<()>) {
-        self.trials.end(who.unique);
-        let answer = Box::new(move || answer(Ok(())));
-        self.courier.send(Errand { stale: Vec::new(), answer: Some(answer) });
+    pub(super) fn answer_done(&self, who: &Requester, occasion: Occasion, answer: Answer<()>) {
+        self.answer_stored(Some(who.unique), occasion, Vec::new(), move || answer(Ok(())));
     }
 
     pub(super) fn origin(&self, who: &Requester) -> Option<Origin> {

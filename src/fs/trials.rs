@@ -173,6 +173,14 @@ mod tests {
         std::mem::forget(what);
     }
 
+    /// 1 and 2 were worked on when the process before crashed.
+    fn two_suspects() -> Arc<Trials> {
+        let file = tempfile::tempfile().unwrap();
+        let trials = next(&file, false);
+        dies((trials.begin(1).unwrap(), trials.begin(2).unwrap(), trials));
+        next(&file, true)
+    }
+
     #[test]
     fn the_third_crash_is_the_last_one() {
         let file = tempfile::tempfile().unwrap();
@@ -208,10 +216,7 @@ mod tests {
 
     #[test]
     fn suspects_take_turns_and_others_do_not() {
-        let file = tempfile::tempfile().unwrap();
-        let trials = next(&file, false);
-        dies((trials.begin(1).unwrap(), trials.begin(2).unwrap(), trials));
-        let trials = next(&file, true);
+        let trials = two_suspects();
         let first = trials.begin(1).unwrap();
         let other = trials.begin(3).unwrap();
         assert_eq!((has_turn(&trials, 1), has_turn(&trials, 3)), (true, false));
@@ -230,10 +235,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_turn_for_ever() {
-        let file = tempfile::tempfile().unwrap();
-        let trials = next(&file, false);
-        dies((trials.begin(1).unwrap(), trials.begin(2).unwrap(), trials));
-        let trials = next(&file, true);
+        let trials = two_suspects();
         let _first = trials.begin(1).unwrap();
         let _second = trials.begin(2).unwrap();
         assert!(!has_turn(&trials, 2));

@@ -14,18 +14,15 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{
-    Answer, Attr, Changes, Entry, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Trial,
-};
+use crate::fs::{Changes, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Trial};
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 use crate::telemetry::pulse::{self, Working};
 
-use super::convert::{
-    GENERATION, file_attr, file_type, open_flags, poll_events, requester, time, wanted,
-};
+use super::convert::{GENERATION, file_attr, file_type, poll_events, requester, time, wanted};
 use super::errno::{INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno};
 use super::reply::{
-    DirEntry, answer_empty, entries, reply_attr, reply_empty, reply_entry, reply_xattr,
+    DirEntry, entries, later, reply_attr, reply_created, reply_empty, reply_entry, reply_opened,
+    reply_xattr,
 };
 
 const STATFS_BLOCK_BYTES: u32 = 4096;
@@ -134,10 +131,7 @@ impl Filesystem for Handler {
         let (_working, trial) = begin!(self, request, Setattr, reply);
         let changes = Changes { mode, uid, gid, size, modified: mtime.map(time) };
         let handle = handle.map(|handle| handle.0);
-        let answer: Answer<Attr> = Box::new(move |outcome| {
-            drop(trial);
-            reply_attr(reply, outcome);
-        });
+        let answer = Box::new(later(trial, reply, reply_attr));
         self.fs.set_attributes(&requester(request), node.0, handle, changes, answer);
     }
 
@@ -160,10 +154,7 @@ impl Filesystem for Handler {
         if mode & libc::S_IFMT != libc::S_IFREG {
             return reply.error(NOBODY_MAY);
         }
-        let answer: Answer<Entry> = Box::new(move |outcome| {
-            drop(trial);
-            reply_entry(reply, outcome);
-        });
+        let answer = Box::new(later(trial, reply, reply_entry));
         self.fs.create_closed(&requester(request), parent.0, name, mode, answer);
     }
 
@@ -182,7 +173,12 @@ impl Filesystem for Handler {
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (_working, trial) = begin!(self, request, Unlink, reply);
-        self.fs.unlink(&requester(request), parent.0, name, answer_empty(reply, trial));
+        self.fs.unlink(
+            &requester(request),
+            parent.0,
+            name,
+            Box::new(later(trial, reply, reply_empty)),
+        );
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -220,7 +216,7 @@ impl Filesystem for Handler {
         } else {
             return reply.error(INVALID);
         };
-        let (who, answer) = (requester(request), answer_empty(reply, trial));
+        let (who, answer) = (requester(request), Box::new(later(trial, reply, reply_empty)));
         self.fs.rename(&who, parent.0, name, new_parent.0, new_name, mode, answer);
     }
 
@@ -240,13 +236,8 @@ impl Filesystem for Handler {
         let (_working, trial) = begin!(self, request, Open, reply);
         let mode = flags.acc_mode();
         let (read, write) = (mode != OpenAccMode::O_WRONLY, mode != OpenAccMode::O_RDONLY);
-        self.fs.open(&requester(request), node.0, read, write, |outcome| {
-            drop(trial);
-            match outcome {
-                Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(&opened)),
-                Err(error) => reply.error(errno(&error)),
-            }
-        });
+        let answer = later(trial, reply, reply_opened);
+        self.fs.open(&requester(request), node.0, read, write, answer);
     }
 
     fn read(
@@ -295,7 +286,7 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         let (_working, trial) = begin!(self, request, Flush, reply);
-        self.fs.flush(&requester(request), handle.0, answer_empty(reply, trial));
+        self.fs.flush(&requester(request), handle.0, Box::new(later(trial, reply, reply_empty)));
     }
 
     fn release(
@@ -327,7 +318,7 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         let (_working, trial) = begin!(self, request, Fsync, reply);
-        self.fs.sync(&requester(request), handle.0, answer_empty(reply, trial));
+        self.fs.sync(&requester(request), handle.0, Box::new(later(trial, reply, reply_empty)));
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -504,20 +495,8 @@ impl Filesystem for Handler {
     ) {
         let (_working, trial) = begin!(self, request, Create, reply);
         let exclusive = flags & libc::O_EXCL != 0;
-        let who = requester(request);
-        self.fs.create(&who, parent.0, name, mode, exclusive, |outcome| {
-            drop(trial);
-            match outcome {
-                Ok((entry, opened)) => reply.created(
-                    &NEVER,
-                    &file_attr(&entry.attr),
-                    GENERATION,
-                    FileHandle(opened.handle),
-                    open_flags(&opened),
-                ),
-                Err(error) => reply.error(errno(&error)),
-            }
-        });
+        let answer = later(trial, reply, reply_created);
+        self.fs.create(&requester(request), parent.0, name, mode, exclusive, answer);
     }
 
     fn bmap(&self, request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {

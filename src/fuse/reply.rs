@@ -1,10 +1,10 @@
 //! The forms of answers that several requests have.
 
-use fuser::{ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
+use fuser::{FileHandle, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr};
 
-use crate::fs::{Answer, Attr, Entry, FsError, Listed, Trial};
+use crate::fs::{Attr, Entry, FsError, Listed, NEVER, Opened, Trial};
 
-use super::convert::{GENERATION, file_attr, shown_attr};
+use super::convert::{GENERATION, file_attr, open_flags, shown_attr};
 use super::errno::{BUFFER_TOO_SMALL, errno};
 
 /// An entry of a folder as the kernel wants it.
@@ -31,11 +31,16 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, outcome: Result<Vec<u8>,
     }
 }
 
-pub(super) fn answer_empty(reply: ReplyEmpty, trial: Trial) -> Answer<()> {
-    Box::new(move |outcome| {
+/// Gives an answer once there is one; the trial is over then.
+pub(super) fn later<R, T>(
+    trial: Trial,
+    reply: R,
+    give: fn(R, Result<T, FsError>),
+) -> impl FnOnce(Result<T, FsError>) {
+    move |outcome| {
         drop(trial);
-        reply_empty(reply, outcome);
-    })
+        give(reply, outcome);
+    }
 }
 
 pub(super) fn reply_entry(reply: ReplyEntry, outcome: Result<Entry, FsError>) {
@@ -58,6 +63,26 @@ pub(super) fn reply_attr(reply: ReplyAttr, outcome: Result<Attr, FsError>) {
 pub(super) fn reply_empty(reply: ReplyEmpty, outcome: Result<(), FsError>) {
     match outcome {
         Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub(super) fn reply_opened(reply: ReplyOpen, outcome: Result<Opened, FsError>) {
+    match outcome {
+        Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(&opened)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub(super) fn reply_created(reply: ReplyCreate, outcome: Result<(Entry, Opened), FsError>) {
+    match outcome {
+        Ok((entry, opened)) => reply.created(
+            &NEVER,
+            &file_attr(&entry.attr),
+            GENERATION,
+            FileHandle(opened.handle),
+            open_flags(&opened),
+        ),
         Err(error) => reply.error(errno(&error)),
     }
 }

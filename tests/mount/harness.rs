@@ -339,7 +339,7 @@ impl Mount {
                 None => command.env_remove(name),
             };
         }
-        self.filter.clone().apply(&mut command);
+        self.filter.apply(&mut command);
         command
     }
 

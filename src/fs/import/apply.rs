@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use crate::audit::{Actor, Process};
 use crate::document::{DocumentErrors, parse};
-use crate::fs::courier::Errand;
 use crate::fs::draft::{Occasion, Waiter};
 use crate::fs::tasks::Note;
 use crate::fs::{Fs, FsError, Requester};
@@ -176,13 +175,7 @@ impl Fs {
             waiter(outcome.clone());
             waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
         };
-        if occasion.may_wait_for_caches() {
-            self.trials.end(who.unique);
-            self.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
-        } else {
-            answer();
-            self.courier.send(Errand { stale, answer: None });
-        }
+        self.answer_stored(Some(who.unique), occasion, stale, answer);
     }
 
     fn report(&self, file: &Dropped, text: String) {
