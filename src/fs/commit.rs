@@ -10,7 +10,7 @@ use super::courier::{Errand, StaleName};
 use super::draft::{Draft, Next, Occasion, Target, Waiter};
 use super::handles::{Handle, is_writer};
 use super::import::Dropped;
-use super::task::Task;
+use super::task::is_being_killed;
 use super::{Answer, Fs, FsError, Requester};
 
 /// What is behind a handle whose user wants it stored.
@@ -29,7 +29,7 @@ impl Fs {
     pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "close", answer);
         match self.to_store(who, handle) {
-            ToStore::Draft(draft) if Task::read(who.task).is_some_and(Task::is_being_killed) => {
+            ToStore::Draft(draft) if is_being_killed(who.task) => {
                 draft.abandon();
                 answer(Ok(()));
             }

@@ -1,7 +1,7 @@
 //! What `/proc` says of the thread that sent a request.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -38,11 +38,6 @@ impl Task {
         Self::parse(&String::from_utf8_lossy(&text[..length]))
     }
 
-    /// Whether a signal is killing the thread: what it wrote is not finished.
-    pub(super) fn is_being_killed(self) -> bool {
-        self.flags & SIGNALED != 0
-    }
-
     /// The program's name stands in brackets and may itself hold brackets and spaces; the numbers
     /// follow the last one, starting with field 3.
     fn parse(stat: &str) -> Option<Self> {
@@ -50,6 +45,22 @@ impl Task {
         let field = |number: usize| numbers.split_ascii_whitespace().nth(number - 3)?.parse().ok();
         Some(Self { flags: field(9)?, started: field(22)? })
     }
+}
+
+/// Whether a signal is killing a thread that waits for an answer: what it wrote is not finished.
+///
+/// Only `stat` tells, and a kernel may let nobody read it as long as the process executes another program
+/// (`exec_update_lock`, `fs/exec.c`). That closes files: it may be what the thread waits for. But who does
+/// so has memory, and who dies has none by then (`do_exit`, `kernel/exit.c`).
+pub(super) fn is_being_killed(thread: u32) -> bool {
+    has_no_memory(thread).unwrap_or(false)
+        && Task::read(thread).is_some_and(|task| task.flags & SIGNALED != 0)
+}
+
+/// By proc_pid_status(5): the lines about memory are missing then.
+fn has_no_memory(thread: u32) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    Ok(!status.contains("\nVmSize:"))
 }
 
 /// The clock that all processes share, and that is never set.
@@ -76,7 +87,7 @@ mod tests {
         let stat = "7 (a) R (b) S 1 7 7 0 -1 4195328 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0";
         let task = Task::parse(stat).unwrap();
         assert_eq!(task, Task { flags: 4_195_328, started: 123_456 });
-        assert!(task.is_being_killed(), "4195328 is 0x400400");
+        assert!(task.flags & SIGNALED != 0, "4195328 is 0x400400");
         assert_eq!(Task::parse("7 (x"), None);
         assert_eq!(Task::parse("7 (x) S 1"), None);
     }
@@ -84,9 +95,10 @@ mod tests {
     #[test]
     fn reads_this_thread() {
         let task = Task::read(nix::unistd::gettid().as_raw().cast_unsigned()).unwrap();
-        assert!(task.started > 0 && !task.is_being_killed());
+        assert!(task.started > 0);
         assert_eq!(Task::read(0), None);
         let thread = nix::unistd::gettid().as_raw().cast_unsigned();
+        assert!(!is_being_killed(thread) && !has_no_memory(thread).unwrap());
         assert_eq!(process_of(thread), Some(std::process::id()));
     }
 }

@@ -1,5 +1,9 @@
 //! Section 4, "Secrets": a write handle has a buffer of its own, committed whole by `close` or `fsync`.
 
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+
 use nix::errno::Errno::{EACCES, EEXIST, EFBIG, EINVAL, ENOENT, ENOTEMPTY};
 
 use crate::harness::{ALICE, Mount, ROOT, eventually};
@@ -218,6 +222,21 @@ fn a_killed_writer_publishes_nothing() {
     assert_eq!(mount.user(ALICE).write("alice/K", "whole"), Ok(()));
     assert_eq!(root.read("alice/K").as_deref(), Ok("whole"));
     assert_eq!(root.read("K").as_deref(), Ok("old value"), "nothing came late");
+}
+
+/// Files are closed in it while the kernel keeps others from looking at the process.
+#[test]
+fn executing_a_program_closes_files() {
+    let Some(mount) = Mount::start() else { return };
+    let server = mount.server();
+    for (path, key) in [("K", "K"), (".import/x.yaml", "D")] {
+        let mut file = File::create(mount.point().join(path)).unwrap();
+        file.write_all(b"key: D\nvalue: v\n").unwrap();
+        assert!(Command::new("true").status().unwrap().success(), "{path}");
+        drop(file);
+        mount.user(ROOT).read(key).unwrap();
+    }
+    assert_eq!(mount.server(), server, "{}", mount.said());
 }
 
 #[test]

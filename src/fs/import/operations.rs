@@ -7,7 +7,7 @@ use crate::fs::draft::Occasion;
 use crate::fs::handles::Handle;
 use crate::fs::listing::Listed;
 use crate::fs::nodes::Node;
-use crate::fs::task::{Task, process_of};
+use crate::fs::task::{is_being_killed, process_of};
 use crate::fs::tasks::Note;
 use crate::fs::{
     Answer, Attr, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester, checked_name,
@@ -169,7 +169,7 @@ impl Fs {
         file: Arc<Dropped>,
         answer: Answer<()>,
     ) {
-        if Task::read(who.task).is_some_and(Task::is_being_killed) {
+        if is_being_killed(who.task) {
             file.abandon();
             return answer(Ok(()));
         }
