@@ -20,7 +20,7 @@ enum ToStore {
     /// The process before this one stored it, and may not have said so.
     IsDone,
     Nothing,
-    Lost,
+    Failed(FsError),
 }
 
 impl Fs {
@@ -39,7 +39,7 @@ impl Fs {
             ToStore::Dropped(file) => self.close_dropped(who, file, answer),
             ToStore::IsDone => self.answer_done(who, Occasion::Close, answer),
             ToStore::Nothing => answer(Ok(())),
-            ToStore::Lost => answer(Err(FsError::Lost)),
+            ToStore::Failed(error) => answer(Err(error)),
         }
     }
 
@@ -53,24 +53,28 @@ impl Fs {
             ToStore::Dropped(file) => self.sync_dropped(who, file, answer),
             ToStore::IsDone => self.answer_done(who, Occasion::Sync, answer),
             ToStore::Nothing => answer(Ok(())),
-            ToStore::Lost => answer(Err(FsError::Lost)),
+            ToStore::Failed(error) => answer(Err(error)),
         }
     }
 
     fn to_store(&self, who: &Requester, handle: u64) -> ToStore {
         let found = self.handles.find(handle);
-        if self.was_done(who) {
-            if let Ok(Handle::Draft(draft)) = found {
-                draft.is_stored();
-            }
-            return ToStore::IsDone;
-        }
-        match found {
-            Ok(Handle::Draft(draft)) => ToStore::Draft(draft),
-            Ok(Handle::Dropped(file)) => ToStore::Dropped(file),
-            Err(_) if is_writer(handle) => ToStore::Lost,
+        if !is_writer(handle) && !matches!(found, Ok(Handle::Draft(_) | Handle::Dropped(_))) {
             // Who reads has nothing to store.
-            Ok(_) | Err(_) => ToStore::Nothing,
+            return ToStore::Nothing;
+        }
+        match (self.was_done(who), found) {
+            (Err(error), _) => ToStore::Failed(error),
+            (Ok(true), found) => {
+                if let Ok(Handle::Draft(draft)) = found {
+                    draft.is_stored();
+                }
+                ToStore::IsDone
+            }
+            (Ok(false), Ok(Handle::Draft(draft))) => ToStore::Draft(draft),
+            (Ok(false), Ok(Handle::Dropped(file))) => ToStore::Dropped(file),
+            (Ok(false), Ok(_)) => ToStore::Nothing,
+            (Ok(false), Err(_)) => ToStore::Failed(FsError::Lost),
         }
     }
 
@@ -94,7 +98,8 @@ impl Fs {
             }
             _ => return answer(),
         };
-        if self.was_done(who) {
+        // Where nobody knows, the commit finds out: what the draft began with is superseded if it was.
+        if matches!(self.was_done(who), Ok(true)) {
             draft.is_stored();
         }
         if !draft.closed(handle) {

@@ -70,8 +70,10 @@ impl Fs {
             Ok(caller) => caller,
             Err(error) => return answer(Err(error)),
         };
-        if self.was_done(who) {
-            return answer(self.look_up(who, parent, name));
+        match self.was_done(who) {
+            Ok(true) => return answer(self.look_up(who, parent, name)),
+            Ok(false) => {}
+            Err(error) => return answer(Err(error)),
         }
         let mut decision = None;
         let draft = self.draft_new(who, &caller, parent, name, mode, true, &mut decision);

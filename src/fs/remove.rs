@@ -21,8 +21,10 @@ impl Fs {
         answer: Answer<()>,
     ) {
         let answer = self.noting(who, "unlink", answer);
-        if self.was_done(who) {
-            return answer(Ok(()));
+        match self.was_done(who) {
+            Ok(true) => return answer(Ok(())),
+            Ok(false) => {}
+            Err(error) => return answer(Err(error)),
         }
         if let Some(folder) = self.drop_folder(parent) {
             return answer(self.remove_dropped(who, &folder, name));

@@ -74,7 +74,7 @@ impl Fs {
             .rename_place(who, parent, name)
             .and_then(|from| Ok((from, self.rename_place(who, new_parent, new_name)?)));
         let source = places.and_then(|(from, to)| {
-            if self.was_renamed(who, &from, &to) {
+            if self.was_renamed(who, &from, &to)? {
                 return Ok((from, to, Source::Gone));
             }
             let source = self.rename_source(who, &from)?;
@@ -106,15 +106,15 @@ impl Fs {
     }
 
     /// Whether a process that died before it answered did it.
-    fn was_renamed(&self, who: &Requester, from: &Place, to: &Place) -> bool {
-        if !self.was_done(who) {
+    fn was_renamed(&self, who: &Requester, from: &Place, to: &Place) -> Result<bool, FsError> {
+        if !self.was_done(who)? {
             let find = |place: &Place| self.scratch.find(who.uid, &place.folder, &place.name);
-            return who.is_resent && find(from).is_none() && find(to).is_some();
+            return Ok(who.is_resent && find(from).is_none() && find(to).is_some());
         }
         if from.is_scratch() {
             self.scratch.remove(who.uid, &from.folder, &from.name);
         }
-        true
+        Ok(true)
     }
 
     fn rename_source(&self, who: &Requester, from: &Place) -> Result<Source, FsError> {

@@ -46,7 +46,11 @@ impl Fs {
     ) {
         let answer = self.noting(who, "setattr", answer);
         let number = node;
-        let is_done = changes.size.is_some() && handle.is_none() && self.was_done(who);
+        let by_path = changes.size.is_some() && handle.is_none();
+        let is_done = match by_path.then(|| self.was_done(who)).transpose() {
+            Ok(is_done) => is_done == Some(true),
+            Err(error) => return answer(Err(error)),
+        };
         // What was truncated by path has no draft any more; what it shows is what was stored.
         let node = match self.node_or_draft(who, node, is_done).and_then(|node| {
             self.check_changes(who, &node, &changes)?;

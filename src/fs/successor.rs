@@ -61,8 +61,14 @@ pub struct Outage {
 
 impl Fs {
     /// Whether the request was carried out by a process that died before it answered.
-    pub(super) fn was_done(&self, who: &Requester) -> bool {
-        who.is_resent && self.done.contains(&who.unique)
+    ///
+    /// # Errors
+    /// It may have been, on a shared store that cannot be reached.
+    pub(super) fn was_done(&self, who: &Requester) -> Result<bool, FsError> {
+        if !who.is_resent || self.done.contains(&who.unique) {
+            return Ok(who.is_resent);
+        }
+        Ok(self.vault.was_carried_out(self.mount, who.unique)?)
     }
 
     /// Answers once the kernel has forgotten what the change made stale.

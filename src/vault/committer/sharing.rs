@@ -75,7 +75,9 @@ impl Writer {
             return Ok(None);
         }
         let apart = group.len() > 1;
-        let sending = match replica.plan(&self.shared.records, changes(), batch) {
+        let asked = group.iter().filter_map(|one| one.request.origin);
+        let asked = asked.map(|origin| (origin.mount, origin.unique)).collect();
+        let sending = match replica.plan(&self.shared.records, changes(), batch, asked) {
             Err(_) if apart => return Err(Unshared::Apart),
             planned => planned.map_err(Unshared::Unfit)?,
         };

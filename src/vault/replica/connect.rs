@@ -61,13 +61,7 @@ impl Replica {
             return Err(ReplicaError::RolledBack { seen, now: own.revision });
         }
         self.announce_own()?;
-        let host = self.read_host()?;
-        let mut state = self.state.lock();
-        // It is settled by what this record says; until then it stays what the transaction expected.
-        if state.unresolved.is_none() {
-            state.host_revision = host.map_or(0, |record| record.revision);
-        }
-        Ok(())
+        self.look_at_own_record()
     }
 
     /// Makes known that records may be sealed with the current key of this keyring, before any is.
@@ -108,16 +102,7 @@ impl Replica {
     /// After a conflict: what of it was about the keys or this host is known again.
     pub(super) fn read_own(&self) -> Result<(), ReplicaError> {
         self.announce_own()?;
-        let host = self.read_host()?;
-        self.state.lock().host_revision = host.map_or(0, |record| record.revision);
-        Ok(())
-    }
-
-    /// This host's own record.
-    pub(super) fn read_host(&self) -> Result<Option<Record>, ReplicaError> {
-        let name = wire::host_name(&self.state.lock().seen.host);
-        let after = [&name[..], b"\0"].concat();
-        Ok(self.cluster.read(&name, &after, None)?.records.pop())
+        self.look_at_own_record()
     }
 }
 

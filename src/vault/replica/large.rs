@@ -77,7 +77,7 @@ impl Replica {
         let order = Order { host, change: random(), holds: false };
         let mut claim = Transaction::default();
         claim.put(wire::ORDER, order.to_bytes());
-        let claimed = match self.send_one(&claim, 0)? {
+        let claimed = match self.send_one(&claim, 0, &[])? {
             Sent::Committed(revision) => revision,
             other => return Ok(other),
         };
@@ -117,7 +117,7 @@ impl Replica {
         let mut switch = Transaction::default();
         switch.put(wire::ORDER, Order { holds: true, ..order }.to_bytes());
         switch.changes.extend(names.into_iter().cloned());
-        match self.send_one(&switch, claimed)? {
+        match self.send_one(&switch, claimed, sending.asked())? {
             Sent::Conflict(_) | Sent::Busy => Err(taken_for_dead()),
             committed => Ok(committed),
         }

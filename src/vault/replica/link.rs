@@ -99,6 +99,17 @@ impl Link {
         Ok(())
     }
 
+    /// Waits until all up to this revision is here, for [`GRACE`] at most.
+    pub(super) fn wait_seen(&self, revision: u64) {
+        let until = Instant::now() + GRACE;
+        let mut state = self.state.lock();
+        while state.seen < revision && !state.is_stopping {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+    }
+
     /// Waits until it is up, for that long at most. Whether it is.
     pub(super) fn wait_up_for(&self, time: Duration) -> bool {
         let until = Instant::now() + time;

@@ -3,9 +3,10 @@
 //! Readers know nothing of it: the replica is a store like any other, with its own numbers of nodes
 //! and records. A change is planned as always. Before it is stored here, it becomes one transaction
 //! of the shared store, which holds only if nothing that it changes was changed by another host
-//! (`send.rs`). What others do comes through a watch and goes through the writer thread as a change
-//! of its own, whole (`follow.rs`, `receive.rs`). Only this folder seals for the shared store
-//! (`wire.rs`). `migrate/` moves a host's own store there, and back.
+//! (`send.rs`). Whether it holds can be told afterwards, whatever failed or died (`own.rs`). What others
+//! do comes through a watch and goes through the writer thread as a change of its own, whole (`follow.rs`,
+//! `receive.rs`). Only this folder seals for the shared store (`wire.rs`). `migrate/` moves a host's own
+//! store there, and back.
 
 mod connect;
 mod error;
@@ -13,6 +14,7 @@ mod follow;
 mod large;
 mod link;
 mod migrate;
+mod own;
 mod receive;
 mod reseal;
 mod send;
@@ -45,6 +47,7 @@ pub(super) use follow::Follower;
 pub(super) use send::{Sending, Sent, is_current};
 
 use link::Link;
+use own::Inherited;
 use state::{Seen, State};
 use status::Counts;
 use wire::Wire;
@@ -121,6 +124,8 @@ impl Replica {
             counts: Counts::default(),
         };
         if !shared.at_once {
+            // Nobody asks again what another process was asked.
+            replica.state.lock().inherited = Some(Inherited::default());
             match replica.connect() {
                 Err(error) if !error.may_pass() => return Err(error.into()),
                 // It is tried again by the thread that follows, which tells.

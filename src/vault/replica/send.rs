@@ -15,14 +15,15 @@ use crate::vault::transaction::Change;
 use super::Replica;
 use super::error::ReplicaError;
 use super::link::GRACE;
-use super::state::{Place, State, digest_of, put_place};
-use super::wire::{self, Random, random};
+use super::own::{Asked, OWN_BYTES};
+use super::state::{Place, digest_of, put_place};
+use super::wire::{self, random};
 
 /// Operations that every transaction has beside those of its secrets: the keys, the names, large
 /// changes, the host.
 const OWN_OPERATIONS: usize = 4;
 /// After what time a lost transaction is asked for again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// A transaction that was not carried out yet.
 pub(in crate::vault) struct Sending {
@@ -31,6 +32,8 @@ pub(in crate::vault) struct Sending {
     places: Vec<(RecordId, Option<Place>)>,
     /// The number of the newest creation or renaming, if it is one.
     names: Option<u64>,
+    /// Who asked for it.
+    asked: Vec<Asked>,
 }
 
 /// What became of it.
@@ -45,7 +48,8 @@ pub(in crate::vault) enum Sent {
 }
 
 impl Replica {
-    /// The transaction that makes these changes everywhere. `batch` holds what is not stored yet.
+    /// The transaction that makes these changes everywhere. `batch` holds what is not stored yet, `asked`
+    /// the requests of the mount that ask for them.
     ///
     /// # Errors
     /// A value cannot be read.
@@ -54,12 +58,13 @@ impl Replica {
         records: &Records,
         changes: impl Iterator<Item = &'a Change>,
         batch: &Batch,
+        asked: Vec<Asked>,
     ) -> Result<Sending, VaultError> {
         let state = self.state.lock();
         let keyring = records.keyring();
         let values = Values::new(records, batch);
         let mut sending =
-            Sending { transaction: Transaction::default(), places: Vec::new(), names: None };
+            Sending { transaction: Transaction::default(), places: Vec::new(), names: None, asked };
         for change in changes {
             let secret = change.after.as_ref().or(change.before.as_ref());
             let Some(record) = secret.map(|secret| secret.record()) else { continue };
@@ -104,7 +109,7 @@ impl Replica {
         }
         match sending.is_large() {
             true => self.send_large(sending),
-            false => self.send_one(&sending.transaction, 0),
+            false => self.send_one(&sending.transaction, 0, &sending.asked),
         }
     }
 
@@ -118,19 +123,20 @@ impl Replica {
         &self,
         transaction: &Transaction,
         order: u64,
+        asked: &[Asked],
     ) -> Result<Sent, ReplicaError> {
         let _waiting = pulse::waiting();
         let until = Instant::now() + GRACE;
         self.link.wait_up().map_err(|why| ClusterError::Unreachable { why })?;
         self.settle_last(until)?;
         loop {
-            let token = random();
-            match self.cluster.commit(&self.with_token(transaction, order, token)) {
+            match self.cluster.commit(&self.complete(transaction, order, asked)) {
                 Ok(Outcome::Committed(revision)) => {
-                    self.state.lock().host_revision = revision;
+                    self.settled(Some(revision));
                     return Ok(Sent::Committed(revision));
                 }
                 Ok(Outcome::Conflict(found)) => {
+                    self.settled(None);
                     match self.read_own() {
                         Err(error) if error.may_pass() && Instant::now() + RETRY < until => {
                             self.link.pause(RETRY);
@@ -152,24 +158,23 @@ impl Replica {
                         return Err(ClusterError::Unreachable { why }.into());
                     }
                 }
-                // The transaction that uses the last space up is carried out, and told so.
-                Err(full @ ClusterError::Full { .. }) => {
-                    return match self.has_token(token)? {
-                        Some(revision) => Ok(Sent::Committed(revision)),
-                        None => Err(full.into()),
-                    };
-                }
-                Err(ClusterError::Unknown { .. }) => {
-                    self.state.lock().unresolved = Some(token);
+                Err(error @ (ClusterError::Full { .. } | ClusterError::Unknown { .. })) => {
                     if let Some(revision) = self.settle_last(until)? {
                         return Ok(Sent::Committed(revision));
                     }
+                    if matches!(error, ClusterError::Full { .. }) {
+                        return Err(error.into());
+                    }
                 }
-                // One node is gone, and the others are there.
-                Err(ClusterError::Unreachable { .. }) if Instant::now() + RETRY < until => {
+                Err(error) => {
+                    self.settled(None);
+                    // One node is gone, and the others are there.
+                    let is_away = matches!(error, ClusterError::Unreachable { .. });
+                    if !is_away || Instant::now() + RETRY >= until {
+                        return Err(error.into());
+                    }
                     self.link.pause(RETRY);
                 }
-                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -207,67 +212,15 @@ impl Replica {
         }
     }
 
-    /// What every transaction of this host has: it fails while a large change is on its way, and if
-    /// the keys were changed, and leaves a number behind by which it can be told whether it was carried
-    /// out.
-    fn with_token(&self, transaction: &Transaction, order: u64, token: Random) -> Transaction {
+    /// What every transaction of this host has: it fails while a large change is on its way, and if the
+    /// keys were changed, and tells for whom it is.
+    fn complete(&self, transaction: &Transaction, order: u64, asked: &[Asked]) -> Transaction {
         let mut transaction = transaction.clone();
         transaction.expect(wire::ORDER, order);
-        let state = self.state.lock();
-        transaction.expect(wire::KEYS, state.keys_revision);
-        self.put_token(&state, token, &mut transaction);
+        let keys = self.state.lock().keys_revision;
+        transaction.expect(wire::KEYS, keys);
+        self.mark(asked, &mut transaction);
         transaction
-    }
-
-    fn put_token(&self, state: &State, token: Random, transaction: &mut Transaction) {
-        let name = wire::host_name(&state.seen.host);
-        transaction.expect(&name, state.host_revision);
-        transaction.put(&name, token.to_vec());
-    }
-
-    /// If it is not known whether the last transaction was carried out: settles that, and gives its
-    /// revision if it was. It takes the place of what the transaction expects of this host's own
-    /// record, so that it cannot be carried out later either.
-    fn settle_last(&self, until: Instant) -> Result<Option<u64>, ReplicaError> {
-        loop {
-            let (token, fence) = {
-                let state = self.state.lock();
-                let Some(token) = state.unresolved else { return Ok(None) };
-                let mut fence = Transaction::default();
-                self.put_token(&state, random(), &mut fence);
-                (token, fence)
-            };
-            let settled = match self.cluster.commit(&fence) {
-                Ok(Outcome::Committed(revision)) => {
-                    self.state.lock().host_revision = revision;
-                    Ok(None)
-                }
-                Ok(Outcome::Conflict(_)) => self.has_token(token),
-                // An earlier fence may have been carried out: then the record has its number, and the
-                // transaction was not.
-                Err(ClusterError::Full { .. }) => self.has_token(token),
-                Err(error) => Err(error.into()),
-            };
-            match settled {
-                Ok(revision) => {
-                    self.state.lock().unresolved = None;
-                    return Ok(revision);
-                }
-                Err(error) if Instant::now() + RETRY >= until => {
-                    let why = error.to_string();
-                    return Err(ClusterError::Unknown { why }.into());
-                }
-                Err(_) => self.link.pause(RETRY),
-            }
-        }
-    }
-
-    /// The revision of this host's own record, if it holds that number.
-    fn has_token(&self, token: Random) -> Result<Option<u64>, ReplicaError> {
-        let record = self.read_host()?;
-        let revision = record.as_ref().map_or(0, |record| record.revision);
-        self.state.lock().host_revision = revision;
-        Ok(record.filter(|record| record.sealed == token).map(|record| record.revision))
     }
 }
 
@@ -276,12 +229,15 @@ impl Sending {
         &self.transaction
     }
 
+    pub(super) fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
     /// Whether it does not fit one transaction.
     pub(in crate::vault) fn is_large(&self) -> bool {
         let Transaction { expected, changes } = &self.transaction;
         let operations = expected.len().max(changes.len()) + OWN_OPERATIONS;
-        // The numbers of the host and of the names are small.
-        operations > MAX_OPERATIONS || self.transaction.bytes() > MAX_TRANSACTION_BYTES - 1024
+        operations > MAX_OPERATIONS || self.transaction.bytes() > MAX_TRANSACTION_BYTES - OWN_BYTES
     }
 }
 

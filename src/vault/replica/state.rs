@@ -18,6 +18,7 @@ use crate::vault::record::{Address, Records};
 use crate::vault::secret::RecordId;
 
 use super::large::Order;
+use super::own::Inherited;
 use super::wire::Random;
 
 /// Tells sealed records apart, also for whoever can make some up.
@@ -62,8 +63,11 @@ pub(super) struct State {
     pub(super) key_ids: Vec<KeyId>,
     /// The revision of this host's own record.
     pub(super) host_revision: u64,
-    /// A transaction of which it is not known whether it was carried out.
-    pub(super) unresolved: Option<Random>,
+    /// This host's own record as the transaction leaves it that is on its way, or of which it is not
+    /// known whether it was carried out.
+    pub(super) unresolved: Option<Vec<u8>>,
+    /// What the process before this one did last; none as long as that is not known.
+    pub(super) inherited: Option<Inherited>,
     /// A large change of some host that is on its way: no other is possible. With its revision, and
     /// since when it is known.
     pub(super) order: Option<(Order, u64, Instant)>,
@@ -114,6 +118,7 @@ impl State {
             key_ids: Vec::new(),
             host_revision: 0,
             unresolved: None,
+            inherited: None,
             order: None,
             ahead: HashMap::new(),
             own_large: 0,

@@ -7,7 +7,7 @@
 //! | `n` | the number of the newest creation or renaming; sealed |
 //! | `o`, `t/` | a large change on its way: see `large.rs` |
 //! | `s/` id | a secret, whole: name, id, lists, times and value; sealed. The id is random |
-//! | `w/` host | what that host's last transaction was: a random number, in the clear |
+//! | `w/` host | what that host's last transaction was: see `own.rs`; sealed |
 //!
 //! A record is sealed to its name in its store. Whoever reads all of it learns how many secrets
 //! there are, how large they are, and which record changed when.

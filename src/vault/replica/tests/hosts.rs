@@ -57,7 +57,7 @@ fn of_two_that_change_one_secret_at_once_one_wins() {
     cluster.set_slow(true);
     hosts[0].put("x/K", b"first").unwrap();
     let conflicts = cluster.conflicts();
-    let second = hosts[1].begin_write(hosts[1].target("x/K"), b"second");
+    let second = hosts[1].begin_write(None, hosts[1].target("x/K"), b"second");
     hosts[1].wait(|_| cluster.conflicts() > conflicts);
     cluster.set_slow(false);
     assert!(matches!(second(), Err(VaultError::Conflict { key }) if key == "x/K"));
@@ -65,7 +65,8 @@ fn of_two_that_change_one_secret_at_once_one_wins() {
     hosts[1].wait_for("x/K", Some(b"first"));
     let (mut wins, mut losses) = (1, 1);
     for round in 0..100u8 {
-        let answers = hosts.each_ref().map(|host| host.begin_write(host.target("x/K"), &[round]));
+        let answers =
+            hosts.each_ref().map(|host| host.begin_write(None, host.target("x/K"), &[round]));
         for answer in answers {
             match answer() {
                 Ok(()) => wins += 1,
@@ -100,9 +101,9 @@ fn new_secrets_of_several_hosts_do_not_disturb_each_other() {
     hosts.iter().for_each(|host| host.wait(|host| host.vault.len() == 90));
     // One name for two is not possible, in whatever form.
     let answers = [
-        hosts[0].begin_write(new("z/a"), b"1"),
-        hosts[1].begin_write(new("z/a/b"), b"2"),
-        hosts[2].begin_write(new("z/a"), b"3"),
+        hosts[0].begin_write(None, new("z/a"), b"1"),
+        hosts[1].begin_write(None, new("z/a/b"), b"2"),
+        hosts[2].begin_write(None, new("z/a"), b"3"),
     ];
     let won: Vec<_> = answers.iter().map(|answer| answer()).collect();
     // Who comes when the other's secret is there already gives that a new value.
@@ -141,7 +142,7 @@ fn clocks_that_go_wrong_decide_nothing() {
     cluster.set_slow(true);
     behind.put("x/K", b"first").unwrap();
     let conflicts = cluster.conflicts();
-    let second = ahead.begin_write(ahead.target("x/K"), b"second");
+    let second = ahead.begin_write(None, ahead.target("x/K"), b"second");
     ahead.wait(|_| cluster.conflicts() > conflicts);
     cluster.set_slow(false);
     assert!(matches!(second(), Err(VaultError::Conflict { .. })));

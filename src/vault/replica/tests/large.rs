@@ -73,7 +73,7 @@ fn a_large_file_that_is_not_finished_is_finished_by_others() {
     let c = Host::new(&cluster);
     assert!(is_there(&c, COUNT, "one"), "what is ordered holds");
     // Until it is settled nobody changes anything.
-    let waiting = b.begin_write(b.target("K"), b"2");
+    let waiting = b.begin_write(None, b.target("K"), b"2");
     replica.settle(&order, revision).unwrap();
     b.wait(|_| !replica.is_busy());
     waiting().unwrap();

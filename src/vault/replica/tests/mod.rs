@@ -5,6 +5,7 @@ mod hosts;
 mod keys;
 mod large;
 mod refusals;
+mod successors;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -16,7 +17,7 @@ use crate::crypto::MasterKey;
 use crate::model::{Caller, Key, Plaintext};
 use crate::store::MemoryStore;
 use crate::vault::{
-    OpenVaultError, RenameSource, RenameTarget, Secret, Vault, VaultError, WriteTarget,
+    OpenVaultError, Origin, RenameSource, RenameTarget, Secret, Vault, VaultError, WriteTarget,
 };
 
 use super::*;
@@ -47,14 +48,14 @@ impl Host {
     ) -> Result<Self, OpenVaultError> {
         let local = Arc::<MemoryStore>::clone(&store);
         let off = crate::audit::Options::off();
-        let code = |_: &VaultError| crate::audit::ErrorCode {
-            number: 0,
-            name: String::new(),
-            denied: false,
-        };
-        let vault = Vault::open_shared(local, &shared(cluster, true), keyring, &off, code)?;
+        let sharing = shared(cluster, true);
+        let vault = Vault::open_shared(local, &sharing, keyring, &off, Self::name_error)?;
         vault.follow(Box::new(|_| {})).unwrap();
         Ok(Self { vault, store })
+    }
+
+    pub(super) fn name_error(_: &VaultError) -> crate::audit::ErrorCode {
+        crate::audit::ErrorCode { number: 0, name: String::new(), denied: false }
     }
 
     pub(super) fn new(cluster: &Arc<MemoryCluster>) -> Self {
@@ -90,6 +91,7 @@ impl Host {
 
     pub(super) fn begin_write(
         &self,
+        origin: Option<Origin>,
         target: WriteTarget,
         value: &[u8],
     ) -> impl Fn() -> Result<(), VaultError> + use<> {
@@ -98,12 +100,21 @@ impl Host {
             // A test that does not wait for it has failed.
             let _ = answer.send(outcome.map(drop));
         });
-        self.vault.write(root(), target, Plaintext::copy_of(value), None, done);
+        self.vault.write(root(), target, Plaintext::copy_of(value), origin, done);
         move || answered.recv_timeout(SOON).unwrap()
     }
 
     pub(super) fn put(&self, key: &str, value: &[u8]) -> Result<(), VaultError> {
-        self.begin_write(self.target(key), value)()
+        self.put_for(None, key, value)
+    }
+
+    pub(super) fn put_for(
+        &self,
+        origin: Option<Origin>,
+        key: &str,
+        value: &[u8],
+    ) -> Result<(), VaultError> {
+        self.begin_write(origin, self.target(key), value)()
     }
 
     pub(super) fn target(&self, key: &str) -> WriteTarget {
