@@ -26,6 +26,6 @@ pub fn audit_and_keys(settings: MountSettings) -> Result<(PathBuf, Keyring), Dae
     hardening::wipe_environment();
     hardening::protect_memory()?;
     let settings = Resolved::from(settings)?;
-    let keys = KeyFiles::find(&settings).load()?;
+    let keys = KeyFiles::find(&settings).load(None)?;
     Ok((audit::folder_in(&settings.state_dir), keys.keyring))
 }

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::fs::Outage;
 
@@ -30,7 +30,9 @@ pub(super) enum Order {
     /// Open the store, and say [`Report::Ready`]. Brings the shelf.
     Prepare {
         /// The encryption key of the holder's environment.
-        key: Option<String>,
+        key: Option<Zeroizing<String>>,
+        /// The keys of the server before, which need not be read again: their files may be gone by now.
+        kept: Option<KeyTexts>,
         /// A number for the mount.
         mount: u64,
         /// If a process before this one served the mount: the end of that.
@@ -52,9 +54,28 @@ pub(super) enum Order {
     Ask,
 }
 
+/// What encryption keys were made of, to be kept for the next server. No `Debug`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct KeyTexts {
+    /// Of the file of the current key; none if it is in no file.
+    pub(super) current: Option<Zeroizing<Vec<u8>>>,
+    /// Of the file of the previous ones; none if there is no such file.
+    pub(super) previous: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl KeyTexts {
+    /// Whether a message can bring them.
+    pub(super) fn fit(&self) -> bool {
+        let texts = [&self.current, &self.previous].into_iter().flatten();
+        texts.map(|text| text.len()).sum::<usize>() <= LONGEST / 2
+    }
+}
+
 /// To the holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) enum Report {
+    /// These keys open the store.
+    Keys(KeyTexts),
     /// The store is open.
     Ready,
     /// Requests are being served.
@@ -142,13 +163,5 @@ impl Control {
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-impl Drop for Order {
-    fn drop(&mut self) {
-        if let Self::Prepare { key: Some(key), .. } = self {
-            key.zeroize();
-        }
     }
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::crypto::{KeyTextError, Keyring, MasterKey, Weakness};
 
 use super::clerk::Clerk;
+use super::control::KeyTexts;
 use super::error::DaemonError;
 use super::hardening::take_encryption_key;
 use super::settings::Resolved;
@@ -34,6 +35,8 @@ pub(super) struct Keys {
     pub(super) keyring: Keyring,
     /// Of the current key.
     pub(super) weaknesses: Vec<Weakness>,
+    /// What they were made of.
+    pub(super) texts: KeyTexts,
 }
 
 impl KeyFiles {
@@ -59,10 +62,11 @@ impl KeyFiles {
         [&self.current, &self.previous].into_iter().filter_map(|path| path.as_deref())
     }
 
-    /// Reads the keys for the first time.
-    pub(super) fn load(&mut self) -> Result<Keys, DaemonError> {
-        let current = match (&self.current, self.from_environment.take()) {
-            (Some(path), _) => self.key_of_file(path)?,
+    /// Reads the keys for the first time, or takes those that were kept.
+    pub(super) fn load(&mut self, kept: Option<KeyTexts>) -> Result<Keys, DaemonError> {
+        let texts = kept.map_or_else(|| self.read_all(), Ok)?;
+        let current = match (self.current_of(&texts)?, self.from_environment.take()) {
+            (Some(current), _) => current,
             (None, Some(text)) => {
                 let error = |source| error("OB_ENCRYPTION_KEY".as_ref(), source);
                 MasterKey::parse(&text).map_err(error)?
@@ -70,8 +74,8 @@ impl KeyFiles {
             (None, None) => MasterKey::built_in(),
         };
         let weaknesses = current.weaknesses().to_vec();
-        let keyring = Keyring::new(current, self.read_previous()?);
-        Ok(Keys { keyring, weaknesses })
+        let keyring = Keyring::new(current, self.previous_of(&texts)?);
+        Ok(Keys { keyring, weaknesses, texts })
     }
 
     /// Reads them again. A key that can be read only once is taken over from `keyring`, which has
@@ -81,16 +85,18 @@ impl KeyFiles {
         keyring: &Keyring,
         weaknesses: &[Weakness],
     ) -> Result<Keys, DaemonError> {
-        let previous = self.read_previous()?;
-        Ok(match &self.current {
-            Some(path) => {
-                let current = self.key_of_file(path)?;
+        let texts = self.read_all()?;
+        let previous = self.previous_of(&texts)?;
+        Ok(match self.current_of(&texts)? {
+            Some(current) => {
                 let weaknesses = current.weaknesses().to_vec();
-                Keys { keyring: Keyring::new(current, previous), weaknesses }
+                Keys { keyring: Keyring::new(current, previous), weaknesses, texts }
             }
-            None => {
-                Keys { keyring: keyring.with_previous(previous), weaknesses: weaknesses.to_vec() }
-            }
+            None => Keys {
+                keyring: keyring.with_previous(previous),
+                weaknesses: weaknesses.to_vec(),
+                texts,
+            },
         })
     }
 
@@ -102,13 +108,23 @@ impl KeyFiles {
         self.paths().filter(readable)
     }
 
-    fn read_previous(&self) -> Result<Vec<MasterKey>, DaemonError> {
-        let Some(path) = &self.previous else { return Ok(Vec::new()) };
-        MasterKey::parse_lines(&self.read(path)?).map_err(|source| error(path, source))
+    fn read_all(&self) -> Result<KeyTexts, DaemonError> {
+        let read = |path: &Option<PathBuf>| path.as_deref().map(|path| self.read(path)).transpose();
+        Ok(KeyTexts { current: read(&self.current)?, previous: read(&self.previous)? })
     }
 
-    fn key_of_file(&self, path: &Path) -> Result<MasterKey, DaemonError> {
-        MasterKey::parse_file(&self.read(path)?).map_err(|source| error(path, source))
+    fn current_of(&self, texts: &KeyTexts) -> Result<Option<MasterKey>, DaemonError> {
+        let Some((path, text)) = self.current.as_ref().zip(texts.current.as_ref()) else {
+            return Ok(None);
+        };
+        MasterKey::parse_file(text).map(Some).map_err(|source| error(path, source))
+    }
+
+    fn previous_of(&self, texts: &KeyTexts) -> Result<Vec<MasterKey>, DaemonError> {
+        let Some((path, text)) = self.previous.as_ref().zip(texts.previous.as_ref()) else {
+            return Ok(Vec::new());
+        };
+        MasterKey::parse_lines(text).map_err(|source| error(path, source))
     }
 
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, DaemonError> {

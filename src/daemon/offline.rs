@@ -89,7 +89,7 @@ pub(super) fn open(
     settings: &Resolved,
     work: OfflineWork,
 ) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
-    let keys = KeyFiles::find(settings).load()?;
+    let keys = KeyFiles::find(settings).load(None)?;
     match work {
         OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {
             return Err(DaemonError::NoStore(settings.state_dir.clone()));

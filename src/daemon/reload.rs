@@ -9,14 +9,26 @@ use crate::identity::Resolver;
 use crate::telemetry::Part;
 use crate::vault::Vault;
 
+use super::control::{Control, KeyTexts, Report};
 use super::error::DaemonError;
 use super::key::KeyFiles;
+
+/// Lets the holder keep what the keys were made of, now that they have opened the store.
+pub(super) fn keep(holder: &Control, texts: KeyTexts) {
+    if !texts.fit() {
+        tracing::warn!("the key files are too long to be kept: the next server reads them again");
+    } else if let Err(error) = holder.send(&Report::Keys(texts), &[]) {
+        tracing::debug!(%error, "the holder ended");
+    }
+}
 
 /// Everything that can be read again while it runs.
 pub(super) struct Reload {
     pub(super) identities: Arc<Resolver>,
     pub(super) vault: Arc<Vault>,
     pub(super) key_files: KeyFiles,
+    /// Who keeps the keys for the next server.
+    pub(super) holder: Arc<Control>,
     /// Of the current key.
     pub(super) weaknesses: Mutex<Vec<Weakness>>,
     /// Held while files are read, so that two signals follow each other.
@@ -59,6 +71,7 @@ impl Reload {
         let current = keys.keyring.current_id();
         self.vault.replace_keyring(keys.keyring).map_err(Box::new).map_err(DaemonError::Rekey)?;
         *self.weaknesses.lock() = keys.weaknesses;
+        keep(&self.holder, keys.texts);
         tracing::info!(%current, "the encryption keys were read again");
         Ok(())
     }

@@ -13,7 +13,6 @@ use nix::sys::signal::{SigHandler, SigSet, Signal as UnixSignal, signal as handl
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::crypto::keys_are_locked;
@@ -26,12 +25,12 @@ use crate::vault::{Change, SharedStore, Sharing, Vault};
 
 use super::carrier::Carrier;
 use super::clerk::Clerk;
-use super::control::{Control, Order, Report};
+use super::control::{Control, KeyTexts, Order, Report};
 use super::disk::OnDisk;
 use super::error::DaemonError;
 use super::key::{KeyFiles, Keys};
 use super::logging::{Journal, Log};
-use super::reload::Reload;
+use super::reload::{self, Reload};
 use super::sandbox::{self, Account, Calls, Files, Needs, Sandbox};
 use super::security::SetUp;
 use super::settings::Resolved;
@@ -54,19 +53,19 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::die_before_the_holder();
     hardening::protect_memory()?;
     // Before anything has a thread: that is not to take signals either.
-    let control = take_control()?;
+    let control = Arc::new(take_control()?);
     let (mut order, mut shelf) =
         control.receive().map_err(conversation)?.ok_or(DaemonError::NoHolder)?;
-    let Order::Prepare { key, mount, outage, account } = &mut order else {
+    let Order::Prepare { key, kept, mount, outage, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
     let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
     let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
     let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
-    hardening::inherit_encryption_key(key.take().map(Zeroizing::new));
+    hardening::inherit_encryption_key(key.take());
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let for_all = nix::unistd::geteuid().is_root();
-    let confined = confine(settings, account.as_ref(), memory_is_locked, &shelf)?;
+    let confined = confine(settings, kept.take(), account.as_ref(), memory_is_locked, &shelf)?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
@@ -109,8 +108,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     follow(&vault, &fs, takes_over)?;
     let weaknesses = Mutex::new(confined.keys.weaknesses);
     let (identities, key_files) = (confined.identities, confined.key_files);
-    let reload = Reload { identities, vault, key_files, weaknesses, busy: Mutex::default() };
-    let reload = Arc::new(reload);
+    let (holder, busy) = (Arc::clone(&control), Mutex::default());
+    let reload = Arc::new(Reload { identities, vault, key_files, holder, weaknesses, busy });
     let set_up = SetUp {
         reload: Arc::clone(&reload),
         state_dir: settings.state_dir.clone(),
@@ -125,6 +124,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         telemetry.health.report(Part::Identities, Err::<(), _>(fault));
     }
 
+    reload::keep(&control, confined.keys.texts);
     control.send(&Report::Ready, &[]).map_err(conversation)?;
     let Some((Order::Serve { ref first_request }, descriptors)) =
         control.receive().map_err(conversation)?
@@ -246,6 +246,7 @@ struct Confined {
 /// handed to it by processes that are started before.
 fn confine(
     settings: &Resolved,
+    kept: Option<KeyTexts>,
     account: Option<&Account>,
     memory_is_locked: bool,
     shelf: &Shelf,
@@ -256,7 +257,7 @@ fn confine(
     let clerk = Clerk::start(account, paths.collect()).map_err(failed)?;
     let mut key_files = key_files.opened_by(clerk.clone());
     // Whatever is wrong with these is told before a state folder is made.
-    let keys = key_files.load()?;
+    let keys = key_files.load(kept)?;
     let (identities, identities_fault) = Resolver::with_keeper(
         settings.identities.clone(),
         Box::new(clerk),
@@ -341,7 +342,7 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
 /// Answers the holder's questions, and tells when it is gone, and the messenger with it. As long as that waits for a caller, the
 /// caller must be answered: nothing else would end the wait.
 fn follow_holder(
-    control: Control,
+    control: Arc<Control>,
     messenger: OwnedFd,
     gone: oneshot::Sender<()>,
 ) -> std::io::Result<()> {

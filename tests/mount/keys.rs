@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::harness::{KEY, Mount, ROOT, set_mode};
+use nix::sys::signal::Signal;
+
+use crate::harness::{KEY, Mount, ROOT, eventually, set_mode};
 
 const ANOTHER: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
 
@@ -104,6 +106,51 @@ fn a_key_file_that_is_missing_refuses_the_start() {
     let mut mount = mount.with_args(&["--encryption-key-file", "/nonexistent/key"]);
     let said = mount.refused();
     assert!(said.contains("/nonexistent/key"), "it should name the file:\n{said}");
+}
+
+#[test]
+fn a_key_file_that_is_gone_or_another_one_keeps_no_server_from_taking_over() {
+    let Some(mount) = Mount::prepare() else { return };
+    let files = ["key", "previous"].map(|name| mount.state().with_file_name(name));
+    let write = |[current, previous]: [&str; 2]| {
+        fs::write(&files[0], current).unwrap();
+        fs::write(&files[1], previous).unwrap();
+        files.iter().for_each(|file| set_mode(file, 0o600));
+    };
+    write([KEY, ""]);
+    let [current, previous] = files.each_ref().map(|file| file.to_str().unwrap());
+    let mount = mount.with_env("OB_ENCRYPTION_KEY", None).with_args(&[
+        "--encryption-key-file",
+        current,
+        "--previous-encryption-key-file",
+        previous,
+    ]);
+    let mount = mount.started();
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    let goes_on = |value: &str| {
+        assert!(mount.kill_server());
+        assert_eq!(root.read("K").as_deref(), Ok(value), "{}", mount.said());
+        assert_eq!(root.write("L", value), Ok(()));
+    };
+    files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    goes_on("value");
+    write([ANOTHER, "no key\u{0}"]);
+    goes_on("value");
+    // Who asks is told.
+    let told = |what: &str, number: usize| {
+        mount.signal(Signal::SIGHUP);
+        eventually(what, || mount.said().matches(what).count() == number);
+    };
+    told("the encryption keys stay as they were", 1);
+    goes_on("value");
+    // Those that were read last are those that count.
+    write([ANOTHER, KEY]);
+    told("the encryption keys were read again", 1);
+    files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    goes_on("value");
+    assert_eq!(root.read("L").as_deref(), Ok("value"));
+    told("the encryption keys stay as they were", 2);
 }
 
 #[test]

@@ -56,9 +56,9 @@ impl Begin<'_> {
         let mount = u64::from_le_bytes(mount);
         let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
         let shelf = shelf.map_err(|error| prepared()(error.into()))?;
-        let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
         // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
-        let server = match plan.start(&signals, None, None)? {
+        let server = match plan.start(&signals, None, None, true)? {
             Started::Ready(server) => server,
             Started::Ended(status) => return refused(status).map(|()| None),
             Started::Stopped => return Ok(None),

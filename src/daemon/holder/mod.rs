@@ -145,6 +145,9 @@ impl Holder {
                     Some(Event::Report(Report::Serving)) => {
                         served = true;
                         watchdog = Watchdog::new();
+                        if server.reads_again {
+                            server.forward(Signal::SIGHUP);
+                        }
                         self.open_door();
                         if let Some(upgrade) = self.upgrade.take() {
                             tracing::info!(program = %self.plan.program_path.display(), "upgraded");
@@ -172,7 +175,8 @@ impl Holder {
                         // The next one reads everything anew.
                         let _ = server.process.kill();
                     }
-                    Some(Event::Signal(other)) => server.forward(other),
+                    Some(Event::Signal(Signal::SIGHUP)) if !served => server.reads_again = true,
+                    Some(Event::Signal(other)) if served => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
                     Some(Event::Upgrade(caller)) => {
                         if self.begin_upgrade(Some(caller)) {
@@ -180,11 +184,12 @@ impl Holder {
                             let _ = server.process.kill();
                         }
                     }
+                    Some(Event::Report(Report::Keys(texts))) => self.plan.kept = Some(texts),
                     Some(Event::Report(Report::Alive)) => watchdog.hear(false),
                     Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
                     None if served => watchdog.look(&server.control),
                     None if somebody_waits => server.kill_if_idle(&mut progress),
-                    Some(Event::Report(Report::Ready)) | None => {}
+                    Some(Event::Signal(_) | Event::Report(Report::Ready)) | None => {}
                 }
                 if served {
                     self.open_door();
@@ -240,6 +245,8 @@ impl Holder {
         mut is_wanted: bool,
     ) -> Result<Option<Server>, DaemonError> {
         let mut pause = FIRST_PAUSE;
+        // A new program reads them anyway.
+        let mut reads_keys = false;
         loop {
             if !std::mem::take(&mut is_wanted) {
                 self.deaths.push_back(Instant::now());
@@ -255,7 +262,8 @@ impl Holder {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let until = self.upgrade.as_ref().map(|upgrade| upgrade.until);
-            match self.plan.start(&self.signals, Some(self.outage), until)? {
+            let reads = reads_keys || until.is_some();
+            match self.plan.start(&self.signals, Some(self.outage), until, reads)? {
                 Started::Ready(server) => return Ok(Some(server)),
                 Started::Stopped => {
                     self.unmount()?;
@@ -267,6 +275,8 @@ impl Holder {
                     self.free_memory_after(&status);
                     tracing::error!("the next server did not come up ({status})");
                     served = false;
+                    // They may have been changed since they were kept.
+                    reads_keys = !reads_keys;
                 }
             }
         }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::fs::Outage;
 use crate::fuse::{self, Device};
 
-use super::super::control::{Control, Order, Report};
+use super::super::control::{Control, KeyTexts, Order, Report};
 use super::super::error::DaemonError;
 use super::super::notify;
 use super::super::progress::Progress;
@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) program_path: PathBuf,
     pub(super) arguments: Vec<OsString>,
     pub(super) key: Option<Zeroizing<String>>,
+    /// Those with which a server has opened the store.
+    pub(super) kept: Option<KeyTexts>,
     /// Whom the server and the messenger become.
     pub(super) account: Option<Account>,
     /// Tells this mount from others that the store served.
@@ -50,6 +52,8 @@ pub(super) struct Server {
     pub(super) process: Child,
     pub(super) control: Control,
     pub(super) messenger: Option<Child>,
+    /// It is to read everything again, once it serves.
+    pub(super) reads_again: bool,
 }
 
 pub(super) enum Started {
@@ -83,6 +87,7 @@ impl Plan {
             program_path: std::env::current_exe()?,
             arguments: settings.to_flags_for(path),
             key,
+            kept: None,
             account,
             mount,
             shelf,
@@ -127,18 +132,21 @@ impl Plan {
         server.control.send(order, &[&[device], &serves[..]].concat())
     }
 
-    /// Starts a server and waits until it has opened the store.
+    /// Starts a server and waits until it has opened the store; it reads the files of keys if it is told
+    /// to, or if none are kept.
     pub(super) fn start(
-        &self,
+        &mut self,
         signals: &Signals,
         outage: Option<Outage>,
         until: Option<Instant>,
+        reads_keys: bool,
     ) -> Result<Started, DaemonError> {
         let failed = || system("the server could not be started");
         let (process, control) =
             self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
         let order = Order::Prepare {
-            key: self.key.as_deref().cloned(),
+            key: self.key.clone(),
+            kept: self.kept.clone().filter(|_| !reads_keys),
             mount: self.mount,
             outage,
             account: self.account.clone(),
@@ -147,7 +155,7 @@ impl Plan {
             tracing::debug!(%error, "the server died before it was told what to do");
         }
         let mut progress = Progress::of(&process);
-        let mut server = Server { process, control, messenger: None };
+        let mut server = Server { process, control, messenger: None, reads_again: false };
         // Nobody waits for the first one but whoever mounts.
         let somebody_waits = outage.is_some();
         loop {
@@ -165,7 +173,9 @@ impl Plan {
                     server.stop()?;
                     return Ok(Started::Stopped);
                 }
-                // It reads everything anew anyway.
+                Some(Event::Report(Report::Keys(texts))) => self.kept = Some(texts),
+                // It may have been given what it would read.
+                Some(Event::Signal(Signal::SIGHUP)) => server.reads_again = true,
                 Some(Event::Signal(_) | Event::Report(_) | Event::Upgrade(_)) | None => {}
             }
         }
