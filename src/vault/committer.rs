@@ -38,6 +38,13 @@ struct Request {
     foreign: bool,
 }
 
+impl Request {
+    /// What nobody outside asked for, among others.
+    fn new(plan: Plan, done: Done) -> Self {
+        Self { ask: None, origin: None, plan, done, alone: false, foreign: false }
+    }
+}
+
 /// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
 pub(super) struct Committer {
     requests: Option<Sender<Request>>,
@@ -55,27 +62,20 @@ impl Committer {
 
     /// Hands in what nobody outside asked for.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(
-            self.requests(),
-            Request { ask: None, origin: None, plan, done, alone: false, foreign: false },
-        );
+        submit(self.requests(), Request::new(plan, done));
     }
 
     /// Hands in what a caller asked for: it goes on record, and its request gets a receipt.
     pub(super) fn submit_for(&self, ask: Ask, origin: Option<Origin>, plan: Plan, done: Done) {
-        submit(
-            self.requests(),
-            Request { ask: Some(ask), origin, plan, done, alone: false, foreign: false },
-        );
+        let request = Request { ask: Some(ask), origin, ..Request::new(plan, done) };
+        submit(self.requests(), request);
     }
 
     /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
     /// need not tell what it touches, and it runs once.
     pub(super) fn submit_alone(&self, ask: Ask, plan: Plan, done: Done) {
-        submit(
-            self.requests(),
-            Request { ask: Some(ask), origin: None, plan, done, alone: true, foreign: false },
-        );
+        let request = Request { ask: Some(ask), alone: true, ..Request::new(plan, done) };
+        submit(self.requests(), request);
     }
 
     /// For a thread that goes on handing in. It must end before this is dropped.
@@ -93,18 +93,12 @@ pub(super) struct Submitter(Sender<Request>);
 
 impl Submitter {
     pub(super) fn submit(&self, plan: Plan, done: Done) {
-        submit(
-            &self.0,
-            Request { ask: None, origin: None, plan, done, alone: false, foreign: false },
-        );
+        submit(&self.0, Request::new(plan, done));
     }
 
     /// Hands in what another host did.
     pub(super) fn submit_foreign(&self, plan: Plan, done: Done) {
-        submit(
-            &self.0,
-            Request { ask: None, origin: None, plan, done, alone: true, foreign: true },
-        );
+        submit(&self.0, Request { alone: true, foreign: true, ..Request::new(plan, done) });
     }
 }
 

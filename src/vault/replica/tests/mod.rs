@@ -167,10 +167,13 @@ impl Host {
         self.wait(|host| host.value(key).as_deref() == value);
     }
 
-    /// Waits until nothing is stored that was superseded: nothing more is stored by itself.
+    /// Waits until nothing is stored that was superseded, and what this host did has come back to it:
+    /// nothing more is stored by itself.
     pub(super) fn wait_until_tidy(&self) {
         self.wait(|host| {
-            let mut is_tidy = host.vault.shared.garbage.is_empty();
+            let replica = host.vault.shared.replica.as_ref().unwrap();
+            let last = replica.state.lock().host_revision;
+            let mut is_tidy = host.vault.shared.garbage.is_empty() && replica.seen() >= last;
             let marks = host.vault.shared.records.scan(&Address::GARBAGE, &mut |_, _| {
                 is_tidy = false;
                 std::ops::ControlFlow::Break(())
