@@ -25,7 +25,7 @@ pub(in crate::vault) type Asked = (u64, u64);
 
 /// So long the requests of the process before stay in the record: it may take another death until they
 /// are answered.
-const CARRIED: Duration = Duration::from_secs(10);
+const CARRIED: Duration = Duration::from_secs(60);
 /// And so many.
 const MOST_CARRIED: usize = 256;
 /// More than the record takes in a transaction, in bytes: it names the requests of a group and those that
@@ -188,8 +188,10 @@ impl Replica {
             let inherited = state.inherited.as_ref();
             let carried = inherited.filter(|it| it.known.is_some_and(|at| at.elapsed() < CARRIED));
             let carried = carried.into_iter().flat_map(|it| &it.asked).take(MOST_CARRIED);
+            // What changes no secret is not waited for.
+            let since = inherited.filter(|_| asked.is_empty()).map(|it| it.since);
             let asked = asked.iter().chain(carried).copied().collect();
-            (Own { token: random(), asked, since: None }, state.host_revision)
+            (Own { token: random(), asked, since }, state.host_revision)
         };
         self.put_own(&own, expected, transaction)
     }

@@ -49,6 +49,15 @@ fn what_a_dead_process_did_is_known_to_those_after_it() {
     a.put_for(origin(3), "x/L", b"3").unwrap();
     let a = successor(&cluster, a);
     assert!(was_carried_out(&a, 1) && was_carried_out(&a, 3));
+    // Nobody waits for a fence, which changes nothing that comes here.
+    let mut never = Transaction::default();
+    replica(&a).mark(&[], &mut never);
+    assert_eq!(replica(&a).settle_last(Instant::now() + SOON).unwrap(), None);
+    let a = successor(&cluster, a);
+    assert!(a.vault.wait_until_current(SOON));
+    let started = Instant::now();
+    assert!(was_carried_out(&a, 1) && was_carried_out(&a, 3));
+    assert!(started.elapsed() < link::GRACE);
     // Who begins a mount is asked for nothing.
     cluster.set_away(true);
     let a = a.again(&cluster);
