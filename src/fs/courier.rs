@@ -70,7 +70,8 @@ impl Courier {
                 errand.answer.into_iter().for_each(|answer| answer());
                 // Whoever wakes up and looks finds the new version under the name.
                 let superseded = errand.stale.iter().filter_map(|stale| stale.version);
-                superseded.flat_map(|node| pollers.take(node)).for_each(|it| cache.wake(it));
+                let waiters = superseded.flat_map(|node| pollers.take(node));
+                waiters.for_each(|(waiter, _slot)| cache.wake(waiter));
             }
         })?;
         Ok(())

@@ -59,9 +59,10 @@ impl Pollers {
         }
     }
 
-    /// Whom to wake because a version was superseded. They ask again.
-    pub(super) fn take(&self, node: u64) -> Vec<u64> {
-        self.by_node.lock().remove(&node).unwrap_or_default().into_keys().collect()
+    /// Whom to wake because a version was superseded. They ask again. Each stays on the shelf until its
+    /// slot is dropped: who is killed before it wakes them leaves that to the next process.
+    pub(super) fn take(&self, node: u64) -> impl Iterator<Item = (u64, Option<Slot>)> + use<> {
+        self.by_node.lock().remove(&node).unwrap_or_default().into_iter()
     }
 
     /// It waited for a process before this one.
@@ -85,11 +86,29 @@ mod tests {
         pollers.add(1, 7);
         pollers.add(1, 7);
         pollers.add(2, 8);
-        assert_eq!(pollers.take(1), [7]);
-        assert!(pollers.take(1).is_empty());
+        let take = |node| pollers.take(node).map(|(waiter, _)| waiter).collect::<Vec<_>>();
+        assert_eq!(take(1), [7]);
+        assert!(take(1).is_empty());
         let many = MOST_ON_A_VERSION as u64;
         (0..2 * many).for_each(|waiter| pollers.add(3, waiter));
-        assert_eq!(pollers.take(3), (many..2 * many).collect::<Vec<_>>());
-        assert_eq!(pollers.take(2), [8]);
+        assert_eq!(take(3), (many..2 * many).collect::<Vec<_>>());
+        assert_eq!(take(2), [8]);
+    }
+
+    #[test]
+    fn a_waiter_is_the_next_process_s_until_it_is_woken() {
+        let file = tempfile::tempfile().unwrap();
+        let shelf = || Shelf::new(file.try_clone().unwrap()).unwrap();
+        let left = || {
+            let found = shelf().inherit().unwrap();
+            let kept = found.into_iter().map(|(slot, kept)| (std::mem::forget(slot), kept).1);
+            kept.collect::<Vec<_>>()
+        };
+        let pollers = Pollers::new(shelf());
+        pollers.add(1, 7);
+        let taken: Vec<_> = pollers.take(1).collect();
+        assert_eq!(left(), [Kept::Waiter(7)]);
+        drop(taken);
+        assert_eq!(left(), []);
     }
 }
