@@ -196,7 +196,8 @@ impl Fs {
             (Some((_, Some(served))), None) if served == value.node() => {
                 Err(FsError::NotFound("the file".to_owned()))
             }
-            (Some((node, None)), Some(secret)) if node == value.node() => {
+            // What is sent again is no second attempt: nobody has been answered the first.
+            (Some((node, None)), Some(secret)) if node == value.node() && !who.is_resent => {
                 Ok(self.version(Arc::clone(secret.value())))
             }
             _ => {
