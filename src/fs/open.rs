@@ -387,3 +387,68 @@ impl Fs {
         Opened { handle: self.handles.add(handle), caching: Caching::Private }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::audit::{Actor, ErrorCode, Process};
+    use crate::crypto::{Keyring, MasterKey};
+    use crate::fs::{Life, Options};
+    use crate::identity::{Directory, Group, NssError, Resolver, User};
+    use crate::model::Key;
+    use crate::store::MemoryStore;
+    use crate::vault::Vault;
+
+    struct Root;
+
+    impl Directory for Root {
+        fn user_by_uid(&self, _uid: u32) -> Result<Option<User>, NssError> {
+            Ok(Some(User { name: "root".to_owned(), gid: 0 }))
+        }
+
+        fn uid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
+            Ok(Some(0))
+        }
+
+        fn groups_of(&self, _user: &User) -> Result<Vec<Group>, NssError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_no_second_attempt() {
+        let keyring = Keyring::new(MasterKey::parse(&"07".repeat(32)).unwrap(), Vec::new());
+        let vault = Arc::new(Vault::open(Arc::new(MemoryStore::new()), keyring).unwrap());
+        let identities = Arc::new(Resolver::with_directory(None, Box::new(Root)).unwrap());
+        let code = |_: &FsError| ErrorCode { number: 0, name: String::new(), denied: false };
+        let (options, life) = (Options::default(), Life::default());
+        let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
+        let task = nix::unistd::gettid().as_raw().cast_unsigned();
+        let first = Requester { task, ..Requester::default() };
+        let write = |target| {
+            let (answer, answered) = channel();
+            let actor = Actor { caller: fs.caller(&first).unwrap(), process: Process::default() };
+            let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.is_ok()).unwrap());
+            vault.write(actor, target, Plaintext::copy_of(b"value"), None, done);
+            assert!(answered.recv().unwrap());
+        };
+        let key = Key::parse("K").unwrap();
+        write(WriteTarget::New { key, exclusive: true, heritage: None });
+        let old = Arc::clone(vault.secret("K").unwrap().value());
+        fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
+        write(WriteTarget::Existing(old.record()));
+        let open = |who: &Requester| {
+            let (answer, answered) = channel();
+            fs.open(who, old.node(), true, false, move |opened| answer.send(opened).unwrap());
+            answered.recv().unwrap().map(|opened| opened.handle)
+        };
+        assert!(matches!(open(&first), Err(FsError::Stale)));
+        // The process died before it said so.
+        let again = Requester { is_resent: true, ..first };
+        assert!(matches!(open(&again), Err(FsError::Stale)));
+        // It said so, and there was no path to look up.
+        assert!(open(&first).is_ok_and(|handle| handle != 0));
+    }
+}
