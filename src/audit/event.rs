@@ -149,16 +149,13 @@ impl Event {
     ) -> Self {
         let mut body = Vec::with_capacity(USUAL_BYTES);
         let out = &mut body;
-        json::text(out, "op", action.as_str());
+        json::word!(out, "op", action.as_str());
         match outcome {
-            Ok(()) => {
-                json::text(out, "outcome", "allowed");
-                json::number(out, "errno", 0_u32);
-            }
+            Ok(()) => out.extend_from_slice(b",\"outcome\":\"allowed\",\"errno\":0"),
             Err(code) => {
-                json::text(out, "outcome", if code.denied { "denied" } else { "failed" });
-                json::number(out, "errno", code.number.unsigned_abs());
-                json::text(out, "error", &code.name);
+                json::word!(out, "outcome", if code.denied { "denied" } else { "failed" });
+                json::number!(out, "errno", code.number.unsigned_abs());
+                json::text!(out, "error", &code.name);
             }
         }
         write_actor(out, actor);
@@ -167,9 +164,9 @@ impl Event {
     }
 
     /// Something that the daemon itself has to say.
-    pub(super) fn own(op: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+    pub(super) fn own(op: &'static str, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut body = Vec::with_capacity(USUAL_BYTES);
-        json::text(&mut body, "op", op);
+        json::word!(&mut body, "op", op);
         fill(&mut body);
         Self { body }
     }
@@ -177,54 +174,55 @@ impl Event {
     /// Says that this corrects the line `seq`: what was allowed there did not happen.
     #[must_use]
     pub fn correcting(mut self, seq: u64) -> Self {
-        json::number(&mut self.body, "of", seq);
+        json::number!(&mut self.body, "of", seq);
         self
     }
 
+    /// Fields, each with a comma before it.
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
 }
 
 fn write_actor(out: &mut Vec<u8>, actor: &Actor) {
-    json::number(out, "uid", actor.caller.uid());
-    json::number(out, "gid", actor.process.gid);
-    json::number(out, "pid", actor.process.pid);
+    json::number!(out, "uid", actor.caller.uid());
+    json::number!(out, "gid", actor.process.gid);
+    json::number!(out, "pid", actor.process.pid);
     if let Some(program) = &actor.process.program {
-        json::text(out, "program", program);
+        json::text!(out, "program", program);
     }
     if actor.process.request != 0 {
-        json::number(out, "request", actor.process.request);
+        json::number!(out, "request", actor.process.request);
     }
     if let Some(slug) = actor.caller.own_slug() {
-        json::text(out, "slug", slug.as_str());
+        json::word!(out, "slug", slug.as_str());
     }
 }
 
 fn write_subject(out: &mut Vec<u8>, subject: &Subject) {
     if let Some(key) = &subject.key {
-        json::text(out, "key", key);
+        json::text!(out, "key", key);
     }
     if let Some(to) = &subject.to {
-        json::text(out, "to", to);
+        json::text!(out, "to", to);
     }
     if let Some(version) = subject.version {
-        json::number(out, "version", version);
+        json::number!(out, "version", version);
     }
     if let Some(access) = subject.access {
-        json::text(out, "access", access.as_str());
+        json::word!(out, "access", access.as_str());
     }
     if !subject.lists.is_empty() {
-        json::words(out, "lists", subject.lists.iter().map(|list| list.as_str()));
+        json::words(out, ",\"lists\":", subject.lists.iter().map(|list| list.as_str()));
     }
-    if let Some(grant) = &subject.grant {
-        json::object(out, "grant", |out| match grant {
-            Grant::Listed { slug, list } => {
-                json::text(out, "slug", slug.as_str());
-                json::text(out, "list", list.as_str());
-            }
-            Grant::OwnFolder => json::text(out, "rule", "own-folder"),
-            Grant::Admin => json::text(out, "rule", "admin"),
-        });
+    match &subject.grant {
+        Some(Grant::Listed { slug, list }) => {
+            json::unquoted(out, ",\"grant\":{\"slug\":\"", slug.as_str());
+            json::word!(out, "list", list.as_str());
+            out.push(b'}');
+        }
+        Some(Grant::OwnFolder) => out.extend_from_slice(b",\"grant\":{\"rule\":\"own-folder\"}"),
+        Some(Grant::Admin) => out.extend_from_slice(b",\"grant\":{\"rule\":\"admin\"}"),
+        None => {}
     }
 }

@@ -2,7 +2,7 @@
 //! with `,"revision":9` before the hash. Number first and hash last, so
 //! that the chain can be checked without reading what is between.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::time::SystemTime;
 
 use crate::model::Timestamp;
@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 use super::chain::{ChainKey, Hash};
 use super::json;
 
-const START: &[u8] = b"{\"seq\":";
+const START: &str = "{\"seq\":";
 const HASH: &[u8] = b",\"hash\":\"";
 const END: &[u8] = b"\"}";
 /// What follows the part that is hashed, without the end of the line.
@@ -22,20 +22,18 @@ pub(super) fn write(
     key: &ChainKey,
     before: &Hash,
     seq: u64,
-    time: &str,
+    time: &TimeText,
     revision: Option<u64>,
     body: &[u8],
 ) -> Hash {
     let start = out.len();
-    out.extend_from_slice(START);
-    json::digits(out, seq);
+    json::digits(out, START, seq);
     out.extend_from_slice(b",\"time\":\"");
-    out.extend_from_slice(time.as_bytes());
-    out.extend_from_slice(b"\",");
+    out.extend_from_slice(time);
+    out.push(b'"');
     out.extend_from_slice(body);
     if let Some(revision) = revision {
-        out.extend_from_slice(b",\"revision\":");
-        json::digits(out, revision);
+        json::number!(out, "revision", revision);
     }
     let hash = key.of_line(before, &out[start..]);
     out.extend_from_slice(HASH);
@@ -59,7 +57,7 @@ impl<'a> Line<'a> {
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let (hashed, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX)?)?;
         let hash = Hash::parse(suffix.strip_prefix(HASH)?.strip_suffix(END)?)?;
-        let number = hashed.strip_prefix(START)?;
+        let number = hashed.strip_prefix(START.as_bytes())?;
         let digits = number.iter().position(|&byte| byte == b',')?;
         let digits = &number[..digits];
         let plain = digits.first().is_some_and(|&first| first != b'0' || digits.len() == 1);
@@ -71,29 +69,31 @@ impl<'a> Line<'a> {
     }
 }
 
+/// `1970-01-01T00:00:00.000000Z`
+pub(super) type TimeText = [u8; 27];
+
+/// Where its fraction begins.
+const FRACTION: usize = 19;
+
 thread_local! {
     /// A second and its text: a thread writes thousands of lines in one.
-    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    static SECOND: Cell<(u64, TimeText)> = const { Cell::new((u64::MAX, [0; 27])) };
 }
 
 /// RFC 3339 in UTC with microseconds.
-pub(super) fn time_text(now: SystemTime) -> String {
+pub(super) fn time_text(now: SystemTime) -> TimeText {
     let now = Timestamp::from(now);
-    let (second, micros) = (now.as_nanos() / 1_000_000_000, now.as_nanos() / 1000 % 1_000_000);
-    let mut text = String::with_capacity("1970-01-01T00:00:00.000000Z".len());
-    SECOND.with_borrow_mut(|(last, of_second)| {
-        if *last != second {
-            *last = second;
-            *of_second = now.to_rfc3339();
-            of_second.truncate(of_second.len() - 1);
-        }
-        text.push_str(of_second);
-    });
-    text.push('.');
-    for place in [100_000, 10_000, 1000, 100, 10, 1] {
-        text.push(char::from(b'0' + (micros / place % 10) as u8));
+    let (second, mut micros) = (now.as_nanos() / 1_000_000_000, now.as_nanos() / 1000 % 1_000_000);
+    let (last, mut text) = SECOND.get();
+    if last != second {
+        text[..FRACTION].copy_from_slice(&now.to_rfc3339().as_bytes()[..FRACTION]);
+        (text[FRACTION], text[26]) = (b'.', b'Z');
+        SECOND.set((second, text));
     }
-    text.push('Z');
+    for digit in text[FRACTION + 1..26].iter_mut().rev() {
+        *digit = b'0' + (micros % 10) as u8;
+        micros /= 10;
+    }
     text
 }
 
@@ -105,14 +105,15 @@ mod tests {
     fn written_and_taken_apart() {
         let key = ChainKey::new("00", &[7; 32]);
         let mut out = Vec::new();
-        let hash = write(&mut out, &key, &Hash::NONE, 42, "T", Some(7), b"\"op\":\"open\"");
+        let hash =
+            write(&mut out, &key, &Hash::NONE, 42, &[b'T'; 27], Some(7), b",\"op\":\"open\"");
         let text = out.strip_suffix(b"\n").unwrap();
         let line = Line::parse(text).unwrap();
         assert!(line.seq == 42 && line.hash == hash);
         assert!(key.of_line(&Hash::NONE, line.hashed) == hash);
         let json: serde_json::Value = serde_json::from_slice(text).unwrap();
         assert_eq!(json["hash"], hash.to_string());
-        assert_eq!(json["time"], "T");
+        assert_eq!(json["time"], "T".repeat(27));
         assert_eq!(json["revision"], 7);
         for length in 0..text.len() {
             assert!(Line::parse(&text[..length]).is_none());
@@ -124,6 +125,9 @@ mod tests {
     #[test]
     fn the_time_has_microseconds() {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(1_000_007_999);
-        assert_eq!(time_text(time), "1970-01-01T00:00:01.000007Z");
+        assert_eq!(&time_text(time), b"1970-01-01T00:00:01.000007Z");
+        let later = time + std::time::Duration::from_nanos(86_400_123_456_000);
+        assert_eq!(&time_text(later), b"1970-01-02T00:00:01.123463Z");
+        assert_eq!(&time_text(time), b"1970-01-01T00:00:01.000007Z");
     }
 }

@@ -196,14 +196,14 @@ impl Log {
         let lost = self.lost.as_ref();
         let seq = lost.map_or(self.seq, |lost| lost.to.max(self.seq)) + 1;
         let event = Event::own("begin", |out| {
-            json::number(out, "file", number);
-            json::number(out, "first", first);
-            json::text(out, "kid", self.key.id());
-            json::text(out, "prev", &self.hash.to_string());
+            json::number!(out, "file", number);
+            json::number!(out, "first", first);
+            json::word!(out, "kid", self.key.id());
+            json::word!(out, "prev", &self.hash.to_string());
             if let Some(lost) = lost {
-                json::number(out, "lost_from", lost.from);
-                json::number(out, "lost_to", lost.to);
-                json::text(out, "cause", lost.cause.as_str());
+                json::number!(out, "lost_from", lost.from);
+                json::number!(out, "lost_to", lost.to);
+                json::word!(out, "cause", lost.cause.as_str());
             }
         });
         let time = line::time_text(SystemTime::now());

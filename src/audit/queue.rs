@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::vec::Drain;
 
 use parking_lot::Mutex;
 
@@ -63,16 +64,34 @@ struct Queue {
     waiting: Vec<Item>,
     /// The end of the log; none while somebody appends.
     log: Option<Box<Log>>,
+    /// Empty, and with room: it takes turns with the one above.
+    spare: Vec<Item>,
 }
 
 enum Item {
-    Lines(Vec<Event>, Then),
+    Lines(Events, Then),
     /// Goes on in a new file.
     Rotate,
     /// Goes on in a new file, under another key.
     Key(ChainKey),
     /// Brings the head up to date and to the disk.
     Settle,
+}
+
+/// Nearly always one: it has no room of its own in the heap.
+enum Events {
+    One(Event),
+    Many(Vec<Event>),
+}
+
+impl Item {
+    fn events(&self) -> &[Event] {
+        match self {
+            Self::Lines(Events::One(event), _) => std::slice::from_ref(event),
+            Self::Lines(Events::Many(events), _) => events,
+            Self::Rotate | Self::Key(_) | Self::Settle => &[],
+        }
+    }
 }
 
 impl Audit {
@@ -107,9 +126,10 @@ impl Audit {
                 LostCause::Unexplained | LostCause::NoHead => counters.trouble(Trouble::Lost, what),
             }
         }
-        let queue = Mutex::new(Queue { waiting: Vec::new(), log: Some(Box::new(log)) });
+        let (waiting, spare) = Default::default();
+        let queue = Mutex::new(Queue { waiting, log: Some(Box::new(log)), spare });
         let core = Arc::new(Core { mode: options.mode, queue, progress, counters, copy });
-        core.submit(Item::Lines(vec![start_event()], Box::new(|_| {})));
+        core.submit(Item::Lines(Events::One(start_event()), Box::new(|_| {})));
         let syncing = start_syncing(Arc::clone(&core), options.folder.clone())
             .map_err(OpenAuditError::NoThread)?;
         Ok(Self { mode: options.mode, core: Some(core), syncing: Some(syncing) })
@@ -122,13 +142,21 @@ impl Audit {
         event: Event,
         then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
     ) {
-        self.record_all(vec![event], then);
+        self.record_events(Events::One(event), then);
     }
 
     /// As [`Audit::record`], for several events, one after the other.
     pub fn record_all(
         &self,
         events: Vec<Event>,
+        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
+    ) {
+        self.record_events(Events::Many(events), then);
+    }
+
+    fn record_events(
+        &self,
+        events: Events,
         then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
     ) {
         let Some(core) = &self.core else { return then(Ok(())) };
@@ -151,7 +179,7 @@ impl Audit {
             // Who asked waits just below.
             let _ = tell.send(outcome);
         };
-        core.submit(Item::Lines(events, Box::new(then)));
+        core.submit(Item::Lines(Events::Many(events), Box::new(then)));
         let outcome = told.recv().unwrap_or_else(|_| Err(NotRecorded("it is closed".to_owned())));
         self.forgive(outcome, 0)
     }
@@ -213,7 +241,7 @@ impl Drop for Audit {
     fn drop(&mut self) {
         let Some((stop, thread)) = self.syncing.take() else { return };
         if let Some(core) = &self.core {
-            core.submit(Item::Lines(vec![Event::own("stop", |_| {})], Box::new(|_| {})));
+            core.submit(Item::Lines(Events::One(Event::own("stop", |_| {})), Box::new(|_| {})));
         }
         drop(stop);
         // The thread's panic has aborted the process already, or a test reports it.
@@ -221,90 +249,114 @@ impl Drop for Audit {
     }
 }
 
-/// An event on its way back.
-struct Answered {
-    outcome: Result<u64, NotRecorded>,
-    then: Then,
+/// What came of a group, for everybody in it.
+#[derive(Default)]
+struct Answers {
+    /// Nearly always the only one: it has no room of its own in the heap.
+    first: Option<Answer>,
+    others: Vec<Answer>,
 }
 
-impl Answered {
+struct Answer(Result<u64, NotRecorded>, Then);
+
+impl Answers {
+    fn add(&mut self, item: Item, outcome: Result<u64, NotRecorded>) {
+        let Item::Lines(_, then) = item else { return };
+        let answer = Answer(outcome, then);
+        match &mut self.first {
+            None => self.first = Some(answer),
+            Some(_) => self.others.push(answer),
+        }
+    }
+
     fn tell(self) {
-        (self.then)(self.outcome);
+        self.first.into_iter().chain(self.others).for_each(|Answer(outcome, then)| then(outcome));
     }
 }
 
 thread_local! {
-    /// Whether this thread is giving answers, one of which may ask for the next line: that is not begun
-    /// within the other, or a long export would take a long stack.
-    static ANSWERING: Cell<bool> = const { Cell::new(false) };
+    /// What this thread has to do if it is giving answers, one of which may ask for the next line: that
+    /// is not begun within the other, or a long export would take a long stack.
+    static ANSWERING: Cell<Option<Afterwards>> = const { Cell::new(None) };
+}
+
+/// What is to be done when all answers are given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Nothing,
+    LookAtTheQueue,
 }
 
 impl Core {
     fn submit(&self, item: Item) {
         let mut queue = self.queue.lock();
-        if queue.waiting.len() >= WAITING
-            && let Item::Lines(events, then) = item
-        {
+        if queue.waiting.len() >= WAITING && matches!(item, Item::Lines(..)) {
             drop(queue);
-            return then(Err(self.fail(events.len(), "more events wait for the disk than fit")));
+            let outcome =
+                Err(self.fail(item.events().len(), "more events wait for the disk than fit"));
+            let mut answers = Answers::default();
+            answers.add(item, outcome);
+            return answers.tell();
         }
         queue.waiting.push(item);
-        // Whoever is answering looks at the queue again.
-        if ANSWERING.get() {
-            return;
+        if ANSWERING.get().is_some() {
+            return ANSWERING.set(Some(Afterwards::LookAtTheQueue));
         }
         while !queue.waiting.is_empty()
             && let Some(mut log) = queue.log.take()
         {
-            let items = std::mem::take(&mut queue.waiting);
+            let spare = std::mem::take(&mut queue.spare);
+            let mut items = std::mem::replace(&mut queue.waiting, spare);
             drop(queue);
-            let answers = self.work_off(&mut log, items);
+            let answers = self.work_off(&mut log, &mut items);
             // The log first: an answer takes as long as a line, and others need not wait for it.
-            self.queue.lock().log = Some(log);
-            ANSWERING.set(true);
-            answers.into_iter().for_each(Answered::tell);
-            ANSWERING.set(false);
+            queue = self.queue.lock();
+            (queue.log, queue.spare) = (Some(log), items);
+            let afterwards = match queue.waiting.is_empty() {
+                true => Afterwards::Nothing,
+                false => Afterwards::LookAtTheQueue,
+            };
+            drop(queue);
+            ANSWERING.set(Some(afterwards));
+            answers.tell();
+            if ANSWERING.take() == Some(Afterwards::Nothing) {
+                return;
+            }
             queue = self.queue.lock();
         }
     }
 
-    fn work_off(&self, log: &mut Log, items: Vec<Item>) -> Vec<Answered> {
-        let (mut group, mut count) = (Vec::new(), 0);
-        let mut answers = Vec::with_capacity(items.len());
-        for item in items {
-            match item {
-                Item::Lines(events, then) => {
-                    count += events.len();
-                    group.push((events, then));
-                    if count >= GROUP {
-                        self.append(log, std::mem::take(&mut group), &mut answers);
-                        count = 0;
-                    }
+    /// Leaves nothing of `items`.
+    fn work_off(&self, log: &mut Log, items: &mut Vec<Item>) -> Answers {
+        let mut answers = Answers::default();
+        let mut rest = items.drain(..);
+        loop {
+            match rest.as_slice().first() {
+                Some(Item::Lines(..)) => {
+                    self.append(log, &mut rest, &mut answers);
+                    continue;
                 }
-                Item::Rotate => {
-                    self.append(log, std::mem::take(&mut group), &mut answers);
-                    self.tell(Trouble::Write, log.rotate());
-                }
-                Item::Key(key) => {
-                    self.append(log, std::mem::take(&mut group), &mut answers);
-                    log.set_key(key);
-                }
-                Item::Settle => {
-                    self.append(log, std::mem::take(&mut group), &mut answers);
+                Some(Item::Rotate) => self.tell(Trouble::Write, log.rotate()),
+                Some(Item::Key(key)) => log.set_key(key.clone()),
+                Some(Item::Settle) => {
                     self.tell(Trouble::Head, log.write_head().and_then(|()| log.sync_head()));
                 }
+                None => return answers,
             }
+            rest.next();
         }
-        self.append(log, group, &mut answers);
-        answers
     }
 
-    fn append(&self, log: &mut Log, group: Vec<(Vec<Event>, Then)>, answers: &mut Vec<Answered>) {
-        let count = group.iter().map(|(events, _)| events.len()).sum();
-        if count == 0 {
-            return;
-        }
-        match log.append(group.iter().flat_map(|(events, _)| events)) {
+    /// Appends the lines that come next, as far as they make a group.
+    fn append(&self, log: &mut Log, rest: &mut Drain<'_, Item>, answers: &mut Answers) {
+        let mut count = 0;
+        let is_of_group = |item: &&Item| {
+            let fits = count < GROUP && matches!(item, Item::Lines(..));
+            count += if fits { item.events().len() } else { 0 };
+            fits
+        };
+        let items = rest.as_slice().iter().take_while(is_of_group).count();
+        match log.append(rest.as_slice()[..items].iter().flat_map(Item::events)) {
             Ok(appended) => {
                 self.counters.lines.fetch_add(count as u64, Ordering::Relaxed);
                 self.counters.well(Trouble::Write);
@@ -313,15 +365,15 @@ impl Core {
                     log.appended_lines().for_each(|line| copy.send(line));
                 }
                 let mut seq = appended.first;
-                for (events, then) in group {
-                    answers.push(Answered { outcome: Ok(seq), then });
-                    seq += events.len() as u64;
+                for item in rest.by_ref().take(items) {
+                    let events = item.events().len() as u64;
+                    answers.add(item, Ok(seq));
+                    seq += events;
                 }
             }
             Err(error) => {
                 let failed = self.fail(count, &error.to_string());
-                let thens = group.into_iter().map(|(_, then)| then);
-                answers.extend(thens.map(|then| Answered { outcome: Err(failed.clone()), then }));
+                rest.by_ref().take(items).for_each(|item| answers.add(item, Err(failed.clone())));
             }
         }
     }
@@ -378,8 +430,8 @@ impl Core {
 
 fn start_event() -> Event {
     Event::own("start", |out| {
-        json::text(out, "daemon", env!("CARGO_PKG_VERSION"));
-        json::number(out, "pid", std::process::id());
+        json::text!(out, "daemon", env!("CARGO_PKG_VERSION"));
+        json::number!(out, "pid", std::process::id());
     })
 }
 

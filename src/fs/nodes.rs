@@ -1,11 +1,12 @@
 //! The nodes that the kernel knows.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use blake2::{Blake2s256, Digest};
+use foldhash::HashMap;
 use parking_lot::RwLock;
 
 use crate::vault::{NODE_LIMIT, RecordId, Value};
@@ -176,8 +177,8 @@ impl Nodes {
     /// Numbers of private nodes go on from `start`, which a clock makes larger on every start.
     pub(super) fn new(start: u64) -> Self {
         Self {
-            known: RwLock::new(HashMap::new()),
-            recalled: RwLock::new(HashMap::new()),
+            known: RwLock::default(),
+            recalled: RwLock::default(),
             is_heir: AtomicBool::new(false),
             next_private: AtomicU64::new(start & (PRIVATE - 1)),
         }

@@ -1,14 +1,15 @@
 //! Which program a request comes from, for the audit log: asked at every open, so it must be cheap.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 
 use crate::audit::Process;
+use crate::telemetry::clock;
 
 use super::Requester;
 use super::task::process_of;
@@ -35,7 +36,7 @@ struct Thread {
     own: File,
     /// The name of its process; none if it is the process's first thread.
     leader: Option<File>,
-    last: Mutex<(Instant, Option<Arc<str>>)>,
+    last: Mutex<(Duration, Option<Arc<str>>)>,
 }
 
 impl Programs {
@@ -68,13 +69,14 @@ impl Thread {
         let own = name_of(number)?;
         let process = process_of(number)?;
         let leader = if process == number { None } else { Some(name_of(process)?) };
-        Some(Self { process, own, leader, last: Mutex::new((Instant::now(), None)) })
+        Some(Self { process, own, leader, last: Mutex::new((Duration::ZERO, None)) })
     }
 
     /// The name of the program; nothing if the thread is gone.
     fn program(&self) -> Option<Arc<str>> {
         let mut last = self.last.lock();
-        if last.0.elapsed() < FRESH && last.1.is_some() {
+        let now = clock::tick();
+        if now - last.0 < FRESH && last.1.is_some() {
             return last.1.clone();
         }
         let mut bytes = [0; NAME];
@@ -86,7 +88,7 @@ impl Thread {
         if last.1.as_deref().map(str::as_bytes) != Some(name) {
             last.1 = Some(String::from_utf8_lossy(name).into());
         }
-        last.0 = Instant::now();
+        last.0 = now;
         last.1.clone()
     }
 }
@@ -95,6 +97,7 @@ impl Thread {
 mod tests {
     use super::*;
     use std::process::Command;
+    use std::time::Instant;
 
     fn requester(task: u32) -> Requester {
         Requester { uid: 7, gid: 8, task, ..Requester::default() }

@@ -1,12 +1,12 @@
 //! From a UID to its caller, with a cache.
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use parking_lot::RwLock;
 
 use super::{Directory, FileFault, Identities, MAX_IDENTITIES_BYTES, Nss, NssError, rules};
@@ -139,7 +139,7 @@ impl Resolver {
             },
         };
         let identities = Arc::new(identities);
-        let state = RwLock::new(State { identities, callers: HashMap::new(), generation: 0 });
+        let state = RwLock::new(State { identities, callers: HashMap::default(), generation: 0 });
         Ok((Self { file, directory, keeper, state }, fault))
     }
 

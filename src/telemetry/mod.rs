@@ -1,6 +1,7 @@
 //! How the daemon is doing: counts and times, what is wrong, whether the set-up is sound. Every layer
 //! above reports here; `.status` shows it.
 
+pub mod clock;
 mod health;
 mod metrics;
 pub mod pulse;

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
+
+use super::clock;
 
 /// More threads than serve requests. One for the process, as its requests are.
 const THREADS: usize = 128;
@@ -155,9 +156,7 @@ impl Drop for Waiting {
 }
 
 fn now() -> u64 {
-    let now: Duration =
-        clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock").into();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(clock::tick().as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

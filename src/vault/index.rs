@@ -1,12 +1,14 @@
 //! What is known without asking the store.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::thread::{self, Builder};
+
+use foldhash::HashSet;
 
 use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_see};
 
@@ -60,8 +62,8 @@ impl Index {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             by_key: BTreeMap::new(),
-            by_record: HashSet::new(),
-            by_id: HashSet::new(),
+            by_record: HashSet::default(),
+            by_id: HashSet::default(),
             lists: Lists::default(),
             next_node: FIRST_NODE.max(now.as_nanos() / 1000),
             last_change: now,
@@ -81,13 +83,12 @@ impl Index {
         let clones = || secrets.iter().map(Arc::clone);
         thread::scope(|scope| {
             let by_record = Builder::new().spawn_scoped(scope, || {
-                // With room from the start: tables that grow are copied.
-                let mut by_record = HashSet::with_capacity(secrets.len());
+                let mut by_record = with_room(secrets.len());
                 by_record.extend(clones().map(ByRecord));
                 by_record
             })?;
             let by_id = Builder::new().spawn_scoped(scope, || {
-                let mut by_id = HashSet::with_capacity(secrets.len());
+                let mut by_id = with_room(secrets.len());
                 by_id.extend(clones().map(ById));
                 by_id
             })?;
@@ -249,6 +250,11 @@ impl Index {
         }
         children
     }
+}
+
+/// A table with room from the start: one that grows is copied.
+fn with_room<T>(count: usize) -> HashSet<T> {
+    HashSet::with_capacity_and_hasher(count, Default::default())
 }
 
 /// A map by key. Comparing keys of secrets that lie all over the memory is slow, and names begin
