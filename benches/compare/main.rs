@@ -4,6 +4,8 @@
 //! - `--rounds N`: how often everything is measured; medians are shown.
 //! - `--page FILE`: writes the page of results, and the plot beside it.
 //! - `--plot FILE`: writes the plot alone.
+//! - `--only TEXT`: measures the rows alone whose title has that in it, and counts no requests.
+//! - `--against PROGRAM`: another build of `secretfs` takes part, as `other`.
 
 mod bare;
 mod client;
@@ -36,6 +38,8 @@ struct Wishes {
     rounds: Option<usize>,
     page: Option<PathBuf>,
     plot: Option<PathBuf>,
+    only: Option<String>,
+    against: Option<PathBuf>,
 }
 
 impl Wishes {
@@ -47,10 +51,15 @@ impl Wishes {
                 "--rounds" => wishes.rounds = Some(value()?.parse()?),
                 "--page" => wishes.page = Some(value()?.into()),
                 "--plot" => wishes.plot = Some(value()?.into()),
+                "--only" => wishes.only = Some(value()?),
+                "--against" => wishes.against = Some(value()?.into()),
                 // Cargo says that.
                 "--bench" => {}
                 _ => return Err(format!("no such argument: {argument}").into()),
             }
+        }
+        if wishes.only.is_some() && (wishes.page.is_some() || wishes.plot.is_some()) {
+            return Err("--only makes no page and no plot: they have every row".into());
         }
         Ok(wishes)
     }
@@ -61,7 +70,10 @@ fn main() -> ExitCode {
     let outcome = match (arguments.next(), arguments.next()) {
         (Some(role), None) if role == client::ARGUMENT => client::serve().map_err(Into::into),
         (Some(role), Some(point)) if role == floor::ARGUMENT => {
-            floor::serve(&point).map_err(Into::into)
+            floor::serve(&point, None).map_err(Into::into)
+        }
+        (Some(role), Some(point)) if role == floor::APPENDING => {
+            floor::serve(&point, Some(&floor::log_of(&point))).map_err(Into::into)
         }
         _ => Wishes::parse(std::env::args().skip(1)).and_then(|wishes| compare(&wishes)),
     };
@@ -83,10 +95,16 @@ fn compare(wishes: &Wishes) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::Builder::new().prefix("secretfs-bench-").tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let machine = machine::describe(folder.path())?;
-    let mut subjects = subjects::start(folder.path())?;
+    let mut subjects = subjects::start(folder.path(), wishes.against.as_deref())?;
     let mut clients = Clients::start(MOST_CLIENTS)?;
     rounds::fill(&subjects, &mut clients)?;
-    let rates = rounds::run(&mut subjects, &mut clients, rounds)?;
+    let only = wishes.only.as_deref().unwrap_or_default();
+    let rates = rounds::run(&mut subjects, &mut clients, rounds, only)?;
+    if wishes.only.is_some() {
+        let report = Report { subjects: &subjects, rates: &rates, requests: &[] };
+        println!("{}\n{}", report.ratios(), report.times());
+        return Ok(());
+    }
     let requests = requests::count(&mut subjects, &mut clients)?;
     let report = Report { subjects: &subjects, rates: &rates, requests: &requests };
     println!("{}\n{}\n{}", report.ratios(), report.opcodes(), report.times());

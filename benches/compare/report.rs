@@ -3,7 +3,7 @@
 use super::requests::{Requests, short};
 use super::rounds::Rates;
 use super::subjects::Subject;
-use super::work::WORKS;
+use super::work::{WORKS, Work};
 
 /// All that was found out.
 pub(crate) struct Report<'a> {
@@ -26,19 +26,27 @@ impl Report<'_> {
         self.subjects.iter().position(|subject| subject.name() == name)
     }
 
+    /// The pieces of work that were done.
+    fn works(&self) -> impl Iterator<Item = (usize, &'static Work)> {
+        WORKS.iter().enumerate().filter(|(number, _)| self.rates.has(*number))
+    }
+
+    fn counted(&self, work: usize, name: &str) -> Option<&Requests> {
+        self.requests.get(work)?[self.place(name)?].as_ref()
+    }
+
     /// A row for each piece of work: our speed as a multiple of the others', and the requests.
     pub(crate) fn ratios(&self) -> String {
         let names: Vec<_> = self.subjects[1..].iter().map(|subject| subject.name()).collect();
         let heads = names.iter().map(|name| format!("secretfs / {name}"));
         let mut text = header(heads.chain(["requests", "requests, floor"].map(str::to_owned)));
-        for (number, work) in WORKS.iter().enumerate() {
+        for (number, work) in self.works() {
             let mut cells = vec![work.title()];
             for other in 1..self.subjects.len() {
                 cells.push(short_ratio(self.rates.ratio(number, OURS, other)));
             }
             for name in ["secretfs", "floor"] {
-                let counted =
-                    self.place(name).and_then(|place| self.requests[number][place].as_ref());
+                let counted = self.counted(number, name);
                 cells.push(counted.map_or_else(String::new, |counted| short(counted.each())));
             }
             text.push_str(&row(&cells));
@@ -50,7 +58,7 @@ impl Report<'_> {
     pub(crate) fn times(&self) -> String {
         let names = self.subjects.iter().map(|subject| subject.name().to_owned());
         let mut text = header(names);
-        for (number, work) in WORKS.iter().enumerate() {
+        for (number, work) in self.works() {
             let each = (0..self.subjects.len()).map(|subject| {
                 let rate = self.rates.median(number, subject);
                 let microseconds = work.clients as f64 * 1e6 / rate;
@@ -65,12 +73,9 @@ impl Report<'_> {
     /// Which requests our operations wait for.
     pub(crate) fn opcodes(&self) -> String {
         let mut text = header(["secretfs", "floor"].map(str::to_owned).into_iter());
-        for (number, work) in WORKS.iter().enumerate() {
-            let cells = ["secretfs", "floor"].map(|name| {
-                let counted =
-                    self.place(name).and_then(|place| self.requests[number][place].as_ref());
-                counted.map(Requests::in_words).unwrap_or_default()
-            });
+        for (number, work) in self.works() {
+            let cells = ["secretfs", "floor"]
+                .map(|name| self.counted(number, name).map(Requests::in_words).unwrap_or_default());
             text.push_str(&row(&[work.title(), cells[0].clone(), cells[1].clone()]));
         }
         text
@@ -78,8 +83,7 @@ impl Report<'_> {
 
     /// A line for each number that is wanted.
     pub(crate) fn verdicts(&self) -> String {
-        let work =
-            WORKS.iter().position(super::work::Work::is_headline).expect("it is one of them");
+        let work = WORKS.iter().position(Work::is_headline).expect("it is one of them");
         let mut text = String::new();
         for (name, wanted) in WANTED {
             let Some(other) = self.place(name) else {
@@ -94,12 +98,21 @@ impl Report<'_> {
                  {wanted} (half of the rounds between {low:.2} and {high:.2}).\n"
             ));
         }
-        if let (Some(floor), Some(unaudited)) = (self.place("floor"), self.place("unaudited")) {
-            let ratio = self.rates.ratio(work, unaudited, floor);
-            let (low, high) = self.rates.spread(work, unaudited, floor);
+        for (name, what) in [
+            ("unaudited", "without the audit log"),
+            (
+                "appending",
+                "a floor that appends as many bytes to a file for each open, and no more",
+            ),
+        ] {
+            let (Some(floor), Some(other)) = (self.place("floor"), self.place(name)) else {
+                continue;
+            };
+            let ratio = self.rates.ratio(work, other, floor);
+            let (low, high) = self.rates.spread(work, other, floor);
             text.push_str(&format!(
-                "- For comparison, without the audit log: {ratio:.2} times the opens a second of \
-                 floor with 4 clients (half of the rounds between {low:.2} and {high:.2}).\n"
+                "- For comparison, {what}: {ratio:.2} times the opens a second of floor with 4 \
+                 clients (half of the rounds between {low:.2} and {high:.2}).\n"
             ));
         }
         let one = WORKS

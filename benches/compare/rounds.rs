@@ -14,6 +14,11 @@ use super::work::{WORKS, filling};
 pub(crate) struct Rates(Vec<Vec<Vec<f64>>>);
 
 impl Rates {
+    /// Whether that piece of work was done.
+    pub(crate) fn has(&self, work: usize) -> bool {
+        self.0[work].iter().all(|rates| !rates.is_empty())
+    }
+
     /// The median rate of a subject.
     pub(crate) fn median(&self, work: usize, subject: usize) -> f64 {
         median(self.0[work][subject].clone())
@@ -84,11 +89,12 @@ pub(crate) fn fill(subjects: &[Box<dyn Subject>], clients: &mut Clients) -> io::
     Ok(())
 }
 
-/// Does everything that often.
+/// Does everything that often whose title has `only` in it.
 pub(crate) fn run(
     subjects: &mut [Box<dyn Subject>],
     clients: &mut Clients,
     rounds: usize,
+    only: &str,
 ) -> io::Result<Rates> {
     let mut rates = vec![vec![Vec::new(); subjects.len()]; WORKS.len()];
     for round in 0..rounds {
@@ -97,7 +103,8 @@ pub(crate) fn run(
             go_on()?;
             subject.remount()?;
         }
-        for (number, work) in WORKS.iter().enumerate() {
+        let wanted = WORKS.iter().enumerate().filter(|(_, work)| work.title().contains(only));
+        for (number, work) in wanted {
             for turn in 0..subjects.len() {
                 go_on()?;
                 let which = (round + number + turn) % subjects.len();

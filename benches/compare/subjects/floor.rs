@@ -3,6 +3,7 @@
 //! nobody, keeps everything in memory and stores nothing. A process of its own (this program again).
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
@@ -17,6 +18,9 @@ use crate::bare::{Bare, Contents};
 
 /// The argument that makes this program the floor.
 pub(crate) const ARGUMENT: &str = "--as-floor";
+/// The same, for one that appends to a file for each open: what it would cost if a line of the audit
+/// log took nothing but its write(2).
+pub(crate) const APPENDING: &str = "--as-appending-floor";
 /// As many threads as our daemon has by default.
 const THREADS: usize = 4;
 
@@ -24,11 +28,12 @@ const COUNT: &str = "count";
 const REMOUNT: &str = "remount";
 
 /// Serves the floor until standard input ends. A line each way for every command.
-pub(crate) fn serve(point: &OsStr) -> io::Result<()> {
+pub(crate) fn serve(point: &OsStr, log: Option<&Path>) -> io::Result<()> {
     // It is the end of the input that ends it, also when the comparison was killed: then it unmounts.
     // SAFETY: to ignore a signal runs no code of ours.
     unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }?;
-    let contents = Arc::new(Contents::default());
+    let append = |log| File::options().append(true).create(true).open(log);
+    let contents = Arc::new(Contents::new(log.map(append).transpose()?));
     let mut session = mount(&contents, Path::new(point))?;
     for line in io::stdin().lines() {
         match line?.as_str() {
@@ -59,8 +64,14 @@ fn mount(contents: &Arc<Contents>, point: &Path) -> io::Result<BackgroundSession
     Session::new(Bare(Arc::clone(contents)), point, &config)?.spawn()
 }
 
+/// What an appending floor on that mountpoint appends to.
+pub(crate) fn log_of(point: &OsStr) -> PathBuf {
+    Path::new(point).with_extension("log")
+}
+
 /// The floor's process.
 pub(crate) struct Floor {
+    name: &'static str,
     point: PathBuf,
     mounted: Mounted,
     answers: BufReader<ChildStdout>,
@@ -68,13 +79,22 @@ pub(crate) struct Floor {
 
 impl Floor {
     pub(super) fn start(folder: &Path) -> io::Result<Self> {
-        let point = make_point(folder, "floor")?;
+        Self::start_as(folder, "floor", ARGUMENT)
+    }
+
+    /// One that appends to a file for each open.
+    pub(super) fn start_appending(folder: &Path) -> io::Result<Self> {
+        Self::start_as(folder, "appending", APPENDING)
+    }
+
+    fn start_as(folder: &Path, name: &'static str, role: &str) -> io::Result<Self> {
+        let point = make_point(folder, name)?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(ARGUMENT).arg(&point).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(role).arg(&point).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut mounted = Mounted::start(command, &point, Output::AsGiven, "")?;
         let answers = mounted.process().stdout.take();
         let answers = BufReader::new(answers.ok_or_else(|| io::Error::other("no pipe"))?);
-        let subject = Self { point, mounted, answers };
+        let subject = Self { name, point, mounted, answers };
         make_folder(&subject.point)?;
         Ok(subject)
     }
@@ -92,7 +112,7 @@ impl Floor {
 
 impl Subject for Floor {
     fn name(&self) -> &'static str {
-        "floor"
+        self.name
     }
 
     fn point(&self) -> &Path {

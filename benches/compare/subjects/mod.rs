@@ -50,14 +50,17 @@ pub(crate) trait Subject {
     }
 }
 
-/// Starts all that this machine has, those of the issue first, and says what it has not.
-pub(crate) fn start(folder: &Path) -> io::Result<Vec<Box<dyn Subject>>> {
-    let mut subjects: Vec<Box<dyn Subject>> = vec![
-        Box::new(Secretfs::start(folder)?),
-        Box::new(Secretfs::start_unaudited(folder)?),
-        Box::new(Floor::start(folder)?),
-        Box::new(Tmpfs::start(folder)?),
-    ];
+/// Starts all that this machine has, those of the issue first, and says what it has not. With them
+/// another build of ours, if there is one.
+pub(crate) fn start(folder: &Path, against: Option<&Path>) -> io::Result<Vec<Box<dyn Subject>>> {
+    let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(Secretfs::start(folder)?)];
+    if let Some(program) = against {
+        subjects.push(Box::new(Secretfs::start_other(folder, program)?));
+    }
+    subjects.push(Box::new(Secretfs::start_unaudited(folder)?));
+    subjects.push(Box::new(Floor::start(folder)?));
+    subjects.push(Box::new(Floor::start_appending(folder)?));
+    subjects.push(Box::new(Tmpfs::start(folder)?));
     match Gocryptfs::start(folder)? {
         Some(gocryptfs) => subjects.push(Box::new(gocryptfs)),
         None => eprintln!("gocryptfs is left out: it is not installed"),

@@ -10,12 +10,14 @@ use super::mounted::{Mounted, Output, make_point};
 use super::{Counts, FOLDER, Subject};
 use crate::client::USER;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_secretfs");
 const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
 const COUNTER: &str = "secretfs_fuse_requests_total{opcode=\"";
 
 /// The daemon and its state.
 pub(crate) struct Secretfs {
     name: &'static str,
+    program: PathBuf,
     arguments: &'static [&'static str],
     folder: PathBuf,
     point: PathBuf,
@@ -25,31 +27,37 @@ pub(crate) struct Secretfs {
 impl Secretfs {
     /// As users have it.
     pub(super) fn start(folder: &Path) -> io::Result<Self> {
-        Self::start_with(folder, "secretfs", &[])
+        Self::start_with(folder, "secretfs", PROGRAM.as_ref(), &[])
+    }
+
+    /// Another build.
+    pub(super) fn start_other(folder: &Path, program: &Path) -> io::Result<Self> {
+        Self::start_with(folder, "other", program, &[])
     }
 
     /// Without the audit log, which tells what that costs.
     pub(super) fn start_unaudited(folder: &Path) -> io::Result<Self> {
-        Self::start_with(folder, "unaudited", &["--audit=off"])
+        Self::start_with(folder, "unaudited", PROGRAM.as_ref(), &["--audit=off"])
     }
 
     fn start_with(
         folder: &Path,
         name: &'static str,
+        program: &Path,
         arguments: &'static [&'static str],
     ) -> io::Result<Self> {
         let point = make_point(folder, name)?;
         let identities = format!("identities: [{{slug: {FOLDER}, uid: {USER}}}]\n");
         fs::write(folder.join("identities.yaml"), identities)?;
         fs::DirBuilder::new().mode(0o700).create(point.with_extension("state"))?;
-        let folder = folder.to_owned();
-        let mut subject = Self { name, arguments, folder, point, mounted: None };
+        let (program, folder) = (program.to_owned(), folder.to_owned());
+        let mut subject = Self { name, program, arguments, folder, point, mounted: None };
         subject.mount()?;
         Ok(subject)
     }
 
     fn mount(&mut self) -> io::Result<()> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        let mut command = Command::new(&self.program);
         command.arg("mount").arg(&self.point);
         command.arg("--state-dir").arg(self.point.with_extension("state"));
         command.args(self.arguments);
