@@ -32,15 +32,15 @@ pub(super) use {number, text, word};
 pub(super) fn quoted(out: &mut Vec<u8>, before: &str, value: &str) {
     out.extend_from_slice(before.as_bytes());
     let mut rest = value.as_bytes();
-    while has_special(rest)
-        && let Some(at) = rest.iter().position(|&byte| is_special(byte))
-    {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
-            control @ ..0x20 => write!(out, "\\u{control:04x}").expect("a vector takes all"),
-            quoted => out.extend_from_slice(&[b'\\', quoted]),
+    if has_special(rest) {
+        while let Some(at) = rest.iter().position(|&byte| is_special(byte)) {
+            out.extend_from_slice(&rest[..at]);
+            match rest[at] {
+                control @ ..0x20 => write!(out, "\\u{control:04x}").expect("a vector takes all"),
+                quoted => out.extend_from_slice(&[b'\\', quoted]),
+            }
+            rest = &rest[at + 1..];
         }
-        rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
     out.push(b'"');

@@ -309,6 +309,8 @@ impl Core {
             let mut items = std::mem::replace(&mut queue.waiting, spare);
             drop(queue);
             let answers = self.work_off(&mut log, &mut items);
+            // What a burst needed is given back.
+            items.shrink_to(GROUP);
             // The log first: an answer takes as long as a line, and others need not wait for it.
             queue = self.queue.lock();
             (queue.log, queue.spare) = (Some(log), items);

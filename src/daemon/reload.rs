@@ -13,15 +13,6 @@ use super::control::{Control, KeyTexts, Report};
 use super::error::DaemonError;
 use super::key::KeyFiles;
 
-/// Lets the holder keep what the keys were made of, now that they have opened the store.
-pub(super) fn keep(holder: &Control, texts: KeyTexts) {
-    if !texts.fit() {
-        tracing::warn!("the key files are too long to be kept: the next server reads them again");
-    } else if let Err(error) = holder.send(&Report::Keys(texts), &[]) {
-        tracing::debug!(%error, "the holder ended");
-    }
-}
-
 /// Everything that can be read again while it runs.
 pub(super) struct Reload {
     pub(super) identities: Arc<Resolver>,
@@ -74,5 +65,14 @@ impl Reload {
         keep(&self.holder, keys.texts);
         tracing::info!(%current, "the encryption keys were read again");
         Ok(())
+    }
+}
+
+/// Lets the holder keep what the keys were made of, now that they have opened the store.
+pub(super) fn keep(holder: &Control, texts: KeyTexts) {
+    if !texts.fit() {
+        tracing::warn!("the key files are too long to be kept: the next server reads them again");
+    } else if let Err(error) = holder.send(&Report::Keys(texts), &[]) {
+        tracing::debug!(%error, "the holder ended");
     }
 }
