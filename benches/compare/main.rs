@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use client::Clients;
 use report::Report;
 use subjects::floor;
-use work::MOST_CLIENTS;
+use work::{MOST_CLIENTS, WORKS};
 
 const ROUNDS: usize = 9;
 
@@ -60,6 +60,11 @@ impl Wishes {
         }
         if wishes.only.is_some() && (wishes.page.is_some() || wishes.plot.is_some()) {
             return Err("--only makes no page and no plot: they have every row".into());
+        }
+        if let Some(only) = &wishes.only
+            && !WORKS.iter().any(|work| work.title().contains(only))
+        {
+            return Err(format!("no row has {only:?} in its title").into());
         }
         Ok(wishes)
     }

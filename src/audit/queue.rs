@@ -275,32 +275,25 @@ impl Answers {
 }
 
 thread_local! {
-    /// What this thread has to do if it is giving answers, one of which may ask for the next line: that
-    /// is not begun within the other, or a long export would take a long stack.
-    static ANSWERING: Cell<Option<Afterwards>> = const { Cell::new(None) };
-}
-
-/// What is to be done when all answers are given.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Afterwards {
-    Nothing,
-    LookAtTheQueue,
+    /// Whether this thread is giving answers, one of which may ask for the next line: that is not begun
+    /// within the other, or a long export would take a long stack.
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Core {
     fn submit(&self, item: Item) {
         let mut queue = self.queue.lock();
-        if queue.waiting.len() >= WAITING && matches!(item, Item::Lines(..)) {
+        let count = item.events().len();
+        if queue.waiting.len() >= WAITING
+            && let Item::Lines(_, then) = item
+        {
             drop(queue);
-            let outcome =
-                Err(self.fail(item.events().len(), "more events wait for the disk than fit"));
-            let mut answers = Answers::default();
-            answers.add(item, outcome);
-            return answers.tell();
+            return then(Err(self.fail(count, "more events wait for the disk than fit")));
         }
         queue.waiting.push(item);
-        if ANSWERING.get().is_some() {
-            return ANSWERING.set(Some(Afterwards::LookAtTheQueue));
+        // Whoever is answering looks at the queue again.
+        if ANSWERING.get() {
+            return;
         }
         while !queue.waiting.is_empty()
             && let Some(mut log) = queue.log.take()
@@ -314,16 +307,10 @@ impl Core {
             // The log first: an answer takes as long as a line, and others need not wait for it.
             queue = self.queue.lock();
             (queue.log, queue.spare) = (Some(log), items);
-            let afterwards = match queue.waiting.is_empty() {
-                true => Afterwards::Nothing,
-                false => Afterwards::LookAtTheQueue,
-            };
             drop(queue);
-            ANSWERING.set(Some(afterwards));
+            ANSWERING.set(true);
             answers.tell();
-            if ANSWERING.take() == Some(Afterwards::Nothing) {
-                return;
-            }
+            ANSWERING.set(false);
             queue = self.queue.lock();
         }
     }
