@@ -1,14 +1,21 @@
 //! How the daemon gets its memory, and how malloc keeps it through months.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 
 use crate::fuse::{REQUEST_BUFFER_BYTES, REQUEST_BYTES};
+#[cfg(target_env = "gnu")]
+use crate::{store::SledStore, vault::Vault};
 
 /// How many arenas malloc makes. Threads take turns with what is large: an import is read by one,
 /// stored by another, and what the first gave back to an arena of its own would be no use to the
 /// second. Small allocations have a cache of each thread's own, so threads hardly meet in the arena.
 #[cfg(target_env = "gnu")]
-const ARENAS: libc::c_int = 1;
+const ARENAS: usize = 1;
+/// A store of more bytes gets an arena for each thread that loads it: they do little but allocate, and
+/// what they allocate stays. Such a store needs more memory than the address space of an arena, 64 MiB.
+#[cfg(target_env = "gnu")]
+const LARGE_STORE: u64 = 256 << 20;
 /// Allocations over this many bytes are given back as soon as they are free. malloc would raise the
 /// limit whenever one is, and keep what one large import needed for ever.
 #[cfg(target_env = "gnu")]
@@ -56,12 +63,19 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Sets malloc up; before there is a second thread.
-pub(super) fn set_up() {
-    #[cfg(target_env = "gnu")]
+/// Sets malloc up for the store in `state_dir`; before there is a second thread.
+#[cfg(target_env = "gnu")]
+pub(super) fn set_up(state_dir: &Path) {
+    let is_large = SledStore::stored_bytes(state_dir) > LARGE_STORE;
+    let arenas = if is_large { Vault::loading_threads() } else { ARENAS };
+    let arenas = arenas.try_into().expect("there are few");
     // SAFETY: there is no other thread that could allocate meanwhile.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mallopt(libc::M_ARENA_MAX, arenas);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
 }
+
+/// Other allocators are left as they are.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn set_up(_state_dir: &Path) {}

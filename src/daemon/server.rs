@@ -48,7 +48,7 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until the mount or the holder is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
-    allocator::set_up();
+    allocator::set_up(&settings.state_dir);
     hardening::wipe_environment();
     hardening::die_before_the_holder();
     hardening::protect_memory()?;

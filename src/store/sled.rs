@@ -18,6 +18,8 @@ use super::{Batch, SCAN_STEP, Space, Store, StoreError};
 
 /// Where a store lies in its state folder.
 const FOLDER_NAME: &str = "store";
+/// sled's file in it.
+const RECORDS_NAME: &str = "db";
 /// What sled may cache, in bytes.
 const CACHE_BYTES: u64 = 4 << 20;
 /// sled's unit of allocation, in bytes; small on a small file system, where eight of them are kept
@@ -96,6 +98,12 @@ impl SledStore {
     /// Whether there is a store in the state folder `dir`.
     pub fn exists(dir: &Path) -> bool {
         dir.join(FOLDER_NAME).is_dir()
+    }
+
+    /// The size of the file with all records in the state folder `dir`, in bytes; 0 if there is none
+    /// that can be seen.
+    pub fn stored_bytes(dir: &Path) -> u64 {
+        dir.join(FOLDER_NAME).join(RECORDS_NAME).metadata().map_or(0, |file| file.len())
     }
 
     /// Runs `read` on the open database, which is opened again if sled ran out of space: it tidies up
@@ -286,7 +294,7 @@ impl Open {
     fn new(path: &Path, segment: usize, reserve: &Reserve) -> Result<Open, StoreError> {
         let fail = |action| move |error| StoreError::io(action, path, error);
         remove_unfinished_snapshots(path).map_err(fail("clean"))?;
-        reserve.release(&path.join("db")).map_err(fail("clean"))?;
+        reserve.release(&path.join(RECORDS_NAME)).map_err(fail("clean"))?;
         let database = open_unlocked(path, segment)?;
         let file = protect(path).map_err(fail("sync"))?;
         reserve.refill(&file).map_err(fail("make room in"))?;
@@ -346,7 +354,7 @@ fn protect(path: &Path) -> io::Result<File> {
         file.sync_all()?;
     }
     File::open(path)?.sync_all()?;
-    File::options().read(true).write(true).open(path.join("db"))
+    File::options().read(true).write(true).open(path.join(RECORDS_NAME))
 }
 
 /// The segment size that the store in `path` was made with: sled takes no other.

@@ -21,13 +21,17 @@ use super::secret::{RecordId, Secret, Value};
 /// More threads than this wait for each other in the store.
 const MOST_THREADS: usize = 8;
 
+/// How many threads load what is stored.
+pub(super) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
+}
+
 /// The index of all that is stored, and the superseded values that are.
 pub(super) fn load(
     records: &Records,
     garbage: &Arc<Garbage>,
 ) -> Result<(Index, Vec<Arc<Value>>), OpenVaultError> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let (secrets, lists) = heads(records, garbage, threads)?;
+    let (secrets, lists) = heads(records, garbage, threads())?;
     let now = Timestamp::from(SystemTime::now());
     let mut index = Index::of(secrets, lists, now).map_err(OpenVaultError::NoThread)?;
     let mut superseded = Vec::new();

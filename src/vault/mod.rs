@@ -160,6 +160,11 @@ impl Vault {
         Ok((vault, Inheritance { versions, receipts }))
     }
 
+    /// How many threads load a store while it is opened.
+    pub fn loading_threads() -> usize {
+        load::threads()
+    }
+
     fn load(
         store: Arc<dyn Store>,
         sharing: &Sharing,
