@@ -9,10 +9,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::chain::{ChainKey, Hash, KeyName};
+use super::chain::{ChainKey, HEAD_START, Hash, KeyName};
 use super::files;
 
-const MAGIC: &[u8; 8] = b"sfsaudh1";
 const BODY: usize = 8 + 16 + 4 * 8 + 32 + 16;
 const BYTES: usize = BODY + 32;
 
@@ -69,7 +68,8 @@ impl Head {
     fn body(&self, key: &KeyName) -> [u8; BODY] {
         let mut body = [0; BODY];
         let numbers = [self.first, self.file, self.seq, self.synced].map(u64::to_be_bytes);
-        let parts = [&MAGIC[..], key, numbers.as_flattened(), self.hash.as_bytes(), &self.boot.0];
+        let parts =
+            [&HEAD_START[..], key, numbers.as_flattened(), self.hash.as_bytes(), &self.boot.0];
         let mut rest = &mut body[..];
         for part in parts {
             let (place, after) = rest.split_at_mut(part.len());
@@ -81,13 +81,13 @@ impl Head {
 
     fn parse(bytes: &[u8; BYTES], keys: &[ChainKey]) -> Result<Self, NoHead> {
         let (body, seal) = bytes.split_at(BODY);
-        let rest = body.strip_prefix(MAGIC).ok_or(NoHead::Damaged)?;
-        let (name, rest) = rest.split_first_chunk::<16>().ok_or(NoHead::Damaged)?;
+        let hashed = body.strip_prefix(HEAD_START).ok_or(NoHead::Damaged)?;
+        let (name, rest) = hashed.split_first_chunk::<16>().ok_or(NoHead::Damaged)?;
         let key = keys
             .iter()
             .find(|key| key.name() == name)
             .ok_or_else(|| NoHead::UnknownKey(String::from_utf8_lossy(name).into_owned()))?;
-        if key.of_head(body).as_bytes() != seal {
+        if key.of_head(hashed).as_bytes() != seal {
             return Err(NoHead::Damaged);
         }
         let (numbers, rest) = rest.split_first_chunk::<32>().ok_or(NoHead::Damaged)?;
@@ -125,7 +125,7 @@ impl HeadFile {
         let mut bytes = [0; BYTES];
         let body = head.body(key.name());
         bytes[..BODY].copy_from_slice(&body);
-        bytes[BODY..].copy_from_slice(key.of_head(&body).as_bytes());
+        bytes[BODY..].copy_from_slice(key.of_head(&body[HEAD_START.len()..]).as_bytes());
         self.0.write_all_at(&bytes, 0)
     }
 

@@ -7,10 +7,9 @@ use std::time::SystemTime;
 
 use crate::model::Timestamp;
 
-use super::chain::{ChainKey, Hash};
+use super::chain::{ChainKey, Hash, LINE_START};
 use super::json;
 
-const START: &str = "{\"seq\":";
 const HASH: &[u8] = b",\"hash\":\"";
 const END: &[u8] = b"\"}";
 /// What follows the part that is hashed, without the end of the line.
@@ -27,7 +26,7 @@ pub(super) fn write(
     body: &[u8],
 ) -> Hash {
     let start = out.len();
-    json::digits(out, START, seq);
+    json::digits(out, LINE_START, seq);
     out.extend_from_slice(b",\"time\":\"");
     out.extend_from_slice(time);
     out.push(b'"');
@@ -35,7 +34,7 @@ pub(super) fn write(
     if let Some(revision) = revision {
         json::number!(out, "revision", revision);
     }
-    let hash = key.of_line(before, &out[start..]);
+    let hash = key.of_line(before, &out[start + LINE_START.len()..]);
     out.extend_from_slice(HASH);
     out.extend_from_slice(&hash.to_hex());
     out.extend_from_slice(END);
@@ -48,18 +47,18 @@ pub(super) fn write(
 pub(super) struct Line<'a> {
     pub(super) seq: u64,
     pub(super) hash: Hash,
-    /// What the hash is over.
+    /// What the hash is over, after [`LINE_START`].
     pub(super) hashed: &'a [u8],
 }
 
 impl<'a> Line<'a> {
     /// Takes a line apart, without its end of line. Nothing if it has not the form of one.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
-        let (hashed, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX)?)?;
+        let (text, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX)?)?;
         let hash = Hash::parse(suffix.strip_prefix(HASH)?.strip_suffix(END)?)?;
-        let number = hashed.strip_prefix(START.as_bytes())?;
-        let digits = number.iter().position(|&byte| byte == b',')?;
-        let digits = &number[..digits];
+        let hashed = text.strip_prefix(LINE_START.as_bytes())?;
+        let digits = hashed.iter().position(|&byte| byte == b',')?;
+        let digits = &hashed[..digits];
         let plain = digits.first().is_some_and(|&first| first != b'0' || digits.len() == 1);
         if !plain || !digits.iter().all(u8::is_ascii_digit) {
             return None;
