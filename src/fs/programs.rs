@@ -12,15 +12,12 @@ use crate::audit::Process;
 use crate::telemetry::clock;
 
 use super::Requester;
-use super::task::process_of;
+use super::task::{FRESH, process_of};
 
 /// Of how many threads something is kept. Each takes one or two descriptors.
 const THREADS: usize = 128;
 /// A name in `/proc/<pid>/comm` has at most 15 bytes and a line feed.
 const NAME: usize = 64;
-/// How old a name may be. Who opens secrets by the thousand is not asked for each; and within that time
-/// no number of a thread comes round again.
-const FRESH: Duration = Duration::from_millis(5);
 
 /// What is known of threads. The lock is held for a look-up.
 ///
@@ -72,7 +69,8 @@ impl Thread {
         Some(Self { process, own, leader, last: Mutex::new((Duration::ZERO, None)) })
     }
 
-    /// The name of the program; nothing if the thread is gone.
+    /// The name of the program, as it is or was a moment ago: who opens secrets by the thousand is not
+    /// asked for each. Nothing if the thread is gone.
     fn program(&self) -> Option<Arc<str>> {
         let mut last = self.last.lock();
         let now = clock::tick();

@@ -11,6 +11,8 @@ const SIGNALED: u64 = 0x400;
 
 /// More than 52 numbers and a name can take.
 const LONGEST: usize = 2048;
+/// Within this time no number of a thread comes round again.
+pub(super) const FRESH: Duration = Duration::from_millis(5);
 
 /// One reading of `/proc/<tid>/stat` (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +28,8 @@ impl Task {
     pub(super) fn read(number: u32) -> Option<Self> {
         match number {
             0 => None,
-            _ => Self::read_from(File::open(format!("/proc/{number}/stat")).ok()?),
+            _ => Self::parse(&read_at_once(number, "stat").ok()?),
         }
-    }
-
-    /// With one system call, as the kernel gives all of it to a buffer that is large enough: this is
-    /// done several times in a rotation.
-    fn read_from(mut file: File) -> Option<Self> {
-        let mut text = [0; LONGEST];
-        let length = file.read(&mut text).ok()?;
-        Self::parse(&String::from_utf8_lossy(&text[..length]))
     }
 
     /// The program's name stands in brackets and may itself hold brackets and spaces; the numbers
@@ -57,10 +51,17 @@ pub(super) fn is_being_killed(thread: u32) -> bool {
         && Task::read(thread).is_some_and(|task| task.flags & SIGNALED != 0)
 }
 
-/// By proc_pid_status(5): the lines about memory are missing then.
+/// By proc_pid_statm(5): it has 0 pages then.
 fn has_no_memory(thread: u32) -> io::Result<bool> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
-    Ok(!status.contains("\nVmSize:"))
+    Ok(read_at_once(thread, "statm")?.starts_with("0 "))
+}
+
+/// A file of a thread, with one system call: the kernel gives all of it to a buffer that is large enough,
+/// and every rotation reads some.
+fn read_at_once(thread: u32, file: &str) -> io::Result<String> {
+    let mut text = [0; LONGEST];
+    let length = File::open(format!("/proc/{thread}/{file}"))?.read(&mut text)?;
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 /// The clock that all processes share, and that is never set.

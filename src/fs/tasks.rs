@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::telemetry::clock;
 use crate::vault::Heritage;
 
 use super::Requester;
 use super::draft::Draft;
 use super::import::Dropped;
 use super::shelf::{Kept, KeptNote, Shelf, Slot};
-use super::task::{Task, now_since_boot};
+use super::task::{FRESH, Task, now_since_boot};
 
 /// How long it is remembered that a thread removed something.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -77,6 +78,8 @@ pub(super) struct Tasks {
 
 struct Noted {
     started: Option<u64>,
+    /// When this process has read that ([`clock::tick`]).
+    seen: Option<Duration>,
     uid: u32,
     at: Instant,
     note: Note,
@@ -96,9 +99,9 @@ impl Tasks {
 
     /// Remembers `note` of the thread that sent the request.
     pub(super) fn remember(&self, who: &Requester, note: Note) {
-        let started = Task::read(who.task).map(|task| task.started);
+        let (started, seen) = (start_of(who.task), Some(clock::tick()));
         let (uid, at) = (who.uid, Instant::now());
-        let mut noted = Noted { started, uid, at, note, slot: None };
+        let mut noted = Noted { started, seen, uid, at, note, slot: None };
         noted.slot = noted.kept(who.task).and_then(|kept| self.shelf.put(&Kept::Note(kept)));
         // It has got the answer to what it asked before.
         let answered = self.spent.lock().remove(&who.task);
@@ -121,7 +124,7 @@ impl Tasks {
         if let Some(at) = Instant::now().checked_sub(age)
             && age < note.lifetime()
         {
-            let mut noted = Noted { started, uid, at, note, slot: None };
+            let mut noted = Noted { started, seen: None, uid, at, note, slot: None };
             // The time in which nobody answered does not count.
             let kept = noted.kept(task).map(Kept::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
@@ -241,14 +244,21 @@ impl Tasks {
         Some(found)
     }
 
-    /// The thread's start time, read only if something is noted of its number.
+    /// The thread's start time, if something is noted of its number; read if that was not done a moment
+    /// ago, for what was noted: the kernel looks up again at once, all folders of the path.
     fn started_if_noted(&self, who: &Requester) -> Option<Option<u64>> {
         if self.threads.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.notes.lock().contains_key(&who.task).then_some(())?;
-        Some(Task::read(who.task).map(|task| task.started))
+        let now = clock::tick();
+        let seen = |noted: &&Noted| noted.seen.is_some_and(|seen| now.saturating_sub(seen) < FRESH);
+        let known = self.notes.lock().get(&who.task)?.iter().rfind(seen).map(|noted| noted.started);
+        Some(known.unwrap_or_else(|| start_of(who.task)))
     }
+}
+
+fn start_of(thread: u32) -> Option<u64> {
+    Task::read(thread).map(|task| task.started)
 }
 
 impl Noted {
