@@ -45,7 +45,7 @@ fn main() {
         fs::remove_dir_all(state).expect("it is ours");
     }
     let rotations = measure::rotations(&few, folder.path());
-    let text = page::write(&all, rotations, &machine);
+    let text = page::write(&all, &rotations, &machine);
     match page {
         Some(path) => fs::write(path, text).expect("the page can be written"),
         None => println!("{text}"),

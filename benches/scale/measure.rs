@@ -11,14 +11,14 @@ use super::daemon::Daemon;
 use super::fill::name;
 
 /// How often each is measured in turn.
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 120;
 /// How many opens a round has.
 const OPENS: usize = 500;
 /// How many writers rotate at once, and for how long.
 const WRITERS: usize = 64;
 const ROTATING: Duration = Duration::from_secs(5);
 /// How often the disk is asked to make something durable.
-const SYNCS: u32 = 200;
+const SYNCS: u32 = 2000;
 
 /// The numbers of one size.
 pub(crate) struct Numbers {
@@ -109,9 +109,18 @@ pub(crate) fn measure(secrets: usize, state: &Path, few: &Path, folder: &Path) -
     }
 }
 
-/// How many durable rotations a second many writers have, and how many times the disk alone could make
-/// something durable.
-pub(crate) fn rotations(few: &Path, folder: &Path) -> (f64, f64) {
+/// What many writers get done a second, and what the disk alone could.
+pub(crate) struct Rotations {
+    /// Durable rotations, where each writer's secret lies in a folder of its own.
+    pub(crate) apart: f64,
+    /// The same in one folder: the kernel lets one of them at a time look a name up to write it.
+    pub(crate) together: f64,
+    /// Appends that the disk alone makes durable, one after the other.
+    pub(crate) syncs: f64,
+}
+
+/// How many durable rotations a second many writers have.
+pub(crate) fn rotations(few: &Path, folder: &Path) -> Rotations {
     let path = folder.join("synced");
     let mut file = File::create(&path).expect("a file");
     let started = Instant::now();
@@ -121,11 +130,18 @@ pub(crate) fn rotations(few: &Path, folder: &Path) -> (f64, f64) {
     }
     let syncs = f64::from(SYNCS) / started.elapsed().as_secs_f64();
     let mount = Daemon::start(few, &folder.join("few-mount"));
-    let (count, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let point = mount.point().join("root");
+    let apart = rotate(|writer| point.join(format!("rotated-{writer}/value")));
+    let together = rotate(|writer| point.join(format!("rotated/value-{writer}")));
+    Rotations { apart, together, syncs }
+}
+
+/// How many rotations a second there are where each writer writes the file of that path.
+fn rotate(path_of: impl Fn(usize) -> PathBuf) -> f64 {
+    let (count, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));
     std::thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (path, count, is_over) =
-                (mount.point().join(format!("root/rotated-{writer}")), &count, &is_over);
+        for path in (0..WRITERS).map(path_of) {
+            fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("root may");
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
                     fs::write(&path, "value").expect("there is room");
@@ -136,7 +152,7 @@ pub(crate) fn rotations(few: &Path, folder: &Path) -> (f64, f64) {
         std::thread::sleep(ROTATING);
         is_over.store(true, Ordering::Relaxed);
     });
-    (count.into_inner() as f64 / ROTATING.as_secs_f64(), syncs)
+    count.load(Ordering::Relaxed) as f64 / ROTATING.as_secs_f64()
 }
 
 /// How many times as long the first takes as the second: medians, measured in turn so that whatever else
