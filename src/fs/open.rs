@@ -196,8 +196,7 @@ impl Fs {
             (Some((_, Some(served))), None) if served == value.node() => {
                 Err(FsError::NotFound("the file".to_owned()))
             }
-            // What is sent again is no second attempt: nobody has been answered the first.
-            (Some((node, None)), Some(secret)) if node == value.node() && !who.is_resent => {
+            (Some((node, None)), Some(secret)) if node == value.node() => {
                 Ok(self.version(Arc::clone(secret.value())))
             }
             _ => {
@@ -426,7 +425,9 @@ mod tests {
         let (options, life) = (Options::default(), Life::default());
         let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
         let task = nix::unistd::gettid().as_raw().cast_unsigned();
-        let first = Requester { task, ..Requester::default() };
+        let first = Requester { task, unique: 2, ..Requester::default() };
+        let again = Requester { is_resent: true, ..first };
+        let second = Requester { unique: 4, ..first };
         let write = |target| {
             let (answer, answered) = channel();
             let actor = Actor { caller: fs.caller(&first).unwrap(), process: Process::default() };
@@ -439,16 +440,19 @@ mod tests {
         let old = Arc::clone(vault.secret("K").unwrap().value());
         fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
         write(WriteTarget::Existing(old.record()));
-        let open = |who: &Requester| {
-            let (answer, answered) = channel();
-            fs.open(who, old.node(), true, false, move |opened| answer.send(opened).unwrap());
-            answered.recv().unwrap().map(|opened| opened.handle)
-        };
-        assert!(matches!(open(&first), Err(FsError::Stale)));
-        // The process died before it said so.
-        let again = Requester { is_resent: true, ..first };
-        assert!(matches!(open(&again), Err(FsError::Stale)));
-        // It said so, and there was no path to look up.
-        assert!(open(&first).is_ok_and(|handle| handle != 0));
+        for write in [false, true] {
+            let open = |who: &Requester| {
+                let (answer, answered) = channel();
+                let answer = move |opened| answer.send(opened).unwrap();
+                fs.open(who, old.node(), !write, write, answer);
+                answered.recv().unwrap().map(|opened| opened.handle)
+            };
+            assert!(matches!(open(&first), Err(FsError::Stale)));
+            // The process died before it said so.
+            assert!(matches!(open(&again), Err(FsError::Stale)));
+            // It said so, and there was no path to look up.
+            let resent = Requester { is_resent: write, ..second };
+            assert!(open(&resent).is_ok_and(|handle| handle != 0));
+        }
     }
 }

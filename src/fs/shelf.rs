@@ -74,6 +74,8 @@ pub(super) struct KeptNote {
     pub(super) task: u32,
     pub(super) started: Option<u64>,
     pub(super) uid: u32,
+    /// The request that was told so.
+    pub(super) request: u64,
     /// Nanoseconds of the clock that runs since boot.
     pub(super) at: u64,
     pub(super) node: u64,

@@ -249,12 +249,12 @@ impl Fs {
         let age = age.saturating_sub(down);
         for (key, heritage) in receipt.left {
             let note = Note::Replaced { key, heritage };
-            self.tasks.inherit(origin.task, origin.started, origin.uid, age, note, None);
+            self.tasks.inherit(&origin, age, note, None);
         }
     }
 
     fn inherit_note(&self, kept: KeptNote, slot: Slot) {
-        let KeptNote { task, started, uid, node, served, .. } = kept;
+        let KeptNote { task, started, uid, request: unique, node, served, .. } = kept;
         let note = match kept {
             KeptNote { to_write: true, .. } => {
                 let path = self.secret_behind(node).map(|secret| match Clue::of(node) {
@@ -267,7 +267,8 @@ impl Fs {
             _ => Note::Reopen { node, served },
         };
         let age = self.outage.since.saturating_sub(Duration::from_nanos(kept.at));
-        self.tasks.inherit(task, started, uid, age, note, Some(slot));
+        let origin = Origin { mount: self.mount, unique, task, started, uid };
+        self.tasks.inherit(&origin, age, note, Some(slot));
     }
 
     fn inherit_draft(&self, kept: KeptDraft, slot: Slot) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::telemetry::clock;
-use crate::vault::Heritage;
+use crate::vault::{Heritage, Origin};
 
 use super::Requester;
 use super::draft::Draft;
@@ -81,6 +81,8 @@ struct Noted {
     /// When this process has read that ([`clock::tick`]).
     seen: Option<Duration>,
     uid: u32,
+    /// The request upon which this was noted.
+    request: u64,
     at: Instant,
     note: Note,
     slot: Option<Slot>,
@@ -100,8 +102,8 @@ impl Tasks {
     /// Remembers `note` of the thread that sent the request.
     pub(super) fn remember(&self, who: &Requester, note: Note) {
         let (started, seen) = (start_of(who.task), Some(clock::tick()));
-        let (uid, at) = (who.uid, Instant::now());
-        let mut noted = Noted { started, seen, uid, at, note, slot: None };
+        let (uid, request, at) = (who.uid, who.unique, Instant::now());
+        let mut noted = Noted { started, seen, uid, request, at, note, slot: None };
         noted.slot = noted.kept(who.task).and_then(|kept| self.shelf.put(&Kept::Note(kept)));
         // It has got the answer to what it asked before.
         let answered = self.spent.lock().remove(&who.task);
@@ -110,21 +112,14 @@ impl Tasks {
     }
 
     /// Remembers a note of a thread that the process before this one made `age` ago.
-    pub(super) fn inherit(
-        &self,
-        task: u32,
-        started: Option<u64>,
-        uid: u32,
-        age: Duration,
-        note: Note,
-        slot: Option<Slot>,
-    ) {
+    pub(super) fn inherit(&self, origin: &Origin, age: Duration, note: Note, slot: Option<Slot>) {
+        let &Origin { unique: request, task, started, uid, .. } = origin;
         // One that is spent is asked for once more, soon or never.
         let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
         if let Some(at) = Instant::now().checked_sub(age)
             && age < note.lifetime()
         {
-            let mut noted = Noted { started, seen: None, uid, at, note, slot: None };
+            let mut noted = Noted { started, seen: None, uid, request, at, note, slot: None };
             // The time in which nobody answered does not count.
             let kept = noted.kept(task).map(Kept::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
@@ -262,8 +257,11 @@ fn start_of(thread: u32) -> Option<u64> {
 }
 
 impl Noted {
+    /// Whether it is for that request of the thread. One that is sent again is the one upon which this was
+    /// noted: nobody has been answered that.
     fn is_of(&self, who: &Requester, started: Option<u64>) -> bool {
-        self.uid == who.uid && self.started == started
+        let is_next = !who.is_resent || self.request != who.unique;
+        self.uid == who.uid && self.started == started && is_next
     }
 
     /// What of it the next process has to know.
@@ -279,9 +277,9 @@ impl Noted {
         };
         let at = now_since_boot().saturating_sub(self.at.elapsed());
         let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-        let (started, uid) = (self.started, self.uid);
+        let (started, uid, request) = (self.started, self.uid, self.request);
         let is_spent = self.note.is_spent();
-        Some(KeptNote { task, started, uid, at, node, to_write, served, is_spent })
+        Some(KeptNote { task, started, uid, request, at, node, to_write, served, is_spent })
     }
 
     fn is_fresh(&self) -> bool {
