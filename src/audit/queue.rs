@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use super::chain::ChainKey;
 use super::copy::Copy;
 use super::event::Event;
+use super::item::{Answers, Events, Item, NotRecorded};
 use super::json;
 use super::log::{Log, LostCause};
 use super::progress::{Place, Progress};
@@ -34,16 +35,6 @@ const GROUP: usize = 1024;
 const WAITING: usize = 1 << 16;
 /// How often what was appended is brought to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-
-/// Why an event is not on record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the audit log cannot be written, and without a record nothing is done: {0}; make room there, or start with --audit=best-effort"
-)]
-pub struct NotRecorded(String);
-
-/// Called with the number of the line, once it is written; or with why it is not and must be.
-type Then = Box<dyn FnOnce(Result<u64, NotRecorded>) + Send>;
 
 /// The audit log of a daemon. Cheap to share.
 pub struct Audit {
@@ -66,32 +57,6 @@ struct Queue {
     log: Option<Box<Log>>,
     /// Empty, and with room: it takes turns with the one above.
     spare: Vec<Item>,
-}
-
-enum Item {
-    Lines(Events, Then),
-    /// Goes on in a new file.
-    Rotate,
-    /// Goes on in a new file, under another key.
-    Key(ChainKey),
-    /// Brings the head up to date and to the disk.
-    Settle,
-}
-
-/// Nearly always one: it has no room of its own in the heap.
-enum Events {
-    One(Event),
-    Many(Vec<Event>),
-}
-
-impl Item {
-    fn events(&self) -> &[Event] {
-        match self {
-            Self::Lines(Events::One(event), _) => std::slice::from_ref(event),
-            Self::Lines(Events::Many(events), _) => events,
-            Self::Rotate | Self::Key(_) | Self::Settle => &[],
-        }
-    }
 }
 
 impl Audit {
@@ -246,31 +211,6 @@ impl Drop for Audit {
         drop(stop);
         // The thread's panic has aborted the process already, or a test reports it.
         let _ = thread.join();
-    }
-}
-
-/// What came of a group, for everybody in it.
-#[derive(Default)]
-struct Answers {
-    /// Nearly always the only one: it has no room of its own in the heap.
-    first: Option<Answer>,
-    others: Vec<Answer>,
-}
-
-struct Answer(Result<u64, NotRecorded>, Then);
-
-impl Answers {
-    fn add(&mut self, item: Item, outcome: Result<u64, NotRecorded>) {
-        let Item::Lines(_, then) = item else { return };
-        let answer = Answer(outcome, then);
-        match &mut self.first {
-            None => self.first = Some(answer),
-            Some(_) => self.others.push(answer),
-        }
-    }
-
-    fn tell(self) {
-        self.first.into_iter().chain(self.others).for_each(|Answer(outcome, then)| then(outcome));
     }
 }
 
