@@ -7,7 +7,7 @@ use crate::crypto::{Keyring, Weakness};
 use crate::fuse;
 use crate::model::Caller;
 use crate::store::SledStore;
-use crate::vault::{Fsck, Sharing, Vault};
+use crate::vault::{Fsck, Opening, Sharing, Vault};
 
 use super::error::DaemonError;
 use super::hardening;
@@ -62,7 +62,8 @@ pub(super) fn open_vault(
         OfflineWork::Read => Sharing::OnlyRead,
         OfflineWork::Seal => Sharing::Alone,
     };
-    let vault = Vault::open_shared(store, &sharing, keyring, &settings.audit, fuse::vault_code)?;
+    let (audit, name_error) = (settings.audit.clone(), fuse::vault_code);
+    let vault = Opening { store, keyring, sharing, audit, name_error }.open()?;
     Ok(Offline { vault, owner: owner() })
 }
 

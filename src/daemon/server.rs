@@ -21,7 +21,7 @@ use crate::fuse::{self, Device, LINES, Service, Toucher};
 use crate::identity::{IdentitiesError, Resolver};
 use crate::store::SledStore;
 use crate::telemetry::{Part, pulse};
-use crate::vault::{Change, SharedStore, Sharing, Vault};
+use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
 
 use super::carrier::Carrier;
 use super::clerk::Clerk;
@@ -78,24 +78,13 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         }),
         _ => Sharing::Alone,
     };
+    let (keyring, audit) = (confined.keys.keyring, confined.audit);
+    let opening = Opening { store, keyring, sharing, audit, name_error: fuse::vault_code };
     let (vault, inheritance) = if takes_over {
-        let (vault, inheritance) = Vault::take_over(
-            store,
-            &sharing,
-            confined.keys.keyring,
-            &confined.audit,
-            fuse::vault_code,
-        )?;
+        let (vault, inheritance) = opening.take_over()?;
         (vault, Some(inheritance))
     } else {
-        let vault = Vault::open_shared(
-            store,
-            &sharing,
-            confined.keys.keyring,
-            &confined.audit,
-            fuse::vault_code,
-        )?;
-        (vault, None)
+        (opening.open()?, None)
     };
     let vault = Arc::new(vault);
     let telemetry = Arc::clone(vault.telemetry());

@@ -21,6 +21,7 @@ mod keys;
 mod lists;
 mod load;
 mod memory;
+mod opening;
 mod read;
 mod receipts;
 mod record;
@@ -39,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::audit::{Audit, ErrorCode};
+use crate::audit::Audit;
 use crate::crypto::Keyring;
 use crate::model::{Caller, Grant, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
@@ -51,6 +52,7 @@ pub use error::{OpenVaultError, VaultError};
 pub use export::Export;
 pub use fsck::{Damage, Findings, Fsck, Repaired};
 pub use index::{Child, ChildKind, Totals};
+pub use opening::Opening;
 pub use receipts::{Inheritance, Origin, Receipt};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
@@ -67,8 +69,7 @@ use garbage::Garbage;
 use guesses::Guesses;
 use index::Index;
 use keys::KeysInUse;
-use receipts::Receipts;
-use record::{Address, Records, StoreId};
+use record::Records;
 use rekey::Rekey;
 use replica::{Follower, Replica};
 
@@ -103,107 +104,17 @@ pub(crate) struct Shared {
 }
 
 impl Vault {
-    /// Opens the store and builds the index, without an audit log. A store without records is made
-    /// this keyring's own. Values that were superseded are removed: nobody has them open.
+    /// Opens a store that is this host's alone, without an audit log; [`Opening`] knows more.
     ///
     /// # Errors
-    /// The store cannot be read, was made with another key, or holds a record that does not unseal.
+    /// As [`Opening::open`].
     pub fn open(store: Arc<dyn Store>, keyring: Keyring) -> Result<Self, OpenVaultError> {
-        let nameless = |_: &VaultError| ErrorCode { number: 0, name: String::new(), denied: false };
-        Self::open_audited(store, keyring, &crate::audit::Options::off(), nameless)
-    }
-
-    /// As [`Vault::open`], with an audit log; `name_error` tells what number an error has there.
-    ///
-    /// # Errors
-    /// As [`Vault::open`], or the audit log cannot be opened.
-    pub fn open_audited(
-        store: Arc<dyn Store>,
-        keyring: Keyring,
-        audit: &crate::audit::Options,
-        name_error: NameError,
-    ) -> Result<Self, OpenVaultError> {
-        Self::load(store, &Sharing::Alone, keyring, audit, name_error)
-            .map(|(vault, _superseded)| vault)
-    }
-
-    /// As [`Vault::open_audited`]; the store may be this host's replica of one that many hosts share.
-    /// [`Vault::follow`] then keeps it so.
-    ///
-    /// # Errors
-    /// As [`Vault::open_audited`], or the shared store is not the right one.
-    pub fn open_shared(
-        store: Arc<dyn Store>,
-        sharing: &Sharing,
-        keyring: Keyring,
-        audit: &crate::audit::Options,
-        name_error: NameError,
-    ) -> Result<Self, OpenVaultError> {
-        Self::load(store, sharing, keyring, audit, name_error).map(|(vault, _superseded)| vault)
-    }
-
-    /// As [`Vault::open_shared`], in the place of a process that died: superseded values stay as long
-    /// as the caller holds them.
-    ///
-    /// # Errors
-    /// As [`Vault::open_audited`].
-    pub fn take_over(
-        store: Arc<dyn Store>,
-        sharing: &Sharing,
-        keyring: Keyring,
-        audit: &crate::audit::Options,
-        name_error: NameError,
-    ) -> Result<(Self, Inheritance), OpenVaultError> {
-        let (vault, mut versions) = Self::load(store, sharing, keyring, audit, name_error)?;
-        versions.extend(vault.shared.index.read().values().cloned());
-        let receipts = receipts::read_all(&vault.shared.records)?;
-        Ok((vault, Inheritance { versions, receipts }))
+        Opening::new(store, keyring).open()
     }
 
     /// How many threads load a store while it is opened.
     pub fn loading_threads() -> usize {
         load::threads()
-    }
-
-    fn load(
-        store: Arc<dyn Store>,
-        sharing: &Sharing,
-        keyring: Keyring,
-        audit: &crate::audit::Options,
-        name_error: NameError,
-    ) -> Result<(Self, Vec<Arc<Value>>), OpenVaultError> {
-        let id = match store.read(Address::META.as_bytes())? {
-            Some(meta) => StoreId::of_whole(&meta)?,
-            None => StoreId::random(),
-        };
-        let chain_keys = trail::chain_keys(&keyring);
-        let records = Records::new(store, keyring, id);
-        // First: a store that is not to be changed is not made another key's either.
-        replica::check(&records, sharing)?;
-        let keys_in_use = keys::claim(&records)?;
-        let revision = &audit.revision;
-        let audit_log = Audit::open(audit, &chain_keys, records.read_audit_anchor()?)?;
-        journal::recover(&records)?;
-        let replica = Replica::open(&records, sharing, revision)?.map(Arc::new);
-        let garbage = Arc::new(Garbage::default());
-        let (index, superseded) = load::load(&records, &garbage)?;
-        let receipts = Receipts::load(&records)?;
-        let shared = Arc::new(Shared {
-            records,
-            keys_in_use,
-            telemetry: Arc::default(),
-            index: RwLock::new(index),
-            garbage,
-            audit: audit_log,
-            name_error,
-            guesses: Guesses::default(),
-            settling: AtomicBool::new(false),
-            replica,
-        });
-        let committer =
-            Committer::start(Arc::clone(&shared), receipts).map_err(OpenVaultError::NoThread)?;
-        let follower = Mutex::default();
-        Ok((Self { shared, rekey: Rekey::idle(), follower, committer }, superseded))
     }
 
     /// How the vault and all that is built on it is doing; whoever learns something reports it here.

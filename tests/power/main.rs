@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use secretfs::audit::{self, Actor, ErrorCode, Process};
+use secretfs::audit::{self, Actor, Process};
 use secretfs::crypto::{Keyring, MasterKey};
 use secretfs::model::{Acl, Caller, Key, Plaintext, Slug};
 use secretfs::store::{SledStore, Store};
-use secretfs::vault::{Change, Fsck, RenameSource, RenameTarget, Vault, VaultError, WriteTarget};
+use secretfs::vault::{
+    Change, Fsck, Opening, RenameSource, RenameTarget, Vault, VaultError, WriteTarget,
+};
 
 use crash::{Event, Image, Loss, Recording};
 use disk::Disk;
@@ -50,9 +52,8 @@ fn open(state: &Path) -> Result<Vault, String> {
         folder: audit::folder_in(state),
         ..audit::Options::off()
     };
-    let nameless = |_: &VaultError| ErrorCode { number: 0, name: String::new(), denied: false };
-    Vault::open_audited(Arc::new(store), keyring(), &audit, nameless)
-        .map_err(|error| format!("the vault: {error}"))
+    let opening = Opening { audit, ..Opening::new(Arc::new(store), keyring()) };
+    opening.open().map_err(|error| format!("the vault: {error}"))
 }
 
 /// The changes, and what is stored after each number of them.

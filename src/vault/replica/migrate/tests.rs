@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cluster::{ClusterError, MemoryCluster};
 use crate::store::{MemoryStore, StoreError};
 use crate::vault::replica::tests::{Host, keyring, root, shared};
-use crate::vault::{OpenVaultError, Vault};
+use crate::vault::{OpenVaultError, Opening, Vault};
 
 use super::*;
 
@@ -62,11 +62,8 @@ fn from(cluster: &MemoryCluster, store: &Arc<MemoryStore>) -> Result<Moved, Migr
 /// Why no host can use what is at the prefix.
 fn refused(cluster: &Arc<MemoryCluster>) -> String {
     let sharing = shared(cluster, false);
-    let off = crate::audit::Options::off();
-    let code = |_: &_| crate::audit::ErrorCode { number: 0, name: String::new(), denied: false };
-    let opened =
-        Vault::open_shared(Arc::new(MemoryStore::new()), &sharing, keyring(7, &[]), &off, code);
-    opened.err().expect("it is not whole").to_string()
+    let opening = Opening::new(Arc::new(MemoryStore::new()), keyring(7, &[]));
+    Opening { sharing, ..opening }.open().err().expect("it is not whole").to_string()
 }
 
 #[test]

@@ -17,7 +17,8 @@ use crate::crypto::MasterKey;
 use crate::model::{Caller, Key, Plaintext};
 use crate::store::MemoryStore;
 use crate::vault::{
-    OpenVaultError, Origin, RenameSource, RenameTarget, Secret, Vault, VaultError, WriteTarget,
+    OpenVaultError, Opening, Origin, RenameSource, RenameTarget, Secret, Vault, VaultError,
+    WriteTarget,
 };
 
 use super::*;
@@ -47,15 +48,10 @@ impl Host {
         keyring: Keyring,
     ) -> Result<Self, OpenVaultError> {
         let local = Arc::<MemoryStore>::clone(&store);
-        let off = crate::audit::Options::off();
         let sharing = shared(cluster, true);
-        let vault = Vault::open_shared(local, &sharing, keyring, &off, Self::name_error)?;
+        let vault = Opening { sharing, ..Opening::new(local, keyring) }.open()?;
         vault.follow(Box::new(|_| {})).unwrap();
         Ok(Self { vault, store })
-    }
-
-    pub(super) fn name_error(_: &VaultError) -> crate::audit::ErrorCode {
-        crate::audit::ErrorCode { number: 0, name: String::new(), denied: false }
     }
 
     pub(super) fn new(cluster: &Arc<MemoryCluster>) -> Self {

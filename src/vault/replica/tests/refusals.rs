@@ -56,12 +56,10 @@ fn an_older_state_of_the_whole_is_refused() {
 #[test]
 fn the_wrong_store_is_refused_with_a_sentence() {
     let [cluster, other] = [(); 2].map(|()| Arc::new(MemoryCluster::new()));
-    let off = crate::audit::Options::off();
-    let code =
-        |_: &VaultError| crate::audit::ErrorCode { number: 0, name: String::new(), denied: false };
     let open = |store: &Arc<MemoryStore>, sharing: Sharing, ring: Keyring| {
         let store = Arc::<MemoryStore>::clone(store);
-        Vault::open_shared(store, &sharing, ring, &off, code).err().map(|it| it.to_string())
+        let opening = Opening { sharing, ..Opening::new(store, ring) };
+        opening.open().err().map(|it| it.to_string())
     };
     let fresh = Arc::new(MemoryStore::new());
     let refused = open(&fresh, shared(&cluster, false), keyring(7, &[])).unwrap();

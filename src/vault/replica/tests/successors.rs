@@ -17,9 +17,8 @@ fn successor(cluster: &Arc<MemoryCluster>, dead: Host) -> Host {
     let Sharing::With(shared) = shared(cluster, false) else { unreachable!() };
     let sharing = Sharing::With(SharedStore { at_once: true, ..shared });
     let local = Arc::<MemoryStore>::clone(&store);
-    let off = crate::audit::Options::off();
-    let (vault, _) =
-        Vault::take_over(local, &sharing, keyring(7, &[]), &off, Host::name_error).unwrap();
+    let opening = Opening { sharing, ..Opening::new(local, keyring(7, &[])) };
+    let (vault, _) = opening.take_over().unwrap();
     vault.follow(Box::new(|_| {})).unwrap();
     Host { vault, store }
 }

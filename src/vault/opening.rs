@@ -1,0 +1,104 @@
+//! Opening a store.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::audit::{self, Audit, ErrorCode};
+use crate::crypto::Keyring;
+use crate::store::Store;
+
+use super::committer::Committer;
+use super::error::{OpenVaultError, VaultError};
+use super::garbage::Garbage;
+use super::guesses::Guesses;
+use super::receipts::{self, Inheritance, Receipts};
+use super::record::{Address, Records, StoreId};
+use super::rekey::Rekey;
+use super::replica::{self, Replica, Sharing};
+use super::secret::Value;
+use super::trail::{self, NameError};
+use super::{Shared, Vault, journal, keys, load};
+
+/// A store that is to be opened, and how.
+pub struct Opening {
+    /// One without records is made the keyring's own.
+    pub store: Arc<dyn Store>,
+    /// What its records are sealed with.
+    pub keyring: Keyring,
+    /// Whether it is this host's replica of one that many hosts share. [`Vault::follow`] then keeps it
+    /// so.
+    pub sharing: Sharing,
+    /// The audit log.
+    pub audit: audit::Options,
+    /// Tells what number an error has there.
+    pub name_error: NameError,
+}
+
+impl Opening {
+    /// That of a store that is this host's alone, without an audit log.
+    pub fn new(store: Arc<dyn Store>, keyring: Keyring) -> Self {
+        let name_error =
+            |_: &VaultError| ErrorCode { number: 0, name: String::new(), denied: false };
+        let audit = audit::Options::off();
+        Self { store, keyring, sharing: Sharing::Alone, audit, name_error }
+    }
+
+    /// Opens the store and builds the index. Values that were superseded are removed: nobody has them
+    /// open.
+    ///
+    /// # Errors
+    /// The store cannot be read, was made with another key, or holds a record that does not unseal; the
+    /// audit log cannot be opened; the shared store is not the right one.
+    pub fn open(self) -> Result<Vault, OpenVaultError> {
+        self.load().map(|(vault, _superseded)| vault)
+    }
+
+    /// As [`Opening::open`], in the place of a process that died: superseded values stay as long as the
+    /// caller holds them.
+    ///
+    /// # Errors
+    /// As [`Opening::open`].
+    pub fn take_over(self) -> Result<(Vault, Inheritance), OpenVaultError> {
+        let (vault, mut versions) = self.load()?;
+        versions.extend(vault.shared.index.read().values().cloned());
+        let receipts = receipts::read_all(&vault.shared.records)?;
+        Ok((vault, Inheritance { versions, receipts }))
+    }
+
+    fn load(self) -> Result<(Vault, Vec<Arc<Value>>), OpenVaultError> {
+        let Self { store, keyring, sharing, audit, name_error } = self;
+        let id = match store.read(Address::META.as_bytes())? {
+            Some(meta) => StoreId::of_whole(&meta)?,
+            None => StoreId::random(),
+        };
+        let chain_keys = trail::chain_keys(&keyring);
+        let records = Records::new(store, keyring, id);
+        // First: a store that is not to be changed is not made another key's either.
+        replica::check(&records, &sharing)?;
+        let keys_in_use = keys::claim(&records)?;
+        let audit_log = Audit::open(&audit, &chain_keys, records.read_audit_anchor()?)?;
+        journal::recover(&records)?;
+        let replica = Replica::open(&records, &sharing, &audit.revision)?.map(Arc::new);
+        let garbage = Arc::new(Garbage::default());
+        let (index, superseded) = load::load(&records, &garbage)?;
+        let receipts = Receipts::load(&records)?;
+        let shared = Arc::new(Shared {
+            records,
+            keys_in_use,
+            telemetry: Arc::default(),
+            index: RwLock::new(index),
+            garbage,
+            audit: audit_log,
+            name_error,
+            guesses: Guesses::default(),
+            settling: AtomicBool::new(false),
+            replica,
+        });
+        let committer =
+            Committer::start(Arc::clone(&shared), receipts).map_err(OpenVaultError::NoThread)?;
+        let follower = Mutex::default();
+        Ok((Vault { shared, rekey: Rekey::idle(), follower, committer }, superseded))
+    }
+}
