@@ -81,38 +81,39 @@ impl Report<'_> {
         text
     }
 
-    /// A line for each number that is wanted.
+    /// A row for each number that is wanted, and lines for the rest.
     pub(crate) fn verdicts(&self) -> String {
         let work = WORKS.iter().position(Work::is_headline).expect("it is one of them");
-        let mut text = String::new();
+        let heads = [
+            "times the opens a second of",
+            "wanted",
+            "with `--audit=off`",
+            "as users have it, each open on record before its answer",
+        ];
+        let mut text = row(&heads.map(str::to_owned)) + &row(&heads.map(|_| "---".to_owned()));
         for (name, wanted) in WANTED {
-            let Some(other) = self.place(name) else {
-                text.push_str(&format!("- {name}: not measured, it is not installed.\n"));
-                continue;
+            let verdict = |ours: Option<usize>| match ours.zip(self.place(name)) {
+                Some((ours, other)) => {
+                    let ratio = self.rates.ratio(work, ours, other);
+                    let verdict = if ratio >= wanted { "met" } else { "**missed**" };
+                    format!("{verdict}: {}", self.with_spread(work, ours, other))
+                }
+                None => "not measured, it is not installed".to_owned(),
             };
-            let ratio = self.rates.ratio(work, OURS, other);
-            let (low, high) = self.rates.spread(work, OURS, other);
-            let verdict = if ratio >= wanted { "met" } else { "**missed**" };
-            text.push_str(&format!(
-                "- {verdict}: {ratio:.2} times the opens a second of {name} with 4 clients; wanted: \
-                 {wanted} (half of the rounds between {low:.2} and {high:.2}).\n"
-            ));
+            let same_work = verdict(self.place("unaudited"));
+            text.push_str(&row(&[
+                name.to_owned(),
+                wanted.to_string(),
+                same_work,
+                verdict(Some(OURS)),
+            ]));
         }
-        for (name, what) in [
-            ("unaudited", "without the audit log"),
-            (
-                "appending",
-                "a floor that appends as many bytes to a file for each open, and no more",
-            ),
-        ] {
-            let (Some(floor), Some(other)) = (self.place("floor"), self.place(name)) else {
-                continue;
-            };
-            let ratio = self.rates.ratio(work, other, floor);
-            let (low, high) = self.rates.spread(work, other, floor);
+        text.push('\n');
+        if let Some((floor, appending)) = self.place("floor").zip(self.place("appending")) {
             text.push_str(&format!(
-                "- For comparison, {what}: {ratio:.2} times the opens a second of floor with 4 \
-                 clients (half of the rounds between {low:.2} and {high:.2}).\n"
+                "- For comparison, a floor that appends as many bytes to a file for each open, and no more: {} \
+                 times the opens a second of floor.\n",
+                self.with_spread(work, appending, floor)
             ));
         }
         let one = WORKS
@@ -126,6 +127,13 @@ impl Report<'_> {
             "- {verdict}: exactly one request, the open, for each warm read.\n"
         ));
         text
+    }
+
+    /// A median, and between what half of the rounds are.
+    fn with_spread(&self, work: usize, one: usize, other: usize) -> String {
+        let ratio = self.rates.ratio(work, one, other);
+        let (low, high) = self.rates.spread(work, one, other);
+        format!("{ratio:.2} ({low:.2} to {high:.2})")
     }
 
     /// A line for each piece of work at which another one that seals is quicker.
