@@ -57,7 +57,7 @@ impl ChainKey {
     }
 }
 
-/// A hash that has begun: the key takes a block of its own, a third of the work for a line, and is
+/// A hash that has begun: the key takes a block of its own, which would be the fourth for a line, and is
 /// hashed as soon as a byte follows it. So what is hashed begins with bytes that are always the same.
 #[derive(Clone)]
 struct Start(Box<State>);
