@@ -26,7 +26,7 @@ use super::handles::Handle;
 use super::import::Import;
 use super::nodes::{Clue, Node, Review, folder_number};
 use super::shelf::{Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, Shelf, Slot};
-use super::task::{Task, now_since_boot};
+use super::task::{now_since_boot, start_of};
 use super::tasks::Note;
 use super::{Answer, Fs, FsError, KernelCache, Requester};
 
@@ -83,7 +83,7 @@ impl Fs {
 
     /// As [`Fs::origin`], for what the thread may follow up by a second request.
     pub(super) fn origin_with_task(&self, who: &Requester) -> Option<Origin> {
-        let started = Task::read(who.task).map(|task| task.started);
+        let started = start_of(who.task);
         self.origin(who).map(|origin| Origin { started, ..origin })
     }
 

@@ -16,16 +16,16 @@ pub(super) const FRESH: Duration = Duration::from_millis(5);
 
 /// One reading of `/proc/<tid>/stat` (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Task {
+struct Task {
     flags: u64,
     /// When the thread started, in clock ticks since boot: tells it from a later one of its number.
-    pub(super) started: u64,
+    started: u64,
 }
 
 impl Task {
     /// The thread of that number; nothing if it is gone, or lives in a PID namespace that this
     /// process does not see (its number is 0 then).
-    pub(super) fn read(number: u32) -> Option<Self> {
+    fn read(number: u32) -> Option<Self> {
         match number {
             0 => None,
             _ => Self::parse(&read_at_once(number, "stat").ok()?),
@@ -39,6 +39,11 @@ impl Task {
         let field = |number: usize| numbers.split_ascii_whitespace().nth(number - 3)?.parse().ok();
         Some(Self { flags: field(9)?, started: field(22)? })
     }
+}
+
+/// When a thread started; nothing as for [`Task::read`].
+pub(super) fn start_of(thread: u32) -> Option<u64> {
+    Task::read(thread).map(|task| task.started)
 }
 
 /// Whether a signal is killing a thread that waits for an answer: what it wrote is not finished.

@@ -15,7 +15,7 @@ use super::Requester;
 use super::draft::Draft;
 use super::import::Dropped;
 use super::shelf::{Kept, KeptNote, Shelf, Slot};
-use super::task::{FRESH, Task, now_since_boot};
+use super::task::{FRESH, now_since_boot, start_of};
 
 /// How long it is remembered that a thread removed something.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -250,10 +250,6 @@ impl Tasks {
         let known = self.notes.lock().get(&who.task)?.iter().rfind(seen).map(|noted| noted.started);
         Some(known.unwrap_or_else(|| start_of(who.task)))
     }
-}
-
-fn start_of(thread: u32) -> Option<u64> {
-    Task::read(thread).map(|task| task.started)
 }
 
 impl Noted {
