@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
@@ -47,14 +47,20 @@ fn file_system(folder: &Path) -> io::Result<String> {
         TMPFS_MAGIC => "tmpfs (so that nothing is really made durable)".to_owned(),
         other => format!("a file system with the magic number {:#x}", other.0),
     };
+    let each = synced_append(folder, SYNCS)?.as_secs_f64() * 1000.0;
+    Ok(format!("{kind}, where a small append with fdatasync takes {each:.2} ms"))
+}
+
+/// How long a small append with fdatasync takes, on average of so many.
+pub(crate) fn synced_append(folder: &Path, times: u32) -> io::Result<Duration> {
     let path = folder.join("synced");
     let file = fs::File::create(&path)?;
     let started = Instant::now();
-    for number in 0..SYNCS {
+    for number in 0..times {
         io::Write::write_all(&mut &file, &number.to_le_bytes())?;
         file.sync_data()?;
     }
-    let each = started.elapsed().as_secs_f64() * 1000.0 / f64::from(SYNCS);
+    let each = started.elapsed() / times;
     fs::remove_file(path)?;
-    Ok(format!("{kind}, where a small append with fdatasync takes {each:.2} ms"))
+    Ok(each)
 }

@@ -1,7 +1,7 @@
 //! What is measured of a mount with many secrets, beside one with ten.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::daemon::Daemon;
 use super::fill::name;
+use super::machine;
 
 /// How often each is measured in turn.
 const ROUNDS: usize = 120;
@@ -127,26 +128,13 @@ pub(crate) fn rotations(few: &Path, folder: &Path) -> Rotations {
     let point = mount.point().join("root");
     let [mut apart, mut together, mut syncs] = [const { Vec::new() }; 3];
     for _ in 0..TURNS {
-        syncs.push(appends(&folder.join("synced")));
+        let synced_append = machine::synced_append(folder, SYNCS).expect("the disk works");
+        syncs.push(synced_append.as_secs_f64().recip());
         apart.push(rotate(|writer| point.join(format!("rotated-{writer}/value"))));
         together.push(rotate(|writer| point.join(format!("rotated/value-{writer}"))));
     }
-    let [apart, together, syncs] = [apart, together, syncs].map(|mut rates: Vec<f64>| {
-        rates.sort_by(f64::total_cmp);
-        rates[TURNS / 2]
-    });
+    let [apart, together, syncs] = [apart, together, syncs].map(median);
     Rotations { apart, together, syncs }
-}
-
-/// How many appends a second the disk makes durable, one after the other.
-fn appends(path: &Path) -> f64 {
-    let mut file = File::create(path).expect("a file");
-    let started = Instant::now();
-    for number in 0..SYNCS {
-        file.write_all(&number.to_le_bytes()).expect("there is room");
-        file.sync_data().expect("the disk works");
-    }
-    f64::from(SYNCS) / started.elapsed().as_secs_f64()
 }
 
 /// How many rotations a second there are where each writer writes the file of that path.
@@ -181,12 +169,14 @@ fn ratio(mut first: impl FnMut(), mut second: impl FnMut()) -> f64 {
         first();
         let between = Instant::now();
         second();
-        took[0].push(between - started);
-        took[1].push(between.elapsed());
+        took[0].push((between - started).as_secs_f64());
+        took[1].push(between.elapsed().as_secs_f64());
     }
-    let [first, second] = took.map(|mut took| {
-        took.sort_unstable();
-        took[took.len() / 2].as_secs_f64()
-    });
+    let [first, second] = took.map(median);
     first / second
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
