@@ -252,6 +252,8 @@ fn confine(
         Box::new(clerk),
         Box::new(shelf.clone()),
     )?;
+    let user = nix::unistd::geteuid();
+    let identities = if user.is_root() { identities } else { identities.mounted_by(user.as_raw()) };
     let carrier = settings
         .store
         .as_ref()

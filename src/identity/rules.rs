@@ -3,7 +3,7 @@
 use super::{Directory, Identities, NssError};
 use crate::model::{Caller, Slug};
 
-/// Makes the caller that `uid` stands for.
+/// Makes the caller that `uid` stands for. An ordinary user who mounts is an admin of that mount.
 ///
 /// - The own slug is the file's, else the user's name; none if that name is no slug or is the slug
 ///   that the file gives to another UID.
@@ -16,6 +16,7 @@ use crate::model::{Caller, Slug};
 /// A look-up that failed: never fewer slugs instead.
 pub(super) fn caller(
     uid: u32,
+    mounts: bool,
     identities: &Identities,
     directory: &dyn Directory,
 ) -> Result<Caller, NssError> {
@@ -35,7 +36,7 @@ pub(super) fn caller(
     }
     let number = Slug::of_uid(uid);
     let admin = own.iter().chain(&slugs).chain([&number]).any(|slug| identities.is_admin(slug));
-    Ok(Caller::new(uid, own, slugs, admin))
+    Ok(Caller::new(uid, own, slugs, admin || mounts))
 }
 
 /// A name of the directory as a slug. `uid:7` is a slug, but as a name it would make its bearer
@@ -106,7 +107,7 @@ identities:
             (2001, Some("payment-svc"), "payment-svc uid:2001", false),
             (4242, None, "uid:4242", false),
         ] {
-            let caller = caller(uid, &identities, &system()).unwrap();
+            let caller = caller(uid, false, &identities, &system()).unwrap();
             let found: Vec<_> = caller.slugs().iter().map(Slug::as_str).collect();
             assert_eq!(found.join(" "), slugs, "uid {uid}");
             assert_eq!(caller.own_slug().map(Slug::as_str), own, "uid {uid}");
@@ -117,11 +118,15 @@ identities:
     #[test]
     fn a_failed_lookup_is_an_error() {
         let identities = Identities::default();
-        assert!(caller(0, &identities, &system().failing()).is_err());
+        assert!(caller(0, false, &identities, &system().failing()).is_err());
         let groups_fail = system().failing_groups();
-        assert!(caller(0, &identities, &groups_fail).is_err());
-        assert!(caller(4242, &identities, &groups_fail).is_ok(), "it has no groups to look up");
-        assert!(caller(1000, &identities, &system().failing_names()).is_err());
+        assert!(caller(0, false, &identities, &groups_fail).is_err());
+        assert!(caller(4242, true, &identities, &system()).unwrap().is_admin());
+        assert!(
+            caller(4242, false, &identities, &groups_fail).is_ok(),
+            "it has no groups to look up"
+        );
+        assert!(caller(1000, false, &identities, &system().failing_names()).is_err());
     }
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -152,7 +157,7 @@ identities:
             // Two UIDs with one slug: the file is refused, there is nothing to check.
             let Ok(identities) = Identities::parse(text.as_bytes()) else { return Ok(()) };
             let callers: Vec<_> =
-                (0..6).map(|uid| caller(uid, &identities, &system).unwrap()).collect();
+                (0..6).map(|uid| caller(uid, false, &identities, &system).unwrap()).collect();
             for one in &callers {
                 for other in callers.iter().filter(|other| other.uid() != one.uid()) {
                     if let Some(own) = one.own_slug() {

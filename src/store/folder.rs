@@ -25,7 +25,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if only its last component is missing, checks who may enter it, and locks it.
+    /// Makes the folder if it is missing, checks who may enter it, and locks it.
     pub(super) fn open(path: &Path) -> Result<Folder, StoreError> {
         make(path)?;
         Self::open_existing(path)
@@ -43,7 +43,7 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), lock: lock(path, file)? })
     }
 
-    /// Makes the folder if only its last component is missing, and checks whose it is.
+    /// Makes the folder if it is missing, and checks whose it is.
     pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
         make(path)?;
         check_owner(path, &look_at(path)?, nix::unistd::geteuid().as_raw())
@@ -73,13 +73,26 @@ impl Folder {
     }
 }
 
-/// Makes `path` with mode 0700 if it is missing; its parent must be there.
+/// Makes `path` with mode 0700 if it is missing, with all missing directories above it. Those above get
+/// mode 0755 if root makes them, since the server's user must pass through them, and 0700 otherwise. Their
+/// names survive a power loss.
 pub(super) fn make(path: &Path) -> Result<(), StoreError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(StoreError::io("make", path, error))
+    let above = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
+    make_with(path, 0o700, above)
+}
+
+fn make_with(path: &Path, mode: u32, above: u32) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("make", path, error);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some() => {
+            make_with(parent, above, above)?;
+            make_with(path, mode, above)
         }
-        _ => Ok(()),
+        Err(error) => Err(failed(error)),
     }
 }
 

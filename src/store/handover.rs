@@ -16,7 +16,7 @@ const ROOT: u32 = 0;
 /// Deeper than any folder of ours.
 const MAX_DEPTH: usize = 8;
 
-/// Makes the folder if only its last component is missing, and gives it to `user` with all that root
+/// Makes the folder if it is missing, and gives it to `user` with all that root
 /// has in it: an older version made it, or root worked on it offline. A folder of somebody else's is
 /// left to him; the user cannot open it then.
 pub(super) fn hand_over(path: &Path, user: u32, group: u32) -> Result<(), StoreError> {

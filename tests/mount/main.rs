@@ -41,6 +41,7 @@ mod leaks;
 mod lifecycle;
 mod logging;
 mod memory;
+mod ordinary_user;
 mod programs;
 mod promises;
 mod reference;

@@ -2,12 +2,13 @@
 
 use super::Stage;
 use super::web::CERTIFICATE;
+use crate::harness::skip;
 
 #[test]
 fn postgresql_takes_its_key_and_psql_its_password() {
     // Debian puts the server's programs elsewhere: psql being there is no sign of them.
     let Some(server) = server() else {
-        return eprintln!("postgresql: skipped: needs a PostgreSQL server");
+        return skip("needs a PostgreSQL server");
     };
     let Some(stage) = Stage::with(&["psql", "openssl"]) else { return };
     // The server: a key that root owns has at most the mode 0640. The client: a password file that

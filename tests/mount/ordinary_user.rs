@@ -1,0 +1,64 @@
+//! A mount of a user other than root, whose home directory is empty.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use crate::harness::{KEY, can_mount, skip};
+
+/// Debian's `nobody`: a UID without files, services or a home directory.
+const UID: u32 = 65_534;
+
+/// What root prepares in a mount namespace of the test: a device that every user may open, as udev makes it.
+/// Then the user's script.
+const AS_USER: &str = r#"
+mkdir "$HOME/../dev" && mount -t tmpfs none "$HOME/../dev"
+mknod -m 666 "$HOME/../dev/fuse" c 10 229 && mount --bind "$HOME/../dev/fuse" /dev/fuse
+cd "$HOME" && exec setpriv --reuid $USER_ID --regid $USER_ID --clear-groups sh -ec "$SCRIPT"
+"#;
+
+#[test]
+fn a_user_with_an_empty_home_directory_mounts() {
+    let said = as_user(
+        r#"
+        secretfs mount ~/s --background 2> ~/log || cat ~/log
+        echo value > ~/s/any-name
+        stat -c %a ~/.local ~/.local/state ~/.local/state/secretfs
+        secretfs unmount --mount ~/s 2> ~/log || cat ~/log
+        secretfs mount ~/s --background 2> ~/log || cat ~/log
+        cat ~/s/any-name"#,
+    );
+    if let Some(said) = said {
+        assert_eq!(said, "700\n700\n700\nvalue\n");
+    }
+}
+
+/// What the script said, in a namespace of its own: all that it started ends with it.
+fn as_user(script: &str) -> Option<String> {
+    if !can_mount() {
+        return None;
+    }
+    if !fs::exists("/usr/bin/fusermount3").unwrap() {
+        skip("needs fusermount3");
+        return None;
+    }
+    let outside = tempfile::Builder::new().prefix("secretfs-test-").tempdir().unwrap();
+    fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let home = outside.path().join("home");
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(UID), Some(UID)).unwrap();
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_secretfs")).parent().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])
+        .args(["--mount-proc", "sh", "-ec", AS_USER])
+        .env_clear()
+        .env("HOME", &home)
+        .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()))
+        .env("OB_ENCRYPTION_KEY", KEY)
+        .env("USER_ID", UID.to_string())
+        .env("SCRIPT", script)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
