@@ -6,11 +6,11 @@ use crate::audit::Actor;
 use crate::telemetry::pulse;
 use crate::vault::{Change, Done, Origin, Secret};
 
+use super::closing::Close;
 use super::courier::{Errand, StaleName};
 use super::draft::{Draft, Next, Occasion, Target, Waiter};
 use super::handles::{Handle, is_writer};
 use super::import::Dropped;
-use super::task::is_being_killed;
 use super::{Answer, Fs, FsError, Requester};
 
 /// What is behind a handle whose user wants it stored.
@@ -25,17 +25,26 @@ enum ToStore {
 
 impl Fs {
     /// A descriptor of the file was closed. What was written since the last commit is stored before
-    /// the answer, unless a signal is killing the writer.
+    /// the answer, unless a signal is killing the writer, or a child closes what it inherited.
     pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "close", answer);
         match self.to_store(who, handle) {
-            ToStore::Draft(draft) if is_being_killed(who.task) => {
-                draft.abandon();
-                answer(Ok(()));
-            }
-            ToStore::Draft(draft) => {
-                self.commit(draft, Occasion::Close, self.origin(who), answer);
-            }
+            ToStore::Draft(draft) => match Close::by(who.task, draft.finisher()) {
+                Close::Finished => {
+                    self.commit(draft, Occasion::Close, self.origin(who), answer);
+                }
+                Close::Inherited => {
+                    // It may be the last one. Who looks the name up next waits for that.
+                    if draft.is_published_when_released() {
+                        self.settling.closing(&draft.path());
+                    }
+                    answer(Ok(()));
+                }
+                Close::Killed(closer) => {
+                    draft.abandon(closer);
+                    answer(Ok(()));
+                }
+            },
             ToStore::Dropped(file) => self.close_dropped(who, file, answer),
             ToStore::IsDone => self.answer_done(who, Occasion::Close, answer),
             ToStore::Nothing => answer(Ok(())),

@@ -12,6 +12,7 @@
 mod access;
 mod aside;
 mod attr;
+mod closing;
 mod commit;
 mod control;
 mod courier;

@@ -167,11 +167,10 @@ impl Fs {
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         const IMMUTABLE: Opened = Opened { handle: 0, caching: Caching::Immutable };
-        if let Some(secret) = self.vault.secret_of(value.record()) {
-            self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
-            self.settling.wait_for(secret.key().as_str());
+        let current = self.settled_secret(value.record());
+        if let Some(secret) = &current {
+            self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
         }
-        let current = self.vault.secret_of(value.record());
         if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
             self.tasks.settle(who, value.node());
             return Ok(IMMUTABLE);
@@ -207,6 +206,15 @@ impl Fs {
         }
     }
 
+    /// A secret as it is once the commits of it and of its lists that are under way have ended.
+    fn settled_secret(&self, record: RecordId) -> Option<Arc<Secret>> {
+        let secret = self.vault.secret_of(record)?;
+        match self.settling.wait_for(secret.key().as_str()) {
+            true => self.vault.secret_of(record),
+            false => Some(secret),
+        }
+    }
+
     fn open_to_write(
         &self,
         who: &Requester,
@@ -215,7 +223,7 @@ impl Fs {
         wish: Wish,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        let Some(secret) = self.vault.secret_of(value.record()) else {
+        let Some(secret) = self.settled_secret(value.record()) else {
             return Err(self.retry_as_draft(who, value.node(), None));
         };
         self.check_write(caller, &secret, wish, decision)?;

@@ -68,9 +68,11 @@ impl Settling {
         self.settled.notify_all();
     }
 
-    /// Waits until no commit of that path is under way.
-    pub(super) fn wait_for(&self, path: &str) {
-        self.wait_while(|key| key == path);
+    /// Waits until no commit of that path, or of its lists, is under way. Whether there was one.
+    pub(super) fn wait_for(&self, path: &str) -> bool {
+        self.wait_while(|key| {
+            key.strip_suffix(SIDECAR_SUFFIX).unwrap_or(key) == path || key == path
+        })
     }
 
     /// Waits until no commit of what would make that path a folder or a sidecar is under way.
@@ -84,14 +86,15 @@ impl Settling {
         self.wait_while(|key| is_below(key, folder));
     }
 
-    fn wait_while(&self, matters: impl Fn(&str) -> bool) {
+    fn wait_while(&self, matters: impl Fn(&str) -> bool) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
-            return;
+            return false;
         }
         let mut names = self.names.lock();
         names.closing.retain(|_, since| since.elapsed() < CLOSING);
         self.recount(&names);
-        if names.closing.keys().any(|key| matters(key)) {
+        let mut waited = names.closing.keys().any(|key| matters(key));
+        if waited {
             drop(names);
             pulse::wait_for_earlier_requests(PATIENCE);
             names = self.names.lock();
@@ -102,7 +105,9 @@ impl Settling {
         if under_way(&mut names) {
             let _waiting = pulse::waiting();
             self.settled.wait_while_for(&mut names, under_way, PATIENCE);
+            waited = true;
         }
+        waited
     }
 
     fn recount(&self, names: &Names) {

@@ -136,6 +136,8 @@ pub(super) struct KeptDraft {
     pub(super) mode: u16,
     pub(super) ended: bool,
     pub(super) flushed: bool,
+    /// A child that inherited it was killed, and no process has gone on with it since.
+    pub(super) abandoned: bool,
 }
 
 /// Where a draft goes.

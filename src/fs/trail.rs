@@ -62,9 +62,9 @@ impl Fs {
         Actor { caller, process: self.process(who) }
     }
 
-    /// Who opens a draft.
+    /// Who opens a draft. The process is needed without a record, too: its close commits.
     pub(super) fn opener(&self, who: &Requester) -> Opener {
-        Opener { uid: who.uid, process: self.process(who) }
+        Opener { uid: who.uid, process: self.programs.process(who) }
     }
 
     /// Nobody asks for its name where there is no record.

@@ -1,6 +1,7 @@
 //! Other people's software on a real mount: each program as the UID that it would have, with its own
 //! checks of owners and modes. A program that is not there is skipped with a word.
 
+mod children;
 mod databases;
 mod editors;
 mod environment;
@@ -27,6 +28,7 @@ mount --bind "$POINT" $S
 ip link set lo up
 as() { local uid=$1; shift; setpriv --reuid $uid --regid $uid --clear-groups "$@"; }
 eventually() { for _ in $(seq 400); do "$@" && return; sleep 0.05; done; echo "never: $*" >&2; return 1; }
+version() { getfattr --absolute-names -n user.secretfs.version --only-values "$1"; }
 tells() { [[ $1 == *"$2"* ]] || { echo "expected '$2' in: $1" >&2; return 1; }; }
 "#;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::fs::FsError;
+use crate::fs::closing::Closer;
 use crate::model::Plaintext;
 use crate::vault::{Value, WriteTarget};
 
@@ -11,7 +12,7 @@ use super::{Content, Dirty, Draft, Target, Waiter};
 /// When a commit is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::fs) enum Occasion {
-    /// One of the writer's descriptors was closed.
+    /// The process that opened the file closed a descriptor of it.
     Close,
     /// The writer asked for it to be stored, or it was truncated by path.
     Sync,
@@ -57,11 +58,13 @@ pub(in crate::fs) fn then_again<T: Send + Sync + 'static>(
 }
 
 impl Draft {
-    /// The last close was that of a task being killed.
-    pub(in crate::fs) fn abandon(&self) {
+    /// A signal is killing a process that closes the file.
+    pub(in crate::fs) fn abandon(&self, closer: Closer) {
         let mut state = self.state.lock();
-        state.abandoned = true;
-        state.slot = None;
+        state.abandoned.killed(closer);
+        if state.slot.is_some() {
+            self.shelve(&mut state);
+        }
     }
 
     /// What a request for a commit comes to. `again` runs the request once more after the commit
@@ -79,12 +82,12 @@ impl Draft {
         }
         let due = match (occasion, state.dirty) {
             (_, Dirty::Clean) | (Occasion::Close, Dirty::Emptied) => false,
-            (Occasion::Release, Dirty::Emptied) => state.flushed && !state.abandoned,
-            (Occasion::Release, Dirty::Written) => !state.abandoned,
+            (Occasion::Release, Dirty::Emptied) => state.flushed && !state.abandoned.is_abandoned(),
+            (Occasion::Release, Dirty::Written) => !state.abandoned.is_abandoned(),
             (Occasion::Close | Occasion::Sync | Occasion::Create, _) => true,
         };
         if occasion != Occasion::Release {
-            state.abandoned = false;
+            state.abandoned.resumed();
         }
         if occasion == Occasion::Close && !state.flushed {
             state.flushed = true;
@@ -107,11 +110,11 @@ impl Draft {
         Next::Commit(state.target.clone(), bytes, waiter)
     }
 
-    /// Whether a descriptor was closed, and what there is will be stored with the last one's end.
+    /// Whether the opener closed a descriptor, and what there is will be stored with the last one's end.
     pub(in crate::fs) fn is_published_when_released(&self) -> bool {
         let state = self.state.lock();
-        let may = state.flushed && !state.abandoned && !state.ended && !state.handles.is_empty();
-        may && state.dirty == Dirty::Emptied
+        let may = state.flushed && !state.abandoned.is_abandoned() && !state.ended;
+        may && !state.handles.is_empty() && state.dirty != Dirty::Clean
     }
 
     /// The process before this one stored what there was to store.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::audit::Process;
 use crate::fs::aside::Aside;
+use crate::fs::closing::Abandoned;
 use crate::fs::shelf::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
 use crate::model::Plaintext;
 use crate::vault::{Value, Vault, WriteTarget};
@@ -40,7 +41,7 @@ impl Draft {
             (Dirty::Emptied, ..) => KeptContent::Emptied,
             (Dirty::Clean, None, None) => return None,
         };
-        if state.handles.is_empty() || state.abandoned || state.cut_off {
+        if state.handles.is_empty() || state.abandoned == Abandoned::ByOpener || state.cut_off {
             return None;
         }
         Some(KeptDraft {
@@ -66,6 +67,7 @@ impl Draft {
             mode: state.mode,
             ended: state.ended,
             flushed: state.flushed,
+            abandoned: state.abandoned == Abandoned::ByChild,
         })
     }
 
@@ -100,6 +102,9 @@ impl Draft {
             state.handles = kept.handles;
             state.ended = kept.ended;
             state.flushed = kept.flushed;
+            if kept.abandoned {
+                state.abandoned = Abandoned::ByChild;
+            }
             state.shelf = shelf.clone();
             state.aside = kept_aside;
             state.slot = Some(slot);

@@ -16,6 +16,7 @@ use crate::model::{MAX_VALUE_BYTES, Plaintext};
 use crate::vault::{RecordId, Value, Vault, WriteTarget};
 
 use super::aside::Aside;
+use super::closing::Abandoned;
 use super::error::FsError;
 use super::nodes::sidecar_number;
 use super::shelf::{Shelf, Slot};
@@ -64,8 +65,8 @@ struct State {
     slot: Option<Slot>,
     /// What was written and is not stored, for the next process.
     aside: Option<Aside>,
-    /// The last close was that of a task being killed: what it wrote is not finished.
-    abandoned: bool,
+    /// Whether a signal killed a process that had not finished the file.
+    abandoned: Abandoned,
     /// The file was removed or replaced under the writer: nothing of it is published any more.
     ended: bool,
     /// A descriptor was closed. The kernel closes without that what could not be opened to the end: a
@@ -179,7 +180,7 @@ impl Draft {
             shelf: Shelf::default(),
             aside: None,
             slot: None,
-            abandoned: false,
+            abandoned: Abandoned::No,
             ended: false,
             flushed: false,
             cut_off: false,
@@ -201,6 +202,13 @@ impl Draft {
     /// Whether that process of that UID is creating the file.
     pub(super) fn is_creator(&self, uid: u32, process: Option<u32>) -> bool {
         self.opener.uid == uid && self.creator == process
+    }
+
+    /// The process whose close means that the file is finished, if it is known: what `/proc` tells nothing
+    /// about has no program.
+    pub(super) fn finisher(&self) -> Option<u32> {
+        let process = &self.opener.process;
+        process.program.as_ref().map(|_| process.pid)
     }
 
     /// The process that opened it.
@@ -358,7 +366,7 @@ impl Draft {
 impl State {
     fn touched(&mut self, dirty: Dirty) {
         self.dirty = dirty;
-        self.abandoned = false;
+        self.abandoned.resumed();
         self.shows = None;
         self.modified = SystemTime::now();
     }

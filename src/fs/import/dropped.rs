@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 
 use crate::document::MAX_FILE_BYTES;
+use crate::fs::closing::{Abandoned, Closer};
 use crate::fs::draft::{Occasion, Waiter, then_again};
 use crate::fs::{FsError, Requester};
 use crate::model::Plaintext;
@@ -30,8 +31,7 @@ pub(in crate::fs) struct Dropped {
 struct State {
     /// Inside the drop box.
     path: String,
-    /// The process that opened it last: only its closing means that the file is finished, not that
-    /// of a child which has inherited the descriptor.
+    /// The process that opened it last.
     writer: Option<u32>,
     bytes: Arc<Plaintext>,
     /// May be more than was written: what is only asked for takes no memory.
@@ -42,7 +42,7 @@ struct State {
     mode: u16,
     modified: SystemTime,
     handles: u32,
-    abandoned: bool,
+    abandoned: Abandoned,
     removed: bool,
     cut_off: bool,
     applying: bool,
@@ -80,7 +80,7 @@ impl Dropped {
             mode: mode & 0o777 | 0o200,
             modified: SystemTime::now(),
             handles: 0,
-            abandoned: false,
+            abandoned: Abandoned::No,
             removed: false,
             cut_off: false,
             applying: false,
@@ -131,10 +131,9 @@ impl Dropped {
         self.state.lock().handles > 0
     }
 
-    /// Whether closing by that process means that the file is finished.
-    pub(super) fn is_written_by(&self, process: Option<u32>) -> bool {
-        let state = self.state.lock();
-        state.writer.is_none() || process.is_none() || state.writer == process
+    /// The process whose close means that the file is finished, if it is known.
+    pub(super) fn finisher(&self) -> Option<u32> {
+        self.state.lock().writer
     }
 
     /// It was opened, by that process if for writing. One that was applied starts anew.
@@ -143,6 +142,7 @@ impl Dropped {
         state.handles += 1;
         if let Some(process) = writer {
             state.writer = process;
+            state.abandoned = Abandoned::No;
             if state.was_applied && state.handles == 1 {
                 state.was_applied = false;
                 self.empty(&mut state);
@@ -157,8 +157,9 @@ impl Dropped {
         state.handles == 0
     }
 
-    pub(super) fn abandon(&self) {
-        self.state.lock().abandoned = true;
+    /// A signal is killing a process that closes the file.
+    pub(super) fn abandon(&self, closer: Closer) {
+        self.state.lock().abandoned.killed(closer);
     }
 
     /// It was removed: nothing of it is applied any more.
@@ -234,11 +235,11 @@ impl Dropped {
         }
         let due = match occasion {
             // Empty to its end, it is applied to say so.
-            Occasion::Release => !state.abandoned && (state.dirty || !state.was_applied),
+            Occasion::Release => !state.abandoned.is_abandoned() && (state.dirty || !state.was_applied),
             Occasion::Close | Occasion::Sync | Occasion::Create => state.dirty,
         };
         if occasion != Occasion::Release {
-            state.abandoned = false;
+            state.abandoned.resumed();
         }
         if is_unfinished(&state.path) || state.removed || !due {
             return Next::Answer(waiter);
@@ -287,7 +288,7 @@ impl Drop for Dropped {
 impl State {
     fn touched(&mut self) {
         self.dirty = true;
-        self.abandoned = false;
+        self.abandoned.resumed();
         self.modified = SystemTime::now();
     }
 }

@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use crate::fs::closing::Close;
 use crate::fs::draft::Occasion;
 use crate::fs::handles::Handle;
 use crate::fs::listing::Listed;
 use crate::fs::nodes::Node;
-use crate::fs::task::{is_being_killed, process_of};
+use crate::fs::task::process_of;
 use crate::fs::tasks::Note;
 use crate::fs::{
     Answer, Attr, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester, checked_name,
@@ -162,21 +163,21 @@ impl Fs {
         }
     }
 
-    /// A descriptor was closed: its file is applied, if this is its writer and no signal kills him.
+    /// A descriptor was closed: its file is applied if that means that it is finished.
     pub(in crate::fs) fn close_dropped(
         self: &Arc<Self>,
         who: &Requester,
         file: Arc<Dropped>,
         answer: Answer<()>,
     ) {
-        if is_being_killed(who.task) {
-            file.abandon();
-            return answer(Ok(()));
+        match Close::by(who.task, file.finisher()) {
+            Close::Finished => self.apply_dropped(who, file, Occasion::Close, answer),
+            Close::Inherited => answer(Ok(())),
+            Close::Killed(closer) => {
+                file.abandon(closer);
+                answer(Ok(()));
+            }
         }
-        if !file.is_written_by(process_of(who.task)) {
-            return answer(Ok(()));
-        }
-        self.apply_dropped(who, file, Occasion::Close, answer);
     }
 
     pub(in crate::fs) fn sync_dropped(
