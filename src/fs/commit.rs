@@ -8,7 +8,7 @@ use crate::vault::{Change, Done, Origin, Secret};
 
 use super::closing::Close;
 use super::courier::{Errand, StaleName};
-use super::draft::{Draft, Next, Occasion, Target, Waiter};
+use super::draft::{Commit, Draft, Next, Occasion, Target, Waiter};
 use super::handles::{Handle, is_writer};
 use super::import::Dropped;
 use super::{Answer, Fs, FsError, Requester};
@@ -80,7 +80,10 @@ impl Fs {
                 }
                 ToStore::IsDone
             }
-            (Ok(false), Ok(Handle::Draft(draft))) => ToStore::Draft(draft),
+            (Ok(false), Ok(Handle::Draft(draft))) => match self.settle_append(&draft) {
+                Ok(()) => ToStore::Draft(draft),
+                Err(error) => ToStore::Failed(error),
+            },
             (Ok(false), Ok(Handle::Dropped(file))) => ToStore::Dropped(file),
             (Ok(false), Ok(_)) => ToStore::Nothing,
             (Ok(false), Err(_)) => ToStore::Failed(FsError::Lost),
@@ -111,6 +114,9 @@ impl Fs {
         if matches!(self.was_done(who), Ok(true)) {
             draft.is_stored();
         }
+        if self.settle_append(&draft).is_err() {
+            draft.end();
+        }
         if !draft.closed(handle) {
             return answer();
         }
@@ -139,7 +145,8 @@ impl Fs {
     ) {
         let fs = Arc::clone(self);
         let again = move |draft, waiter| fs.commit(draft, occasion, origin, waiter);
-        let (target, bytes, waiter) = match draft.next(occasion, waiter, again) {
+        let unique = origin.as_ref().map_or(0, |origin| origin.unique);
+        let (target, commit, waiter) = match draft.next(occasion, unique, waiter, again) {
             Next::Answer(waiter) => {
                 if draft.is_published_when_released() {
                     self.settling.closing(&draft.path());
@@ -148,7 +155,7 @@ impl Fs {
             }
             Next::Refuse(error, waiter) => return waiter(Err(error)),
             Next::Queued => return,
-            Next::Commit(target, bytes, waiter) => (target, bytes, waiter),
+            Next::Commit(target, commit, waiter) => (target, commit, waiter),
         };
         let process = draft.process().clone();
         let caller = match self.identities.resolve(draft.uid()) {
@@ -169,9 +176,16 @@ impl Fs {
             }
             Err(error) => fs.committed(&draft, waiter, Err(error.into())),
         });
-        match target {
-            Target::Value(target) => self.vault.write(actor, target, bytes, origin, done),
-            Target::Lists(record) => self.vault.change_lists(actor, record, &bytes, origin, done),
+        match (target, commit) {
+            (Target::Value(target), Commit::Whole(bytes)) => {
+                self.vault.write(actor, target, bytes, origin, done);
+            }
+            (Target::Value(target), Commit::Append(bytes)) => {
+                self.vault.append(actor, target, bytes, origin, done);
+            }
+            (Target::Lists(record), Commit::Whole(bytes) | Commit::Append(bytes)) => {
+                self.vault.change_lists(actor, record, &bytes, origin, done);
+            }
         }
     }
 
@@ -195,7 +209,7 @@ impl Fs {
 
     /// The commit of a draft failed.
     fn committed(&self, draft: &Arc<Draft>, waiter: Waiter, outcome: Result<(), FsError>) {
-        let waiting = draft.committed(None);
+        let waiting = draft.committed(&self.vault, None);
         waiter(outcome.clone());
         waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
     }
@@ -203,7 +217,7 @@ impl Fs {
     /// A new file exists now: what its writer does next is a change of it.
     fn drafts_committed(&self, draft: &Arc<Draft>, changes: &[Change]) -> Vec<Waiter> {
         let new = changes.last().and_then(|change| change.after.as_ref());
-        self.drafts.refile(draft, || draft.committed(new.map(|new| &**new.value())))
+        self.drafts.refile(draft, || draft.committed(&self.vault, new.map(|new| new.value())))
     }
 
     /// What the kernel must forget after these changes.

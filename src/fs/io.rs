@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{Key, Plaintext};
 
+use super::draft::WriteAt;
 use super::handles::Handle;
 use super::nodes::Node;
 use super::sealing::Excerpt;
@@ -74,7 +75,8 @@ impl Fs {
         }
     }
 
-    /// Writes `bytes` at `offset` into the handle's own buffer.
+    /// Writes `bytes` at `offset` into the handle's own buffer; through a descriptor with O_APPEND (its
+    /// `flags` are those of open(2)) to the end of what is current when it is stored.
     ///
     /// # Errors
     /// The end is over 1 MiB, before anything is allocated; or the handle is not known.
@@ -83,10 +85,13 @@ impl Fs {
         who: &Requester,
         handle: u64,
         offset: u64,
+        flags: i32,
         bytes: &[u8],
     ) -> Result<(), FsError> {
         let written = match self.handles.find(handle) {
-            Ok(Handle::Draft(draft)) => draft.write(&self.vault, offset, bytes),
+            Ok(Handle::Draft(draft)) => {
+                draft.write(&self.vault, WriteAt::new(offset, flags), bytes)
+            }
             Ok(Handle::Scratch(scratch)) => scratch.write(&self.vault, offset, bytes),
             Ok(Handle::Dropped(file)) => file.write(offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),

@@ -117,6 +117,14 @@ pub(super) enum KeptContent {
     Emptied,
     /// Bytes that are not stored.
     Written(KeptBytes),
+    /// Bytes to append to the current value. `base` is the version that the descriptor shows in front of
+    /// them.
+    Appended {
+        base: Option<u64>,
+        bytes: KeptBytes,
+        /// The request that was storing the first of them, and how many.
+        appending: Option<(u64, u32)>,
+    },
 }
 
 /// A draft.
@@ -277,7 +285,10 @@ fn next_used(file: &File, from: u64) -> io::Result<Option<u64>> {
 impl Kept {
     fn bytes(&self) -> Option<&KeptBytes> {
         match self {
-            Self::Draft(KeptDraft { content: KeptContent::Written(bytes), .. }) => Some(bytes),
+            Self::Draft(KeptDraft {
+                content: KeptContent::Written(bytes) | KeptContent::Appended { bytes, .. },
+                ..
+            }) => Some(bytes),
             Self::Scratch(scratch) => scratch.bytes.as_ref(),
             _ => None,
         }

@@ -71,6 +71,29 @@ impl Fs {
         Ok(self.vault.was_carried_out(self.mount, who.unique)?)
     }
 
+    /// Finds out whether the process before this one appended what a draft has to append: it must not be
+    /// appended twice.
+    ///
+    /// # Errors
+    /// It may have been, on a shared store that cannot be reached.
+    pub(super) fn settle_append(&self, draft: &Draft) -> Result<(), FsError> {
+        let Some(unique) = draft.unsettled() else { return Ok(()) };
+        let was_done =
+            self.done.contains(&unique) || self.vault.was_carried_out(self.mount, unique)?;
+        let current = || match draft.target() {
+            Target::Value(WriteTarget::Existing(record)) => self.vault.secret_of(record),
+            Target::Value(WriteTarget::New { key, .. }) => self.vault.secret(key.as_str()),
+            Target::Lists(_) => None,
+        };
+        match was_done.then(current) {
+            None => draft.settle(&self.vault, None),
+            Some(Some(secret)) => draft.settle(&self.vault, Some(secret.value())),
+            // It was stored, and was removed since.
+            Some(None) => draft.end(),
+        }
+        Ok(())
+    }
+
     /// Answers once the kernel has forgotten what the change made stale.
     pub(super) fn answer_done(&self, who: &Requester, occasion: Occasion, answer: Answer<()>) {
         self.answer_stored(Some(who.unique), occasion, Vec::new(), move || answer(Ok(())));
@@ -287,6 +310,17 @@ impl Fs {
             (KeptContent::Written(bytes), _) => {
                 match Aside::inherit(&self.shelf, &self.vault, kept.node, bytes) {
                     Some((aside, bytes)) => Some(Base::Written(aside, bytes)),
+                    None => return,
+                }
+            }
+            (KeptContent::Appended { base, bytes, appending }, _) => {
+                let base = match base.map(|base| self.nodes.find(base)) {
+                    None => None,
+                    Some(Some(Node::Value(value))) => Some(value),
+                    Some(_) => return,
+                };
+                match Aside::inherit(&self.shelf, &self.vault, kept.node, bytes) {
+                    Some((aside, tail)) => Some(Base::Appended(base, aside, tail, *appending)),
                     None => return,
                 }
             }

@@ -266,12 +266,12 @@ impl Filesystem for Handler {
         offset: u64,
         data: &[u8],
         _write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let _begun = begin!(self, request, Write, reply);
-        match self.fs.write(&requester(request), handle.0, offset, data) {
+        match self.fs.write(&requester(request), handle.0, offset, flags.0, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).expect("a request is under 4 GiB")),
             Err(error) => reply.error(errno(&error)),
         }

@@ -102,7 +102,7 @@ pub enum VaultError {
         /// What the seal said.
         source: OpenError,
     },
-    /// A document's sealed value opens to more than a value may be.
+    /// The value is larger than a value may be: a document's, or with what is to be appended.
     #[error("{key}: the value is larger than 1 MiB; shorten it")]
     TooLarge {
         /// The secret.

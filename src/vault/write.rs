@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::audit::{Action, Actor};
-use crate::model::{Acl, Caller, Grant, Key, Operation, Plaintext, SecretId, decide, may_create};
+use crate::model::{
+    Acl, Caller, Grant, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, decide, may_create,
+};
 
 use super::Vault;
 use super::committer::Done;
@@ -98,6 +100,37 @@ impl Vault {
         origin: Option<Origin>,
         done: Done,
     ) {
+        self.store(actor, target, value, update, origin, done);
+    }
+
+    /// As [`Vault::write`]; a secret that exists gets the value that it has at that moment and `tail`
+    /// behind it.
+    pub fn append(
+        &self,
+        actor: Actor,
+        target: WriteTarget,
+        tail: Plaintext,
+        origin: Option<Origin>,
+        done: Done,
+    ) {
+        self.store(actor, target, tail, append, origin, done);
+    }
+
+    /// `change` is for a secret that exists.
+    fn store(
+        &self,
+        actor: Actor,
+        target: WriteTarget,
+        value: Plaintext,
+        change: fn(
+            &mut Transaction<'_>,
+            &Caller,
+            Arc<Secret>,
+            &Plaintext,
+        ) -> Result<(), VaultError>,
+        origin: Option<Origin>,
+        done: Done,
+    ) {
         let caller = Arc::clone(&actor.caller);
         let key = match &target {
             WriteTarget::Existing(record) => {
@@ -108,7 +141,7 @@ impl Vault {
         let plan = move |transaction: &mut Transaction<'_>| {
             match &target {
                 WriteTarget::Existing(record) => match transaction.by_record(*record) {
-                    Some(secret) => update(transaction, &caller, secret, &value)?,
+                    Some(secret) => change(transaction, &caller, secret, &value)?,
                     None => return Ok(()),
                 },
                 WriteTarget::New { key, exclusive, heritage } => {
@@ -116,7 +149,7 @@ impl Vault {
                         Some(_) if *exclusive => {
                             return Err(VaultError::Exists { key: key.to_string() });
                         }
-                        Some(secret) => update(transaction, &caller, secret, &value)?,
+                        Some(secret) => change(transaction, &caller, secret, &value)?,
                         None => create(transaction, &caller, key, heritage.as_ref(), &value)?,
                     }
                 }
@@ -148,6 +181,22 @@ pub(super) fn update(
 ) -> Result<(), VaultError> {
     transaction.check(caller, Operation::Write, &secret)?;
     transaction.set_value(caller, secret, value)
+}
+
+fn append(
+    transaction: &mut Transaction<'_>,
+    caller: &Caller,
+    secret: Arc<Secret>,
+    tail: &Plaintext,
+) -> Result<(), VaultError> {
+    transaction.check(caller, Operation::Write, &secret)?;
+    let length = secret.value().size() as usize + tail.len();
+    if length > MAX_VALUE_BYTES {
+        return Err(VaultError::TooLarge { key: secret.key().to_string() });
+    }
+    let mut value = transaction.read_value(secret.value())?;
+    value.push(tail.expose());
+    transaction.set_value(caller, secret, &value)
 }
 
 pub(super) fn create(

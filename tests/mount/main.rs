@@ -17,6 +17,7 @@ mod requests;
 mod tmpfs;
 mod user;
 
+mod append;
 mod at_rest;
 mod attributes;
 mod backup;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::fs::FsError;
 use crate::fs::closing::Closer;
 use crate::model::Plaintext;
-use crate::vault::{Value, WriteTarget};
+use crate::vault::{Value, Vault, WriteTarget};
 
-use super::{Content, Dirty, Draft, Target, Waiter};
+use super::{Changed, Content, Dirty, Draft, State, Target, Waiter};
 
 /// When a commit is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,23 @@ pub(in crate::fs) enum Next {
     /// A commit is under way: it was queued behind it.
     Queued,
     /// Store this.
-    Commit(Target, Plaintext, Waiter),
+    Commit(Target, Commit, Waiter),
+}
+
+/// What is to be stored.
+pub(in crate::fs) enum Commit {
+    /// These are all bytes.
+    Whole(Plaintext),
+    /// These go to the end of the current value.
+    Append(Plaintext),
+}
+
+/// The first bytes of what was appended, while they are being stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Appending {
+    /// The request that wants them stored. What it appended must not be appended again.
+    pub(super) unique: u64,
+    pub(super) length: usize,
 }
 
 /// Asks once more when what is under way is over. Whoever waits shares the fate of that; only if it went
@@ -72,6 +88,7 @@ impl Draft {
     pub(in crate::fs) fn next(
         self: &Arc<Self>,
         occasion: Occasion,
+        unique: u64,
         waiter: Waiter,
         again: impl FnOnce(Arc<Self>, Waiter) + Send + 'static,
     ) -> Next {
@@ -101,13 +118,65 @@ impl Draft {
         if !due || state.ended {
             return Next::Answer(waiter);
         }
-        let bytes = match &state.content {
-            Content::Own(bytes) => Plaintext::copy_of(bytes.expose()),
+        let commit = match &state.content {
+            Content::Own(bytes) => Commit::Whole(Plaintext::copy_of(bytes.expose())),
+            Content::Appended { tail, .. } => Commit::Append(Plaintext::copy_of(tail.expose())),
             Content::Base(_) => return Next::Answer(waiter),
         };
         state.dirty = Dirty::Clean;
         state.committing = true;
-        Next::Commit(state.target.clone(), bytes, waiter)
+        if let Commit::Append(tail) = &commit {
+            state.appending = Some(Appending { unique, length: tail.len() });
+            self.shelve(&mut state);
+        }
+        Next::Commit(state.target.clone(), commit, waiter)
+    }
+
+    /// The request that was appending when the process before this one ended: whether it was carried out
+    /// must be found out before anything is stored.
+    pub(in crate::fs) fn unsettled(&self) -> Option<u64> {
+        let state = self.state.lock();
+        state.appending.filter(|_| !state.committing).map(|appending| appending.unique)
+    }
+
+    /// The request that [`Draft::unsettled`] gave was carried out and made `stored`, or was not.
+    pub(in crate::fs) fn settle(&self, vault: &Vault, stored: Option<&Arc<Value>>) {
+        let mut state = self.state.lock();
+        if state.committing {
+            return;
+        }
+        let Some(appending) = state.appending.take() else { return };
+        if let Some(stored) = stored {
+            self.settle_append(vault, &mut state, appending, Some(stored));
+        }
+    }
+
+    fn settle_append(
+        &self,
+        vault: &Vault,
+        state: &mut State,
+        appending: Appending,
+        stored: Option<&Arc<Value>>,
+    ) {
+        if let (Some(stored), Target::Value(target)) = (stored, &mut state.target) {
+            *target = WriteTarget::Existing(stored.record());
+        }
+        state.content.append_settled(appending.length, stored);
+        if state.content.is_appended() {
+            // What is left has moved to the front.
+            self.keep_written(vault, state, Changed::All);
+        } else {
+            state.dirty = Dirty::Clean;
+        }
+        if state.dirty == Dirty::Clean {
+            state.shows = match &state.content {
+                Content::Base(base) => Some(base.node()),
+                Content::Own(_) | Content::Appended { .. } => None,
+            };
+            let aside = state.aside.take();
+            self.shelve(state);
+            drop(aside);
+        }
     }
 
     /// Whether the opener closed a descriptor, and what there is will be stored with the last one's end.
@@ -120,6 +189,10 @@ impl Draft {
     /// The process before this one stored what there was to store.
     pub(in crate::fs) fn is_stored(&self) {
         let mut state = self.state.lock();
+        // What was appended was settled already, and the rest is not stored.
+        if state.content.is_appended() || state.dirty == Dirty::Clean {
+            return;
+        }
         state.dirty = Dirty::Clean;
         state.slot = None;
         state.aside = None;
@@ -127,9 +200,18 @@ impl Draft {
 
     /// A commit is over; gives those who wait for it. It made a version, unless it failed. After the
     /// first one the file exists, and what comes next is an update of it.
-    pub(in crate::fs) fn committed(&self, version: Option<&Value>) -> Vec<Waiter> {
+    pub(in crate::fs) fn committed(
+        &self,
+        vault: &Vault,
+        version: Option<&Arc<Value>>,
+    ) -> Vec<Waiter> {
         let mut state = self.state.lock();
         state.committing = false;
+        let appending = state.appending.take().filter(|_| state.content.is_appended());
+        if let Some(appending) = appending {
+            self.settle_append(vault, &mut state, appending, version);
+            return std::mem::take(&mut state.waiting);
+        }
         if let (Some(version), Target::Value(target @ WriteTarget::New { .. })) =
             (version, &mut state.target)
         {
@@ -137,8 +219,12 @@ impl Draft {
         }
         let mut aside = None;
         if state.dirty == Dirty::Clean {
-            state.shows = version.map(Value::node);
+            state.shows = version.map(|version| version.node());
             aside = state.aside.take();
+            if let (Some(version), Target::Value(_)) = (version, &state.target) {
+                // What is appended from now on goes to the end of what is current then.
+                state.content = Content::Base(Arc::clone(version));
+            }
         }
         self.shelve(&mut state);
         drop(aside);

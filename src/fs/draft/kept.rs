@@ -10,7 +10,7 @@ use crate::fs::shelf::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
 use crate::model::Plaintext;
 use crate::vault::{Value, Vault, WriteTarget};
 
-use super::{Content, Dirty, Draft, Opener, State, Target};
+use super::{Appending, Content, Dirty, Draft, Opener, State, Target};
 
 /// What an inherited draft shows.
 pub(in crate::fs) enum Base {
@@ -19,6 +19,15 @@ pub(in crate::fs) enum Base {
     Lists(String),
     /// Bytes that are not stored.
     Written(Aside, Plaintext),
+    /// Bytes to append to a version, and how many of them a request was storing.
+    Appended(Option<Arc<Value>>, Aside, Plaintext, Option<(u64, u32)>),
+}
+
+/// Which bytes of a buffer differ from those that the next process would find.
+pub(super) enum Changed {
+    Part(Range<usize>),
+    /// They are another buffer's.
+    All,
 }
 
 impl Draft {
@@ -36,7 +45,17 @@ impl Draft {
             (Dirty::Clean, Some(version), _) => KeptContent::Stored(version),
             // While it is being stored, it is clean and not stored.
             (Dirty::Written, ..) | (Dirty::Clean, None, Some(_)) => {
-                KeptContent::Written(state.aside.as_ref()?.kept())
+                let bytes = state.aside.as_ref()?.kept();
+                match &state.content {
+                    Content::Appended { base, .. } => KeptContent::Appended {
+                        base: base.as_ref().map(|base| base.node()),
+                        bytes,
+                        appending: state.appending.map(|Appending { unique, length }| {
+                            (unique, u32::try_from(length).expect("a buffer has at most 1 MiB"))
+                        }),
+                    },
+                    Content::Base(_) | Content::Own(_) => KeptContent::Written(bytes),
+                }
             }
             (Dirty::Emptied, ..) => KeptContent::Emptied,
             (Dirty::Clean, None, None) => return None,
@@ -82,7 +101,7 @@ impl Draft {
         let program = kept.program.as_deref().map(Into::into);
         let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
         let opener = Opener { uid: kept.uid, process };
-        let mut kept_aside = None;
+        let (mut kept_aside, mut appending) = (None, None);
         let (content, dirty) = match base {
             Some(Base::Version(value)) => (Content::Base(value), Dirty::Clean),
             Some(Base::Lists(text)) => {
@@ -91,6 +110,12 @@ impl Draft {
             Some(Base::Written(aside, bytes)) => {
                 kept_aside = Some(aside);
                 (Content::Own(bytes), Dirty::Written)
+            }
+            Some(Base::Appended(base, aside, tail, stored)) => {
+                kept_aside = Some(aside);
+                appending =
+                    stored.map(|(unique, length)| Appending { unique, length: length as usize });
+                (Content::Appended { base, tail }, Dirty::Written)
             }
             None => (Content::Own(Plaintext::default()), Dirty::Emptied),
         };
@@ -107,23 +132,27 @@ impl Draft {
             }
             state.shelf = shelf.clone();
             state.aside = kept_aside;
+            state.appending = appending;
             state.slot = Some(slot);
         }
         draft
     }
 
     /// The next process is to have what was written.
-    pub(super) fn keep_written(&self, vault: &Vault, state: &mut State, changed: Range<usize>) {
-        let before = state.aside.take();
-        if let Content::Own(bytes) = &state.content
-            && !state.handles.is_empty()
-        {
-            let (aside, before) =
-                Aside::keep(before, &state.shelf, vault, self.node, bytes, changed);
+    pub(super) fn keep_written(&self, vault: &Vault, state: &mut State, changed: Changed) {
+        let mut before = state.aside.take();
+        if let Some(bytes) = state.content.buffer().filter(|_| !state.handles.is_empty()) {
+            // What lies there under another meaning must stay until nothing on the shelf names it.
+            let (same, changed) = match changed {
+                Changed::Part(changed) => (before.take(), changed),
+                Changed::All => (None, 0..bytes.len()),
+            };
+            let (aside, replaced) =
+                Aside::keep(same, &state.shelf, vault, self.node, bytes, changed);
             state.aside = aside;
             self.shelve(state);
             // It goes once nothing on the shelf names it.
-            drop(before);
+            drop((before, replaced));
             return;
         }
         self.shelve(state);

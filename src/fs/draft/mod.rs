@@ -1,9 +1,11 @@
 //! What one writer is writing, until it is committed.
 
 mod commit;
+mod content;
 mod kept;
 
-pub(super) use commit::{Next, Occasion, then_again};
+pub(super) use commit::{Commit, Next, Occasion, then_again};
+pub(super) use content::WriteAt;
 pub(super) use kept::Base;
 
 use std::sync::Arc;
@@ -20,6 +22,9 @@ use super::closing::Abandoned;
 use super::error::FsError;
 use super::nodes::sidecar_number;
 use super::shelf::{Shelf, Slot};
+use commit::Appending;
+use content::Content;
+use kept::Changed;
 
 /// A private write node: reached by its writer alone, with a buffer of its own. Nobody else sees a
 /// byte of it before it is committed, and then as a new version node.
@@ -75,13 +80,9 @@ struct State {
     /// A write did not fit: what did must not be published as if it were all.
     cut_off: bool,
     committing: bool,
+    /// What is being appended, or was when the process before this one ended.
+    appending: Option<Appending>,
     waiting: Vec<Waiter>,
-}
-
-enum Content {
-    /// Still what it was when it was opened.
-    Base(Arc<Value>),
-    Own(Plaintext),
 }
 
 /// What has happened since the last commit.
@@ -166,7 +167,7 @@ impl Draft {
             (Content::Base(value), _) => Some(value.node()),
             // Lists are no version: what stands is shown.
             (Content::Own(_), Dirty::Clean) => Some(0),
-            (Content::Own(_), _) => None,
+            (Content::Own(_) | Content::Appended { .. }, _) => None,
         };
         let state = State {
             path: path.to_owned(),
@@ -185,6 +186,7 @@ impl Draft {
             flushed: false,
             cut_off: false,
             committing: false,
+            appending: None,
             waiting: Vec::new(),
         };
         Self { node, inode, opener, creator, state: Mutex::new(state) }
@@ -309,24 +311,32 @@ impl Draft {
         offset: u64,
         length: usize,
     ) -> Result<Plaintext, FsError> {
-        match &self.state.lock().content {
-            Content::Base(value) => Ok(vault.read(value, offset, length)?),
-            Content::Own(bytes) => Ok(Plaintext::copy_of(bytes.slice(offset, length))),
-        }
+        self.state.lock().content.read(vault, offset, length)
     }
 
-    /// Writes at `offset`; nothing is changed and nothing allocated if the end is over the limit.
-    pub(super) fn write(&self, vault: &Vault, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+    /// Writes; nothing is changed and nothing allocated if the end is over the limit.
+    pub(super) fn write(&self, vault: &Vault, at: WriteAt, bytes: &[u8]) -> Result<(), FsError> {
         let mut state = self.state.lock();
-        let within = within_limit(offset, bytes.len(), &state.path);
+        let within = state.start_of_write(at, bytes.len());
         if within.is_err() {
             state.cut_off = true;
             state.slot = None;
         }
         let offset = within?;
-        state.content.make_own(vault)?.write_at(offset, bytes);
+        let changed = match (at, &state.target) {
+            (WriteAt::End, Target::Value(target)) => {
+                let is_new = matches!(target, WriteTarget::New { .. });
+                let (buffer, start) = state.content.append(bytes, is_new);
+                Changed::Part(start..buffer.len())
+            }
+            (WriteAt::End, Target::Lists(_)) | (WriteAt::Offset(_), _) => {
+                let before = state.content.is_appended();
+                state.content.make_own(vault)?.write_at(offset, bytes);
+                if before { Changed::All } else { Changed::Part(offset..offset + bytes.len()) }
+            }
+        };
         state.touched(Dirty::Written);
-        self.keep_written(vault, &mut state, offset..offset + bytes.len());
+        self.keep_written(vault, &mut state, changed);
         Ok(())
     }
 
@@ -334,6 +344,7 @@ impl Draft {
     pub(super) fn resize(&self, vault: &Vault, size: u64) -> Result<(), FsError> {
         let mut state = self.state.lock();
         let size = within_limit(size, 0, &state.path)?;
+        let was_appended = state.content.is_appended();
         if size == 0 {
             state.content = Content::Own(Plaintext::default());
             state.cut_off = false;
@@ -349,8 +360,8 @@ impl Draft {
         state.touched(dirty);
         match dirty {
             Dirty::Written => {
-                let end = size;
-                self.keep_written(vault, &mut state, 0..end);
+                let changed = if was_appended { Changed::All } else { Changed::Part(0..size) };
+                self.keep_written(vault, &mut state, changed);
             }
             Dirty::Clean | Dirty::Emptied => {
                 // What lies there goes once nothing on the shelf names it.
@@ -369,25 +380,6 @@ impl State {
         self.abandoned.resumed();
         self.shows = None;
         self.modified = SystemTime::now();
-    }
-}
-
-impl Content {
-    fn size(&self) -> usize {
-        match self {
-            Self::Base(value) => value.size() as usize,
-            Self::Own(bytes) => bytes.len(),
-        }
-    }
-
-    fn make_own(&mut self, vault: &Vault) -> Result<&mut Plaintext, FsError> {
-        if let Self::Base(value) = self {
-            *self = Self::Own(vault.read_all(value)?);
-        }
-        match self {
-            Self::Own(bytes) => Ok(bytes),
-            Self::Base(_) => unreachable!("it was made own just now"),
-        }
     }
 }
 

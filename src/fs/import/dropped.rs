@@ -235,7 +235,9 @@ impl Dropped {
         }
         let due = match occasion {
             // Empty to its end, it is applied to say so.
-            Occasion::Release => !state.abandoned.is_abandoned() && (state.dirty || !state.was_applied),
+            Occasion::Release => {
+                !state.abandoned.is_abandoned() && (state.dirty || !state.was_applied)
+            }
             Occasion::Close | Occasion::Sync | Occasion::Create => state.dirty,
         };
         if occasion != Occasion::Release {

@@ -264,7 +264,7 @@ impl Kernel {
         bytes: &[u8],
     ) -> Result<(), i32> {
         let who = self.thread(uid);
-        self.fs.write(&who, file.handle, at, bytes).map_err(number)
+        self.fs.write(&who, file.handle, at, 0, bytes).map_err(number)
     }
 
     pub(crate) fn set_length(&mut self, uid: u32, file: Descriptor, size: u64) -> Result<(), i32> {
