@@ -177,7 +177,7 @@ impl CliError {
         }
         let prefix = style::bold_red("Error:");
         for line in self.to_string().lines() {
-            style::note(&format!("{prefix} {}", style::printable(line)));
+            style::raw_note(&format!("{prefix} {}", style::printable(line)));
         }
     }
 }

@@ -94,7 +94,7 @@ fn answer(error: clap::Error) -> Exit {
             let text =
                 if style::is_coloured() { text.ansi().to_string() } else { text.to_string() };
             // As every other error of ours starts.
-            style::note(text.replacen("error:", "Error:", 1).trim_end());
+            style::raw_note(text.replacen("error:", "Error:", 1).trim_end());
             Exit::Usage
         }
     }

@@ -2,14 +2,23 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
-/// Writes a line to standard error. A caller that has closed it does not want to know.
-pub(super) fn note(line: &str) {
-    _ = writeln!(stderr().lock(), "{line}");
+pub(super) use crate::model::printable;
+
+/// Writes lines to standard error, with escapes for what is unprintable. A caller that has closed it
+/// does not want to know.
+pub(super) fn note(lines: &str) {
+    lines.lines().for_each(|line| raw_note(&printable(line)));
+}
+
+/// As [`note`], for a text that may be in colours and holds nothing of others.
+pub(super) fn raw_note(text: &str) {
+    _ = writeln!(stderr().lock(), "{text}");
 }
 
 /// A note that starts with `Warning:`.
 pub(super) fn warn(line: &str) {
-    note(&format!("{} {line}", paint("Warning:", "1;33", stderr().is_terminal())));
+    let prefix = paint("Warning:", "1;33", stderr().is_terminal());
+    raw_note(&format!("{prefix} {}", printable(line)));
 }
 
 /// Bold red on standard error, where colour is welcome.
@@ -26,24 +35,6 @@ pub(super) fn bold(text: &str) -> String {
 pub(super) fn width() -> Option<usize> {
     let (terminal_size::Width(width), _) = terminal_size::terminal_size_of(stdout())?;
     (width > 0).then_some(width.into())
-}
-
-/// `text` without what could steer a terminal: control characters and the marks that turn the
-/// direction of writing are shown as escapes.
-pub(super) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() || is_direction_mark(character) {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
-fn is_direction_mark(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether colour is welcome on standard error.
@@ -65,11 +56,6 @@ fn paint(text: &str, code: &str, terminal: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_steers_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\r\n\t\u{202e}é/值"), "a\\u{1b}[2Jb\\r\\n\\t\\u{202e}é/值");
-    }
 
     #[test]
     fn no_colour_where_there_is_no_terminal() {

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::model::{Plaintext, SlugList, Timestamp};
+use crate::model::{Plaintext, SlugList, Timestamp, is_unprintable};
 
 /// A scalar.
 pub(super) enum Scalar<'a> {
@@ -66,7 +66,7 @@ fn write(
         text.push_str(if number == 0 { first } else { further });
         match bytes {
             Bytes::YamlTag => text.push_str(name),
-            Bytes::JsonObject => push_quoted(&mut text, name),
+            Bytes::JsonObject => push_quoted(&mut text, name, bytes),
         }
         text.push_str(": ");
         push_scalar(&mut text, scalar, bytes);
@@ -78,27 +78,27 @@ fn write(
 fn push_scalar(text: &mut String, scalar: &Scalar<'_>, bytes: Bytes) {
     match scalar {
         Scalar::Null => text.push_str("null"),
-        Scalar::Text(string) => push_quoted(text, string),
-        Scalar::Time(time) => push_quoted(text, &time.to_rfc3339()),
+        Scalar::Text(string) => push_quoted(text, string, bytes),
+        Scalar::Time(time) => push_quoted(text, &time.to_rfc3339(), bytes),
         Scalar::Number(number) => text.push_str(&number.to_string()),
         Scalar::Flag(flag) => text.push_str(&flag.to_string()),
         Scalar::Slugs(slugs) => {
             text.push('[');
             for (number, slug) in slugs.iter().enumerate() {
                 text.push_str(if number == 0 { "" } else { ", " });
-                push_quoted(text, slug.as_str());
+                push_quoted(text, slug.as_str(), bytes);
             }
             text.push(']');
         }
         Scalar::Value(value) => match std::str::from_utf8(value.expose()) {
-            Ok(string) => push_quoted(text, string),
+            Ok(string) => push_quoted(text, string, bytes),
             Err(_) => {
                 let (before, after) = match bytes {
                     Bytes::YamlTag => ("!!binary ", ""),
                     Bytes::JsonObject => ("{\"base64\": ", "}"),
                 };
                 text.push_str(before);
-                push_quoted(text, &Zeroizing::new(STANDARD.encode(value.expose())));
+                push_quoted(text, &Zeroizing::new(STANDARD.encode(value.expose())), bytes);
                 text.push_str(after);
             }
         },
@@ -106,8 +106,9 @@ fn push_scalar(text: &mut String, scalar: &Scalar<'_>, bytes: Bytes) {
 }
 
 /// A string in double quotes, with the escapes that JSON and YAML share. Characters that YAML does
-/// not allow to stand as they are (C1 controls, line separators, a BOM, non-characters) are escaped.
-fn push_quoted(text: &mut String, string: &str) {
+/// not allow to stand as they are (C1 controls, line separators, a BOM, non-characters) are escaped, and
+/// so is what a terminal does not show as it is.
+fn push_quoted(text: &mut String, string: &str, form: Bytes) {
     text.push('"');
     for character in string.chars() {
         match character {
@@ -115,18 +116,26 @@ fn push_quoted(text: &mut String, string: &str) {
             '\n' => text.push_str("\\n"),
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
-            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                push_escape(text, character);
-            }
-            _ if character.is_control() => push_escape(text, character),
+            '\u{fffe}' | '\u{ffff}' => push_escape(text, character, form),
+            _ if is_unprintable(character) => push_escape(text, character, form),
             _ => text.push(character),
         }
     }
     text.push('"');
 }
 
-fn push_escape(text: &mut String, character: char) {
-    text.push_str(&format!("\\u{:04x}", u32::from(character)));
+/// JSON has an escape for each half of a surrogate pair, YAML one for the whole character.
+fn push_escape(text: &mut String, character: char, form: Bytes) {
+    match (form, character) {
+        (Bytes::YamlTag, '\u{10000}'..) => {
+            text.push_str(&format!("\\U{:08x}", u32::from(character)));
+        }
+        _ => {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
 }
 
 /// Enough for most, so that a value is not left behind in a buffer that became too small.
@@ -187,9 +196,17 @@ mod tests {
         assert_eq!(*json(&fields), "{\"value\": {\"base64\": \"/wA=\"}}");
     }
 
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        let value = Plaintext::copy_of("a\u{202e}b\u{9b}c\u{e0041}é".as_bytes());
+        let fields = vec![("value", Scalar::Value(&value))];
+        assert_eq!(*mapping(&fields), "value: \"a\\u202eb\\u009bc\\U000e0041é\"\n");
+        assert_eq!(*json(&fields), "{\"value\": \"a\\u202eb\\u009bc\\udb40\\udc41é\"}");
+    }
+
     proptest! {
         #[test]
-        fn other_parsers_read_the_same(text in "\\PC*|[\\x00-\\x9f\u{2028}\u{feff}\u{ffff}]*|.*") {
+        fn other_parsers_read_the_same(text in "\\PC*|\\p{Cf}*|[\\x00-\\x9f\u{2028}\u{feff}\u{ffff}]*|.*") {
             let fields = vec![("value", Scalar::Text(&text))];
             let yaml: serde_json::Value = serde_yaml::from_str(&mapping(&fields)).unwrap();
             prop_assert_eq!(yaml["value"].as_str(), Some(text.as_str()));

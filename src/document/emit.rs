@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{Checksum, DocumentValue, Field};
-use crate::model::{Acl, Key, SecretId};
+use crate::model::{Acl, Key, SecretId, is_unprintable};
 
 /// What is written of a secret.
 #[derive(Clone, Copy)]
@@ -101,6 +101,7 @@ fn write_quoted(text: &str, out: &mut impl Write) -> fmt::Result {
             Some('\n') => out.write_str("\\n")?,
             Some('\r') => out.write_str("\\r")?,
             Some('\t') => out.write_str("\\t")?,
+            Some(other @ '\u{10000}'..) => write!(out, "\\U{:08x}", u32::from(other))?,
             Some(other) => write!(out, "\\u{:04x}", u32::from(other))?,
             None => {}
         }
@@ -110,8 +111,6 @@ fn write_quoted(text: &str, out: &mut impl Write) -> fmt::Result {
     out.write_str("\"\n")
 }
 
-/// All of these are in Unicode's first plane, so four digits are enough.
 fn needs_escape(c: char) -> bool {
-    matches!(c, '"' | '\\' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-        || c.is_control()
+    matches!(c, '"' | '\\' | '\u{fffe}' | '\u{ffff}') || is_unprintable(c)
 }

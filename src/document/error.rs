@@ -7,7 +7,7 @@ use super::{
     ChecksumAlgorithm, Field, MAX_DOCUMENTS, MAX_ERRORS, MAX_FILE_BYTES, MAX_LIST_SLUGS,
     MAX_LISTS_BYTES,
 };
-use crate::model::{IdError, Key, KeyError, ListName, MAX_VALUE_BYTES, SecretId, SlugError};
+use crate::model::{IdError, Key, KeyError, ListName, MAX_VALUE_BYTES, SLUG_RULE, SecretId};
 
 /// Everything that is wrong with a text, at least one thing, in the order of the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,18 @@ impl DocumentError {
     /// What is wrong.
     pub fn problem(&self) -> &Problem {
         &self.problem
+    }
+
+    /// The error as the log may hold it: without any text of the document that was not understood,
+    /// since that may be a misplaced value.
+    pub fn for_log(&self) -> String {
+        match &self.problem {
+            Problem::UnknownField { near, .. } => {
+                let problem = Problem::UnknownField { name: None, near: *near };
+                format!("line {}: {problem}", self.line)
+            }
+            _ => self.to_string(),
+        }
     }
 
     /// What a caller is told by an error number.
@@ -182,14 +194,9 @@ pub enum Problem {
         "an entry of `{0}` is a number or a truth value; put quotes around a name, write uid:N or gid:N for a number"
     )]
     UnquotedSlug(ListName),
-    /// An entry that is no slug.
-    #[error("`{list}`: {error}")]
-    BadSlug {
-        /// The list.
-        list: ListName,
-        /// Why.
-        error: SlugError,
-    },
+    /// An entry that is no slug. It may be a misplaced value, so it is not quoted.
+    #[error("an entry of `{0}` is not a slug; {SLUG_RULE}")]
+    BadSlug(ListName),
     /// A key against the rules.
     #[error("{0}")]
     BadKey(#[from] KeyError),

@@ -153,7 +153,7 @@ mod tests {
             ),
             (
                 "readers: [a b]",
-                "line 1: `readers`: \"a b\" is not a slug; use 1 to 64 of a-z A-Z 0-9 . _ - starting with a letter or digit, or uid:N, or gid:N",
+                "line 1: an entry of `readers` is not a slug; use 1 to 64 of a-z A-Z 0-9 . _ - starting with a letter or digit, or uid:N, or gid:N",
             ),
             ("readers: [", "line 1: the bracket that opens here is not closed; close it"),
         ] {

@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
             None if scalar.plain && is_number_or_truth(text) => Problem::UnquotedSlug(list),
             _ => match Slug::parse(text) {
                 Ok(slug) => return Ok(Some(self.shared(slug))),
-                Err(error) => Problem::BadSlug { list, error },
+                Err(_) => Problem::BadSlug(list),
             },
         };
         self.report(line, problem).map(|()| None)

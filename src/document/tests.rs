@@ -290,7 +290,7 @@ fn says_each_thing_that_is_wrong() {
         ),
         (
             "key: a\nreaders:\n- b b",
-            "line 3: `readers`: \"b b\" is not a slug; use 1 to 64 of a-z A-Z 0-9 . _ - starting with a letter or digit, or uid:N, or gid:N",
+            "line 3: an entry of `readers` is not a slug; use 1 to 64 of a-z A-Z 0-9 . _ - starting with a letter or digit, or uid:N, or gid:N",
         ),
         (
             "key: a\nreaders: [!!binary YQ==]",

@@ -1,8 +1,10 @@
 //! access(2), and the space that is left.
 
-use crate::model::Operation;
+use crate::model::{Caller, Operation};
 use crate::store::Space;
+use crate::vault::{RecordId, WriteTarget};
 
+use super::draft::Target;
 use super::encrypt::Encrypt;
 use super::import::Import;
 use super::nodes::Node;
@@ -27,8 +29,11 @@ impl Fs {
     /// It may not.
     pub fn access(&self, who: &Requester, node: u64, wanted: Wanted) -> Result<(), FsError> {
         let caller = self.caller(who)?;
-        let node = self.node(who, node)?;
+        let node = self.any_node(who, node)?;
         let no = |what| Err(FsError::NoAccess { path: self.path_of(&node), what });
+        if !matches!(node, Node::Draft(_)) {
+            self.check_reachable(who, &node)?;
+        }
         if wanted.execute && !node.is_folder() {
             return no("a secret is not a program; read it");
         }
@@ -47,30 +52,55 @@ impl Fs {
             {
                 no("nothing can be written here; read it")
             }
-            Node::Value(value) => {
-                let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
-                if wanted.read {
-                    self.vault.check(&caller, Operation::Read, &secret)?;
+            Node::Value(value) => self.access_value(&caller, value.record(), wanted),
+            Node::Sidecar(record) => self.access_lists(&caller, *record, wanted),
+            // Of what exists, every caller is told what the lists say.
+            Node::Draft(draft) => match draft.target() {
+                Target::Value(WriteTarget::Existing(record)) => {
+                    self.access_value(&caller, record, wanted)
                 }
-                if wanted.write {
-                    self.vault.check(&caller, Operation::Write, &secret)?;
-                }
-                Ok(())
-            }
-            Node::Sidecar(record) if wanted.read || wanted.write => {
-                let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
-                self.vault.check(&caller, Operation::ReadLists, &secret)?;
-                Ok(())
-            }
+                Target::Lists(record) => self.access_lists(&caller, record, wanted),
+                Target::Value(WriteTarget::New { .. }) => self.check_reachable(who, &node),
+            },
             _ => Ok(()),
         }
     }
 
-    /// The space of the file system that holds the store, and the number of secrets.
+    fn access_value(
+        &self,
+        caller: &Caller,
+        record: RecordId,
+        wanted: Wanted,
+    ) -> Result<(), FsError> {
+        let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+        if wanted.read {
+            self.vault.check(caller, Operation::Read, &secret)?;
+        }
+        if wanted.write {
+            self.vault.check(caller, Operation::Write, &secret)?;
+        }
+        Ok(())
+    }
+
+    fn access_lists(
+        &self,
+        caller: &Caller,
+        record: RecordId,
+        wanted: Wanted,
+    ) -> Result<(), FsError> {
+        let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+        if wanted.read || wanted.write {
+            self.vault.check(caller, Operation::ReadLists, &secret)?;
+        }
+        Ok(())
+    }
+
+    /// The space of the file system that holds the store. How many secrets there are is for admins
+    /// (`.status/metrics`).
     ///
     /// # Errors
     /// The store cannot tell.
-    pub fn space(&self) -> Result<(Space, u64), FsError> {
-        Ok((self.vault.space()?, self.vault.len() as u64))
+    pub fn space(&self) -> Result<Space, FsError> {
+        Ok(self.vault.space()?)
     }
 }

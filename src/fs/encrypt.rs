@@ -81,6 +81,15 @@ impl EncryptFile {
     pub(super) fn key(&self) -> &Key {
         &self.key
     }
+
+    /// The UID whose look-up found it.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.lock().strong_count() > 0
+    }
 }
 
 /// The limit on open files.

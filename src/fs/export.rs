@@ -93,6 +93,15 @@ impl ExportFile {
         path_number("export file", &self.prefix)
     }
 
+    /// The UID whose look-up found it.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.lock().strong_count() > 0
+    }
+
     fn path(&self) -> String {
         match &*self.prefix {
             "" => EXPORT_ALL_NAME.to_owned(),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, printable};
 
 /// How many failures are kept of one UID.
 const PER_UID: usize = 16;
@@ -45,7 +45,7 @@ impl Failures {
         let failures = self.0.lock();
         let mut text = String::new();
         for failure in failures.get(&uid).into_iter().flatten() {
-            let one_line = failure.sentence.replace(['\n', '\r'], "; ");
+            let one_line = printable(&failure.sentence.replace(['\n', '\r'], "; "));
             writeln!(text, "{} {one_line}", failure.at.to_rfc3339()).expect("a string takes all");
         }
         text

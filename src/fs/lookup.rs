@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::document::emit_lists;
-use crate::model::{Caller, Key, KeyError, MAX_COMPONENT_BYTES, SIDECAR_SUFFIX};
+use crate::model::{Caller, Key, KeyError, MAX_COMPONENT_BYTES, Operation, SIDECAR_SUFFIX};
 use crate::vault::Secret;
 
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
@@ -74,12 +74,17 @@ impl Fs {
         }
     }
 
-    /// The attributes of a node.
+    /// The attributes of a node. Those of a private node that is open are shown to other UIDs, too: the
+    /// kernel does not tell whether the descriptor of an open file was passed on (a shell's redirection
+    /// for `sudo`), and then the file's size must be true.
     ///
     /// # Errors
     /// [`FsError::Stale`] if the node is not known, or the caller cannot be resolved.
     pub fn attributes(&self, who: &Requester, node: u64) -> Result<Attr, FsError> {
-        let node = self.node(who, node)?;
+        let node = self.any_node(who, node)?;
+        if !node.is_open() {
+            self.check_reachable(who, &node)?;
+        }
         self.attr_of(&node, &*self.caller(who)?)
     }
 
@@ -247,7 +252,9 @@ impl Fs {
             },
             Node::Sidecar(record) => {
                 let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
-                Attr { size: emit_lists(secret.acl()).len() as u64, mode: 0o600, ..file }
+                let shown = self.vault.check(caller, Operation::ReadLists, &secret).is_ok();
+                let size = if shown { emit_lists(secret.acl()).len() as u64 } else { 0 };
+                Attr { size, mode: 0o600, ..file }
             }
             Node::Draft(draft) => {
                 let ((size, mode, modified), (uid, gid)) = (draft.shown(), draft.owner());

@@ -90,7 +90,7 @@ use failures::Failures;
 use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
-use import::DropBox;
+use import::{DropBox, Import};
 use nodes::{Node, Nodes};
 use operations::Operations;
 use poll::Pollers;
@@ -239,11 +239,31 @@ impl Fs {
         Ok(self.identities.resolve(who.uid)?)
     }
 
-    /// What the kernel means by a number.
+    /// What the kernel means by a number, for a caller that a path can lead there.
     fn node(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+        let node = self.any_node(who, number)?;
+        self.check_reachable(who, &node)?;
+        Ok(node)
+    }
+
+    /// What the kernel means by a number, whoever asks. A descriptor that was opened with O_PATH and
+    /// passed on leads any caller to any node.
+    fn any_node(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
         match self.nodes.find(number) {
             Some(node) => Ok(node),
             None => self.recall(who, number),
+        }
+    }
+
+    /// Whether a path leads this caller to the node: private ones are there for their UID alone, but
+    /// reports for admins, too.
+    fn check_reachable(&self, who: &Requester, node: &Node) -> Result<(), FsError> {
+        match node.owner() {
+            Some(owner) if owner != who.uid => match node {
+                Node::Import(Import::Report(_)) if self.caller(who)?.is_admin() => Ok(()),
+                _ => Err(FsError::NotFound("the file".to_owned())),
+            },
+            _ => Ok(()),
         }
     }
 

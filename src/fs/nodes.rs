@@ -122,6 +122,38 @@ impl Node {
         }
     }
 
+    /// The only UID that paths lead to this node; none if they lead every caller there.
+    pub(super) fn owner(&self) -> Option<u32> {
+        match self {
+            Self::Draft(draft) => Some(draft.uid()),
+            Self::Scratch(scratch) => Some(scratch.owner().0),
+            Self::Encrypt(Encrypt::File(file)) => Some(file.uid()),
+            Self::Exported(Exported::File(file)) => Some(file.uid()),
+            Self::Import(Import::File(file)) => Some(file.owner().0),
+            Self::Import(Import::Report(report)) => Some(report.uid),
+            Self::Folder(_)
+            | Self::Value(_)
+            | Self::Sidecar(_)
+            | Self::StatusFolder
+            | Self::Status(_)
+            | Self::Encrypt(Encrypt::Folder(_))
+            | Self::Exported(Exported::Folder(_))
+            | Self::Import(Import::Folder(_)) => None,
+        }
+    }
+
+    /// Whether a handle on this private node is open, as far as that is known.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Draft(draft) => draft.is_open(),
+            Self::Scratch(scratch) => scratch.last_handle().is_some(),
+            Self::Encrypt(Encrypt::File(file)) => file.is_open(),
+            Self::Exported(Exported::File(file)) => file.is_open(),
+            Self::Import(Import::File(file)) => file.is_open(),
+            _ => false,
+        }
+    }
+
     pub(super) fn is_folder(&self) -> bool {
         matches!(
             self,

@@ -129,8 +129,14 @@ impl Fs {
             }
             Node::Value(value) => self.open_to_read(who, caller, &value, decision),
             Node::Sidecar(record) => self.open_sidecar(who, caller, number, record, wish, decision),
+            Node::Draft(draft) if draft.uid() != who.uid => {
+                self.open_behind_draft(caller, &draft, wish, decision)
+            }
             Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
-            Node::Scratch(scratch) => Ok(self.start_scratch(who, scratch)),
+            Node::Scratch(scratch) => {
+                self.check_reachable(who, &Node::Scratch(Arc::clone(&scratch)))?;
+                Ok(self.start_scratch(who, scratch))
+            }
             Node::Status(StatusFile::Rekey) => {
                 let opened = self.open_control(caller);
                 if opened.is_err() {
@@ -148,7 +154,10 @@ impl Fs {
                 *decision = Some(Decision::new(Action::Encrypt, subject));
                 opened
             }
-            Node::Import(node) => self.open_in_drop_box(who, &node, wish.write),
+            Node::Import(node) => {
+                self.check_reachable(who, &Node::Import(node.clone()))?;
+                self.open_in_drop_box(who, &node, wish.write)
+            }
             Node::Exported(Exported::File(file)) => {
                 self.open_export(who, caller, &file, wish.write, decision)
             }
@@ -308,14 +317,13 @@ impl Fs {
             }
             Target::Value(WriteTarget::Existing(record)) => {
                 let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-                // Somebody who does not write, or is not the writer, gets the value as it is.
-                if !wish.write || draft.uid() != who.uid {
+                // Somebody who does not write gets the value as it is.
+                if !wish.write {
                     self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
                     return Ok(self.version(Arc::clone(secret.value())));
                 }
                 self.check_write(caller, &secret, wish, decision)?;
             }
-            // Only its creator's look-ups lead here.
             Target::Value(WriteTarget::New { .. }) if wish.write => {}
             Target::Value(WriteTarget::New { .. }) => {
                 let bytes = Arc::new(draft.read(&self.vault, 0, usize::MAX)?);
@@ -323,6 +331,38 @@ impl Fs {
             }
         }
         self.start_once(who, draft)
+    }
+
+    /// A draft that a descriptor of another UID leads to: what the path means to this caller. What it
+    /// would write cannot be in the buffer of another one, and there is no path to look up.
+    fn open_behind_draft(
+        &self,
+        caller: &Caller,
+        draft: &Draft,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let nothing = || FsError::NotFound("the file".to_owned());
+        match draft.target() {
+            Target::Value(WriteTarget::New { .. }) => Err(nothing()),
+            Target::Value(WriteTarget::Existing(record)) => {
+                let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
+                if wish.write {
+                    self.check_write(caller, &secret, wish, decision)?;
+                    return Err(FsError::Stale);
+                }
+                self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
+                Ok(self.version(Arc::clone(secret.value())))
+            }
+            Target::Lists(record) => {
+                let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
+                self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+                if wish.write {
+                    return Err(FsError::Stale);
+                }
+                Ok(self.text(emit_lists(secret.acl())))
+            }
+        }
     }
 
     /// As [`Fs::start`]; if the process before this one gave a handle and died before it said so, that

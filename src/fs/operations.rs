@@ -37,7 +37,9 @@ impl Outcome {
             FsError::Stale => Self::Retry,
             FsError::BadHandle | FsError::Identity(_) => Self::Failed,
             FsError::Vault(error) => match &**error {
-                VaultError::Denied { .. } | VaultError::AdminOnly { .. } => Self::Denied,
+                VaultError::Denied { .. }
+                | VaultError::AdminOnly { .. }
+                | VaultError::IdOfAdmins { .. } => Self::Denied,
                 VaultError::NotFound { .. } => Self::NotFound,
                 VaultError::Store(_)
                 | VaultError::Unseal { .. }

@@ -53,6 +53,10 @@ impl Fs {
         };
         // What was truncated by path has no draft any more; what it shows is what was stored.
         let node = match self.node_or_draft(who, node, is_done).and_then(|node| {
+            // An open descriptor keeps what it was granted: its handle may be cut by whoever has it.
+            if changes.size.is_none() || handle.is_none_or(|handle| handle == 0) {
+                self.check_reachable(who, &node)?;
+            }
             self.check_changes(who, &node, &changes)?;
             Ok(node)
         }) {

@@ -65,7 +65,7 @@ impl Fs {
             StatusFile::Version => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
             StatusFile::IsSecure => self.is_secure_text(),
             StatusFile::Health => self.health_text(),
-            StatusFile::Metrics => self.metrics_text(),
+            StatusFile::Metrics => self.metrics_text(caller),
             StatusFile::Rekey if caller.is_admin() => self.rekey_text(),
             StatusFile::Rekey => String::new(),
             StatusFile::ImportDir => self.import_dir_text(caller),

@@ -127,7 +127,7 @@ impl Fs {
         }
     }
 
-    /// As [`Fs::node`], for who opens or truncates: the draft that the process before this one made
+    /// As [`Fs::any_node`], for who opens or truncates: the draft that the process before this one made
     /// for the thread, and that nothing was written to, is made again. If it was opened, that is done
     /// for the request alone that did so (`opens`): whoever goes on with it has a handle that is not
     /// known, so what follows would be lost without a word.
@@ -137,7 +137,7 @@ impl Fs {
         number: u64,
         opens: bool,
     ) -> Result<Node, FsError> {
-        match self.node(who, number) {
+        match self.any_node(who, number) {
             Err(FsError::Lost) => {
                 let draft = self.draft_again(who, number, opens).ok_or(FsError::Lost)?;
                 let node = Node::Draft(draft);

@@ -2,6 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
+use crate::model::{Caller, printable};
 use crate::store::Space;
 use crate::telemetry::{LOG_DROPPED, Part, write_metric};
 use crate::vault::SharingStatus;
@@ -26,7 +27,7 @@ impl Fs {
             return "ok\n".to_owned();
         }
         let lines = problems.into_iter().map(|(part, why)| {
-            let one_line = why.replace(['\n', '\r'], "; ");
+            let one_line = printable(&why.replace(['\n', '\r'], "; "));
             format!("{}: {one_line}\n", part.as_str())
         });
         std::iter::once("degraded\n".to_owned()).chain(lines).collect()
@@ -61,15 +62,44 @@ impl Fs {
     }
 
     /// In the Prometheus text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
-    /// No label names a secret or a caller.
-    pub(super) fn metrics_text(&self) -> String {
+    /// No label names a secret or a caller. What is summed up over all secrets and callers tells what
+    /// others have and do, so it is for admins.
+    pub(super) fn metrics_text(&self, caller: &Caller) -> String {
         let mut text = String::new();
         self.requests.write_to(&mut text);
-        self.operations.write_to(&mut text);
-        self.vault.telemetry().metrics.write_to(&mut text);
+        self.write_public(&mut text);
+        if caller.is_admin() {
+            self.write_sums(&mut text);
+        }
+        text
+    }
+
+    /// What is no secret of anybody: that the daemon runs, since when, and which version.
+    fn write_public(&self, text: &mut String) {
+        let healthy = f64::from(u8::from(self.problems().is_empty()));
+        let help = "1 if .status/health says ok, 0 if not.";
+        write_metric(text, "secretfs_healthy", "gauge", help, healthy);
+        let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let help = "When the daemon started, in seconds since 1970.";
+        write_metric(text, "secretfs_start_time_seconds", "gauge", help, since);
+        let up = self.started.elapsed().unwrap_or_default().as_secs_f64();
+        let help = "Seconds since the daemon started.";
+        write_metric(text, "secretfs_uptime_seconds", "gauge", help, up);
+        text.push_str(concat!(
+            "# HELP secretfs_build_info The version that runs.\n",
+            "# TYPE secretfs_build_info gauge\n",
+            "secretfs_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1\n",
+        ));
+    }
+
+    fn write_sums(&self, text: &mut String) {
+        self.operations.write_to(text);
+        self.vault.telemetry().metrics.write_to(text);
         let help = "Lines of the log that were dropped because nobody took them in time.";
         let dropped = LOG_DROPPED.get();
-        write_metric(&mut text, "secretfs_log_dropped_total", "counter", help, dropped);
+        write_metric(text, "secretfs_log_dropped_total", "counter", help, dropped);
         let audit = self.vault.audit_status();
         for (name, help, value) in [
             ("secretfs_audit_lines_total", "Lines of the audit log.", audit.lines),
@@ -84,16 +114,16 @@ impl Fs {
                 audit.copies_dropped,
             ),
         ] {
-            write_metric(&mut text, name, "counter", help, value);
+            write_metric(text, name, "counter", help, value);
         }
         let help = "Changes that inotify did not tell of because too many came at once.";
         let untold = self.watchers.dropped();
-        write_metric(&mut text, "secretfs_inotify_dropped_total", "counter", help, untold);
+        write_metric(text, "secretfs_inotify_dropped_total", "counter", help, untold);
         if let Some(status) = self.vault.sharing_status() {
-            write_sharing(&mut text, &status);
+            write_sharing(text, &status);
         }
         let mut gauge = |name, help, value: f64| {
-            write_metric(&mut text, name, "gauge", help, value);
+            write_metric(text, name, "gauge", help, value);
         };
         gauge("secretfs_secrets", "Secrets in the store.", self.vault.len() as f64);
         let bytes = self.vault.totals().bytes as f64;
@@ -104,21 +134,6 @@ impl Fs {
         }
         let help = "Encryption keys that the store needs; 1 once a rekey is done.";
         gauge("secretfs_encryption_keys_needed", help, self.vault.key_ids().1.len() as f64);
-        let healthy = f64::from(u8::from(self.problems().is_empty()));
-        gauge("secretfs_healthy", "1 if .status/health says ok, 0 if not.", healthy);
-        let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let help = "When the daemon started, in seconds since 1970.";
-        gauge("secretfs_start_time_seconds", help, since);
-        let up = self.started.elapsed().unwrap_or_default().as_secs_f64();
-        gauge("secretfs_uptime_seconds", "Seconds since the daemon started.", up);
-        text.push_str(concat!(
-            "# HELP secretfs_build_info The version that runs.\n",
-            "# TYPE secretfs_build_info gauge\n",
-            "secretfs_build_info{version=\"",
-            env!("CARGO_PKG_VERSION"),
-            "\"} 1\n",
-        ));
-        text
     }
 }
 

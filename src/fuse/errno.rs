@@ -128,7 +128,9 @@ fn of_name(error: KeyError) -> Errno {
 
 fn of_vault(error: &VaultError) -> Errno {
     match error {
-        VaultError::Denied { .. } | VaultError::AdminOnly { .. } => Errno::EACCES,
+        VaultError::Denied { .. }
+        | VaultError::AdminOnly { .. }
+        | VaultError::IdOfAdmins { .. } => Errno::EACCES,
         VaultError::NotFound { .. } => Errno::ENOENT,
         VaultError::Exists { .. } | VaultError::IdTaken { .. } => Errno::EEXIST,
         VaultError::IsFolder { .. } => Errno::EISDIR,

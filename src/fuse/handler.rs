@@ -431,12 +431,12 @@ impl Filesystem for Handler {
     fn statfs(&self, request: &Request, _node: INodeNo, reply: ReplyStatfs) {
         let _begun = begin!(self, request, Statfs, reply);
         match self.fs.space() {
-            Ok((space, secrets)) => {
+            Ok(space) => {
                 let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK_BYTES);
                 let (total, free) = (blocks(space.total), blocks(space.free));
                 let longest = u32::try_from(MAX_COMPONENT_BYTES).expect("255 fits");
                 let size = STATFS_BLOCK_BYTES;
-                reply.statfs(total, free, free, secrets + free, free, size, longest, size);
+                reply.statfs(total, free, free, free, free, size, longest, size);
             }
             Err(error) => reply.error(errno(&error)),
         }

@@ -62,6 +62,11 @@ impl SecretId {
         Self::of(&text)
     }
 
+    /// Whether it begins as the store's own ids do. No key of a secret at the top is meant by it.
+    pub fn has_given_prefix(&self) -> bool {
+        self.as_str().starts_with(GIVEN_ID_PREFIX)
+    }
+
     fn of(text: &str) -> Self {
         Self(match text.as_bytes().try_into() {
             Ok(bytes) => Form::Given(bytes),

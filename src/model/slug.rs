@@ -12,11 +12,14 @@ const MAX_SLUG_BYTES: usize = 64;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slug(Arc<Box<str>>);
 
+/// What a slug is, for errors.
+pub const SLUG_RULE: &str =
+    "use 1 to 64 of a-z A-Z 0-9 . _ - starting with a letter or digit, or uid:N, or gid:N";
+const _: () = assert!(MAX_SLUG_BYTES == 64);
+
 /// The text is not a slug.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not a slug; use 1 to {MAX_SLUG_BYTES} of a-z A-Z 0-9 . _ - starting with a letter or digit, or uid:N, or gid:N"
-)]
+#[error("{0:?} is not a slug; {SLUG_RULE}")]
 pub struct SlugError(String);
 
 impl Slug {

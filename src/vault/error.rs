@@ -60,14 +60,27 @@ pub enum VaultError {
         path: String,
     },
     /// The id belongs to another key.
-    #[error("{key}: the id {id} belongs to the secret {owner}; give this one an id of its own")]
+    #[error(
+        "{key}: the id {id} belongs to {}; give this one an id of its own",
+        .owner.as_ref().map_or_else(|| "another secret".to_owned(), |owner| format!("the secret {owner}"))
+    )]
     IdTaken {
         /// The secret that was to get the id.
         key: String,
         /// The id.
         id: SecretId,
-        /// The secret that has it.
-        owner: String,
+        /// The secret that has it, if the caller may see it.
+        owner: Option<String>,
+    },
+    /// Only an admin may give such an id: it can be the name of somebody else's key.
+    #[error(
+        "{key}: only an admin may give the id {id}; leave the id out, or give one that starts with secr_"
+    )]
+    IdOfAdmins {
+        /// The secret that was to get the id.
+        key: String,
+        /// The id.
+        id: SecretId,
     },
     /// The new list document is not one.
     #[error("{key}: the lists were not changed: {errors}")]
@@ -179,6 +192,7 @@ impl VaultError {
             | Self::IsFolder { key }
             | Self::NotFolder { path: key }
             | Self::IdTaken { key, .. }
+            | Self::IdOfAdmins { key, .. }
             | Self::Lists { key, .. }
             | Self::ListsTooLong { key }
             | Self::NotSealed { key, .. }

@@ -1,24 +1,27 @@
-//! Who may compare a value with the stored one.
+//! How often wrong guesses about a value are answered.
 //!
-//! A document whose value stands as it is needs no right. So whoever can tell "nothing changes" from
-//! "you may not" can try values of secrets that it may not read. It may be wrong a few times; after
-//! that it must be a reader or a writer.
+//! An import that changes nothing needs no right. The answer to it tells a caller who may not read the
+//! secret whether its guess is right. So the wrong guesses about each secret are counted, whichever
+//! UIDs make them: a user may have thousands of UIDs. After the limit an import needs the right that a
+//! change needs, until the time is over.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How often one UID may be wrong about values that it may not read, within [`WINDOW`].
+use super::secret::RecordId;
+
+/// How many wrong guesses about one secret are answered within [`WINDOW`].
 const WRONG_GUESSES: u32 = 16;
 /// When wrong guesses are forgotten.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// Of how many UIDs guesses are counted; beyond that nobody new may guess.
-const UIDS: usize = 65_536;
+/// Of how many secrets guesses are counted; beyond that no guess about another one is answered.
+const SECRETS: usize = 65_536;
 
-/// Wrong guesses by UID. The lock is a leaf.
+/// Wrong guesses by secret. The lock is a leaf.
 #[derive(Default)]
-pub(super) struct Guesses(Mutex<HashMap<u32, Wrong>>);
+pub(super) struct Guesses(Mutex<HashMap<RecordId, Wrong>>);
 
 struct Wrong {
     count: u32,
@@ -26,27 +29,34 @@ struct Wrong {
 }
 
 impl Guesses {
-    /// Whether this UID may still guess.
-    pub(super) fn has_left(&self, uid: u32) -> bool {
-        let mut wrong = self.0.lock();
-        if wrong.len() >= UIDS {
-            wrong.retain(|_, one| one.is_fresh());
-        }
-        match wrong.get(&uid) {
-            Some(own) => !own.is_fresh() || own.count < WRONG_GUESSES,
-            None => wrong.len() < UIDS,
-        }
-    }
-
-    /// This UID was wrong.
-    pub(super) fn add(&self, uid: u32) {
+    /// Counts a guess as a wrong one, before it is compared. Whether it may be compared.
+    pub(super) fn take(&self, of: RecordId) -> bool {
         let now = Instant::now();
         let mut wrong = self.0.lock();
-        let own = wrong.entry(uid).or_insert(Wrong { count: 0, since: now });
-        if !own.is_fresh() {
-            *own = Wrong { count: 0, since: now };
+        if wrong.len() >= SECRETS && !wrong.contains_key(&of) {
+            wrong.retain(|_, one| one.is_fresh());
+            if wrong.len() >= SECRETS {
+                return false;
+            }
         }
-        own.count += 1;
+        let one = wrong.entry(of).or_insert(Wrong { count: 0, since: now });
+        if !one.is_fresh() {
+            *one = Wrong { count: 0, since: now };
+        }
+        let may = one.count < WRONG_GUESSES;
+        one.count += u32::from(may);
+        may
+    }
+
+    /// The guess that was taken was right.
+    pub(super) fn was_right(&self, of: RecordId) {
+        let mut wrong = self.0.lock();
+        if let Some(one) = wrong.get_mut(&of) {
+            one.count = one.count.saturating_sub(1);
+            if one.count == 0 {
+                wrong.remove(&of);
+            }
+        }
     }
 }
 

@@ -119,15 +119,18 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Lets `take` have the bytes, and removes the secret that they came from.
+    /// Lets `take` have the bytes, and removes the secret that they came from. The bytes become those of
+    /// another secret, or are parsed: this requires the right to read them.
     fn consume<T>(
         &self,
         transaction: &mut Transaction<'_>,
+        caller: &Caller,
         take: impl FnOnce(&mut Transaction<'_>, &Plaintext) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         match self {
             Self::Bytes(bytes) => take(transaction, bytes),
             Self::Secret(secret) => {
+                transaction.check(caller, Operation::Read, secret)?;
                 let bytes = transaction.read_value(secret.value())?;
                 let taken = take(transaction, &bytes)?;
                 transaction.remove(Arc::clone(secret));
@@ -146,7 +149,7 @@ fn onto_sidecar(
     let target = transaction
         .by_key(key.as_str())
         .ok_or_else(|| VaultError::NotFound { key: key.to_string() })?;
-    source.consume(transaction, |transaction, bytes| {
+    source.consume(transaction, caller, |transaction, bytes| {
         let patch = parse_lists(bytes.expose())
             .map_err(|errors| VaultError::Lists { key: key.to_string(), errors })?;
         lists::change(transaction, caller, &target, &patch)
@@ -165,7 +168,9 @@ fn onto_secret(
     {
         return Ok(());
     }
-    source.consume(transaction, |transaction, bytes| update(transaction, caller, target, bytes))
+    source.consume(transaction, caller, |transaction, bytes| {
+        update(transaction, caller, target, bytes)
+    })
 }
 
 /// A secret moves with its id and lists; bytes become a new one.

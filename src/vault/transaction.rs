@@ -238,9 +238,7 @@ impl<'a> Transaction<'a> {
 
     fn free_id(&self, key: &Key, id: SecretId) -> Result<SecretId, VaultError> {
         match self.with_index(|index| index.by_id(&id).cloned()) {
-            Some(owner) => {
-                Err(VaultError::IdTaken { key: key.to_string(), id, owner: owner.key.to_string() })
-            }
+            Some(_) => Err(VaultError::IdTaken { key: key.to_string(), id, owner: None }),
             None => Ok(id),
         }
     }

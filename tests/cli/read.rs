@@ -80,3 +80,25 @@ fn refusals_are_explained() {
         "Error: `a\\u{1b}[2Jb`: the key contains a control character; remove it\n",
     );
 }
+
+#[test]
+fn nothing_in_a_value_or_a_name_steers_the_terminal() {
+    let Some(cli) = Cli::start() else { return };
+    let value = "a\u{202e}b\u{1b}[2Jc\u{200f}\u{9b}";
+    cli.run_with(ALICE, "secretfs save K -", value.as_bytes()).done();
+    let escaped = "\"a\\u202eb\\u001b[2Jc\\u200f\\u009b\"";
+    cli.run(ALICE, "secretfs read alice/K | grep value").is(0, &format!("value: {escaped}\n"), "");
+    let json = cli.run(ALICE, "secretfs read alice/K -o json");
+    assert!(json.stdout.contains(escaped), "{}", json.stdout);
+    let listed = cli.run(ALICE, "secretfs list --show");
+    assert!(listed.stdout.contains("a\\u{202e}b\\u{1b}[2Jc\\u{200f}\\u{9b}"), "{}", listed.stdout);
+    cli.run(ALICE, "secretfs get alice/K").is(0, value, "");
+    let marked = "secretfs save $'bob/\\u202eK' v; cat /secrets/.status/last-error";
+    for command in
+        ["secretfs save $'M\\u202eN' v; secretfs list; secretfs read $'M\\u202eN'", marked]
+    {
+        let outcome = cli.run(BOB, command);
+        let said = outcome.stdout + &outcome.stderr;
+        assert!(!said.contains('\u{202e}') && said.contains("202e"), "{command}: {said}");
+    }
+}

@@ -87,8 +87,6 @@ fn a_document_has_all_its_fields_and_no_value_in_the_clear() {
             "key",
             "value",
             "encrypted",
-            "checksum",
-            "checksumAlgorithm",
             "readers",
             "writers",
             "deleters",
@@ -99,7 +97,6 @@ fn a_document_has_all_its_fields_and_no_value_in_the_clear() {
     );
     assert_eq!(document["id"].as_str(), Some(&*alice.id("API_KEY")));
     assert_eq!(document["encrypted"], Value::Bool(true));
-    assert_eq!(document["checksum"].as_str(), Some("45a3b25f"));
     assert_eq!(document["readers"], Value::from(vec!["alice", "bob"]));
 }
 

@@ -22,6 +22,7 @@ mod at_rest;
 mod attributes;
 mod backup;
 mod create;
+mod disclosure;
 mod encrypt;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -30,6 +31,7 @@ mod failures;
 mod fatal;
 mod fdstore;
 mod folders;
+mod foreign_nodes;
 mod fsck;
 mod guide;
 mod helper;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 use serde::Deserialize;
 
-use crate::model::{Caller, Slug};
+use crate::model::{Caller, Slug, printable};
 
 use super::{Client, ClientError};
 
@@ -85,7 +85,8 @@ fn reason(failures: &str, name: &str) -> Option<String> {
     let newest = failures.lines().next_back()?;
     let (_time, newest) = newest.split_once(' ')?;
     let (_operation, newest) = newest.split_once(' ')?;
-    let paths = std::iter::successors(Some(name), |path| Some(path.rsplit_once('/')?.0));
+    let name = printable(name);
+    let paths = std::iter::successors(Some(&*name), |path| Some(path.rsplit_once('/')?.0));
     let reasons = paths.filter_map(|path| {
         let rest = newest.strip_prefix(path)?;
         rest.strip_prefix(".acl").unwrap_or(rest).strip_prefix(": ")

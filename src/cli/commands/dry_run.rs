@@ -8,6 +8,7 @@ use crate::cli::output::print;
 use crate::document::{Checksum, Document, DocumentValue};
 use crate::model::{
     Acl, AclPatch, Caller, Denial, Key, ListName, Operation, Plaintext, decide, may_create,
+    printable,
 };
 
 /// What is to be saved under a key.
@@ -113,7 +114,7 @@ fn judge(caller: &Caller, current: &Acl, named: &AclPatch, value: Comparison) ->
 }
 
 fn line(key: &Key, outcome: &Outcome) -> String {
-    format!("{:<9}  {key}{outcome}\n", outcome.word())
+    format!("{:<9}  {}\n", outcome.word(), printable(&format!("{key}{outcome}")))
 }
 
 impl Outcome {

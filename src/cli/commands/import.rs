@@ -38,7 +38,7 @@ pub(super) fn apply(client: &Client, files: &[DocumentFile]) -> Result {
     }
     match (files.len(), reports.concat()) {
         (1, lines) if lines.len() <= SHOWN_LINES => {
-            lines.iter().for_each(|line| style::note(&style::printable(line)));
+            lines.iter().for_each(|line| style::note(line));
         }
         (files, lines) => style::note(&summary(reports.len(), files, &lines)),
     }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::fs::{Fs, NotApplied};
-use crate::model::Key;
+use crate::model::{Key, printable};
 use crate::telemetry::Part;
 
 use files::{Fault, Found, Print};
@@ -183,7 +183,7 @@ impl Importer {
 
     fn apply(&mut self, fs: &Fs, path: PathBuf, found: Found) {
         let (print, uid) = (found.print, found.uid);
-        let mut keys = Vec::new();
+        let (mut keys, mut for_log) = (Vec::new(), None);
         let (said, good, failed) = match found.read() {
             Err(fault) => {
                 let failed = matches!(fault, Fault::Unreadable(_) | Fault::Changing);
@@ -197,16 +197,22 @@ impl Importer {
                 Err(error) => {
                     let lasting = matches!(error, NotApplied::Documents(_));
                     let failed = (!lasting).then(Instant::now);
-                    (format!("nothing was applied:\n{}", error.lines().join("\n")), false, failed)
+                    let told =
+                        |lines: &[String]| format!("nothing was applied:\n{}", lines.join("\n"));
+                    for_log = Some(told(&error.lines_for_log()));
+                    (told(&error.lines()), false, failed)
                 }
             },
         };
         let name = path.display().to_string();
         if self.known.get(&path).is_none_or(|known| known.said != said || known.print != print) {
+            let for_log = for_log.as_ref().unwrap_or(&said);
+            let lines: Vec<_> = for_log.lines().map(printable).collect();
+            let (path, lines) = (printable(&name), lines.join("\n"));
             if good {
-                tracing::info!(path = %name, uid, "import-dir: {said}");
+                tracing::info!(%path, uid, "import-dir: {lines}");
             } else {
-                tracing::warn!(path = %name, uid, "import-dir: {said}");
+                tracing::warn!(%path, uid, "import-dir: {lines}");
             }
             fs.note_imported(&name, uid, said.clone(), !good);
         }

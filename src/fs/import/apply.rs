@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::audit::{Actor, Process};
-use crate::document::{DocumentErrors, parse};
+use crate::document::{DocumentError, DocumentErrors, parse};
 use crate::fs::draft::{Occasion, Waiter};
 use crate::fs::tasks::Note;
 use crate::fs::{Fs, FsError, Requester};
 use crate::identity::ResolveError;
-use crate::model::Plaintext;
+use crate::model::{Plaintext, printable};
 use crate::telemetry::ImportResult;
 use crate::vault::{Applied, AppliedDocument, Outcome, VaultError};
 
@@ -42,6 +42,14 @@ impl NotApplied {
             Self::Identity(error) => vec![error.to_string()],
         }
     }
+
+    /// As [`NotApplied::lines`], for the log: without text of the file that was not understood.
+    pub fn lines_for_log(&self) -> Vec<String> {
+        match self {
+            Self::Documents(errors) => errors.iter().map(DocumentError::for_log).collect(),
+            _ => self.lines(),
+        }
+    }
 }
 
 /// The first few lines.
@@ -71,11 +79,13 @@ pub(in crate::fs) fn line_of(document: &AppliedDocument) -> String {
 /// A line for each document, or for each thing that is wrong.
 fn report_of(outcome: &Result<Applied, NotApplied>) -> String {
     match outcome {
-        Ok(applied) => applied.documents.iter().map(|one| line_of(one) + "\n").collect(),
+        Ok(applied) => {
+            applied.documents.iter().map(|one| printable(&line_of(one)) + "\n").collect()
+        }
         Err(error) => {
             let mut lines = error.lines();
             lines.insert(0, "nothing of this file was applied:".to_owned());
-            lines.into_iter().map(|line| line + "\n").collect()
+            lines.into_iter().map(|line| printable(&line) + "\n").collect()
         }
     }
 }

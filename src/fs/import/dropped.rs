@@ -127,7 +127,7 @@ impl Dropped {
         state.handles == 0 || state.writer == process
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::fs) fn is_open(&self) -> bool {
         self.state.lock().handles > 0
     }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::audit::Process;
 use crate::fs::Fs;
 use crate::fs::courier::Errand;
-use crate::model::{Caller, Timestamp};
+use crate::model::{Caller, Timestamp, printable};
 use crate::vault::{Applied, Change};
 
 use super::NotApplied;
@@ -54,11 +54,11 @@ impl FolderStatus {
             let (at, how) = (at.to_rfc3339(), if *failed { "failed" } else { "ok" });
             let mut lines = said.lines();
             let first = lines.next().unwrap_or_default();
-            // Nobody can begin a line with the name of his file.
-            let path = path.replace(char::is_control, "?");
+            // A file's name cannot begin a line.
+            let (path, first) = (printable(path), printable(first));
             writeln!(text, "{at} {how} {path} (UID {uid}): {first}").expect("a string takes all");
             for line in lines.by_ref().take(LINES) {
-                writeln!(text, "    {line}").expect("a string takes all");
+                writeln!(text, "    {}", printable(line)).expect("a string takes all");
             }
             if lines.next().is_some() {
                 text.push_str("    and more: see the log\n");
@@ -125,7 +125,7 @@ mod tests {
         note("b\nc.yaml", 8, "nothing was applied:\nline 1: no\nline 2: no", true);
         let of = |uid, admin| folder.text(&Caller::new(uid, Slug::parse("x").ok(), [], admin));
         assert_eq!(of(7, false), "1970-01-01T00:00:00Z ok a.yaml (UID 7): 1 created\n");
-        let failed = "1970-01-01T00:00:00Z failed b?c.yaml (UID 8): nothing was applied:\n    line 1: no\n    line 2: no\n";
+        let failed = "1970-01-01T00:00:00Z failed b\\nc.yaml (UID 8): nothing was applied:\n    line 1: no\n    line 2: no\n";
         assert_eq!(of(8, false), failed);
         assert_eq!(of(9, false), "");
         assert_eq!(of(9, true), of(7, false) + failed);

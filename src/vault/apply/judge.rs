@@ -8,6 +8,7 @@ use crate::crypto::SealedValue;
 use crate::document::{Document, DocumentValue, Field};
 use crate::model::{
     Acl, Caller, Grant, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, Slug, Timestamp,
+    may_see,
 };
 use crate::store::Batch;
 use crate::vault::error::VaultError;
@@ -50,6 +51,26 @@ pub(super) struct Step {
     pub(super) after: Option<Arc<Secret>>,
     /// What allowed it: the first right that it needed.
     pub(super) grant: Option<Grant>,
+    /// What the caller may be told about the secret of before.
+    knows: Knows,
+}
+
+/// What a caller may learn about a secret that exists.
+#[derive(Clone, Copy, Default)]
+struct Knows {
+    /// Its value: a reader.
+    value: bool,
+    /// Its lists and its id: in one of the six lists.
+    lists: bool,
+}
+
+impl Knows {
+    fn of(caller: &Caller, secret: &Secret) -> Self {
+        Self {
+            value: check(caller, Operation::Read, secret).is_ok(),
+            lists: check(caller, Operation::ReadLists, secret).is_ok(),
+        }
+    }
 }
 
 impl Step {
@@ -79,9 +100,11 @@ impl Step {
         Change { before: self.before.clone(), after: self.after.clone() }
     }
 
+    /// What the caller is told. One that may not read the secret is not told that its value stands.
     pub(super) fn outcome(&self, wish: &Wish) -> Outcome {
         match (&self.before, &self.after) {
-            (_, None) => Outcome::Unchanged,
+            (_, None) if self.knows.value => Outcome::Unchanged,
+            (_, None) => Outcome::Updated,
             (Some(_), Some(_)) => Outcome::Updated,
             (None, Some(_)) if wish.is_valueless => Outcome::CreatedEmpty,
             (None, Some(_)) => Outcome::Created,
@@ -94,9 +117,12 @@ impl Step {
         secret.map_or(wish.key(), |secret| secret.key()).clone()
     }
 
-    /// The id that the secret has, if the document gives another one.
+    /// The id that the secret has, if the document gives another one and the caller may know it.
     pub(super) fn kept_id(&self, wish: &Wish) -> Option<SecretId> {
-        let secret = self.before.as_ref()?;
+        let secret = match &self.before {
+            Some(before) => Some(before).filter(|_| self.knows.lists),
+            None => self.after.as_ref(),
+        }?;
         (wish.document.id()? != secret.id()).then(|| secret.id().clone())
     }
 }
@@ -115,12 +141,18 @@ pub(super) struct Judge<'a> {
 }
 
 impl Wish {
-    /// Opens the value of a document. None if it does not open or is not what its checksum says.
+    /// Opens the value of a document. None if the caller may not create the secret, or the value does
+    /// not open or is not what its checksum says.
     pub(super) fn new(mut document: Document, number: u64, judge: &mut Judge<'_>) -> Option<Self> {
         let value = document.take_value();
         let is_valueless = value.is_none();
         if let Some(value) = value {
-            match open(value, &document, judge.shared) {
+            let opened = judge.check_sealed(&document, &value).and_then(|counts| {
+                let opened = open(value, &document, judge.shared)?;
+                counts.into_iter().for_each(|of| judge.shared.guesses.was_right(of));
+                Ok(opened)
+            });
+            match opened {
                 Ok(value) => document.opened(value),
                 Err((field, error)) => {
                     judge.refusals.add(line(&document, field), error);
@@ -224,7 +256,11 @@ impl<'a> Judge<'a> {
             Some(secret) => self.update(wish, secret),
         };
         match judged {
-            Ok((after, grant)) => Some(Step { before, after: after.map(Arc::new), grant }),
+            Ok((after, grant)) => {
+                let knows = before.as_ref().map(|secret| Knows::of(self.caller, secret));
+                let knows = knows.unwrap_or_default();
+                Some(Step { before, after: after.map(Arc::new), grant, knows })
+            }
             Err(refused) => {
                 for (field, error) in refused {
                     self.refusals.add(line(&wish.document, field), error);
@@ -256,11 +292,17 @@ impl<'a> Judge<'a> {
         let grant = check_create(self.caller, key, None).map_err(|no| vec![(Field::Key, no)])?;
         let in_the_way = self.shared.index.read().check_free(key).err();
         let mut refused: Vec<_> = in_the_way.map(|error| (Field::Key, error)).into_iter().collect();
-        refused.extend(self.id_of_another(wish));
+        let id = match self.given_id(wish, None) {
+            Ok(id) => id.cloned(),
+            Err(error) => {
+                refused.push((Field::Id, error));
+                None
+            }
+        };
         if !refused.is_empty() {
             return Err(refused);
         }
-        let id = wish.id().cloned().unwrap_or_else(|| self.fresh_id());
+        let id = id.unwrap_or_else(|| self.fresh_id());
         self.ids.insert(id.clone());
         let lists = initial_lists(self.caller).patched(wish.document.lists());
         let value = self.value(wish, RecordId(wish.number), 1, self.now);
@@ -286,10 +328,21 @@ impl<'a> Judge<'a> {
         secret: &Arc<Secret>,
     ) -> Result<(Option<Secret>, Option<Grant>), Refused> {
         let mut grant = None;
-        let mut refused: Vec<_> = self.id_of_another(wish).into_iter().collect();
-        let lists = secret.acl().patched(wish.document.lists());
+        let mut refused = Vec::new();
+        let knows = Knows::of(self.caller, secret);
+        if let Err(error) = self.given_id(wish, Some((secret, knows))) {
+            refused.push((Field::Id, error));
+        }
+        let named = wish.document.lists();
+        let lists = secret.acl().patched(named);
         let mut lists_change = false;
-        for list in secret.acl().differing(&lists) {
+        // To one who may not read the lists, those that stand as written are as forbidden as others.
+        let differing: Vec<_> = secret.acl().differing(&lists).collect();
+        let judged = match knows.lists {
+            true => differing,
+            false => named.iter().map(|(list, _)| list).collect(),
+        };
+        for list in judged {
             lists_change = true;
             match check(self.caller, Operation::ChangeList(list), secret) {
                 Ok(one) => {
@@ -298,7 +351,7 @@ impl<'a> Judge<'a> {
                 Err(error) => refused.push((Field::List(list), error)),
             }
         }
-        let value_changes = match self.value_changes(wish, secret) {
+        let value_changes = match self.value_changes(wish, secret, knows) {
             Ok(None) => false,
             Ok(Some(one)) => {
                 grant.get_or_insert(one);
@@ -330,31 +383,81 @@ impl<'a> Judge<'a> {
         Ok((Some(self.within_limits(after)?), grant))
     }
 
-    /// What allows the new value; none if the value is the stored one, which takes no right.
-    fn value_changes(&self, wish: &Wish, secret: &Secret) -> Result<Option<Grant>, VaultError> {
+    /// What allows the new value; none if the value is the stored one, which takes no right. A writer
+    /// that may not read the secret always makes a new version, so that it learns nothing.
+    fn value_changes(
+        &self,
+        wish: &Wish,
+        secret: &Secret,
+        knows: Knows,
+    ) -> Result<Option<Grant>, VaultError> {
+        if wish.is_valueless {
+            return Ok(None);
+        }
         let allowed = check(self.caller, Operation::Write, secret);
-        let may_read = || check(self.caller, Operation::Read, secret).is_ok();
-        let guesses = !wish.is_valueless && allowed.is_err() && !may_read();
-        if guesses && !self.shared.guesses.has_left(self.caller.uid()) {
+        if knows.value {
+            let is_met = wish.is_met_by(&secret.value, self.shared)?;
+            return if is_met { Ok(None) } else { allowed.map(Some) };
+        }
+        if allowed.is_ok() || !self.shared.guesses.take(secret.record()) {
             return allowed.map(Some);
         }
         if wish.is_met_by(&secret.value, self.shared)? {
+            self.shared.guesses.was_right(secret.record());
             return Ok(None);
-        }
-        if guesses {
-            self.shared.guesses.add(self.caller.uid());
         }
         allowed.map(Some)
     }
 
-    /// A secret keeps its id whatever a document says: `encrypt` makes a new one up each time. But
-    /// the id must not be another secret's.
-    fn id_of_another(&self, wish: &Wish) -> Option<(Field, VaultError)> {
-        let (id, key) = (wish.id()?, wish.key());
+    /// Whether a value may be opened. Whether it is what the document's checksum says is an answer to a
+    /// guess about it if it is sealed and the caller may not read the secret. Gives the secret for which
+    /// that counts.
+    fn check_sealed(
+        &self,
+        document: &Document,
+        value: &DocumentValue,
+    ) -> Result<Option<RecordId>, (Field, VaultError)> {
+        let secret = self.shared.index.read().by_key(document.key().as_str()).cloned();
+        let Some(secret) = secret else {
+            let allowed = check_create(self.caller, document.key(), None);
+            return allowed.map(|_| None).map_err(|no| (Field::Key, no));
+        };
+        let is_guess = matches!(value, DocumentValue::Sealed(_)) && document.checksum().is_some();
+        match check(self.caller, Operation::Read, &secret) {
+            Err(no) if is_guess && !self.shared.guesses.take(secret.record()) => {
+                Err((Field::Checksum, no))
+            }
+            Err(_) if is_guess => Ok(Some(secret.record())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The id that a document gives to its secret, if it gives one. A secret that exists keeps its id
+    /// whatever a document says (`encrypt` makes up a new one each time), but the id must not be
+    /// another secret's. One that is the key, which is what documents of the upstream service have
+    /// instead of a key, is a name first: it is passed over if it is another secret's.
+    fn given_id<'w>(
+        &self,
+        wish: &'w Wish,
+        before: Option<(&Secret, Knows)>,
+    ) -> Result<Option<&'w SecretId>, VaultError> {
+        let Some(id) = wish.id() else { return Ok(None) };
+        let (key, is_key) = (wish.key(), id.as_str() == wish.key().as_str());
+        let may_know = before.is_none_or(|(_, knows)| knows.lists);
+        let is_own = may_know && before.is_some_and(|(secret, _)| secret.id() == id);
+        if !(self.caller.is_admin() || id.has_given_prefix() || is_key || is_own) {
+            return Err(VaultError::IdOfAdmins { key: key.to_string(), id: id.clone() });
+        }
         let index = self.shared.index.read();
-        let owner = index.by_id(id).filter(|owner| owner.key != *key)?;
-        let (key, owner) = (key.to_string(), owner.key.to_string());
-        Some((Field::Id, VaultError::IdTaken { key, id: id.clone(), owner }))
+        match index.by_id(id).filter(|owner| may_know && owner.key != *key) {
+            None => Ok(Some(id)),
+            Some(_) if is_key => Ok(None),
+            Some(owner) => {
+                let may_see = may_see(self.caller, owner.acl());
+                let owner = may_see.then(|| owner.key.to_string());
+                Err(VaultError::IdTaken { key: key.to_string(), id: id.clone(), owner })
+            }
+        }
     }
 
     fn value(&self, wish: &Wish, record: RecordId, version: u64, updated: Timestamp) -> Arc<Value> {

@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::crypto::{Keyring, MasterKey};
-use crate::document::parse;
+use crate::document::{Checksum, ChecksumAlgorithm, parse};
 use crate::model::{Plaintext, Slug};
 use crate::store::{MemoryStore, Store, StoreError};
 use crate::vault::WriteTarget;
@@ -96,18 +96,18 @@ fn creates_updates_and_leaves() {
 #[test]
 fn all_or_nothing_with_every_reason() {
     let (store, vault) = vault();
-    apply(&vault, &root(), "- key: a/K\n  value: v\n  id: taken\n- key: f/x\n  value: v\n")
+    apply(&vault, &root(), "- key: a/K\n  value: v\n  id: secr_taken\n- key: f/x\n  value: v\n")
         .unwrap();
     let before = store.commits().len();
     let text = "- key: alice/ok\n  value: v\n- key: bob/K\n  value: v\n- key: a/K\n  value: w\n\
-                - id: taken\n  key: alice/L\n  value: v\n- key: alice/M\n  value: v\n  \
+                - id: secr_taken\n  key: alice/L\n  value: v\n- key: alice/M\n  value: v\n  \
                 checksum: '00000000'\n- key: alice/N\n  value: a37/KUAr4SOYi6Xw9i9T8qo3QCk8WvnzONo47jHAkwk=\n  encrypted: true\n";
     let error = apply(&vault, &alice(), text).unwrap_err();
     let lines: Vec<_> = error.lines().collect();
     for (line, expected) in [
         "line 3: bob/K: you may create secrets only below `alice/`",
         "line 6: a/K: you may not write it",
-        "line 7: alice/L: the id taken belongs to the secret a/K",
+        "line 7: alice/L: the id secr_taken belongs to another secret",
         "line 12: alice/M: the CRC32 checksum is not that of the value",
         "line 14: alice/N: the value was encrypted by upstream's own tool; turn the file into a sealed one with `secretfs convert`",
     ]
@@ -141,20 +141,109 @@ fn only_what_changes_needs_a_right() {
 }
 
 #[test]
-fn values_of_others_cannot_be_guessed_for_long() {
+fn wrong_guesses_count_for_the_secret_whoever_makes_them() {
     let (_, vault) = vault();
-    apply(&vault, &root(), "key: PIN\nvalue: '0042'\n").unwrap();
-    let eve = caller(9, "eve", false);
-    let guess = |who: &Actor, pin: u32| {
-        apply(&vault, who, &format!("key: PIN\nvalue: '{pin:04}'\n")).is_ok()
+    apply(&vault, &root(), "- key: PIN\n  value: '0042'\n- key: other\n  value: '0042'\n").unwrap();
+    let guess = |who: &Actor, key: &str, pin: u32| {
+        apply(&vault, who, &format!("key: {key}\nvalue: '{pin:04}'\n"))
     };
-    assert!(guess(&eve, 42), "what stands needs no right");
-    assert!((0..20).all(|pin| !guess(&eve, pin)));
-    assert!(!guess(&eve, 42), "it was wrong too often to be told");
-    assert!(guess(&alice(), 42));
+    let eve = |uid| caller(uid, "eve", false);
+    let right = Ok(vec![Outcome::Updated]);
+    assert_eq!(
+        guess(&eve(9), "PIN", 42),
+        right,
+        "what stands needs no right, and is not called so"
+    );
+    assert!((0..20).all(|at| guess(&eve(100 + at), "PIN", 1000 + at).is_err()));
+    assert!(guess(&eve(9), "PIN", 42).is_err(), "the secret was guessed at too often");
+    assert!(guess(&alice(), "PIN", 42).is_err(), "by whomever");
+    assert_eq!(guess(&alice(), "other", 42), right, "and no other one");
+    let version = || vault.secret("PIN").unwrap().value().version();
+    assert_eq!(version(), 1);
     // A reader learns nothing by it.
     apply(&vault, &root(), "key: PIN\nreaders: [alice]\n").unwrap();
-    assert!((0..20).all(|pin| !guess(&alice(), pin)) && guess(&alice(), 42));
+    assert!((0..20).all(|pin| guess(&alice(), "PIN", pin).is_err()));
+    assert_eq!(guess(&alice(), "PIN", 42), Ok(vec![Outcome::Unchanged]));
+    // A writer that is no reader needs no guess: each import is a new version.
+    apply(&vault, &root(), "key: PIN\nwriters: [eve]\n").unwrap();
+    for (pin, expected) in [(42, 2), (42, 3), (7, 4)] {
+        assert_eq!(guess(&eve(9), "PIN", pin), right);
+        assert_eq!(version(), expected, "{pin}");
+    }
+}
+
+#[test]
+fn a_checksum_confirms_no_guess_about_a_sealed_value() {
+    let (_, vault) = vault();
+    apply(&vault, &root(), "key: PIN\nvalue: '0042'\nwriters: [eve]\n").unwrap();
+    let eve = caller(9, "eve", false);
+    let sealed = |key: &str| vault.seal(&Key::parse(key).unwrap(), &Plaintext::copy_of(b"0042"));
+    let guess = |key: &str, checksum: &str| {
+        let document = sealed(key);
+        let document: String = document.split_inclusive('\n').take(4).collect();
+        apply(&vault, &eve, &format!("{document}checksum: '{checksum}'\n"))
+    };
+    // Where the caller may do nothing, it is told that alone.
+    let error = guess("svc/free", "00000000").unwrap_err();
+    assert!(error.contains("you may create secrets only below"), "{error}");
+    let value = Plaintext::copy_of(b"0042");
+    let right = Checksum::of(ChecksumAlgorithm::default(), &value).as_str().to_owned();
+    assert!(guess("PIN", &right).is_ok());
+    for at in 0..16 {
+        let error = guess("PIN", "00000000").unwrap_err();
+        assert!(error.contains("checksum is not that of the value"), "{at}: {error}");
+    }
+    for checksum in ["00000000", &right] {
+        let error = guess("PIN", checksum).unwrap_err();
+        assert!(error.contains("you may not read it"), "{error}");
+    }
+}
+
+#[test]
+fn lists_and_ids_are_told_to_members_alone() {
+    let (_, vault) = vault();
+    let text = "key: K\nid: STRIPE_KEY\nvalue: v\nreaders: [alice]\nwriters: [bob]\n";
+    apply(&vault, &root(), text).unwrap();
+    let eve = caller(9, "eve", false);
+    let refused = |text: &str| apply(&vault, &eve, text).unwrap_err();
+    let lists = ["readers: [alice]\nwriters: [bob]", "readers: [eve]\nwriters: [bob]"];
+    let texts = lists.map(|lists| refused(&format!("key: K\n{lists}\n")));
+    assert!(texts[0].contains("`canChangeReaders`") && texts[0].contains("`canChangeWriters`"));
+    assert_eq!(texts[0], texts[1], "whether they stand or not");
+    // Neither does an id tell anything: not whose it is, and not that it is this one's.
+    let own = refused("key: K\nid: STRIPE_KEY\nvalue: x\n");
+    assert_eq!(own, refused("key: K\nid: STRIPE_KEX\nvalue: x\n").replace("KEX", "KEY"));
+    apply(&vault, &root(), "key: L\nid: secr_1\nvalue: v\n").unwrap();
+    let taken = refused("key: K\nid: secr_1\nvalue: x\n");
+    assert_eq!(taken, refused("key: K\nid: secr_2\nvalue: x\n"));
+    let error = refused("key: eve/K\nid: secr_1\nvalue: x\n");
+    assert!(error.contains("belongs to another secret") && !error.contains(" L"), "{error}");
+    let keeps = |who: &Actor, text: &str| {
+        let applied = vault.apply(who, parse(text.as_bytes()).unwrap()).unwrap();
+        applied.documents[0].keeps_id.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(keeps(&eve, "key: K\nid: secr_2\nvalue: v\n"), None);
+    assert_eq!(keeps(&alice(), "key: K\nid: secr_2\nvalue: v\n").as_deref(), Some("STRIPE_KEY"));
+}
+
+#[test]
+fn an_id_does_not_occupy_the_name_of_a_key() {
+    let (_, vault) = vault();
+    let error = apply(&vault, &alice(), "key: alice/K\nid: STRIPE_KEY\nvalue: v\n").unwrap_err();
+    assert!(error.contains("only an admin may give the id STRIPE_KEY"), "{error}");
+    apply(&vault, &alice(), "key: alice/K\nid: secr_mine\nvalue: v\n").unwrap();
+    // As an older version let it be.
+    let old = "key: alice/L\nid: STRIPE_KEY\nvalue: v\nreaders: [alice]\nwriters: [alice]\n";
+    apply(&vault, &root(), old).unwrap();
+    for value in ["v", "w"] {
+        let text = format!("id: STRIPE_KEY\nvalue: {value}\n");
+        assert!(apply(&vault, &root(), &text).is_ok(), "{value}");
+        assert_eq!(read(&vault, "STRIPE_KEY").as_deref(), Some(value));
+    }
+    assert!(vault.secret("STRIPE_KEY").unwrap().id().has_given_prefix());
+    assert_eq!(apply(&vault, &alice(), old), Ok(vec![Outcome::Unchanged]), "it still applies");
+    let error = apply(&vault, &root(), "key: M\nid: STRIPE_KEY\nvalue: v\n").unwrap_err();
+    assert!(error.contains("belongs to the secret alice/L"), "{error}");
 }
 
 #[test]

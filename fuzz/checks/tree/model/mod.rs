@@ -178,7 +178,9 @@ impl Model {
             Meaning::Folder => (FileKind::Folder, 0),
             Meaning::Secret => (FileKind::File, self.secrets[path].value.len() as u64),
             Meaning::Sidecar(key) => {
-                (FileKind::File, emit_lists(&self.secrets[&key].acl).len() as u64)
+                let shown = self.may(uid, Operation::ReadLists, &key).is_ok();
+                let size = if shown { emit_lists(&self.secrets[&key].acl).len() } else { 0 };
+                (FileKind::File, size as u64)
             }
             Meaning::Creating(draft) => (FileKind::File, draft.borrow().bytes.len() as u64),
             Meaning::Scratch(file) => (FileKind::File, file.borrow().len() as u64),

@@ -182,6 +182,7 @@ impl Model {
             self.folders_give_way(to);
             self.vanish(from);
         } else {
+            self.may(uid, Operation::Read, from)?;
             let bytes = self.secrets[from].value.clone();
             self.put(uid, bytes, to)?;
             self.remove(from);

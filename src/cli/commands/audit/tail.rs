@@ -113,7 +113,7 @@ fn sentence(record: &Record) -> String {
     parts.extend(record.key.as_deref().map(|key| {
         let to = record.to.as_deref().map_or_else(String::new, |to| format!(" -> {to}"));
         let version = record.version.map_or_else(String::new, |version| format!(" v{version}"));
-        printable(&format!("{key}{to}{version}"))
+        format!("{key}{to}{version}")
     }));
     if !record.lists.is_empty() {
         parts.push(record.lists.join(","));
@@ -122,14 +122,14 @@ fn sentence(record: &Record) -> String {
     parts.extend(record.error.clone());
     parts.extend(record.grant.as_ref().map(why));
     parts.extend(record.of.map(|seq| format!("corrects number {seq}")));
-    parts.join("  ").trim_end().to_owned()
+    printable(parts.join("  ").trim_end())
 }
 
 fn who(record: &Record, uid: u32) -> String {
     let name = record.slug.as_deref().unwrap_or("-");
     let program = record.program.as_deref().unwrap_or("?");
     let pid = record.pid.unwrap_or(0);
-    printable(&format!("{name} (uid {uid}, {program}[{pid}])"))
+    format!("{name} (uid {uid}, {program}[{pid}])")
 }
 
 fn why(grant: &RecordedGrant) -> String {
