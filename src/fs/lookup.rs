@@ -206,6 +206,8 @@ impl Fs {
         let mut make_draft = Some(make_draft);
         self.tasks.find(who, |note| match note {
             Note::Rewrite { only: Some(_), .. } => None,
+            // The thread has changed its UID since.
+            Note::Rewrite { draft: Some(draft), .. } if draft.uid() != who.uid => None,
             Note::Rewrite { path: Some(other), .. } if other != path => None,
             Note::Rewrite { draft: Some(draft), .. } => Some(Arc::clone(draft)),
             Note::Rewrite { path: of, draft, .. } => {

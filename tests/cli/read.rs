@@ -92,8 +92,8 @@ fn nothing_in_a_value_or_a_name_steers_the_terminal() {
     assert!(json.stdout.contains(escaped), "{}", json.stdout);
     let listed = cli.run(ALICE, "secretfs list --show");
     assert!(listed.stdout.contains("a\\u{202e}b\\u{1b}[2Jc\\u{200f}\\u{9b}"), "{}", listed.stdout);
-    cli.run(ALICE, "secretfs get alice/K").is(0, value, "");
-    let marked = "secretfs save $'bob/\\u202eK' v; cat /secrets/.status/last-error";
+    cli.run(ALICE, "cat \"$SECRETFS_MOUNT/alice/K\"").is(0, value, "");
+    let marked = "(echo > \"$SECRETFS_MOUNT/\"$'x\\u202eK') 2>/dev/null; cat \"$SECRETFS_MOUNT/.status/last-error\"";
     for command in
         ["secretfs save $'M\\u202eN' v; secretfs list; secretfs read $'M\\u202eN'", marked]
     {

@@ -146,7 +146,7 @@ fn the_number_of_secrets_is_for_admins() {
     let root = mount.user(ROOT);
     let used = || mount.user(BOB).sh_ok("df --output=iused . | tail -1");
     let before = used();
-    (0..20).for_each(|number| root.write(&format!("svc/K{number}"), "value").unwrap());
+    (0..20).for_each(|number| root.put(&format!("svc/K{number}"), "value", ""));
     assert_eq!(used().trim(), before.trim());
     let seen = mount.user(BOB).stat("").unwrap();
     assert_eq!(seen.links, root.stat("svc").unwrap().links, "a count of directories");

@@ -27,6 +27,13 @@ fn field(document: &str, name: &str) -> String {
     fields.into_iter().find(|(field, _)| field == name).expect("the document has the field").1
 }
 
+/// What the value of a document is: root imports it and reads it.
+#[track_caller]
+fn opened(root: &User, document: &[u8]) -> String {
+    root.import("opened.yaml", document).unwrap();
+    root.read(&field(&String::from_utf8_lossy(document), "key")).unwrap()
+}
+
 #[track_caller]
 fn seal(user: &User, key: &str, value: &[u8]) -> String {
     let file = user.open(&format!(".encrypt/{key}"), READ_WRITE).unwrap();
@@ -115,7 +122,7 @@ fn bad_keys() {
 #[test]
 fn positions() {
     let Some(mount) = Mount::start() else { return };
-    let alice = mount.user(ALICE);
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     let file = alice.open(".encrypt/K", READ_WRITE).unwrap();
     for part in ["example", "-", "value"] {
         file.write(part).unwrap();
@@ -123,7 +130,7 @@ fn positions() {
     let size = file.stat().unwrap().size;
     assert_eq!(size, 13);
     let document = file.read_to_end().unwrap();
-    assert_eq!(field(&String::from_utf8_lossy(&document), "checksum"), "45a3b25f");
+    assert_eq!(opened(&root, &document), "example-value");
     assert_eq!(file.read_at(0, 1 << 20).unwrap(), document, "pread from 0");
     let pieces: Vec<u8> =
         (0..document.len()).flat_map(|at| file.read_at(at as u64, 1).unwrap()).collect();
@@ -132,7 +139,7 @@ fn positions() {
     // Writing again makes another document.
     file.write("another").unwrap();
     let second = file.read_to_end().unwrap();
-    assert_eq!(field(&String::from_utf8_lossy(&second), "checksum"), "9d293438");
+    assert_eq!(opened(&root, &second), "another");
     assert_ne!(document, second);
     file.close().unwrap();
 }
@@ -140,7 +147,7 @@ fn positions() {
 #[test]
 fn programs_read_it_all() {
     let Some(mount) = Mount::start() else { return };
-    let alice = mount.user(ALICE);
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     for read in [
         "cat <&3",
         "cat /dev/fd/3 <&3 || true; cat <&3",
@@ -149,7 +156,7 @@ fn programs_read_it_all() {
     ] {
         let script = format!("exec 3<>.encrypt/K; printf example-value >&3; {read}");
         let document = alice.sh_ok(&script);
-        assert!(document.contains("checksum: \"45a3b25f\"\n"), "{read}: {document}");
+        assert_eq!(opened(&root, document.as_bytes()), "example-value", "{read}");
     }
     let python = "\
 import os
@@ -161,20 +168,21 @@ assert os.pread(d, 100000, 0) == whole and os.fstat(d).st_size == len(whole)
 print(whole.decode(), end='')
 with open('.encrypt/K', 'r+b') as f:
     f.write(b'example-value'); f.flush(); f.seek(0)
-    assert b'45a3b25f' in f.read()
+    assert f.read().endswith(b'\\nencrypted: true\\n')
 ";
     let document = alice.sh_ok(&format!("python3 - <<'END'\n{python}END\n"));
-    assert_eq!(field(&document, "checksum"), "45a3b25f");
+    assert_eq!(opened(&root, document.as_bytes()), "example-value");
 }
 
 #[test]
 fn any_value_up_to_a_mebibyte() {
     let Some(mount) = Mount::start() else { return };
-    let alice = mount.user(ALICE);
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     let nothing = alice.open(".encrypt/K", READ_WRITE).unwrap();
     let empty = String::from_utf8(nothing.read_to_end().unwrap()).unwrap();
-    assert_eq!(field(&empty, "checksum"), "00000000");
-    assert_eq!(field(&seal(&alice, "K", b"\xff\0\n"), "checksum"), "a10c04e1");
+    assert_eq!(opened(&root, empty.as_bytes()), "");
+    root.import("bytes.yaml", seal(&alice, "K", b"\xff\0\n")).unwrap();
+    assert_eq!(root.read_bytes("K").as_deref(), Ok(&b"\xff\0\n"[..]));
     let largest = vec![b'x'; 1 << 20];
     let document = seal(&alice, "K", &largest);
     assert!(field(&document, "value").len() > (1 << 20) * 4 / 3);
@@ -190,25 +198,24 @@ fn any_value_up_to_a_mebibyte() {
 #[test]
 fn it_is_private_to_the_descriptor() {
     let Some(mount) = Mount::start() else { return };
-    let (alice, bob) = (mount.user(ALICE), mount.user(BOB));
+    let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
     let first = alice.open(".encrypt/K", READ_WRITE).unwrap();
     first.write("example-value").unwrap();
     let second = alice.open(".encrypt/K", READ_WRITE).unwrap();
     let other = bob.open(".encrypt/K", READ_WRITE).unwrap();
-    let checksum = |bytes: Vec<u8>| field(&String::from_utf8_lossy(&bytes), "checksum");
-    assert_eq!(checksum(second.read_to_end().unwrap()), "00000000");
+    assert_eq!(opened(&root, &second.read_to_end().unwrap()), "");
     other.write("another").unwrap();
     // Not even through the kernel's cache.
     let mapped = |file: &Handle<'_>| {
         file.read_at(0, 1).unwrap();
         let size = file.stat().unwrap().size;
-        checksum(file.map_private(usize::try_from(size).unwrap()).unwrap())
+        opened(&root, &file.map_private(usize::try_from(size).unwrap()).unwrap())
     };
     for _ in 0..3 {
-        assert_eq!(mapped(&first), "45a3b25f");
-        assert_eq!(mapped(&other), "9d293438");
+        assert_eq!(mapped(&first), "example-value");
+        assert_eq!(mapped(&other), "another");
     }
-    assert_eq!(checksum(first.read_at(0, 10_000).unwrap()), "45a3b25f");
+    assert_eq!(opened(&root, &first.read_at(0, 10_000).unwrap()), "example-value");
 }
 
 #[test]

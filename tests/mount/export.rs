@@ -140,12 +140,12 @@ fn an_open_text_never_changes() {
     assert_eq!(one[..100], head);
     assert_eq!(one.len() as u64, first.stat().unwrap().size, "fstat shows what is open");
     assert_eq!(two.len() as u64, second.stat().unwrap().size);
-    let checksums = |text: &[u8]| {
-        let documents = documents(&String::from_utf8_lossy(text));
-        (documents.len(), documents[0]["checksum"].as_str().unwrap().to_owned())
-    };
-    assert_eq!(checksums(&one), (5, "45a3b25f".to_owned()));
-    assert_eq!(checksums(&two), (5, format!("{:08x}", crc32fast::hash(b"rotated"))));
+    let count = |text: &[u8]| documents(&String::from_utf8_lossy(text)).len();
+    assert_eq!((count(&one), count(&two)), (5, 5));
+    for (text, value) in [(&two, "rotated"), (&one, "example-value"), (&two, "rotated")] {
+        root.import("export.yaml", text).unwrap();
+        assert_eq!(root.read("API_KEY").as_deref(), Ok(value));
+    }
     // Any piece, again and in any order.
     for start in (0..one.len()).step_by(99_991).chain([0, one.len() - 1]) {
         let end = (start + 5000).min(one.len());

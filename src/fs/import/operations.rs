@@ -56,7 +56,9 @@ impl Fs {
         }
         // Programs that have closed a file may set its mode and times after that.
         let just_applied = |note: &mut Note| match note {
-            Note::Applied(file) if file.path() == path => Some(Arc::clone(file)),
+            Note::Applied(file) if file.path() == path && file.uid() == who.uid => {
+                Some(Arc::clone(file))
+            }
             _ => None,
         };
         self.tasks.find(who, just_applied).map(Import::File)
