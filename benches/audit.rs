@@ -37,6 +37,8 @@ fn main() {
         keep_files: 0,
         copy: None,
         copy_socket: None,
+        repeats: secretfs::audit::Repeats::default(),
+        counts: None,
         revision: secretfs::audit::Revision::default(),
     };
     let keys = [ChainKey::new("00000000000000aa", &[7; 32])];

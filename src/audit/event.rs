@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::model::{Caller, Grant, ListName};
 
 use super::json;
+use super::repeats::Counted;
 
 /// What somebody did, or tried to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub struct Actor {
 }
 
 /// What it was done to, and what allowed it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     /// The key of the secret; none where there is no single one.
     pub key: Option<String>,
@@ -134,6 +135,8 @@ pub struct ErrorCode {
 /// One event, on its way to becoming a line.
 pub struct Event {
     body: Vec<u8>,
+    /// What was counted, where it tells of that.
+    counted: Option<Counted>,
 }
 
 /// A line has about 300 bytes.
@@ -147,20 +150,32 @@ impl Event {
         subject: &Subject,
         outcome: Result<(), &ErrorCode>,
     ) -> Self {
+        let mut event = Self::outcome(action, outcome.err());
+        write_actor(&mut event.body, actor);
+        write_subject(&mut event.body, subject);
+        event
+    }
+
+    /// The beginning: what was done and how it went.
+    pub(super) fn outcome(action: Action, error: Option<&ErrorCode>) -> Self {
         let mut body = Vec::with_capacity(USUAL_BYTES);
         let out = &mut body;
         json::word!(out, "op", action.as_str());
-        match outcome {
-            Ok(()) => out.extend_from_slice(b",\"outcome\":\"allowed\",\"errno\":0"),
-            Err(code) => {
+        match error {
+            None => out.extend_from_slice(b",\"outcome\":\"allowed\",\"errno\":0"),
+            Some(code) => {
                 json::word!(out, "outcome", if code.denied { "denied" } else { "failed" });
                 json::number!(out, "errno", code.number.unsigned_abs());
                 json::text!(out, "error", &code.name);
             }
         }
-        write_actor(out, actor);
-        write_subject(out, subject);
-        Self { body }
+        Self { body, counted: None }
+    }
+
+    /// The line of `count` decisions that `body` tells of.
+    pub(super) fn counted(mut body: Vec<u8>, count: u64, counted: Counted) -> Self {
+        json::number!(&mut body, "repeats", count);
+        Self { body, counted: Some(counted) }
     }
 
     /// Something that the daemon itself has to say.
@@ -168,7 +183,7 @@ impl Event {
         let mut body = Vec::with_capacity(USUAL_BYTES);
         json::word!(&mut body, "op", op);
         fill(&mut body);
-        Self { body }
+        Self { body, counted: None }
     }
 
     /// Says that this corrects the line `seq`: what was allowed there did not happen.
@@ -181,6 +196,15 @@ impl Event {
     /// Fields, each with a comma before it.
     pub(super) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    pub(super) fn body_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.body
+    }
+
+    /// What was counted, where it tells of that.
+    pub(super) fn count(&self) -> Option<&Counted> {
+        self.counted.as_ref()
     }
 }
 

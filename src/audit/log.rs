@@ -97,20 +97,25 @@ impl Log {
     /// Appends a line for each event, with one write(2). All or none of them are there afterwards.
     pub(super) fn append<'a>(
         &mut self,
-        events: impl Iterator<Item = &'a Event>,
+        events: impl Iterator<Item = &'a Event> + Clone,
     ) -> io::Result<Appended> {
         self.prepare()?;
         self.buffer.clear();
         let (mut seq, mut hash) = (self.seq, self.hash);
         let time = line::time_text(SystemTime::now());
         let revision = self.revision.get();
-        for event in events {
+        for event in events.clone() {
             seq += 1;
+            event.count().iter().for_each(|counted| counted.begin(seq));
             let (out, body) = (&mut self.buffer, event.body());
             hash = line::write(out, &self.key, &hash, seq, &time, revision, body);
         }
         let current = self.file.as_mut().expect("it was prepared");
-        current.append(&self.buffer)?;
+        let appended = current.append(&self.buffer);
+        for counted in events.filter_map(Event::count) {
+            counted.end(appended.is_ok());
+        }
+        appended?;
         current.lines += seq - self.seq;
         let first = self.seq + 1;
         (self.seq, self.hash) = (seq, hash);

@@ -13,6 +13,8 @@
 //!   change is: there is no change without its line, not even after a power loss.
 //! - Other lines are on the disk a second later at most. A power loss may take those of the last
 //!   second; the daemon finds out at its next start and puts the gap on record.
+//! - A decision that equals one of the last second is counted ([`repeats`]), in memory that outlives a
+//!   `kill -9` of the daemon. A power loss may take the counts of the last second.
 //! - A line tells what was decided. If the store then fails, a second line with `"of"` tells so.
 
 mod chain;
@@ -28,6 +30,7 @@ mod progress;
 mod queue;
 mod read;
 mod recover;
+mod repeats;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,7 @@ pub use item::NotRecorded;
 pub use queue::Audit;
 pub use read::{Record, RecordedGrant, Tail};
 pub use recover::OpenAuditError;
+pub use repeats::{Attempt, CountMemory, Repeats};
 pub use status::AuditStatus;
 pub use verify::{Report, VerifyError, verify};
 
@@ -86,6 +90,10 @@ pub struct Options {
     pub copy: Option<CopyTarget>,
     /// The socket for that, where none can be opened later.
     pub copy_socket: Option<Arc<UnixDatagram>>,
+    /// Whether equal decisions are counted.
+    pub repeats: Repeats,
+    /// Where they are counted; memory of this process if there is none.
+    pub counts: Option<Arc<CountMemory>>,
     /// What stands in each line of the store that many hosts share.
     pub revision: Revision,
 }
@@ -117,6 +125,8 @@ impl Options {
             keep_files,
             copy: None,
             copy_socket: None,
+            repeats: Repeats::default(),
+            counts: None,
             revision: Revision::default(),
         }
     }

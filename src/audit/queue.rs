@@ -26,6 +26,7 @@ use super::json;
 use super::log::{Log, LostCause};
 use super::progress::{Place, Progress};
 use super::recover::{self, OpenAuditError};
+use super::repeats::{Admission, Attempt, CountMemory, Counter};
 use super::status::{AuditStatus, Counters, Trouble};
 use super::{Mode, Options, files};
 
@@ -33,14 +34,17 @@ use super::{Mode, Options, files};
 const GROUP: usize = 1024;
 /// At most so many events wait; more fail. Each is somebody who waits for an answer.
 const WAITING: usize = 1 << 16;
-/// How often what was appended is brought to the disk.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often what was counted is written, and what was appended is brought to the disk: it is done within
+/// a second.
+const SYNC_EVERY: Duration = Duration::from_millis(900);
+/// So many lines of counts are written as a group.
+const COUNTS_AT_ONCE: usize = 256;
 
 /// The audit log of a daemon. Cheap to share.
 pub struct Audit {
     mode: Mode,
     core: Option<Arc<Core>>,
-    syncing: Option<(Sender<()>, JoinHandle<()>)>,
+    syncing: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 struct Core {
@@ -48,6 +52,7 @@ struct Core {
     queue: Mutex<Queue>,
     progress: Arc<Progress>,
     counters: Counters,
+    counter: Counter,
     copy: Option<Copy>,
 }
 
@@ -62,7 +67,7 @@ struct Queue {
 impl Audit {
     /// No log: every event is taken as recorded.
     pub fn off() -> Self {
-        Self { mode: Mode::Off, core: None, syncing: None }
+        Self { mode: Mode::Off, core: None, syncing: Mutex::default() }
     }
 
     /// Opens the log, and goes on where it ends. `keys` are the current one and those before it;
@@ -91,13 +96,18 @@ impl Audit {
                 LostCause::Unexplained | LostCause::NoHead => counters.trouble(Trouble::Lost, what),
             }
         }
+        let counts = options.counts.clone().map_or_else(
+            || CountMemory::of_this_process().map(Arc::new).map_err(OpenAuditError::NoMemory),
+            Ok,
+        )?;
+        let counter = Counter::new(options.repeats, counts, log.seq);
         let (waiting, spare) = Default::default();
         let queue = Mutex::new(Queue { waiting, log: Some(Box::new(log)), spare });
-        let core = Arc::new(Core { mode: options.mode, queue, progress, counters, copy });
+        let core = Arc::new(Core { mode: options.mode, queue, progress, counters, counter, copy });
         core.submit(Item::Lines(Events::One(start_event()), Box::new(|_| {})));
         let syncing = start_syncing(Arc::clone(&core), options.folder.clone())
             .map_err(OpenAuditError::NoThread)?;
-        Ok(Self { mode: options.mode, core: Some(core), syncing: Some(syncing) })
+        Ok(Self { mode: options.mode, core: Some(core), syncing: Mutex::new(Some(syncing)) })
     }
 
     /// Puts an event on record, then calls `then`: on this thread, or on the one that is appending
@@ -117,6 +127,57 @@ impl Audit {
         then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
     ) {
         self.record_events(Events::Many(events), then);
+    }
+
+    /// Puts a decision on record, then calls `then` as [`Audit::record`] does. One that equals another of
+    /// the last second may be counted; `then` is called at once then.
+    pub fn decide(
+        &self,
+        attempt: Attempt,
+        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
+    ) {
+        let Some(core) = &self.core else { return then(Ok(())) };
+        let Some(hash) = core.admit(&attempt) else { return then(Ok(())) };
+        let (event, core) = (attempt.event(), Arc::clone(core));
+        self.record(event, move |outcome| {
+            if outcome.is_ok() {
+                core.counter.written(hash, attempt);
+            }
+            then(outcome);
+        });
+    }
+
+    /// As [`Audit::decide`], for several.
+    pub fn decide_all(
+        &self,
+        attempts: Vec<Attempt>,
+        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
+    ) {
+        let Some(core) = &self.core else { return then(Ok(())) };
+        let new = core.admit_all(attempts);
+        if new.is_empty() {
+            return then(Ok(()));
+        }
+        let (events, core) = (events_of(&new), Arc::clone(core));
+        self.record_all(events, move |outcome| {
+            if outcome.is_ok() {
+                core.written(new);
+            }
+            then(outcome);
+        });
+    }
+
+    /// As [`Audit::decide_all`], and waits for it.
+    ///
+    /// # Errors
+    /// They are not on record and must be.
+    pub fn decide_now(&self, attempts: Vec<Attempt>) -> Result<(), NotRecorded> {
+        let Some(core) = &self.core else { return Ok(()) };
+        let new = core.admit_all(attempts);
+        if self.record_now(events_of(&new))? > 0 {
+            core.written(new);
+        }
+        Ok(())
     }
 
     fn record_events(
@@ -173,6 +234,19 @@ impl Audit {
         self.core.iter().for_each(|core| core.submit(Item::Key(key.clone())));
     }
 
+    /// Writes what was counted, says that it ends, and waits until all of it is on the disk. What is
+    /// recorded afterwards is not waited for any more.
+    pub fn finish(&self) {
+        let Some((stop, thread)) = self.syncing.lock().take() else { return };
+        if let Some(core) = &self.core {
+            core.write_counts();
+            core.submit(Item::Lines(Events::One(Event::own("stop", |_| {})), Box::new(|_| {})));
+        }
+        drop(stop);
+        // The thread's panic has aborted the process already, or a test reports it.
+        let _ = thread.join();
+    }
+
     /// How it is doing.
     pub fn status(&self) -> AuditStatus {
         let Some(core) = &self.core else {
@@ -180,6 +254,7 @@ impl Audit {
             return AuditStatus {
                 mode: self.mode,
                 lines: 0,
+                repeats: 0,
                 failures: 0,
                 copies_dropped: 0,
                 problems,
@@ -188,6 +263,7 @@ impl Audit {
         AuditStatus {
             mode: self.mode,
             lines: core.counters.lines.load(Ordering::Relaxed),
+            repeats: core.counter.counted(),
             failures: core.counters.failures.load(Ordering::Relaxed),
             copies_dropped: core.copy.as_ref().map_or(0, Copy::dropped),
             problems: core.counters.problems(),
@@ -204,14 +280,12 @@ impl Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        let Some((stop, thread)) = self.syncing.take() else { return };
-        if let Some(core) = &self.core {
-            core.submit(Item::Lines(Events::One(Event::own("stop", |_| {})), Box::new(|_| {})));
-        }
-        drop(stop);
-        // The thread's panic has aborted the process already, or a test reports it.
-        let _ = thread.join();
+        self.finish();
     }
+}
+
+fn events_of(attempts: &[(u64, Attempt)]) -> Vec<Event> {
+    attempts.iter().map(|(_, attempt)| attempt.event()).collect()
 }
 
 thread_local! {
@@ -221,6 +295,47 @@ thread_local! {
 }
 
 impl Core {
+    /// Counts a decision; or gives the hash by which it is known once it has a line. While no line can be
+    /// written nothing is counted either.
+    fn admit(&self, attempt: &Attempt) -> Option<u64> {
+        let may_count = !self.counters.is_troubled(Trouble::Write);
+        match self.counter.admit(attempt, may_count) {
+            Admission::Counted => None,
+            Admission::Write(hash) => Some(hash),
+        }
+    }
+
+    /// Those that need a line.
+    fn admit_all(&self, attempts: Vec<Attempt>) -> Vec<(u64, Attempt)> {
+        let new = attempts.into_iter().filter_map(|one| Some((self.admit(&one)?, one)));
+        new.collect()
+    }
+
+    fn written(&self, attempts: Vec<(u64, Attempt)>) {
+        attempts.into_iter().for_each(|(hash, attempt)| self.counter.written(hash, attempt));
+    }
+
+    /// Writes the lines of what was counted, and waits for it.
+    fn write_counts(&self) {
+        let mut events = self.counter.take().into_iter();
+        loop {
+            let some: Vec<_> = events.by_ref().take(COUNTS_AT_ONCE).collect();
+            if some.is_empty() {
+                return;
+            }
+            let (tell, told) = sync_channel(1);
+            let then = move |outcome: Result<u64, NotRecorded>| {
+                // Who asked waits just below.
+                let _ = tell.send(outcome.is_ok());
+            };
+            self.submit(Item::Lines(Events::Many(some), Box::new(then)));
+            // Counts that are not written are taken again.
+            if !told.recv().unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
     fn submit(&self, item: Item) {
         let mut queue = self.queue.lock();
         let count = item.events().len();
@@ -372,6 +487,7 @@ fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, Jo
         let mut named = Place::default();
         loop {
             let over = stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Disconnected);
+            core.write_counts();
             let place = core.progress.place();
             if core.progress.is_behind() && core.sync().is_ok() {
                 core.submit(Item::Settle);

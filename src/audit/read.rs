@@ -32,6 +32,8 @@ pub struct Record {
     pub pid: Option<u32>,
     /// Its program.
     pub program: Option<String>,
+    /// The number of its request.
+    pub request: Option<u64>,
     /// Its own slug.
     pub slug: Option<String>,
     /// The secret.
@@ -46,6 +48,8 @@ pub struct Record {
     pub grant: Option<RecordedGrant>,
     /// The line that this one corrects.
     pub of: Option<u64>,
+    /// How many decisions the line tells of, where they were counted.
+    pub repeats: Option<u64>,
 }
 
 /// What allowed something.

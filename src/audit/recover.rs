@@ -33,6 +33,9 @@ pub enum OpenAuditError {
     /// No thread could be started.
     #[error("the audit thread could not be started; raise the limit of threads: {0}")]
     NoThread(#[source] io::Error),
+    /// There is no memory for counts.
+    #[error("there is no memory to count repeated decisions in: {0}")]
+    NoMemory(#[source] io::Error),
 }
 
 /// What the newest file ends with.

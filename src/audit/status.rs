@@ -13,6 +13,8 @@ pub struct AuditStatus {
     pub mode: Mode,
     /// Lines written since the start.
     pub lines: u64,
+    /// Decisions since the start that were counted instead of written one by one.
+    pub repeats: u64,
     /// Events since the start that could not be written.
     pub failures: u64,
     /// Lines since the start whose copy (journald, syslog) was dropped.
@@ -67,6 +69,11 @@ impl Counters {
             self.troubled.fetch_and(!bit, Ordering::AcqRel);
             tracing::info!("the audit log is written again");
         }
+    }
+
+    /// Whether that is so now.
+    pub(super) fn is_troubled(&self, which: Trouble) -> bool {
+        self.troubled.load(Ordering::Acquire) & 1 << which as u64 != 0
     }
 
     pub(super) fn problems(&self) -> Vec<String> {

@@ -23,6 +23,8 @@ impl Bench {
             keep_files: 0,
             copy: None,
             copy_socket: None,
+            repeats: Repeats::Each,
+            counts: None,
             revision: Revision::default(),
         };
         Self { _folder: folder, options }
@@ -384,4 +386,143 @@ fn nobody_else_may_read_it() {
     assert_eq!(mode(&bench.options.folder), 0o700);
     assert_eq!(mode(&bench.path(1)), 0o600);
     assert_eq!(mode(&head_of(&bench.options.folder)), 0o600);
+}
+
+/// A decision of alice's, or of a caller without a slug.
+fn attempt(uid: u32, pid: u32, key: &str, errno: i32) -> Attempt {
+    let slug = (uid == 2100).then(|| Slug::parse("alice").unwrap());
+    let caller = Arc::new(Caller::new(uid, slug, [], false));
+    let process = Process { gid: uid, pid, program: Some("cat".into()), request: 77 };
+    let error =
+        (errno != 0).then(|| ErrorCode { number: errno, name: "EACCES".to_owned(), denied: true });
+    let subject = Subject::of(key);
+    Attempt { actor: Actor { caller, process }, action: Action::Open, subject, error }
+}
+
+fn decide(audit: &Audit, attempt: Attempt) {
+    let (tell, told) = std::sync::mpsc::channel();
+    audit.decide(attempt, move |outcome| tell.send(outcome).unwrap());
+    assert_eq!(told.recv().unwrap(), Ok(()));
+}
+
+/// The lines that tell of decisions, and how many each tells of.
+fn told(bench: &Bench) -> Vec<(Record, u64)> {
+    let records = bench.all().into_iter().map(|line| Record::parse(line.as_bytes()).unwrap());
+    let told = records.filter(|record| !record.outcome.is_empty());
+    told.map(|record| (record.clone(), record.repeats.unwrap_or(1))).collect()
+}
+
+#[test]
+fn equal_decisions_of_a_second_are_counted() {
+    let mut bench = Bench::new();
+    bench.options.repeats = Repeats::Counted;
+    let audit = bench.open();
+    let long = "k/".repeat(400) + "K";
+    for key in ["K", &long] {
+        for _ in 0..500 {
+            decide(&audit, attempt(2100, 7, key, 0));
+        }
+        decide(&audit, attempt(2100, 8, key, 0));
+        decide(&audit, attempt(2101, 7, key, 0));
+        decide(&audit, attempt(2100, 7, key, 13));
+    }
+    assert!(audit.status().repeats >= 900, "{:?}", audit.status());
+    drop(audit);
+    let told = told(&bench);
+    for key in ["K", &long] {
+        let of = |uid, pid, outcome: &str| -> (usize, u64) {
+            let fits = |record: &Record| {
+                (record.key.as_deref(), record.uid, record.pid) == (Some(key), Some(uid), Some(pid))
+                    && record.outcome == outcome
+            };
+            let found: Vec<_> = told.iter().filter(|(record, _)| fits(record)).collect();
+            (found.len(), found.iter().map(|(_, count)| count).sum())
+        };
+        let (lines, count) = of(2100, 7, "allowed");
+        assert!(count == 500 && lines < 100, "{count} decisions in {lines} lines");
+        for (uid, pid, outcome) in [(2100, 8, "allowed"), (2101, 7, "allowed"), (2100, 7, "denied")]
+        {
+            assert_eq!(of(uid, pid, outcome), (1, 1), "{uid} {pid} {outcome}");
+        }
+    }
+    let report = bench.assert_whole();
+    assert_eq!(report.repeats, told.iter().filter_map(|(one, _)| one.repeats).sum::<u64>());
+    assert!(told.iter().all(|(record, _)| record.repeats.is_none() || record.request.is_none()));
+}
+
+#[test]
+fn denials_of_one_uid_beyond_its_share_are_counted_together() {
+    const MANY: u32 = 3000;
+    for repeats in [Repeats::Counted, Repeats::Each] {
+        let mut bench = Bench::new();
+        bench.options.repeats = repeats;
+        let audit = bench.open();
+        let start = std::time::Instant::now();
+        for number in 0..MANY {
+            decide(&audit, attempt(2100, number, &format!("K{number}"), 13));
+            // UIDs without a slug have one share, however many there are.
+            decide(&audit, attempt(100_000 + number, 7, "K", 13));
+            // What is allowed is no flood.
+            decide(&audit, attempt(2100, 7, &format!("L{number}"), 0));
+        }
+        let seconds = 1 + start.elapsed().as_secs();
+        drop(audit);
+        let told = told(&bench);
+        let (mut lines, mut count) = ([0; 3], [0; 3]);
+        for (record, repeats) in &told {
+            let kind = match (record.outcome.as_str(), record.uid) {
+                ("allowed", _) => 0,
+                (_, Some(2100)) => 1,
+                _ => 2,
+            };
+            count[kind] += repeats;
+            lines[kind] += u64::from(record.repeats.is_none());
+        }
+        assert_eq!(count, [u64::from(MANY); 3], "every decision is told of");
+        assert_eq!(lines[0], u64::from(MANY));
+        assert!(lines[1..].iter().all(|&lines| lines <= 100 * (seconds + 1)), "{lines:?}");
+        let nameless = told.iter().filter(|(record, _)| record.uid.is_none()).count();
+        assert!(nameless > 0 && nameless < 100, "a sum of those for whom there is no room");
+        bench.assert_whole();
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_its_counts_to_the_next() {
+    // What the process leaves is copied before its thread has written any count: the next round if the
+    // machine was too slow for that.
+    let (bench, left) = std::iter::repeat_with(|| {
+        let mut bench = Bench::new();
+        bench.options.repeats = Repeats::Counted;
+        let start = std::time::Instant::now();
+        let (memory, left) = (tempfile::tempfile().unwrap(), Bench::new());
+        bench.options.counts = Some(Arc::new(CountMemory::shared(&memory, 0).unwrap()));
+        let killed = bench.open();
+        for number in 0..400 {
+            decide(&killed, attempt(2100, 7, "K", 0));
+            decide(&killed, attempt(2100, number, &format!("K{number}"), 13));
+        }
+        fs::create_dir(&left.options.folder).unwrap();
+        fs::copy(bench.path(1), left.path(1)).unwrap();
+        fs::copy(head_of(&bench.options.folder), head_of(&left.options.folder)).unwrap();
+        let mut copy = tempfile::tempfile().unwrap();
+        std::io::copy(&mut &memory, &mut copy).unwrap();
+        (start.elapsed() < std::time::Duration::from_millis(800)).then_some((left, copy))
+    })
+    .find_map(|round| round)
+    .unwrap();
+    let counted = |bench: &Bench| {
+        let count = |outcome: &str| -> u64 {
+            let told = told(bench);
+            told.iter().filter(|(one, _)| one.outcome == outcome).map(|(_, count)| count).sum()
+        };
+        (count("allowed"), count("denied"))
+    };
+    let (mut bench, memory) = (bench, left);
+    assert_ne!(counted(&bench), (400, 400), "nothing was counted");
+    bench.options.counts = Some(Arc::new(CountMemory::shared(&memory, 0).unwrap()));
+    // Twice: nothing is told of twice.
+    (0..2).for_each(|_| bench.write(1));
+    assert_eq!(counted(&bench), (402, 400));
+    bench.assert_whole();
 }

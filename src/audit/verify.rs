@@ -25,6 +25,8 @@ const PROBLEMS: usize = 50;
 pub struct Report {
     /// How many lines were checked.
     pub lines: u64,
+    /// How many decisions were counted in lines that tell how many (`"repeats"`).
+    pub repeats: u64,
     /// How many files they are in.
     pub files: u64,
     /// The number of the first line.
@@ -308,6 +310,7 @@ impl Walk<'_> {
                 ));
             }
         }
+        self.report.repeats += line.repeats();
         self.reach(End { file, seq: line.seq, hash: line.hash });
     }
 

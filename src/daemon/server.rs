@@ -168,6 +168,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         if signals.wait_for_end(when_over, when_gone, &reload).await {
             served.join().map_err(system("serving requests ended with an error"))?;
         }
+        reload.vault.finish_audit();
         Ok(())
     })
 }
@@ -267,6 +268,8 @@ fn confine(
         let failed = system("a socket could not be opened");
         audit.copy_socket = Some(Arc::new(UnixDatagram::unbound().map_err(failed)?));
     }
+    let failed = system("the counts of the audit log could not be shared");
+    audit.counts = shelf.audit_counts().map_err(failed)?.map(Arc::new);
     let journal = Journal::of_stderr();
     SledStore::prepare(&settings.state_dir, account.map(|account| (account.uid, account.gid)))?;
     let mut readable = sandbox::system_files();

@@ -120,6 +120,10 @@ pub struct MountSettings {
     #[arg(long, value_name = "WHERE")]
     pub audit_copy: Option<AuditCopy>,
 
+    /// Decisions that equal one of the last second: `counted` in one line, or `each` in a line of its own [default: counted]
+    #[arg(long, value_name = "HOW")]
+    pub audit_repeats: Option<AuditRepeats>,
+
     /// Size of a file of the audit log, in MiB, after which the next one begins [default: 256]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub audit_file_size: Option<u32>,
@@ -162,6 +166,17 @@ pub enum AuditMode {
     BestEffort,
     /// There is no log.
     Off,
+}
+
+/// What becomes of decisions that equal one of the last second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditRepeats {
+    /// They are counted, and one line tells how many.
+    #[default]
+    Counted,
+    /// Each has a line of its own.
+    Each,
 }
 
 /// Where each line of the audit log also goes.
@@ -328,6 +343,11 @@ fn audit_options(flags: &MountSettings, file: &MountSettings, state_dir: &Path) 
             .map_or(audit::DEFAULT_KEEP_FILES, u64::from),
         copy,
         copy_socket: None,
+        repeats: match flags.audit_repeats.or(file.audit_repeats).unwrap_or_default() {
+            AuditRepeats::Counted => audit::Repeats::Counted,
+            AuditRepeats::Each => audit::Repeats::Each,
+        },
+        counts: None,
         revision: audit::Revision::default(),
     }
 }
@@ -346,6 +366,9 @@ fn audit_flags(options: &audit::Options) -> Vec<OsString> {
             audit::CopyTarget::Syslog => "syslog",
         };
         flags.extend(["--audit-copy".into(), copy.into()]);
+    }
+    if options.repeats == audit::Repeats::Each {
+        flags.extend(["--audit-repeats".into(), "each".into()]);
     }
     let numbers =
         [("--audit-file-size", options.file_bytes >> 20), ("--audit-keep", options.keep_files)];

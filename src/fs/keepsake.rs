@@ -1,9 +1,10 @@
-//! A text that lies on the shelf behind all else, for the next process: that of the last identities file
-//! that was good.
+//! What lies on the shelf behind all else, for the next process: the text of the last identities file that
+//! was good, and the counts of decisions that the audit log does not tell of yet.
 
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::audit::CountMemory;
 use crate::identity::{Keeper, MAX_IDENTITIES_BYTES};
 
 use super::shelf::{BLOCK_BYTES, Shelf};
@@ -14,6 +15,8 @@ const HEADER: usize = 8 + 4 + 4;
 const COPY_BYTES: u64 = (HEADER + MAX_IDENTITIES_BYTES).next_multiple_of(BLOCK_BYTES) as u64;
 /// A process that is killed while it writes one leaves the other.
 const COPIES: u64 = 2;
+/// Where the counts begin: with a page.
+const COUNTS_AT: u64 = Shelf::END + COPIES * COPY_BYTES;
 
 impl Keeper for Shelf {
     fn keep(&self, text: &[u8]) -> io::Result<()> {
@@ -32,6 +35,16 @@ impl Keeper for Shelf {
 
     fn kept(&self) -> Option<Vec<u8>> {
         self.newest().map(|newest| newest.text)
+    }
+}
+
+impl Shelf {
+    /// Memory for the counts of the audit log; nothing if there is no shelf.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn audit_counts(&self) -> io::Result<Option<CountMemory>> {
+        self.file().map(|file| CountMemory::shared(file, COUNTS_AT)).transpose()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::{Action, Actor, ErrorCode, Process, Subject};
+use crate::audit::{Action, Actor, Attempt, Process, Subject};
 use crate::model::{Caller, Grant, Operation};
 use crate::vault::{Secret, VaultError};
 
@@ -90,25 +90,17 @@ impl Fs {
         let Some(decision) = decision.filter(|_| !matches!(outcome, Err(FsError::Stale))) else {
             return then(outcome, Ok(()));
         };
-        let told: Result<(), ErrorCode> = match &outcome {
-            Ok(_) => Ok(()),
-            Err(error) => Err((self.name_error)(error)),
-        };
+        let error = outcome.as_ref().err().map(self.name_error);
         let actor = self.actor(who, caller);
         if let (Ok(_), Some(open)) = (&outcome, decision.export) {
             return self.record_export(actor, open, 0, Ok(()), move |recorded| {
                 then(outcome, recorded);
             });
         }
-        self.vault.record(
-            &actor,
-            decision.action,
-            &decision.subject,
-            told.as_ref().map(|&()| ()),
-            move |recorded| {
-                then(outcome, recorded.map_err(FsError::from));
-            },
-        );
+        let Decision { action, subject, .. } = decision;
+        self.vault.record(Attempt { actor, action, subject, error }, move |recorded| {
+            then(outcome, recorded.map_err(FsError::from));
+        });
     }
 
     /// Puts the secrets of an export on record from the document `next` on, some at a time, so that
@@ -126,7 +118,7 @@ impl Fs {
             return then(so_far);
         }
         let (fs, next, who) = (Arc::clone(self), next + subjects.len(), actor.clone());
-        self.vault.record_each(&who, Action::Export, &subjects, move |recorded| {
+        self.vault.record_each(&who, Action::Export, subjects, move |recorded| {
             fs.record_export(actor, open, next, recorded.map_err(FsError::from), then);
         });
     }

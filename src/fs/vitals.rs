@@ -104,6 +104,11 @@ impl Fs {
         for (name, help, value) in [
             ("secretfs_audit_lines_total", "Lines of the audit log.", audit.lines),
             (
+                "secretfs_audit_repeats_total",
+                "Decisions that were counted in a line of the audit log instead of having their own.",
+                audit.repeats,
+            ),
+            (
                 "secretfs_audit_failures_total",
                 "Lines that could not be written to the audit log.",
                 audit.failures,

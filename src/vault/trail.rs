@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::audit::{
-    Action, Actor, AuditStatus, ChainKey, ErrorCode, Event, Report, Subject, VerifyError, verify,
+    Action, Actor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, Report, Subject, VerifyError,
+    verify,
 };
 use crate::crypto::{Keyring, Purpose};
 use crate::model::Grant;
@@ -34,14 +35,15 @@ impl Ask {
         Event::new(&self.actor, self.action, subject, Ok(()))
     }
 
-    /// The line of a request that failed; none if it was about nothing that exists.
-    pub(super) fn failed(&self, error: &VaultError, code: &ErrorCode) -> Option<Event> {
+    /// What is recorded of a request that failed; none if it was about nothing that exists.
+    pub(super) fn failed(&self, error: &VaultError, code: ErrorCode) -> Option<Attempt> {
         if matches!(error, VaultError::NotFound { .. }) {
             return None;
         }
         let mut subject = self.subject.clone();
         subject.key = subject.key.or_else(|| error.key().map(str::to_owned));
-        Some(Event::new(&self.actor, self.action, &subject, Err(code)))
+        let (actor, action, error) = (self.actor.clone(), self.action, Some(code));
+        Some(Attempt { actor, action, subject, error })
     }
 }
 
@@ -65,23 +67,19 @@ pub(super) fn imported(change: &Change, grant: Option<&Grant>) -> Subject {
 }
 
 impl Vault {
-    /// Puts on record what `actor` did to `subject` and how it went, then calls `then`, on whatever
-    /// thread writes the line. `then` must not wait for another line.
+    /// Puts on record what somebody did and how it went, then calls `then`, on whatever thread writes
+    /// the line. `then` must not wait for another line.
     pub fn record(
         &self,
-        actor: &Actor,
-        action: Action,
-        subject: &Subject,
-        outcome: Result<(), &ErrorCode>,
+        attempt: Attempt,
         then: impl FnOnce(Result<(), VaultError>) + Send + 'static,
     ) {
         let audit = &self.shared.audit;
         if !audit.is_on() {
             return then(Ok(()));
         }
-        let event = Event::new(actor, action, subject, outcome);
         let waiting = pulse::waiting();
-        audit.record(event, move |recorded| {
+        audit.decide(attempt, move |recorded| {
             drop(waiting);
             then(recorded.map_err(VaultError::NotRecorded));
         });
@@ -92,16 +90,17 @@ impl Vault {
         &self,
         actor: &Actor,
         action: Action,
-        subjects: &[Subject],
+        subjects: Vec<Subject>,
         then: impl FnOnce(Result<(), VaultError>) + Send + 'static,
     ) {
         let audit = &self.shared.audit;
         if !audit.is_on() || subjects.is_empty() {
             return then(Ok(()));
         }
-        let events = subjects.iter().map(|one| Event::new(actor, action, one, Ok(()))).collect();
+        let attempt = |subject| Attempt { actor: actor.clone(), action, subject, error: None };
+        let attempts = subjects.into_iter().map(attempt).collect();
         let waiting = pulse::waiting();
-        audit.record_all(events, move |recorded| {
+        audit.decide_all(attempts, move |recorded| {
             drop(waiting);
             then(recorded.map_err(VaultError::NotRecorded));
         });
@@ -149,6 +148,11 @@ impl Vault {
     /// How the audit log is doing.
     pub fn audit_status(&self) -> AuditStatus {
         self.shared.audit.status()
+    }
+
+    /// Ends the audit log: what was counted is written and on the disk.
+    pub fn finish_audit(&self) {
+        self.shared.audit.finish();
     }
 
     /// The audit log goes on in a new file.

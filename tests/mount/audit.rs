@@ -13,7 +13,7 @@ use crate::harness::{ALICE, BOB, DAVE, KEY, Mount, ROOT, UNKNOWN, eventually};
 use crate::tmpfs::Tmpfs;
 
 /// All lines of the log, parsed.
-fn lines(state: &Path) -> Vec<Value> {
+pub(crate) fn lines(state: &Path) -> Vec<Value> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(state.join("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
@@ -25,6 +25,11 @@ fn lines(state: &Path) -> Vec<Value> {
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
         })
         .collect()
+}
+
+/// A mount whose log has a line for each decision.
+fn start() -> Option<Mount> {
+    Some(Mount::prepare()?.with_args(&["--audit-repeats", "each"]).started())
 }
 
 /// The lines about keys that were written since the last time it was asked.
@@ -63,7 +68,7 @@ impl Log {
 
 #[test]
 fn one_line_for_each_operation_with_all_its_fields() {
-    let Some(mount) = Mount::start() else { return };
+    let Some(mount) = start() else { return };
     let (root, alice, bob, dave) =
         (mount.user(ROOT), mount.user(ALICE), mount.user(BOB), mount.user(DAVE));
     let mut log = Log::of(&mount);
@@ -132,7 +137,7 @@ fn one_line_for_each_operation_with_all_its_fields() {
 
 #[test]
 fn each_form_of_a_rename_and_a_truncation_is_one_line() {
-    let Some(mount) = Mount::start() else { return };
+    let Some(mount) = start() else { return };
     let (alice, bob) = (mount.user(ALICE), mount.user(BOB));
     alice.write("alice/A", "a").unwrap();
     alice.write("alice/B", "b").unwrap();
@@ -159,7 +164,7 @@ fn each_form_of_a_rename_and_a_truncation_is_one_line() {
 
 #[test]
 fn exports_and_sealings_are_on_record() {
-    let Some(mount) = Mount::start() else { return };
+    let Some(mount) = start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("db/A", "a", "readers: [alice]\n");
     root.put("db/B", "b", "");
@@ -443,7 +448,7 @@ fn tail_shows_what_is_asked_for() {
 
 #[test]
 fn tail_follows_through_a_rotation() {
-    let Some(mount) = Mount::start() else { return };
+    let Some(mount) = start() else { return };
     let root = mount.user(ROOT);
     root.write("K", "value").unwrap();
     let mut follower = Command::new(env!("CARGO_BIN_EXE_secretfs"))

@@ -8,6 +8,7 @@ mod acl;
 mod agent;
 mod audit;
 mod audit_load;
+mod audit_repeats;
 mod daemon;
 mod damage;
 mod filter;

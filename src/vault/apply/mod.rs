@@ -15,7 +15,7 @@ use std::sync::mpsc::channel;
 
 use parking_lot::Mutex;
 
-use crate::audit::{Action, Actor, Event, Subject};
+use crate::audit::{Action, Actor, Attempt, Subject};
 use crate::crypto::KeyId;
 use crate::document::Document;
 use crate::model::{Caller, Key, SecretId};
@@ -159,12 +159,12 @@ impl Shared {
     /// Puts on record what stands against a file, a line each.
     fn record_refusals(&self, actor: &Actor, error: &VaultError) -> Result<(), VaultError> {
         let VaultError::Refused(refusals) = error else { return Ok(()) };
-        let events = refusals.iter().map(|Refusal { error, .. }| {
+        let attempts = refusals.iter().map(|Refusal { error, .. }| {
             let subject = Subject { key: error.key().map(str::to_owned), ..Subject::default() };
-            Event::new(actor, Action::Import, &subject, Err(&(self.name_error)(error)))
+            let error = Some((self.name_error)(error));
+            Attempt { actor: actor.clone(), action: Action::Import, subject, error }
         });
-        self.audit.record_now(events.collect())?;
-        Ok(())
+        Ok(self.audit.decide_now(attempts.collect())?)
     }
 }
 

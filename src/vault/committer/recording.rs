@@ -101,8 +101,8 @@ impl Writer {
     /// Answers a request that cannot be planned.
     pub(super) fn refuse(&self, request: Request, error: VaultError) {
         let code = (self.shared.name_error)(&error);
-        let event = request.ask.as_ref().and_then(|ask| ask.failed(&error, &code));
-        let recorded = self.shared.audit.record_now(event.into_iter().collect());
-        (request.done)(Err(recorded.map_or_else(VaultError::from, |_| error)));
+        let attempt = request.ask.as_ref().and_then(|ask| ask.failed(&error, code));
+        let recorded = self.shared.audit.decide_now(attempt.into_iter().collect());
+        (request.done)(Err(recorded.map_or_else(VaultError::from, |()| error)));
     }
 }

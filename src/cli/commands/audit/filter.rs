@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 
 #[derive(clap::Args)]
 pub(super) struct Conditions {
-    /// Only about keys like this: a part of the key, or a pattern with * ? [ ].
+    /// Only about keys like this: a part of the key, or a pattern with * ? [ ]. Counts of attempts that are not about one key are shown too.
     #[arg(long, value_name = "PATTERN")]
     key: Option<String>,
     /// Only by callers with this own slug.
@@ -109,7 +109,9 @@ impl Filter {
         let key = |pattern: &Pattern| {
             [&record.key, &record.to].into_iter().flatten().any(|key| pattern.matches(key))
         };
-        self.key.as_ref().is_none_or(key)
+        // A sum of attempts names no key: it may be about any.
+        let is_sum = record.repeats.is_some() && record.key.is_none();
+        (is_sum || self.key.as_ref().is_none_or(key))
             && self.slug.as_ref().is_none_or(|slug| record.slug.as_ref() == Some(slug))
             && self.outcome.is_none_or(|outcome| record.outcome == outcome.as_str())
             && !self.is_before(record)
@@ -153,6 +155,9 @@ mod tests {
         ] {
             assert_eq!(filter(key, outcome, since).wants(&record), wanted, "{key:?} {since:?}");
         }
+        let sum = Record { key: None, to: None, repeats: Some(7), ..record.clone() };
+        assert!(filter(Some("a/K"), Some(Outcome::Denied), None).wants(&sum));
+        assert!(!filter(Some("a/K"), Some(Outcome::Allowed), None).wants(&sum));
         let of = |slug: &str| Filter { slug: Some(slug.into()), ..filter(None, None, None) };
         assert!(of("bob").wants(&record) && !of("bo").wants(&record));
     }

@@ -121,6 +121,7 @@ fn sentence(record: &Record) -> String {
     parts.extend(record.uid.map(|uid| who(record, uid)));
     parts.extend(record.error.clone());
     parts.extend(record.grant.as_ref().map(why));
+    parts.extend(record.repeats.map(|count| format!("{count} times")));
     parts.extend(record.of.map(|seq| format!("corrects number {seq}")));
     printable(parts.join("  ").trim_end())
 }
@@ -155,6 +156,11 @@ mod tests {
         assert_eq!(
             sentence(&Record::parse(line).unwrap()),
             "2026-11-24 14:02:11.402  allowed  change-lists  K  readers,writers  - (uid 0, ?[0])  ops in canChangeReaders"
+        );
+        let line = br#"{"seq":9,"time":"2026-11-24T14:02:11.402117Z","op":"open","outcome":"denied","errno":13,"error":"EACCES","uid":34,"slug":"backup","repeats":2500}"#;
+        assert_eq!(
+            sentence(&Record::parse(line).unwrap()),
+            "2026-11-24 14:02:11.402  denied   open          backup (uid 34, ?[0])  EACCES  2500 times"
         );
         let line = br#"{"seq":1,"time":"2026-11-24T14:02:11.402117Z","op":"start"}"#;
         assert_eq!(

@@ -55,6 +55,7 @@ fn show(report: &Report, format: Format) -> Result {
     let document = serde_json::json!({
         "valid": report.problems.is_empty(),
         "lines": report.lines,
+        "repeats": report.repeats,
         "files": report.files,
         "first": report.first,
         "last": report.last,
@@ -67,8 +68,8 @@ fn show(report: &Report, format: Format) -> Result {
             print(&serde_yaml::to_string(&document).expect("strings and numbers always encode"))
         }
         Format::Table if report.problems.is_empty() => print(&format!(
-            "The audit log is as it was written: {} lines in {} files, numbers {} to {}.\n",
-            report.lines, report.files, report.first, report.last
+            "The audit log is as it was written: {} lines in {} files, numbers {} to {}; {} decisions are counted in lines of others.\n",
+            report.lines, report.files, report.first, report.last, report.repeats
         )),
         Format::Table => Ok(()),
     }
