@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use secretfs::audit::{
-    Access, Action, Actor, Audit, ChainKey, DEFAULT_FILE_BYTES, Event, Mode, Options, Process,
-    Subject, folder_in, verify,
+    Access, Action, Actor, Audit, ChainKey, DEFAULT_FILE_BYTES, Event, Known, Mode, Options,
+    Process, Subject, folder_in, verify,
 };
 use secretfs::model::{Caller, Grant, ListName, Slug};
 
@@ -41,8 +41,8 @@ fn main() {
         counts: None,
         revision: secretfs::audit::Revision::default(),
     };
-    let keys = [ChainKey::new("00000000000000aa", &[7; 32])];
-    let audit = Audit::open(&options, &keys, 0).expect("the log opens");
+    let keys = [ChainKey::new("00000000000000aa", &[7; 32], &[1; 16])];
+    let audit = Audit::open(&options, &keys, Known::New).expect("the log opens");
     let caller = Caller::new(2001, Slug::parse("payment-svc").ok(), [], false);
     let process = Process { gid: 2001, pid: 4711, program: Some("payment-svc".into()), request: 7 };
     let actor = Actor { caller: Arc::new(caller), process };
@@ -90,7 +90,8 @@ fn main() {
 
     let memory = resident();
     let start = Instant::now();
-    let report = verify(&options.folder, &keys, &mut |_| {}).expect("it can be read");
+    let report =
+        verify(&options.folder, None, &|_| keys.to_vec(), &mut |_| {}).expect("it can be read");
     assert!(report.problems.is_empty(), "{report:?}");
     println!(
         "verified {} lines in {:?}; resident memory {} KiB before and {} KiB at most",

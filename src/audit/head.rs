@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::chain::{ChainKey, HEAD_START, Hash, KeyName};
+use super::chain::{ChainKey, Format, Hash, KeyName};
 use super::files;
 
 const BODY: usize = 8 + 16 + 4 * 8 + 32 + 16;
@@ -31,6 +31,8 @@ pub(super) struct Head {
     /// The boot of the machine in which this was written: what was not yet on the disk may be gone
     /// in the next one.
     pub(super) boot: Boot,
+    /// Whether it is bound to a store.
+    pub(super) format: Format,
 }
 
 /// Why there is no head.
@@ -68,8 +70,13 @@ impl Head {
     fn body(&self, key: &KeyName) -> [u8; BODY] {
         let mut body = [0; BODY];
         let numbers = [self.first, self.file, self.seq, self.synced].map(u64::to_be_bytes);
-        let parts =
-            [&HEAD_START[..], key, numbers.as_flattened(), self.hash.as_bytes(), &self.boot.0];
+        let parts = [
+            &self.format.head_start()[..],
+            key,
+            numbers.as_flattened(),
+            self.hash.as_bytes(),
+            &self.boot.0,
+        ];
         let mut rest = &mut body[..];
         for part in parts {
             let (place, after) = rest.split_at_mut(part.len());
@@ -81,13 +88,16 @@ impl Head {
 
     fn parse(bytes: &[u8; BYTES], keys: &[ChainKey]) -> Result<Self, NoHead> {
         let (body, seal) = bytes.split_at(BODY);
-        let hashed = body.strip_prefix(HEAD_START).ok_or(NoHead::Damaged)?;
+        let (format, hashed) = [Format::Unbound, Format::Bound]
+            .into_iter()
+            .find_map(|format| Some((format, body.strip_prefix(format.head_start())?)))
+            .ok_or(NoHead::Damaged)?;
         let (name, rest) = hashed.split_first_chunk::<16>().ok_or(NoHead::Damaged)?;
         let key = keys
             .iter()
             .find(|key| key.name() == name)
             .ok_or_else(|| NoHead::UnknownKey(String::from_utf8_lossy(name).into_owned()))?;
-        if key.of_head(hashed).as_bytes() != seal {
+        if key.of_head(format, hashed).as_bytes() != seal {
             return Err(NoHead::Damaged);
         }
         let (numbers, rest) = rest.split_first_chunk::<32>().ok_or(NoHead::Damaged)?;
@@ -102,6 +112,7 @@ impl Head {
             synced: number(3),
             hash: Hash::from_bytes(*hash),
             boot: Boot(rest.try_into().map_err(|_| NoHead::Damaged)?),
+            format,
         })
     }
 }
@@ -125,7 +136,7 @@ impl HeadFile {
         let mut bytes = [0; BYTES];
         let body = head.body(key.name());
         bytes[..BODY].copy_from_slice(&body);
-        bytes[BODY..].copy_from_slice(key.of_head(&body[HEAD_START.len()..]).as_bytes());
+        bytes[BODY..].copy_from_slice(key.of_head(head.format, &body[8..]).as_bytes());
         self.0.write_all_at(&bytes, 0)
     }
 
@@ -183,12 +194,16 @@ mod tests {
     fn only_the_key_can_make_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.head");
-        let keys = [ChainKey::new("aa", &[1; 32]), ChainKey::new("bb", &[2; 32])];
+        let store = [5; 16];
+        let keys = [ChainKey::new("aa", &[1; 32], &store), ChainKey::new("bb", &[2; 32], &store)];
         assert_eq!(read(&path, &keys).unwrap(), Err(NoHead::Missing));
         let hash = Hash::from_bytes([9; 32]);
-        let head = Head { first: 1, file: 3, seq: 77, hash, synced: 70, boot: Boot::current() };
+        let (boot, format) = (Boot::current(), Format::Bound);
+        let head = Head { first: 1, file: 3, seq: 77, hash, synced: 70, boot, format };
         HeadFile::open(&path).unwrap().write(&keys[1], &head).unwrap();
         assert_eq!(read(&path, &keys).unwrap(), Ok(head));
+        let other = [ChainKey::new("bb", &[2; 32], &[6; 16])];
+        assert_eq!(read(&path, &other).unwrap(), Err(NoHead::Damaged), "another store's");
         let unknown = read(&path, &keys[..1]).unwrap();
         assert_eq!(unknown, Err(NoHead::UnknownKey("bb00000000000000".to_owned())));
         let good = std::fs::read(&path).unwrap();

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn written_and_taken_apart() {
-        let key = ChainKey::new("00", &[7; 32]);
+        let key = ChainKey::new("00", &[7; 32], &[0; 16]);
         let mut out = Vec::new();
         let hash =
             write(&mut out, &key, &Hash::NONE, 42, &[b'T'; 27], Some(7), b",\"op\":\"open\"");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Revision;
-use super::chain::{ChainKey, Hash};
+use super::chain::{ChainKey, Format, Hash, StoreTag};
 use super::event::Event;
 use super::files;
 use super::head::{Boot, Head, HeadFile};
@@ -26,6 +26,8 @@ pub(super) struct Log {
     pub(super) file_bytes: u64,
     pub(super) keep_files: u64,
     pub(super) boot: Boot,
+    /// The name of this host.
+    pub(super) host: String,
     pub(super) progress: Arc<Progress>,
     /// The file that is appended to. None if the next line needs a new one.
     pub(super) file: Option<Current>,
@@ -119,7 +121,7 @@ impl Log {
         current.lines += seq - self.seq;
         let first = self.seq + 1;
         (self.seq, self.hash) = (seq, hash);
-        self.progress.appended(seq, self.place());
+        self.progress.appended(seq, hash, self.place());
         Ok(Appended { first, head: self.write_head() })
     }
 
@@ -151,6 +153,7 @@ impl Log {
             hash: self.hash,
             synced: self.progress.synced(),
             boot: self.boot,
+            format: Format::Bound,
         };
         match &self.head {
             Some(file) => file.write(&self.key, &head),
@@ -203,6 +206,9 @@ impl Log {
         let event = Event::own("begin", |out| {
             json::number!(out, "file", number);
             json::number!(out, "first", first);
+            json::number!(out, "format", Format::CURRENT);
+            json::word!(out, "store", &store_text(self.key.store()));
+            json::text!(out, "host", &self.host);
             json::word!(out, "kid", self.key.id());
             json::word!(out, "prev", &self.hash.to_string());
             if let Some(lost) = lost {
@@ -229,9 +235,14 @@ impl Log {
         (self.file, self.number, self.first) = (Some(current), number, first);
         (self.seq, self.hash, self.lost) = (seq, hash, None);
         self.progress.add(file);
-        self.progress.appended(seq, self.place());
+        self.progress.appended(seq, hash, self.place());
         self.write_head()
     }
+}
+
+/// The id of a store, in 32 hexadecimal digits.
+pub(super) fn store_text(store: &StoreTag) -> String {
+    store.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Current {

@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use chain::ChainKey;
+pub use chain::{ChainKey, StoreTag};
 pub use copy::CopyTarget;
 pub use event::{Access, Action, Actor, ErrorCode, Event, Process, Subject};
 pub use files::log_bytes;
@@ -73,6 +73,39 @@ pub enum Mode {
     BestEffort,
     /// There are no lines.
     Off,
+}
+
+/// A line that the store knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its number; 0 if the store knows of none.
+    pub seq: u64,
+    /// Its hash. None where the store was written by a version whose log is not bound to it.
+    pub hash: Option<[u8; 32]>,
+}
+
+/// What a store knows of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The store is new: a log that is there is another one's.
+    New,
+    /// It has that line, at least.
+    Line(Anchor),
+}
+
+impl Known {
+    /// The number of a line that must be there.
+    fn seq(self) -> u64 {
+        match self {
+            Self::New => 0,
+            Self::Line(anchor) => anchor.seq,
+        }
+    }
+
+    /// Whether a log that is not bound to any store may be this one's.
+    fn allows_unbound(self) -> bool {
+        matches!(self, Self::Line(Anchor { hash: None, .. }))
+    }
 }
 
 /// How the log is kept.

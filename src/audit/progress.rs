@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::Anchor;
+use super::chain::Hash;
 use super::files;
 
 /// Told by who appends, read by who syncs. The lock is held for a moment, never while the disk is
@@ -21,7 +23,7 @@ pub(super) struct Progress {
     unsynced: Mutex<Vec<Arc<File>>>,
     appended: AtomicU64,
     synced: AtomicU64,
-    place: Mutex<Place>,
+    end: Mutex<(Anchor, Place)>,
 }
 
 /// Where the log ends.
@@ -43,7 +45,7 @@ impl Progress {
             unsynced: Mutex::default(),
             appended: AtomicU64::new(0),
             synced: AtomicU64::new(0),
-            place: Mutex::default(),
+            end: Mutex::default(),
         }
     }
 
@@ -54,14 +56,19 @@ impl Progress {
     }
 
     /// The line `seq` was appended; the log ends at `place` now.
-    pub(super) fn appended(&self, seq: u64, place: Place) {
-        *self.place.lock() = place;
+    pub(super) fn appended(&self, seq: u64, hash: Hash, place: Place) {
+        *self.end.lock() = (Anchor { seq, hash: Some(*hash.as_bytes()) }, place);
         self.appended.store(seq, Ordering::Release);
     }
 
     /// Where the log ends.
     pub(super) fn place(&self) -> Place {
-        *self.place.lock()
+        self.end.lock().1
+    }
+
+    /// The file that is appended to.
+    pub(super) fn newest(&self) -> Option<Arc<File>> {
+        self.unsynced.lock().last().cloned()
     }
 
     /// The newest line that is known to be on the disk.
@@ -79,11 +86,12 @@ impl Progress {
         self.synced() < self.appended.load(Ordering::Acquire)
     }
 
-    /// Waits until every line that was appended before is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        let appended = self.appended.load(Ordering::Acquire);
+    /// Waits until every line that was appended before is on the disk, and tells the last of them.
+    pub(super) fn sync(&self) -> io::Result<Anchor> {
+        let anchor = self.end.lock().0;
+        let appended = anchor.seq;
         if appended <= self.synced() {
-            return Ok(());
+            return Ok(anchor);
         }
         let files = self.unsynced.lock().clone();
         for file in &files {
@@ -97,6 +105,6 @@ impl Progress {
         // The last one is still appended to; those before it were full when this began.
         let full = &files[..files.len().saturating_sub(1)];
         self.unsynced.lock().retain(|file| !full.iter().any(|other| Arc::ptr_eq(file, other)));
-        Ok(())
+        Ok(anchor)
     }
 }

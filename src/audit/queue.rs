@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +29,7 @@ use super::progress::{Place, Progress};
 use super::recover::{self, OpenAuditError};
 use super::repeats::{Admission, Attempt, CountMemory, Counter};
 use super::status::{AuditStatus, Counters, Trouble};
-use super::{Mode, Options, files};
+use super::{Anchor, Known, Mode, Options, files};
 
 /// A group that has this many events is written.
 const GROUP: usize = 1024;
@@ -71,16 +72,20 @@ impl Audit {
     }
 
     /// Opens the log, and goes on where it ends. `keys` are the current one and those before it;
-    /// `anchor` is the number of a line that must be there (0 if none is known of).
+    /// `known` is what the store knows of it.
     ///
     /// # Errors
     /// The folder cannot be used, or a thread cannot be started.
-    pub fn open(options: &Options, keys: &[ChainKey], anchor: u64) -> Result<Self, OpenAuditError> {
+    pub fn open(
+        options: &Options,
+        keys: &[ChainKey],
+        known: Known,
+    ) -> Result<Self, OpenAuditError> {
         if options.mode == Mode::Off {
             return Ok(Self::off());
         }
         let progress = Arc::new(Progress::new(&options.folder));
-        let log = recover::open(options, keys, anchor, &progress)?;
+        let log = recover::open(options, keys, known, &progress)?;
         let copy_to = |target| Copy::start(target, options.copy_socket.clone());
         let copy = options.copy.map(copy_to).transpose().map_err(OpenAuditError::NoThread)?;
         let counters = Counters::default();
@@ -210,13 +215,14 @@ impl Audit {
         self.forgive(outcome, 0)
     }
 
-    /// Waits until every line so far is on the disk.
+    /// Waits until every line so far is on the disk, and tells the last of them.
     ///
     /// # Errors
     /// The disk failed, and lines must be there.
-    pub fn sync(&self) -> Result<(), NotRecorded> {
-        let Some(core) = &self.core else { return Ok(()) };
-        self.forgive(core.sync().map_err(|error| NotRecorded(error.to_string())), ())
+    pub fn sync(&self) -> Result<Option<Anchor>, NotRecorded> {
+        let Some(core) = &self.core else { return Ok(None) };
+        let outcome = core.sync().map(Some).map_err(|error| NotRecorded(error.to_string()));
+        self.forgive(outcome, None)
     }
 
     /// Whether there is a log.
@@ -258,6 +264,7 @@ impl Audit {
                 failures: 0,
                 copies_dropped: 0,
                 problems,
+                is_tampered_with: false,
             };
         };
         AuditStatus {
@@ -267,6 +274,9 @@ impl Audit {
             failures: core.counters.failures.load(Ordering::Relaxed),
             copies_dropped: core.copy.as_ref().map_or(0, Copy::dropped),
             problems: core.counters.problems(),
+            is_tampered_with: [Trouble::Lost, Trouble::Meddled]
+                .into_iter()
+                .any(|which| core.counters.is_troubled(which)),
         }
     }
 
@@ -433,9 +443,9 @@ impl Core {
         NotRecorded(why.to_owned())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<Anchor> {
         let outcome = self.progress.sync();
-        let told = outcome.as_ref().map(drop).map_err(|error| io::Error::from(error.kind()));
+        let told = outcome.as_ref().map(|_| ()).map_err(|error| io::Error::from(error.kind()));
         self.tell(Trouble::Sync, told);
         outcome
     }
@@ -445,11 +455,16 @@ impl Core {
         if place.size == 0 {
             return;
         }
-        let there = std::fs::metadata(files::path_of(folder, place.file));
-        let whole = there.is_ok_and(|there| there.len() >= place.size);
-        if !whole && self.progress.place().file == place.file {
+        let Some(newest) = self.progress.newest() else { return };
+        let there = std::fs::metadata(files::path_of(folder, place.file)).and_then(|there| {
+            // Another file of that name is as bad as none.
+            let ours = newest.metadata()?;
+            let is_ours = (there.dev(), there.ino()) == (ours.dev(), ours.ino());
+            Ok(is_ours && there.len() >= place.size)
+        });
+        if !there.unwrap_or(false) && self.progress.place().file == place.file {
             let what = format!(
-                "{} was cut off or removed by somebody else; see `secretfs audit verify`",
+                "{} was cut off, replaced or removed by somebody else (logrotate must not touch it); see `secretfs audit verify`",
                 files::path_of(folder, place.file).display()
             );
             self.counters.trouble(Trouble::Meddled, what);

@@ -6,13 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::chain::{ChainKey, Hash};
+use super::chain::{ChainKey, Format, Hash};
 use super::head::{self, Boot, Head, NoHead};
 use super::line::Line;
-use super::log::{Current, Log, Lost, LostCause};
+use super::log::{Current, Log, Lost, LostCause, store_text};
 use super::progress::Progress;
 use super::verify::Begin;
-use super::{Options, files, head_of};
+use super::{Known, Options, files, head_of};
 
 /// A line is never as long as this: keys are the longest part, and have 1 KiB.
 const LONGEST_LINE: usize = 64 << 10;
@@ -49,12 +49,12 @@ enum End {
     Unreadable,
 }
 
-/// Opens the log. `anchor` is a line that must be there because the store knows of it. Lines that
-/// should be there and are not are put on record in a new file.
+/// Opens the log. `known` is what the store knows of it. Lines that should be there and are not are put on
+/// record in a new file.
 pub(super) fn open(
     options: &Options,
     keys: &[ChainKey],
-    anchor: u64,
+    known: Known,
     progress: &Arc<Progress>,
 ) -> Result<Log, OpenAuditError> {
     let io = |path: &Path| {
@@ -64,13 +64,27 @@ pub(super) fn open(
     let folder = &options.folder;
     let head_path = head_of(folder);
     files::make_folder(folder).map_err(io(folder))?;
-    let head = head::read(&head_path, keys).map_err(io(&head_path))?;
+    let mut head = head::read(&head_path, keys).map_err(io(&head_path))?;
     let boot = Boot::current();
-    let (number, end, file) = newest(folder).map_err(io(folder))?;
-    let (lost, seq, hash) = compare(&end, &head, anchor, boot);
     let key = keys.first().expect("a keyring has a current key");
+    let newest_number = files::list(folder).map_err(io(folder))?.last().copied().unwrap_or(0);
+    let begun_by = begin_of(folder, newest_number).map_err(io(folder))?;
+    if is_foreign(newest_number > 0, begun_by.as_ref(), &head, key, known) {
+        let aside = set_aside(folder).map_err(io(folder))?;
+        tracing::error!(
+            "the audit log in {} is not that of this store; it is kept in {}, and a new one begins",
+            folder.display(),
+            aside.display()
+        );
+        files::make_folder(folder).map_err(io(folder))?;
+        head = Err(NoHead::Missing);
+    }
+    let (number, end, file) = newest(folder).map_err(io(folder))?;
     let begun_by = begin_of(folder, number).map_err(io(folder))?;
-    let same_key = begun_by.as_ref().is_some_and(|begin| begin.kid == key.id());
+    let (lost, seq, hash) = compare(&end, &head, known, boot);
+    let same_key = begun_by
+        .as_ref()
+        .is_some_and(|begin| begin.kid == key.id() && begin.format() == Some(Format::Bound));
     let first = match &head {
         Ok(head) => head.first,
         Err(_) => begun_by.map_or(1, |begin| begin.first),
@@ -86,6 +100,7 @@ pub(super) fn open(
         file_bytes: options.file_bytes,
         keep_files: options.keep_files,
         boot,
+        host: host(),
         progress: Arc::clone(progress),
         file,
         number: head.map_or(number, |head| head.file.max(number)),
@@ -98,16 +113,61 @@ pub(super) fn open(
         buffer: Vec::new(),
         revision: options.revision.clone(),
     };
-    progress.appended(seq, log.place());
+    progress.appended(seq, hash, log.place());
     progress.set_synced(seq);
     Ok(log)
+}
+
+/// Whether what is there is not the log of this store.
+fn is_foreign(
+    has_files: bool,
+    begin: Option<&Begin>,
+    head: &Result<Head, NoHead>,
+    key: &ChainKey,
+    known: Known,
+) -> bool {
+    let is_there = has_files || *head != Err(NoHead::Missing);
+    let is_others = |begin: &Begin| match begin.format() {
+        Some(Format::Bound) => begin.store.as_deref() != Some(&store_text(key.store())),
+        Some(Format::Unbound) => !known.allows_unbound(),
+        // A later version wrote it, or somebody changed it.
+        None => true,
+    };
+    let is_unbound = head.as_ref().is_ok_and(|head| head.format == Format::Unbound);
+    match known {
+        Known::New => is_there,
+        Known::Line(_) => begin.is_some_and(is_others) || is_unbound && !known.allows_unbound(),
+    }
+}
+
+/// Moves a log that is not this store's to a name beside its own: it is somebody's evidence.
+fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+    let free = |number: u32| {
+        let aside = folder.with_extension(format!("of-another-store-{number}"));
+        let is_free = |path: &Path| !path.try_exists().unwrap_or(true);
+        (is_free(&aside) && is_free(&aside.with_added_extension("head"))).then_some(aside)
+    };
+    let aside = (1..1000).find_map(free).ok_or(io::ErrorKind::AlreadyExists)?;
+    std::fs::rename(folder, &aside)?;
+    match std::fs::rename(head_of(folder), aside.with_added_extension("head")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    folder.parent().map_or(Ok(()), files::sync_folder)?;
+    Ok(aside)
+}
+
+/// The name of this host; empty where the kernel does not tell.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 /// What is missing, and the line that the log goes on from.
 fn compare(
     end: &End,
     head: &Result<Head, NoHead>,
-    anchor: u64,
+    known: Known,
     boot: Boot,
 ) -> (Option<Lost>, u64, Hash) {
     let (seq, hash) = match (end, head) {
@@ -115,7 +175,14 @@ fn compare(
         (End::Unreadable, Ok(head)) => (head.seq, head.hash),
         (End::Unreadable | End::Nothing, _) => (0, Hash::NONE),
     };
+    let anchor = known.seq();
     let expected = head.as_ref().map_or(0, |head| head.seq).max(anchor);
+    let is_anchored = match known {
+        Known::Line(line) if line.seq == seq => {
+            line.hash.is_none_or(|known| known == *hash.as_bytes())
+        }
+        Known::Line(_) | Known::New => true,
+    };
     let lost = |cause| Some(Lost { from: seq + 1, to: expected.max(seq), cause });
     let lost = match (end, head) {
         (End::Nothing, Err(NoHead::Missing)) if anchor == 0 => None,
@@ -123,6 +190,7 @@ fn compare(
         (_, Err(_)) => lost(LostCause::NoHead),
         (End::Unreadable, Ok(_)) => lost(LostCause::Unexplained),
         (_, Ok(head)) if head.seq == seq && head.hash != hash => lost(LostCause::Unexplained),
+        _ if !is_anchored => lost(LostCause::Unexplained),
         (_, Ok(head)) if seq < expected => {
             let power = head.boot != boot && seq >= head.synced && seq >= anchor;
             lost(if power { LostCause::Power } else { LostCause::Unexplained })

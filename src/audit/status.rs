@@ -21,6 +21,8 @@ pub struct AuditStatus {
     pub copies_dropped: u64,
     /// What is wrong now, a sentence each; empty if nothing is.
     pub problems: Vec<String>,
+    /// Whether lines are missing or changed without a reason that is known.
+    pub is_tampered_with: bool,
 }
 
 /// What can be wrong, each for itself.

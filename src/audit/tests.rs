@@ -31,7 +31,7 @@ impl Bench {
     }
 
     fn open(&self) -> Audit {
-        Audit::open(&self.options, &keys(), 0).unwrap()
+        Audit::open(&self.options, &keys(), known(0)).unwrap()
     }
 
     /// Writes `count` lines and closes the log.
@@ -43,7 +43,8 @@ impl Bench {
     }
 
     fn verify(&self) -> Report {
-        verify(&self.options.folder, &keys(), &mut |_| {}).unwrap()
+        verify(&self.options.folder, Some((STORE, Anchor::default())), &|_| keys(), &mut |_| {})
+            .unwrap()
     }
 
     #[track_caller]
@@ -83,7 +84,15 @@ impl Bench {
 }
 
 fn keys() -> Vec<ChainKey> {
-    vec![ChainKey::new("00000000000000aa", &[1; 32])]
+    vec![ChainKey::new("00000000000000aa", &[1; 32], &STORE)]
+}
+
+/// The store that the log belongs to.
+const STORE: StoreTag = [7; 16];
+
+/// What that knows.
+fn known(seq: u64) -> Known {
+    Known::Line(Anchor { seq, hash: None })
 }
 
 fn actor() -> Actor {
@@ -161,11 +170,13 @@ fn every_way_to_tamper_with_lines_is_found() {
 fn another_key_makes_no_line() {
     let bench = Bench::new();
     bench.write(3);
-    let stranger = [ChainKey::new("00000000000000aa", &[2; 32])];
-    let report = verify(&bench.options.folder, &stranger, &mut |_| {}).unwrap();
+    let of = |id: &str, key: &[u8; 32]| {
+        let keys = vec![ChainKey::new(id, key, &STORE)];
+        verify(&bench.options.folder, None, &|_| keys.clone(), &mut |_| {}).unwrap()
+    };
+    let report = of("00000000000000aa", &[2; 32]);
     assert!(!report.problems.is_empty());
-    let other = [ChainKey::new("00000000000000bb", &[1; 32])];
-    let report = verify(&bench.options.folder, &other, &mut |_| {}).unwrap();
+    let report = of("00000000000000bb", &[1; 32]);
     assert!(report.problems.iter().all(|one| one.contains("previous-encryption-key-file")));
 }
 
@@ -205,6 +216,15 @@ fn old_files_go_and_the_rest_verifies() {
     assert!(numbers[0] > 3);
     let report = bench.assert_whole();
     assert!(report.first > 1 && report.last > 60);
+    let (first, files) = (report.first - 1, numbers[0] - 1);
+    let removed =
+        format!("log rotation has removed lines 1 to {first}, which were in {files} files");
+    assert!(report.notes[0].starts_with(&removed), "{report:?}");
+    // A gap that rotation did not make is still one.
+    let lines = bench.lines(numbers[1]);
+    bench.set_lines(numbers[1], &[&lines[..1], &lines[2..]].concat());
+    bench.assert_broken("missing before line 2");
+    bench.set_lines(numbers[1], &lines);
     // The oldest one that is kept must be there all the same.
     fs::remove_file(bench.path(numbers[0])).unwrap();
     bench.assert_broken("missing");
@@ -244,7 +264,7 @@ fn the_store_remembers_a_log_that_is_gone() {
     bench.write(3);
     fs::remove_dir_all(&bench.options.folder).unwrap();
     fs::remove_file(head_of(&bench.options.folder)).unwrap();
-    let audit = Audit::open(&bench.options, &keys(), 5).unwrap();
+    let audit = Audit::open(&bench.options, &keys(), known(5)).unwrap();
     assert!(!audit.status().problems.is_empty(), "nobody noticed");
     assert!(audit.record_now(vec![event("after")]).unwrap() > 5);
     drop(audit);
@@ -296,13 +316,16 @@ fn half_a_line_at_the_end_is_nobodys() {
 fn a_new_key_begins_a_new_file() {
     let bench = Bench::new();
     bench.write(3);
-    let both = [ChainKey::new("00000000000000bb", &[2; 32]), keys().remove(0)];
-    let audit = Audit::open(&bench.options, &both, 0).unwrap();
+    let both = [ChainKey::new("00000000000000bb", &[2; 32], &STORE), keys().remove(0)];
+    let audit = Audit::open(&bench.options, &both, known(0)).unwrap();
     audit.record_now(vec![event("after")]).unwrap();
     drop(audit);
-    let report = verify(&bench.options.folder, &both, &mut |_| {}).unwrap();
+    let of = |keys: &[ChainKey]| {
+        verify(&bench.options.folder, None, &|_| keys.to_vec(), &mut |_| {}).unwrap()
+    };
+    let report = of(&both);
     assert_eq!((report.problems.len(), report.files), (0, 2), "{report:?}");
-    let report = verify(&bench.options.folder, &both[..1], &mut |_| {}).unwrap();
+    let report = of(&both[..1]);
     assert!(report.problems[0].contains("00000000000000aa"), "{report:?}");
 }
 
@@ -525,4 +548,122 @@ fn a_killed_process_leaves_its_counts_to_the_next() {
     (0..2).for_each(|_| bench.write(1));
     assert_eq!(counted(&bench), (402, 400));
     bench.assert_whole();
+}
+
+#[test]
+fn the_log_of_another_store_is_none_of_this_one() {
+    let theirs: StoreTag = [8; 16];
+    let their_keys = || vec![ChainKey::new("00000000000000aa", &[1; 32], &theirs)];
+    let bench = Bench::new();
+    let anchor = Anchor { seq: 3, hash: Some([9; 32]) };
+    for known in [Known::New, Known::Line(anchor)] {
+        let other = Bench::new();
+        drop(Audit::open(&other.options, &their_keys(), Known::New).unwrap());
+        let (ours, folder) = (&bench.options.folder, &other.options.folder);
+        if ours.exists() {
+            fs::remove_dir_all(ours).unwrap();
+        }
+        fs::rename(folder, ours).unwrap();
+        fs::rename(head_of(folder), head_of(ours)).unwrap();
+        let lines = bench.lines(1);
+        bench.assert_broken("belongs to the log of another store");
+        let audit = Audit::open(&bench.options, &keys(), known).unwrap();
+        assert_eq!(audit.status().is_tampered_with, known != Known::New);
+        let seq = audit.record_now(vec![event("ours")]).unwrap();
+        assert!(seq > known.seq());
+        drop(audit);
+        let kept = (1..).map(|number| ours.with_extension(format!("of-another-store-{number}")));
+        let kept = kept.take_while(|path| path.exists()).last().unwrap();
+        let text = fs::read_to_string(files::path_of(&kept, 1)).unwrap();
+        assert!(text.lines().eq(&lines), "what was there is kept");
+        assert!(kept.with_added_extension("head").exists());
+        match known {
+            Known::New => drop(bench.assert_whole()),
+            Known::Line(_) => bench.assert_broken("lines 1 to 3"),
+        }
+    }
+}
+
+#[test]
+fn the_store_knows_the_end_even_with_an_old_head() {
+    let bench = Bench::new();
+    bench.write(3);
+    let (old, head) = (bench.lines(1), fs::read(head_of(&bench.options.folder)).unwrap());
+    let audit = bench.open();
+    audit.record_now(vec![event("after")]).unwrap();
+    let anchor = audit.sync().unwrap().unwrap();
+    drop(audit);
+    let check = |anchor| {
+        let known = Some((STORE, anchor));
+        verify(&bench.options.folder, known, &|_| keys(), &mut |_| {}).unwrap().problems
+    };
+    assert_eq!(check(anchor), [""; 0]);
+    let other = Anchor { hash: Some([0; 32]), ..anchor };
+    assert!(check(other)[0].contains("is not the one that the store knows"));
+    bench.set_lines(1, &old);
+    fs::write(head_of(&bench.options.folder), head).unwrap();
+    bench.assert_whole();
+    assert!(check(anchor)[0].contains("missing at the end: the store knows of them"));
+    let audit = Audit::open(&bench.options, &keys(), Known::Line(anchor)).unwrap();
+    assert!(audit.status().is_tampered_with);
+    assert!(audit.record_now(vec![event("after")]).unwrap() > anchor.seq);
+    drop(audit);
+    bench.assert_broken("were missing or changed when the daemon started");
+}
+
+/// A log as the version before wrote it, under the same key.
+fn unbound_log(bench: &Bench) {
+    let mut text = Vec::new();
+    let key = &keys()[0];
+    let mut hash = chain::Hash::NONE;
+    let prev = hash.to_string();
+    let begin = format!(
+        ",\"op\":\"begin\",\"file\":1,\"first\":1,\"kid\":\"{}\",\"prev\":\"{prev}\"",
+        key.id()
+    );
+    for (seq, body) in [(1, begin.as_str()), (2, ",\"op\":\"start\""), (3, ",\"op\":\"stop\"")] {
+        let hashed = format!("{seq},\"time\":\"2026-11-24T03:52:00.000000Z\"{body}");
+        hash = key.of_line_in(chain::Format::Unbound, &hash, hashed.as_bytes());
+        text.extend_from_slice(format!("{{\"seq\":{hashed},\"hash\":\"{hash}\"}}\n").as_bytes());
+    }
+    fs::create_dir(&bench.options.folder).unwrap();
+    fs::write(bench.path(1), text).unwrap();
+    let (boot, format) = (head::Boot::current(), chain::Format::Unbound);
+    let head = head::Head { first: 1, file: 1, seq: 3, hash, synced: 3, boot, format };
+    head::HeadFile::open(&head_of(&bench.options.folder)).unwrap().write(key, &head).unwrap();
+}
+
+#[test]
+fn a_log_that_is_not_bound_yet_goes_on_in_a_file_that_is() {
+    let bench = Bench::new();
+    unbound_log(&bench);
+    assert!(bench.assert_whole().notes[0].contains("not bound to its store"));
+    bench.write(2);
+    assert!(bench.lines(2)[0].contains("\"format\":2,\"store\":\"0707"), "{}", bench.lines(2)[0]);
+    let report = bench.assert_whole();
+    assert_eq!((report.files, report.first, report.notes.len()), (2, 1, 0), "{report:?}");
+    // A line of the old file is as safe as before.
+    let good = bench.lines(1);
+    bench.set_lines(1, &[&good[..1], &good[2..]].concat());
+    assert!(!bench.verify().problems.is_empty());
+    bench.set_lines(1, &good);
+    // Once the store knows of a bound log, one that is not bound is not taken for its own.
+    let bench = Bench::new();
+    unbound_log(&bench);
+    let anchor = Anchor { seq: 3, hash: Some([0; 32]) };
+    let known = Some((STORE, anchor));
+    let report = verify(&bench.options.folder, known, &|_| keys(), &mut |_| {}).unwrap();
+    assert!(report.problems.iter().any(|one| one.contains("not bound")), "{report:?}");
+    let audit = Audit::open(&bench.options, &keys(), Known::Line(anchor)).unwrap();
+    assert!(audit.status().is_tampered_with);
+}
+
+#[test]
+fn a_later_version_is_told_apart() {
+    let bench = Bench::new();
+    bench.write(1);
+    let lines: Vec<_> =
+        bench.lines(1).iter().map(|line| line.replace("\"format\":2", "\"format\":3")).collect();
+    bench.set_lines(1, &lines);
+    bench.assert_broken("written by a later version");
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::chain::{ChainKey, Hash};
+use super::chain::{ChainKey, Format, Hash, StoreTag};
 use super::head::{self, Boot, Head, NoHead};
 use super::line::Line;
-use super::log::LostCause;
-use super::{files, head_of};
+use super::log::{LostCause, store_text};
+use super::{Anchor, files, head_of};
 
 /// A line is never as long as this.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -57,6 +57,9 @@ pub(super) struct Begin {
     /// The oldest file that was still kept then.
     pub(super) first: u64,
     pub(super) kid: String,
+    format: Option<u32>,
+    /// The store that the log belongs to.
+    pub(super) store: Option<String>,
     prev: String,
     lost_from: Option<u64>,
     lost_to: Option<u64>,
@@ -68,21 +71,43 @@ impl Begin {
         serde_json::from_slice(line).ok().filter(|begin: &Self| begin.op == "begin")
     }
 
+    /// None if it is one that this version does not know.
+    pub(super) fn format(&self) -> Option<Format> {
+        match self.format {
+            None => Some(Format::Unbound),
+            Some(Format::CURRENT) => Some(Format::Bound),
+            Some(_) => None,
+        }
+    }
+
+    fn store_tag(&self) -> Option<StoreTag> {
+        let digits = self.store.as_deref().filter(|digits| digits.len() == 32)?;
+        Some(u128::from_str_radix(digits, 16).ok()?.to_be_bytes())
+    }
+
     fn cause(&self) -> Option<LostCause> {
         LostCause::ALL.into_iter().find(|cause| self.cause.as_deref() == Some(cause.as_str()))
     }
 }
 
-/// Checks all lines in `folder` with these keys. `progress` is called now and then with the number of
-/// bytes that were read.
+/// Checks all lines in `folder`. `known` is the store that the log belongs to, with what that knows of it;
+/// without it the log is checked by itself. `keys_of` gives the keys of a store's log. `progress` is called
+/// now and then with the number of bytes that were read.
 ///
 /// # Errors
 /// A file cannot be read. What is wrong with the log is in the report.
 pub fn verify(
     folder: &Path,
-    keys: &[ChainKey],
+    known: Option<(StoreTag, Anchor)>,
+    keys_of: &dyn Fn(&StoreTag) -> Vec<ChainKey>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, VerifyError> {
+    let failed = |path: PathBuf| move |source| VerifyError { path, source };
+    let store = match known {
+        Some((store, _)) => store,
+        None => store_of(folder).map_err(failed(folder.to_owned()))?,
+    };
+    let keys = &keys_of(&store)[..];
     let head_path = head_of(folder);
     let read_head = || {
         head::read(&head_path, keys)
@@ -90,18 +115,19 @@ pub fn verify(
     };
     // First the head: the lines that it tells of are there before it is.
     let head = read_head()?;
-    let known = head.as_ref().ok().copied();
     let mut walk = Walk {
         keys,
-        head: known,
+        head: head.as_ref().ok().copied(),
+        anchor: known.map(|(_, anchor)| anchor).unwrap_or_default(),
+        store: store_text(&store),
         report: Report::default(),
         end: None,
         first_kept: 0,
         checked: None,
+        is_bound: false,
     };
-    let failed = |path: PathBuf| move |source| VerifyError { path, source };
     let mut numbers = files::list(folder).map_err(failed(folder.to_owned()))?;
-    walk.first_kept = known.map_or(0, |head| head.first);
+    walk.first_kept = walk.head.map_or(0, |head| head.first);
     numbers.retain(|&number| number >= walk.first_kept);
     while !numbers.is_empty() {
         let newest = numbers.last().copied().unwrap_or_default();
@@ -128,10 +154,26 @@ pub fn verify(
     Ok(walk.report)
 }
 
+/// The store that the newest file says it belongs to; zeros if none says so.
+fn store_of(folder: &Path) -> io::Result<StoreTag> {
+    let mut numbers = files::list(folder)?.into_iter().rev();
+    let tag = numbers.find_map(|number| {
+        let file = File::open(files::path_of(folder, number)).ok()?;
+        let mut text = Vec::new();
+        BufReader::new(file).take(LONGEST_LINE).read_until(b'\n', &mut text).ok()?;
+        Begin::parse(&text)?.store_tag()
+    });
+    Ok(tag.unwrap_or_default())
+}
+
 /// Where a walk through the files has come to.
 struct Walk<'a> {
     keys: &'a [ChainKey],
     head: Option<Head>,
+    /// A line that has to be there.
+    anchor: Anchor,
+    /// The store that the log belongs to.
+    store: String,
     report: Report,
     /// The line before; none at the beginning, and after what could not be checked.
     end: Option<End>,
@@ -139,6 +181,8 @@ struct Walk<'a> {
     first_kept: u64,
     /// The first file that was checked.
     checked: Option<u64>,
+    /// A file was bound to the store, and so must be all that follow.
+    is_bound: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -201,8 +245,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The first line of a file: tells the key, and ties the file to the one before.
-    fn begin(&mut self, number: u64, name: &str, text: &[u8]) -> Option<usize> {
+    /// The first line of a file: tells the key and the form, and ties the file to the one before.
+    fn begin(&mut self, number: u64, name: &str, text: &[u8]) -> Option<(usize, Format)> {
         let before = self.end.take();
         let parsed = Begin::parse(text).and_then(|begin| {
             let prev = Hash::parse(begin.prev.as_bytes())?;
@@ -212,6 +256,21 @@ impl Walk<'_> {
             self.problem(format!("line 1 of {name} is not the line that a file begins with"));
             return None;
         };
+        let Some(format) = begin.format() else {
+            self.problem(format!(
+                "{name} was written by a later version of secretfs; check it with that version"
+            ));
+            return None;
+        };
+        if format == Format::Bound && begin.store.as_deref() != Some(&self.store) {
+            self.problem(format!("{name} belongs to the log of another store"));
+            return None;
+        }
+        if format == Format::Unbound && self.is_bound {
+            self.problem(format!("{name} is not bound to its store, and the files before it are"));
+            return None;
+        }
+        self.is_bound |= format == Format::Bound;
         let Some(key) = self.keys.iter().position(|key| key.id() == begin.kid) else {
             self.problem(format!(
                 "{name} was written under the key {}, which is not here; add it with --previous-encryption-key-file",
@@ -219,7 +278,8 @@ impl Walk<'_> {
             ));
             return None;
         };
-        if self.keys[key].of_line(&prev, line.hashed) != line.hash || begin.file != number {
+        let hash = self.keys[key].of_line_in(format, &prev, line.hashed);
+        if hash != line.hash || begin.file != number {
             self.problem(format!("line 1 of {name} was changed"));
         } else {
             self.first_kept = self.first_kept.max(begin.first);
@@ -230,7 +290,7 @@ impl Walk<'_> {
         }
         self.checked.get_or_insert(number);
         self.reach(End { file: number, seq: line.seq, hash: line.hash });
-        Some(key)
+        Some((key, format))
     }
 
     fn tie(
@@ -287,7 +347,7 @@ impl Walk<'_> {
         }
     }
 
-    fn line(&mut self, key: usize, file: u64, position: u64, name: &str, text: &[u8]) {
+    fn line(&mut self, key: (usize, Format), file: u64, position: u64, name: &str, text: &[u8]) {
         let Some(line) = Line::parse(text) else {
             self.end = None;
             return self.problem(format!("line {position} of {name} is not a line of the log"));
@@ -303,7 +363,7 @@ impl Walk<'_> {
                     "line {position} of {name} has the number {}, where {expected} should be: it was inserted or moved",
                     line.seq
                 ));
-            } else if self.keys[key].of_line(&end.hash, line.hashed) != line.hash {
+            } else if self.keys[key.0].of_line_in(key.1, &end.hash, line.hashed) != line.hash {
                 self.problem(format!(
                     "line {position} of {name}, number {}, was changed, or the one before",
                     line.seq
@@ -320,6 +380,11 @@ impl Walk<'_> {
             && head.hash != end.hash
         {
             self.problem(format!("line number {} is not the one that was written last", end.seq));
+        }
+        if self.anchor.seq == end.seq
+            && self.anchor.hash.is_some_and(|hash| hash != *end.hash.as_bytes())
+        {
+            self.problem(format!("line number {} is not the one that the store knows", end.seq));
         }
         self.report.last = end.seq;
         self.end = Some(end);
@@ -366,7 +431,30 @@ impl Walk<'_> {
             Ok(head) if last < head.seq => {
                 self.missing(last + 1, head.seq, || "at the end: the log was cut off".to_owned());
             }
+            Ok(head) if head.format == Format::Unbound && self.is_bound => {
+                self.problem("the head of the log is not bound to its store".to_owned());
+            }
             Ok(_) => {}
+        }
+        let told = head.as_ref().map_or(last, |head| head.seq.max(last));
+        if self.anchor.seq > told {
+            self.missing(told + 1, self.anchor.seq, || {
+                "at the end: the store knows of them".to_owned()
+            });
+        }
+        if !self.is_bound && self.checked.is_some() {
+            let what = "the log is not bound to its store: an older version wrote it";
+            match self.anchor.hash {
+                Some(_) => self.problem(format!("{what}, and the store knows of a newer one")),
+                None => self.report.notes.push(format!("{what}; the next start binds it")),
+            }
+        }
+        if let Some(first) = self.checked.filter(|&first| first > 1 && first <= self.first_kept) {
+            let (lines, files) = (self.report.first - 1, first - 1);
+            self.report.notes.push(format!(
+                "log rotation has removed lines 1 to {lines}, which were in {files} files; {} is the first one here",
+                files::name_of(first)
+            ));
         }
         if let Some(first) = self.checked.filter(|&first| first > self.first_kept.max(1)) {
             let kept = self.first_kept.max(1);

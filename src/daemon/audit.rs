@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::audit;
+use crate::audit::{self, Anchor, StoreTag};
 use crate::crypto::Keyring;
+use crate::store::SledStore;
+use crate::vault::audit_anchor;
 
 use super::error::DaemonError;
 use super::hardening;
@@ -18,14 +20,47 @@ pub fn audit_folder(settings: MountSettings) -> Result<PathBuf, DaemonError> {
     Ok(audit::folder_in(&Resolved::from(settings)?.state_dir))
 }
 
-/// Where the log of these settings is, and the keys to check it with.
+/// An audit log and what it is checked with.
+pub struct AuditLog {
+    /// The folder of its lines.
+    pub folder: PathBuf,
+    /// The keys.
+    pub keyring: Keyring,
+    /// What its store knows of it, if that can be asked.
+    pub known: Option<(StoreTag, Anchor)>,
+    /// Why it cannot.
+    pub unknown: Option<String>,
+}
+
+/// The log of these settings.
 ///
 /// # Errors
 /// The settings are wrong, or a key cannot be read.
-pub fn audit_and_keys(settings: MountSettings) -> Result<(PathBuf, Keyring), DaemonError> {
+pub fn audit_log(settings: MountSettings) -> Result<AuditLog, DaemonError> {
     hardening::wipe_environment();
     hardening::protect_memory()?;
     let settings = Resolved::from(settings)?;
     let keys = KeyFiles::find(&settings).load(None)?;
-    Ok((audit::folder_in(&settings.state_dir), keys.keyring))
+    let keyring = keys.keyring;
+    let (known, unknown) = match what_the_store_knows(&settings, &keyring) {
+        Ok(known) => (known, None),
+        Err(why) => (None, Some(why)),
+    };
+    Ok(AuditLog { folder: audit::folder_in(&settings.state_dir), keyring, known, unknown })
+}
+
+/// What the store says of its log; nothing if there is no store. Or why it cannot be asked.
+fn what_the_store_knows(
+    settings: &Resolved,
+    keyring: &Keyring,
+) -> Result<Option<(StoreTag, Anchor)>, String> {
+    let state = &settings.state_dir;
+    if !SledStore::exists(state) {
+        return Ok(None);
+    }
+    if SledStore::is_in_use(state) {
+        return Err("the store is in use; the daemon compares them when it starts".to_owned());
+    }
+    let store = SledStore::open(state).map_err(|error| error.to_string())?;
+    audit_anchor(&store, keyring).map_err(|error| error.to_string())
 }

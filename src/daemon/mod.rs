@@ -29,7 +29,7 @@ mod upgrade;
 use std::path::Path;
 
 pub use allocator::Allocator;
-pub use audit::{audit_and_keys, audit_folder};
+pub use audit::{AuditLog, audit_folder, audit_log};
 pub use error::DaemonError;
 pub use migrate::{Direction, migrate};
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};

@@ -30,7 +30,14 @@ impl SetUp {
             format!("its key file {} can be read by others; give it mode 0600", path.display())
         }));
         reasons.extend(unsafe_folder(&self.state_dir));
-        reasons.extend(weak_audit(self.reload.vault.audit_status().mode));
+        let audit = self.reload.vault.audit_status();
+        reasons.extend(weak_audit(audit.mode));
+        if audit.is_tampered_with {
+            reasons.push(
+                "lines of its audit log are missing or changed; see `secretfs audit verify`"
+                    .to_owned(),
+            );
+        }
         reasons.extend(self.not_confined.iter().cloned());
         if dumps_are_possible() {
             reasons.push(

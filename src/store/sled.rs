@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ::sled::{Db, Mode};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use parking_lot::{Mutex, RwLock};
 
 use super::folder::{self, Folder};
@@ -98,6 +100,13 @@ impl SledStore {
     /// Whether there is a store in the state folder `dir`.
     pub fn exists(dir: &Path) -> bool {
         dir.join(FOLDER_NAME).is_dir()
+    }
+
+    /// Whether a process has the store in the state folder `dir` open.
+    pub fn is_in_use(dir: &Path) -> bool {
+        let file = File::open(dir.join(FOLDER_NAME).join(RECORDS_NAME));
+        let lock = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
+        file.is_ok_and(|file| matches!(lock(file), Err((_, Errno::EWOULDBLOCK))))
     }
 
     /// The size of the file with all records in the state folder `dir`, in bytes; 0 if there is none

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
+use crate::audit::Anchor;
+
 use super::Shared;
 use super::error::VaultError;
 use super::receipts::{Origin, Receipts};
@@ -52,11 +54,16 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>, receipts: Receipts) -> io::Result<Self> {
+    /// `anchor` is how far the audit log goes as far as the store knows.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        receipts: Receipts,
+        anchor: Anchor,
+    ) -> io::Result<Self> {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer::new(shared, receipts).run(&incoming))?;
+            .spawn(move || Writer::new(shared, receipts, anchor).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 

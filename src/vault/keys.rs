@@ -109,7 +109,10 @@ impl Vault {
             let outcome = outcome.map(|_| {
                 let mut ids = shared.keys_in_use.0.lock();
                 *ids = with(std::mem::take(&mut ids), keyring.current_id());
-                chain_keys(&keyring).into_iter().take(1).for_each(|key| shared.audit.set_key(key));
+                chain_keys(&keyring, &shared.records.store_id().to_bytes())
+                    .into_iter()
+                    .take(1)
+                    .for_each(|key| shared.audit.set_key(key));
                 if let Some(replica) = &shared.replica {
                     replica.set_keyring(Arc::clone(&keyring));
                 }

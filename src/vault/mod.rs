@@ -60,7 +60,7 @@ pub use replica::{
     MigrateError, Moved, Observer, ReplicaError, SharedStore, Sharing, SharingStatus, migrate_from,
 };
 pub use secret::{RecordId, Secret, Value};
-pub use trail::{NameError, verify_audit};
+pub use trail::{NameError, audit_anchor, verify_audit};
 pub use transaction::Change;
 pub use write::{Heritage, WriteTarget};
 

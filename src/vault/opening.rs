@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::audit::{self, Audit, ErrorCode};
+use crate::audit::{self, Audit, ErrorCode, Known};
 use crate::crypto::Keyring;
 use crate::store::Store;
 
@@ -69,16 +69,16 @@ impl Opening {
 
     fn load(self) -> Result<(Vault, Vec<Arc<Value>>), OpenVaultError> {
         let Self { store, keyring, sharing, audit, name_error } = self;
-        let id = match store.read(Address::META.as_bytes())? {
-            Some(meta) => StoreId::of_whole(&meta)?,
-            None => StoreId::random(),
-        };
-        let chain_keys = trail::chain_keys(&keyring);
+        let meta = store.read(Address::META.as_bytes())?;
+        let id = meta.as_deref().map_or_else(|| Ok(StoreId::random()), StoreId::of_whole)?;
+        let chain_keys = trail::chain_keys(&keyring, &id.to_bytes());
         let records = Records::new(store, keyring, id);
         // First: a store that is not to be changed is not made another key's either.
         replica::check(&records, &sharing)?;
         let keys_in_use = keys::claim(&records)?;
-        let audit_log = Audit::open(&audit, &chain_keys, records.read_audit_anchor()?)?;
+        let anchor = records.read_audit_anchor()?;
+        let known = if meta.is_some() { Known::Line(anchor) } else { Known::New };
+        let audit_log = Audit::open(&audit, &chain_keys, known)?;
         journal::recover(&records)?;
         let replica = Replica::open(&records, &sharing, &audit.revision)?.map(Arc::new);
         let garbage = Arc::new(Garbage::default());
@@ -96,8 +96,8 @@ impl Opening {
             settling: AtomicBool::new(false),
             replica,
         });
-        let committer =
-            Committer::start(Arc::clone(&shared), receipts).map_err(OpenVaultError::NoThread)?;
+        let committer = Committer::start(Arc::clone(&shared), receipts, anchor)
+            .map_err(OpenVaultError::NoThread)?;
         let follower = Mutex::default();
         Ok((Vault { shared, rekey: Rekey::idle(), follower, committer }, superseded))
     }

@@ -6,7 +6,7 @@
 //! | `k` | the ids of all keys that records may be sealed with; sealed with the current one |
 //! | `h` record | a head: key, id, lists, version, times; sealed |
 //! | `v` node chunk | up to 32 KiB of the value with that node number; sealed |
-//! | `a` | the number of the newest line that the audit log must have; sealed |
+//! | `a` | number and hash of the newest line that the audit log must have; sealed |
 //! | `g` node | a mark: this value is superseded and goes once nobody reads it |
 //! | `j` journal pack | heads of a large change on their way to their places; sealed |
 //! | `c` journal | a mark: this large change holds; sealed |
@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::audit::Anchor;
 use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, record_key_id};
 use crate::model::{Key, Plaintext};
 use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
@@ -151,21 +152,22 @@ impl Records {
         self.keyring().seal_value(key, value)
     }
 
-    /// The number of the newest line that the audit log must have.
-    pub(super) fn read_audit_anchor(&self) -> Result<u64, OpenVaultError> {
-        self.read_raw(&Address::AUDIT)?.map_or(Ok(0), |sealed| self.unseal_audit_anchor(&sealed))
+    /// The newest line that the audit log must have.
+    pub(super) fn read_audit_anchor(&self) -> Result<Anchor, OpenVaultError> {
+        let sealed = self.read_raw(&Address::AUDIT)?;
+        sealed.map_or(Ok(Anchor::default()), |sealed| self.unseal_audit_anchor(&sealed))
     }
 
-    pub(super) fn unseal_audit_anchor(&self, sealed: &[u8]) -> Result<u64, OpenVaultError> {
+    pub(super) fn unseal_audit_anchor(&self, sealed: &[u8]) -> Result<Anchor, OpenVaultError> {
         let opened = self.unseal(&Address::AUDIT, sealed).map_err(OpenVaultError::Unseal)?;
-        let seq = opened.expose().try_into().map_err(|_| OpenVaultError::BrokenRecord)?;
-        Ok(u64::from_be_bytes(seq))
+        parse_audit_anchor(&opened)
     }
 
-    /// Has the store remember that the audit log has the line `seq`.
-    pub(super) fn put_audit_anchor(&self, batch: &mut Batch, seq: u64) {
-        let sealed = self.seal(&Address::AUDIT, &seq.to_be_bytes());
-        batch.put(Address::AUDIT.as_bytes(), sealed);
+    /// Has the store remember a line that the audit log has.
+    pub(super) fn put_audit_anchor(&self, batch: &mut Batch, anchor: Anchor) {
+        let hash = anchor.hash.unwrap_or_default();
+        let plain = [&anchor.seq.to_be_bytes()[..], &hash].concat();
+        batch.put(Address::AUDIT.as_bytes(), self.seal(&Address::AUDIT, &plain));
     }
 
     /// What a record is sealed to: the store and the address in it.
@@ -240,4 +242,15 @@ impl Place {
     fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+}
+
+/// The number (8 bytes), and since logs are bound to their store the hash of that line (32).
+pub(super) fn parse_audit_anchor(plain: &Plaintext) -> Result<Anchor, OpenVaultError> {
+    let broken = OpenVaultError::BrokenRecord;
+    let Some((seq, hash)) = plain.expose().split_first_chunk() else { return Err(broken) };
+    let hash = match hash {
+        [] => None,
+        hash => Some(hash.try_into().map_err(|_| broken)?),
+    };
+    Ok(Anchor { seq: u64::from_be_bytes(*seq), hash })
 }

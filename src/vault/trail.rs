@@ -1,19 +1,23 @@
 //! The vault's side of the audit log: what goes on record, and under which key.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use crate::audit::{
-    Action, Actor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, Report, Subject, VerifyError,
-    verify,
+    Action, Actor, Anchor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, Report, StoreTag,
+    Subject, VerifyError, verify,
 };
 use crate::crypto::{Keyring, Purpose};
 use crate::model::Grant;
+use crate::store::Store;
 use crate::telemetry::pulse;
 
 use super::Vault;
-use super::error::VaultError;
+use super::error::{OpenVaultError, VaultError};
 use super::export::Export;
-use super::transaction::Change;
+use super::record::{Address, StoreId, parse_audit_anchor};
+use super::transaction::{Change, Transaction};
 
 /// Gives an error the number that the caller sees.
 pub type NameError = fn(&VaultError) -> ErrorCode;
@@ -150,9 +154,25 @@ impl Vault {
         self.shared.audit.status()
     }
 
-    /// Ends the audit log: what was counted is written and on the disk.
+    /// Ends the audit log: what was counted is written and on the disk, and the store knows its end.
     pub fn finish_audit(&self) {
         self.shared.audit.finish();
+        // A log that cannot be brought to the disk is told of by its own status.
+        let Ok(Some(anchor)) = self.shared.audit.sync() else { return };
+        let shared = Arc::clone(&self.shared);
+        let (answer, answered) = sync_channel(1);
+        let plan = Box::new(move |transaction: &mut Transaction<'_>| {
+            shared.records.put_audit_anchor(&mut transaction.batch, anchor);
+            Ok(())
+        });
+        let done = Box::new(move |outcome: Result<_, VaultError>| {
+            // Who asked waits just below.
+            let _ = answer.send(outcome.map(drop));
+        });
+        self.committer.submit(plan, done);
+        if let Ok(Err(error)) = answered.recv() {
+            tracing::warn!(%error, "the store does not know how far the audit log goes");
+        }
     }
 
     /// The audit log goes on in a new file.
@@ -162,22 +182,44 @@ impl Vault {
 }
 
 /// The keys of the chain, the current one first.
-pub(super) fn chain_keys(keyring: &Keyring) -> Vec<ChainKey> {
+pub(super) fn chain_keys(keyring: &Keyring, store: &StoreTag) -> Vec<ChainKey> {
     keyring
         .all_derived(Purpose::Audit)
-        .map(|(id, key)| ChainKey::new(&id.to_string(), &key))
+        .map(|(id, key)| ChainKey::new(&id.to_string(), &key, store))
         .collect()
 }
 
-/// Checks the audit log in `folder`, whether a daemon is writing it or not. `progress` is called now
-/// and then with the number of bytes that were read.
+/// What a store knows of its audit log; nothing if it is no store yet.
+///
+/// # Errors
+/// The store cannot be read, or its record of that does not unseal.
+pub fn audit_anchor(
+    store: &dyn Store,
+    keyring: &Keyring,
+) -> Result<Option<(StoreTag, Anchor)>, OpenVaultError> {
+    let Some(meta) = store.read(Address::META.as_bytes())? else { return Ok(None) };
+    let id = StoreId::of_whole(&meta)?;
+    let anchor = match store.read(Address::AUDIT.as_bytes())? {
+        Some(sealed) => {
+            let opened = keyring.open_record(&id.place(Address::AUDIT.as_bytes()), &sealed);
+            parse_audit_anchor(&opened.map_err(OpenVaultError::Unseal)?)?
+        }
+        None => Anchor::default(),
+    };
+    Ok(Some((id.to_bytes(), anchor)))
+}
+
+/// Checks the audit log in `folder`, whether a daemon is writing it or not. `known` is what its store
+/// knows of it, if that could be asked. `progress` is called now and then with the number of bytes that
+/// were read.
 ///
 /// # Errors
 /// A file cannot be read. What is wrong with the log is in the report.
 pub fn verify_audit(
     folder: &Path,
     keyring: &Keyring,
+    known: Option<(StoreTag, Anchor)>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    verify(folder, &chain_keys(keyring), progress)
+    verify(folder, known, &|store| chain_keys(keyring, store), progress)
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::errno::Errno::EACCES;
 use nix::sys::signal::{Signal, kill};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::audit::{lines, verify};
 use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
@@ -43,9 +43,8 @@ fn a_second_of_equal_opens_has_two_lines() {
     assert!(written < 200, "{written} lines");
     let counted = lines(&mount.state()).into_iter().find(|line| line.get("repeats").is_some());
     let counted = counted.unwrap();
-    for (field, value) in [("key", "K".into()), ("version", 1.into()), ("gid", ALICE.uid.into())] {
-        assert_eq!(counted[field], value, "{counted}");
-    }
+    assert_eq!((&counted["key"], &counted["version"]), (&json!("K"), &json!(1)), "{counted}");
+    assert_eq!(counted["gid"], ALICE.uid);
     assert!(counted["pid"].as_u64() > Some(0) && counted["grant"]["slug"] == "alice");
     assert!(counted.get("request").is_none(), "it tells of many requests");
     // What is not written yet is written at the end.

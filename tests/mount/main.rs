@@ -7,6 +7,7 @@ mod software;
 mod acl;
 mod agent;
 mod audit;
+mod audit_binding;
 mod audit_load;
 mod audit_repeats;
 mod daemon;

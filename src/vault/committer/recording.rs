@@ -23,11 +23,10 @@ impl Planned {
 }
 
 impl Writer {
-    /// Puts on record what a group is about to do. Gives the number of its last line, 0 for none. If
-    /// it fails, some lines may be there.
-    pub(super) fn record(&self, group: &mut [Planned]) -> Result<u64, NotRecorded> {
+    /// Puts on record what a group is about to do. If it fails, some lines may be there.
+    pub(super) fn record(&self, group: &mut [Planned]) -> Result<(), NotRecorded> {
         if !self.shared.audit.is_on() {
-            return Ok(0);
+            return Ok(());
         }
         let (mut events, mut whose) = (Vec::new(), Vec::new());
         for at in 0..group.len() {
@@ -52,9 +51,7 @@ impl Writer {
                 self.record_some(group, &mut events, &mut whose)?;
             }
         }
-        self.record_some(group, &mut events, &mut whose)?;
-        let numbers = group.iter().flat_map(|one| &one.recorded).flatten();
-        Ok(numbers.max().copied().unwrap_or(0))
+        self.record_some(group, &mut events, &mut whose)
     }
 
     /// Puts events on record, each of the request of that number in the group.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::audit::Subject;
+use crate::audit::{Anchor, Subject};
 use crate::model::Grant;
 use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
@@ -28,6 +28,9 @@ const GROUP_BYTES: usize = 4 << 20;
 const IDLE: Duration = Duration::from_millis(200);
 /// After what time a head that could not be put in its place is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the store is told how far the audit log goes, if no change tells it.
+const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 
 /// A planned request, waiting for its group to be stored.
 pub(super) struct Planned {
@@ -51,11 +54,16 @@ pub(super) struct Writer {
     pub(super) pending: Pending,
     /// Those for whom another host was quicker, until what it did is here.
     pub(super) overtaken: Overtaken,
+    /// How far the audit log goes as far as the store knows, and when it is told again.
+    anchored: Anchor,
+    next_anchor: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, receipts: Receipts) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, receipts: Receipts, anchored: Anchor) -> Self {
         Self {
+            anchored,
+            next_anchor: Instant::now(),
             shared,
             receipts,
             deferred: VecDeque::new(),
@@ -71,10 +79,16 @@ impl Writer {
             if self.deferred.is_empty() {
                 match incoming.recv_timeout(self.overtaken.patience(idle)) {
                     Ok(request) => self.deferred.push_back(request),
-                    Err(RecvTimeoutError::Timeout) if self.is_done() => match incoming.recv() {
-                        Ok(request) => self.deferred.push_back(request),
-                        Err(_) => return,
-                    },
+                    Err(RecvTimeoutError::Timeout) if self.is_done() => {
+                        match incoming.recv_timeout(self.until_anchor()) {
+                            Ok(request) => self.deferred.push_back(request),
+                            Err(RecvTimeoutError::Timeout) => {
+                                self.anchor();
+                                continue;
+                            }
+                            Err(RecvTimeoutError::Disconnected) => break,
+                        }
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         if self.pending.is_empty() {
                             self.remove_garbage();
@@ -82,13 +96,49 @@ impl Writer {
                         idle = self.tidy();
                         continue;
                     }
-                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
             self.deferred.extend(incoming.try_iter().take(GROUP_REQUESTS));
             self.commit_group();
             idle = self.tidy();
+            if self.until_anchor().is_zero() {
+                self.anchor();
+            }
         }
+        self.shared.audit.finish();
+        self.anchor();
+    }
+
+    fn until_anchor(&self) -> Duration {
+        self.next_anchor.saturating_duration_since(Instant::now())
+    }
+
+    /// Has the store remember how far the audit log goes, so that its end cannot be cut off together with
+    /// the head.
+    fn anchor(&mut self) {
+        self.next_anchor = Instant::now() + ANCHOR_EVERY;
+        // A log that cannot be brought to the disk is told of by its own status.
+        let Ok(Some(anchor)) = self.shared.audit.sync() else { return };
+        let mut batch = Batch::default();
+        let Some(anchor) = self.put_anchor(&mut batch, Some(anchor)) else { return };
+        match self.commit(&batch) {
+            Ok(()) => self.anchored = anchor,
+            Err(error) => {
+                tracing::warn!(%error, "the store does not know yet how far the audit log goes");
+            }
+        }
+    }
+
+    /// Adds it to a batch, if the store does not know of so many lines yet.
+    fn put_anchor(&self, batch: &mut Batch, anchor: Option<Anchor>) -> Option<Anchor> {
+        let known = self.anchored;
+        let is_new = |anchor: &Anchor| {
+            anchor.seq > known.seq || anchor.seq == known.seq && known.hash.is_none()
+        };
+        let anchor = anchor.filter(|anchor| anchor.seq > 0 && is_new(anchor))?;
+        self.shared.records.put_audit_anchor(batch, anchor);
+        Some(anchor)
     }
 
     /// Whether nothing is left to do but requests.
@@ -160,24 +210,21 @@ impl Writer {
     }
 
     fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
-        let anchor = match self.record(&mut group) {
-            Ok(anchor) => anchor,
+        if let Err(error) = self.record(&mut group) {
+            self.correct(&group, &error.clone().into());
+            return self.fail(group, || error.clone().into());
+        }
+        if batch.is_empty() {
+            return finish(group);
+        }
+        // The line of a change is on the disk before the change is.
+        let anchor = match self.shared.audit.sync() {
+            Ok(anchor) => self.put_anchor(&mut batch, anchor),
             Err(error) => {
                 self.correct(&group, &error.clone().into());
                 return self.fail(group, || error.clone().into());
             }
         };
-        if batch.is_empty() {
-            return finish(group);
-        }
-        // The line of a change is on the disk before the change is.
-        if let Err(error) = self.shared.audit.sync() {
-            self.correct(&group, &error.clone().into());
-            return self.fail(group, || error.clone().into());
-        }
-        if anchor > 0 {
-            self.shared.records.put_audit_anchor(&mut batch, anchor);
-        }
         if let Err(error) = self.settle_what_changes(&group) {
             self.correct(&group, &error.clone().into());
             return self.fail(group, || error.clone().into());
@@ -206,6 +253,7 @@ impl Writer {
         let garbage = self.shared.garbage.take_into(&mut batch);
         match self.commit(&batch) {
             Ok(()) => {
+                self.anchored = anchor.unwrap_or(self.anchored);
                 self.count_versions(&group);
                 match &group[..] {
                     [one] if one.request.foreign => {

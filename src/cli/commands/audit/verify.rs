@@ -9,7 +9,7 @@ use crate::cli::args::{Format, Output};
 use crate::cli::error::{CliError, Result};
 use crate::cli::output::print;
 use crate::cli::style;
-use crate::daemon::{self, MountSettings};
+use crate::daemon::{self, AuditLog, MountSettings};
 use crate::vault::verify_audit;
 
 const EXAMPLES: &str = "\
@@ -38,14 +38,17 @@ pub(super) fn run(args: Args) -> Result {
         previous_encryption_key_file: args.previous_encryption_key_file,
         ..args.place.settings()
     };
-    let (folder, keyring) = daemon::audit_and_keys(settings)?;
+    let AuditLog { folder, keyring, known, unknown } = daemon::audit_log(settings)?;
     let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {eta} left")
         .expect("the template is valid");
     let bar = ProgressBar::new(log_bytes(&folder)).with_style(style);
-    let report = verify_audit(&folder, &keyring, &mut |bytes| bar.inc(bytes));
+    let report = verify_audit(&folder, &keyring, known, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    let report =
+    let mut report =
         report.map_err(|VerifyError { path, source }| CliError::file("read", path)(source))?;
+    if let Some(why) = unknown {
+        report.notes.push(format!("the log was not compared with its store: {why}"));
+    }
     show(&report, args.output.format)?;
     if report.problems.is_empty() { Ok(()) } else { Err(CliError::No(report.problems)) }
 }
