@@ -234,7 +234,7 @@ fn no_value_is_ever_in_it() {
 
 #[test]
 fn the_chain_goes_through_rotations_and_restarts() {
-    let Some(mut mount) = Mount::start() else { return };
+    let Some(mut mount) = start() else { return };
     let root = mount.user(ROOT);
     root.write("K", "value").unwrap();
     let files = |mount: &Mount| fs::read_dir(mount.state().join("audit")).unwrap().count();
@@ -382,7 +382,7 @@ fn a_log_that_is_cut_off_under_the_daemon_is_noticed() {
     let file = fs::File::options().write(true).open(&newest).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     verify(&mount.state(), 1);
-    eventually("the daemon says so", || mount.said().contains("cut off or removed"));
+    eventually("the daemon says so", || mount.said().contains("cut off, replaced or removed"));
     root.read("K").unwrap();
     verify(&mount.state(), 1);
 }
