@@ -39,12 +39,12 @@ impl Fs {
         }
         match &node {
             Node::Folder(folder) if wanted.write => self.may_make(&caller, folder, "x"),
-            Node::Status(StatusFile::Rekey) if wanted.read || wanted.write => {
+            Node::Status(StatusFile::Rekey, _) if wanted.read || wanted.write => {
                 Ok(self.vault.check_rekey(&caller)?)
             }
             Node::Encrypt(Encrypt::File(_)) => Ok(()),
             Node::StatusFolder
-            | Node::Status(_)
+            | Node::Status(..)
             | Node::Encrypt(_)
             | Node::Exported(_)
             | Node::Import(Import::Report(_))

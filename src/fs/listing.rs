@@ -83,7 +83,7 @@ impl Fs {
                 .into_iter()
                 .map(|file| Listed {
                     name: file.name().into(),
-                    node: Node::Status(file).number(),
+                    node: Node::Status(file, who.uid).number(),
                     kind: FileKind::File,
                 })
                 .collect()),

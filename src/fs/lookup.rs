@@ -47,7 +47,8 @@ impl Fs {
                     self.find(who, &caller, &folder, text()?).ok_or_else(not_found)?
                 }
                 Node::StatusFolder => {
-                    (Node::Status(StatusFile::parse(text()?).ok_or_else(not_found)?), NEVER)
+                    let file = StatusFile::parse(text()?).ok_or_else(not_found)?;
+                    (Node::Status(file, who.uid), NEVER)
                 }
                 Node::Encrypt(Encrypt::Folder(folder)) => {
                     (self.find_to_encrypt(who, &caller, &folder, name)?.into(), NEVER)
@@ -266,7 +267,7 @@ impl Fs {
                 let ((size, mode, modified), (uid, gid)) = (scratch.shown(), scratch.owner());
                 Attr { size, mode, uid, gid, modified, ..file }
             }
-            Node::Status(status) => {
+            Node::Status(status, _) => {
                 let size = self.status_text(*status, caller).len() as u64;
                 Attr { size, mode: status.mode(), ..file }
             }

@@ -22,14 +22,16 @@ use super::status::StatusFile;
 pub const ROOT: u64 = 1;
 /// The node of `.status`.
 pub(super) const STATUS: u64 = 2;
-/// The nodes of the files in `.status` begin here.
-const STATUS_FILES: u64 = 16;
+/// The nodes of the files in `.status` began here in older versions, for all callers.
+const SHARED_STATUS_FILES: u64 = 16;
 
 /// Node numbers above those of versions tell by their highest bit what they are.
 const FOLDER: u64 = 1 << 62;
 const SIDECAR: u64 = 1 << 61;
 const PRIVATE: u64 = 1 << 60;
-const _: () = assert!(NODE_LIMIT <= PRIVATE);
+/// Files in `.status`: the UID, and the file in the lowest byte.
+const STATUS_FILE: u64 = 1 << 59;
+const _: () = assert!(NODE_LIMIT <= STATUS_FILE);
 
 /// Whether a process before this one may have told the kernel of the node.
 fn may_have_been_known_before(node: &Node) -> bool {
@@ -72,10 +74,14 @@ impl Clue {
             _ if number & FOLDER != 0 => Self::Other,
             _ if number & SIDECAR != 0 => Self::Sidecar(RecordId::from_u64(number & !SIDECAR)),
             _ if number & PRIVATE != 0 => Self::Private,
-            _ => StatusFile::ALL
-                .into_iter()
-                .find(|&file| Node::Status(file).number() == number)
-                .map_or(Self::Other, Self::Status),
+            _ => {
+                let file = match number & STATUS_FILE {
+                    0 => number.wrapping_sub(SHARED_STATUS_FILES),
+                    _ => number & 0xff,
+                };
+                let found = StatusFile::ALL.into_iter().find(|&one| one as u64 == file);
+                found.map_or(Self::Other, Self::Status)
+            }
         }
     }
 }
@@ -95,8 +101,8 @@ pub(super) enum Node {
     Scratch(Arc<Scratch>),
     /// `.status`.
     StatusFolder,
-    /// A file in `.status`.
-    Status(StatusFile),
+    /// A file in `.status`, for one UID: callers must not share pages of the kernel's cache.
+    Status(StatusFile, u32),
     /// `.encrypt` and what is in it.
     Encrypt(Encrypt),
     /// `.export.yaml`, `.export` and what is in it.
@@ -115,7 +121,7 @@ impl Node {
             Self::Draft(draft) => draft.node(),
             Self::Scratch(scratch) => scratch.node(),
             Self::StatusFolder => STATUS,
-            Self::Status(file) => STATUS_FILES + *file as u64,
+            Self::Status(file, uid) => STATUS_FILE | u64::from(*uid) << 8 | *file as u64,
             Self::Encrypt(node) => node.number(),
             Self::Exported(node) => node.number(),
             Self::Import(node) => node.number(),
@@ -135,7 +141,7 @@ impl Node {
             | Self::Value(_)
             | Self::Sidecar(_)
             | Self::StatusFolder
-            | Self::Status(_)
+            | Self::Status(..)
             | Self::Encrypt(Encrypt::Folder(_))
             | Self::Exported(Exported::Folder(_))
             | Self::Import(Import::Folder(_)) => None,

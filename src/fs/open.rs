@@ -137,15 +137,15 @@ impl Fs {
                 self.check_reachable(who, &Node::Scratch(Arc::clone(&scratch)))?;
                 Ok(self.start_scratch(who, scratch))
             }
-            Node::Status(StatusFile::Rekey) => {
+            Node::Status(StatusFile::Rekey, _) => {
                 let opened = self.open_control(caller);
                 if opened.is_err() {
                     *decision = Some(Decision::new(Action::Rekey, Subject::default()));
                 }
                 opened
             }
-            Node::Status(_) if wish.write => Err(nothing_is_made_in(".status")),
-            Node::Status(file) => Ok(self.text(self.status_text(file, caller))),
+            Node::Status(..) if wish.write => Err(nothing_is_made_in(".status")),
+            Node::Status(file, _) => Ok(self.text(self.status_text(file, caller))),
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
             Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
             Node::Encrypt(Encrypt::File(file)) => {

@@ -136,7 +136,7 @@ impl Fs {
             | Node::Exported(Exported::Folder(_)) => FOLDER_MODE,
             Node::Value(_) => SECRET_MODE,
             Node::Sidecar(_) => 0o600,
-            Node::Status(file) => file.mode(),
+            Node::Status(file, _) => file.mode(),
             Node::Exported(_) => 0o444,
             Node::Encrypt(_) => ENCRYPT_MODE,
             Node::Draft(_)
@@ -214,13 +214,13 @@ impl Fs {
                 Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
             }
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
-            Node::Status(StatusFile::Rekey) => {
+            Node::Status(StatusFile::Rekey, _) => {
                 self.vault.check_rekey(&*self.caller(who)?)?;
                 Ok(Truncated::Kept)
             }
             // What a descriptor holds is cut through the descriptor.
             Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Kept),
-            Node::StatusFolder | Node::Status(_) | Node::Encrypt(_) | Node::Exported(_) => {
+            Node::StatusFolder | Node::Status(..) | Node::Encrypt(_) | Node::Exported(_) => {
                 Err(super::nothing_is_made_in(&self.path_of(node)))
             }
         }
@@ -269,7 +269,7 @@ impl Fs {
             Node::Draft(draft) => draft.path(),
             Node::Scratch(_) => "a scratch file".to_owned(),
             Node::StatusFolder => ".status/".to_owned(),
-            Node::Status(file) => format!(".status/{}", file.name()),
+            Node::Status(file, _) => format!(".status/{}", file.name()),
             Node::Encrypt(node) => node.path(),
             Node::Exported(node) => node.path(),
             Node::Import(node) => node.path(),

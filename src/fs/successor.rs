@@ -116,7 +116,7 @@ impl Fs {
             Clue::Sidecar(record) if self.vault.secret_of(record).is_some() => {
                 Ok(Node::Sidecar(record))
             }
-            Clue::Status(file) => Ok(Node::Status(file)),
+            Clue::Status(file) => Ok(Node::Status(file, who.uid)),
             Clue::Private => Err(FsError::Lost),
             Clue::Sidecar(_) | Clue::Other => {
                 // A caller's own folder exists without a secret in it.

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno::{self, EACCES, ENOENT, ESTALE};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 
 use crate::harness::{ALICE, BOB, CAROL, Mount, Person, ROOT};
 
@@ -155,4 +156,27 @@ fn show_a_reader_what_is_stored() {
     drop(seen);
     acting_as(ALICE, || drop(file));
     assert_eq!(alice.read("alice/K").as_deref(), Ok("private"));
+}
+
+#[test]
+fn status_files_share_no_page_of_the_kernel_s_cache() {
+    let Some(mount) = Mount::start() else { return };
+    let path = mount.point().join(".status/whoami");
+    let map = |file: &File| {
+        let length = std::num::NonZeroUsize::new(4096).unwrap();
+        let (protection, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE);
+        // SAFETY: the kernel chooses the place, and nothing else of this process is there.
+        unsafe { mmap(None, length, protection, flags, file, 0) }.unwrap().cast::<u8>()
+    };
+    let shown = |place: std::ptr::NonNull<u8>| {
+        // SAFETY: the page is mapped and longer than the text that is looked at.
+        let bytes = unsafe { std::slice::from_raw_parts(place.as_ptr(), 12) };
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    let opened = |person| acting_as(person, || open(&path, libc::O_RDONLY).unwrap());
+    let (alice, bob) = (opened(ALICE), opened(BOB));
+    // Both are mapped before either is looked at: the second look finds what the first one left.
+    let (of_alice, of_bob) = (map(&alice), map(&bob));
+    assert!(shown(of_alice).starts_with("slug: alice"), "{}", shown(of_alice));
+    assert!(shown(of_bob).starts_with("slug: bob"), "{}", shown(of_bob));
 }
