@@ -166,6 +166,10 @@ impl Directory for OneUser {
         Ok((name == "svc").then_some(READER.uid))
     }
 
+    fn gid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
+        Ok(None)
+    }
+
     fn groups_of(&self, _user: &User) -> Result<Vec<Group>, NssError> {
         let group =
             |number: u32| Group { gid: 5000 + number, name: Some(format!("group-{number}")) };

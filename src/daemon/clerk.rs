@@ -1,58 +1,80 @@
 //! The process that looks up for the server what lies outside: users and groups, which may take
 //! sockets and any file, and the few files that are named at the start, which may be root's alone.
 //!
-//! The server hears callers, and so may open neither. The clerk hears the server alone, and all that a
+//! The server hears callers, and so may open neither. This process hears the server alone, and all that a
 //! server that was taken over could ask it for is what servers are told anyway.
+//!
+//! A name service may be slow, keep others waiting meanwhile (some have one lock for a whole process), never
+//! answer, or crash. So each question is asked by a child of this process that does nothing else
+//! meanwhile. The server asks for as many children as it has questions at a time. One that has worked
+//! on a question for [`QUESTION_TIMEOUT`] is killed by the kernel, which is an error for that question.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal as handle};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::{ForkResult, fork, getpid, getppid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Directory, Group, Lookup, Nss, NssError, User};
-use crate::telemetry::pulse;
 
 use super::control::Control;
 use super::error::DaemonError;
 use super::hardening;
 use super::sandbox::{self, Account, Calls, Files, Needs};
 
-/// How many questions are answered at a time: a slow name service holds up one of them.
-const LINES: usize = 4;
 /// What the name of its subcommand is.
 const COMMAND: &str = "look-up";
+/// How long a name service may take to answer one question.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// When the server stops waiting even if the child cannot be killed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
+/// How many children are kept that have nothing to do.
+const MAX_IDLE: usize = 4;
 
-/// Said to the clerk first. Brings the lines.
+/// To the process.
 #[derive(Serialize, Deserialize)]
-struct Begin {
-    account: Option<Account>,
-    /// What it may open.
-    files: Vec<PathBuf>,
+enum Order {
+    /// Said first.
+    Begin {
+        account: Option<Account>,
+        /// What it may open.
+        files: Vec<PathBuf>,
+    },
+    /// Start a child; the answer is a `Result<(), i32>` and brings the line to it.
+    Start,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Question {
     User(u32),
     UserByName(String),
+    /// The GIDs of its groups.
     Groups(User),
+    Group(u32),
     /// The answer brings the file.
     Open(PathBuf),
+    GroupByName(String),
 }
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
     User(Result<Option<User>, Failure>),
     UserByName(Result<Option<u32>, Failure>),
-    Groups(Result<Vec<Group>, Failure>),
+    Groups(Result<Vec<u32>, Failure>),
+    Group(Result<Group, Failure>),
     Open(Result<(), i32>),
+    GroupByName(Result<Option<u32>, Failure>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,7 +85,13 @@ struct Failure {
 
 /// The server's end of it.
 #[derive(Clone)]
-pub(super) struct Clerk(Arc<[Mutex<Control>; LINES]>);
+pub(super) struct Clerk(Arc<Lines>);
+
+struct Lines {
+    control: Mutex<Control>,
+    /// Lines to children that have nothing to do.
+    idle: Mutex<Vec<Control>>,
+}
 
 impl Clerk {
     /// Starts the process. It ends with this one.
@@ -72,17 +100,8 @@ impl Clerk {
     /// It cannot be started.
     pub(super) fn start(account: Option<&Account>, files: Vec<PathBuf>) -> io::Result<Self> {
         let control = Control::with_new_process(COMMAND)?;
-        let mut lines = Vec::with_capacity(LINES);
-        let mut ends = Vec::with_capacity(LINES);
-        for _ in 0..LINES {
-            let (line, end) = Control::pair()?;
-            lines.push(Mutex::new(line));
-            ends.push(end);
-        }
-        let ends: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
-        control.send(&Begin { account: account.cloned(), files }, &ends)?;
-        let lines = <[_; LINES]>::try_from(lines).map_err(|_| io::ErrorKind::Other)?;
-        Ok(Self(Arc::new(lines)))
+        control.send(&Order::Begin { account: account.cloned(), files }, &[])?;
+        Ok(Self(Arc::new(Lines { control: Mutex::new(control), idle: Mutex::default() })))
     }
 
     /// Opens one of the files that were named at the start.
@@ -90,26 +109,64 @@ impl Clerk {
     /// # Errors
     /// It cannot be opened.
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
-        match self.ask(&Question::Open(path.to_owned())) {
+        match self.ask(&Question::Open(path.to_owned()))? {
             (Answer::Open(Ok(())), Some(file)) => Ok(file.into()),
             (Answer::Open(Err(errno)), _) => Err(io::Error::from_raw_os_error(errno)),
-            _ => gone(),
+            _ => Err(misunderstood().into()),
         }
     }
 
-    fn ask(&self, question: &Question) -> (Answer, Option<OwnedFd>) {
-        // A name service may take its time.
-        let _waiting = pulse::waiting();
-        // One that nobody waits at, or else any.
-        let line = self.0.iter().find_map(Mutex::try_lock).unwrap_or_else(|| self.0[0].lock());
-        match line.send(question, &[]).and_then(|()| line.receive()) {
-            Ok(Some((answer, mut files))) => (answer, files.pop()),
+    fn ask(&self, question: &Question) -> Result<(Answer, Option<OwnedFd>), Errno> {
+        let start = Instant::now();
+        let idle = self.0.idle.lock().pop();
+        let is_used = idle.is_some();
+        let mut line = idle.map_or_else(|| self.new_line(), Ok)?;
+        let mut answered = line.send(question, &[]).and_then(|()| line.receive());
+        if !matches!(answered, Ok(Some(_))) {
+            // The child is gone, or hangs. So may be the whole process; then this does not return.
+            line = self.new_line()?;
+            // It may have ended before it was asked.
+            if is_used && start.elapsed() < QUESTION_TIMEOUT {
+                answered = line.send(question, &[]).and_then(|()| line.receive());
+            }
+        }
+        let Ok(Some((answer, mut files))) = answered else { return Err(Errno::ETIMEDOUT) };
+        let mut idle = self.0.idle.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(line);
+        }
+        Ok((answer, files.pop()))
+    }
+
+    /// As [`Clerk::ask`], of a name service.
+    fn ask_about(
+        &self,
+        lookup: impl Fn() -> Lookup,
+        question: &Question,
+    ) -> Result<Answer, NssError> {
+        let answer = self.ask(question);
+        answer.map(|(answer, _)| answer).map_err(|errno| NssError { lookup: lookup(), errno })
+    }
+
+    fn new_line(&self) -> Result<Control, Errno> {
+        let control = self.0.control.lock();
+        let answer = control.send(&Order::Start, &[]).and_then(|()| control.receive());
+        match answer {
+            Ok(Some((Ok(()), mut lines))) => match lines.pop() {
+                Some(line) => Ok(Control::from_fd(line)),
+                None => Err(misunderstood()),
+            },
+            Ok(Some((Err(errno), _))) => Err(Errno::from_raw(errno)),
             Ok(None) | Err(_) => gone(),
         }
     }
 }
 
-/// Without its clerk this process cannot tell who anybody is: it ends, and another one takes over.
+fn misunderstood() -> Errno {
+    Errno::EPROTO
+}
+
+/// Without this process the server cannot tell who anybody is: it ends, and another one takes over.
 fn gone() -> ! {
     tracing::error!("the process that looks up users is gone; this server ends");
     std::process::abort();
@@ -117,24 +174,40 @@ fn gone() -> ! {
 
 impl Directory for Clerk {
     fn user_by_uid(&self, uid: u32) -> Result<Option<User>, NssError> {
-        match self.ask(&Question::User(uid)).0 {
+        let lookup = || Lookup::User(uid);
+        match self.ask_about(lookup, &Question::User(uid))? {
             Answer::User(found) => found.map_err(NssError::from),
-            _ => gone(),
+            _ => Err(NssError { lookup: lookup(), errno: misunderstood() }),
         }
     }
 
     fn uid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
-        match self.ask(&Question::UserByName(name.to_owned())).0 {
+        let lookup = || Lookup::UserName(name.to_owned());
+        match self.ask_about(lookup, &Question::UserByName(name.to_owned()))? {
             Answer::UserByName(found) => found.map_err(NssError::from),
-            _ => gone(),
+            _ => Err(NssError { lookup: lookup(), errno: misunderstood() }),
+        }
+    }
+
+    fn gid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
+        let lookup = || Lookup::GroupName(name.to_owned());
+        match self.ask_about(lookup, &Question::GroupByName(name.to_owned()))? {
+            Answer::GroupByName(found) => found.map_err(NssError::from),
+            _ => Err(NssError { lookup: lookup(), errno: misunderstood() }),
         }
     }
 
     fn groups_of(&self, user: &User) -> Result<Vec<Group>, NssError> {
-        match self.ask(&Question::Groups(user.clone())).0 {
-            Answer::Groups(found) => found.map_err(NssError::from),
-            _ => gone(),
-        }
+        let lookup = || Lookup::GroupsOf(user.name.clone());
+        let gids = match self.ask_about(lookup, &Question::Groups(user.clone()))? {
+            Answer::Groups(found) => found.map_err(NssError::from)?,
+            _ => return Err(NssError { lookup: lookup(), errno: misunderstood() }),
+        };
+        let group = |gid| match self.ask_about(|| Lookup::Group(gid), &Question::Group(gid))? {
+            Answer::Group(found) => found.map_err(NssError::from),
+            _ => Err(NssError { lookup: Lookup::Group(gid), errno: misunderstood() }),
+        };
+        gids.into_iter().map(group).collect()
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
@@ -154,12 +227,12 @@ impl From<NssError> for Failure {
     }
 }
 
-/// Answers until the server is gone.
+/// Starts children until the server is gone. They end with this process.
 pub(super) fn run() -> Result<(), DaemonError> {
     hardening::protect_memory()?;
     let failed = |source| DaemonError::System { what: "the server cannot be understood", source };
     let control = super::server::take_control()?;
-    let Some((Begin { account, files }, lines)) = control.receive().map_err(failed)? else {
+    let Some((Order::Begin { account, files }, _)) = control.receive().map_err(failed)? else {
         return Err(DaemonError::NoHolder);
     };
     // Name services read and connect to what they like. They write nothing.
@@ -168,29 +241,88 @@ pub(super) fn run() -> Result<(), DaemonError> {
         account: account.as_ref(),
         reads_all: true,
         files: everything,
-        calls: Calls::Others,
+        calls: Calls::LookingUp,
         ..Needs::default()
     })?;
     // A look-up may last longer than the server does.
     set_pdeathsig(Signal::SIGKILL).map_err(|error| failed(error.into()))?;
-    let files: Arc<[PathBuf]> = files.into();
-    let threads = lines.into_iter().map(|line| {
-        let (line, files) = (Control::from_fd(line), Arc::clone(&files));
-        std::thread::Builder::new().name("line".to_owned()).spawn(move || answer_all(&line, &files))
-    });
-    let threads: Vec<_> = threads.collect::<io::Result<_>>().map_err(failed)?;
-    threads.into_iter().map(JoinHandle::join).for_each(drop);
+    // Nobody waits for a child that has ended.
+    // SAFETY: ignoring runs no code of ours.
+    unsafe { handle(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| failed(error.into()))?;
+    while let Ok(Some((Order::Start, _))) = control.receive() {
+        let (started, line) = match start_child(&control, &files) {
+            Ok(line) => (Ok(()), Some(line)),
+            Err(error) => (Err(errno(&error)), None),
+        };
+        let line = line.as_ref().map(AsFd::as_fd);
+        // The server is gone, or about to be: so is this one's purpose.
+        if control.send(&started, line.as_slice()).is_err() {
+            break;
+        }
+    }
     Ok(())
 }
 
-fn answer_all(line: &Control, files: &[PathBuf]) {
+/// Starts a child that answers questions. Gives the server's end of the line to it.
+fn start_child(control: &Control, files: &[PathBuf]) -> io::Result<OwnedFd> {
+    let (ours, theirs) = Control::pair()?;
+    let wait = TimeVal::seconds(ANSWER_TIMEOUT.as_secs().cast_signed());
+    setsockopt(&theirs, ReceiveTimeout, &wait)?;
+    let parent = getpid();
+    // SAFETY: this process has one thread, so the child may do whatever a process may.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(theirs),
+        ForkResult::Child => {
+            drop(theirs);
+            // SAFETY: only the parent uses it again.
+            unsafe { libc::close(control.as_fd().as_raw_fd()) };
+            let is_tied = set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == parent;
+            if is_tied && let Ok(limit) = Limit::new() {
+                answer_all(&ours, files, &limit);
+            }
+            // Nothing of the parent's is to be done again here.
+            // SAFETY: it ends this process.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+fn answer_all(line: &Control, files: &[PathBuf], limit: &Limit) {
     while let Ok(Some((question, _))) = line.receive() {
+        limit.set(QUESTION_TIMEOUT);
         let (answer, file) = answer(question, files);
+        limit.set(Duration::ZERO);
         let file = file.as_ref().map(AsFd::as_fd);
-        // The server is gone, or about to be: so is this one's purpose.
         if line.send(&answer, file.as_slice()).is_err() {
             return;
         }
+    }
+}
+
+/// Kills this process after some time. By SIGKILL, since name services block other signals.
+struct Limit(libc::timer_t);
+
+impl Limit {
+    fn new() -> io::Result<Self> {
+        // SAFETY: all zeros is a valid value of both; the kernel writes the timer before it is read.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_SIGNAL;
+            event.sigev_signo = libc::SIGKILL;
+            let mut timer: libc::timer_t = std::mem::zeroed();
+            Errno::result(libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer))?;
+            Ok(Self(timer))
+        }
+    }
+
+    /// Begins anew; never, for zero.
+    fn set(&self, time: Duration) {
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = libc::timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: 0 };
+        let times = libc::itimerspec { it_interval: none, it_value: value };
+        // SAFETY: the timer exists as long as this, and the old time is not asked for.
+        let set = unsafe { libc::timer_settime(self.0, 0, &times, std::ptr::null_mut()) };
+        debug_assert_eq!(set, 0, "the timer and its times are valid");
     }
 }
 
@@ -200,7 +332,11 @@ fn answer(question: Question, files: &[PathBuf]) -> (Answer, Option<File>) {
         Question::UserByName(name) => {
             Answer::UserByName(Nss.uid_by_name(&name).map_err(Failure::from))
         }
-        Question::Groups(user) => Answer::Groups(Nss.groups_of(&user).map_err(Failure::from)),
+        Question::GroupByName(name) => {
+            Answer::GroupByName(Nss.gid_by_name(&name).map_err(Failure::from))
+        }
+        Question::Groups(user) => Answer::Groups(Nss.gids_of(&user).map_err(Failure::from)),
+        Question::Group(gid) => Answer::Group(Nss.group(gid).map_err(Failure::from)),
         Question::Open(path) => {
             let opened = match files.contains(&path) {
                 true => File::open(&path),

@@ -20,8 +20,7 @@ use super::sandbox::Account;
 
 /// Longer than any message: the first request of the kernel is the longest.
 const LONGEST: usize = 128 * 1024;
-/// Every message brings at most this many descriptors: the device and the lines. (The clerk has as
-/// many lines.)
+/// Every message brings at most this many descriptors: the device and the lines.
 const DESCRIPTORS: usize = 1 + crate::fuse::LINES;
 
 /// From the holder.

@@ -37,6 +37,9 @@ impl Fs {
         if wanted.execute && !node.is_folder() {
             return no("a secret is not a program; read it");
         }
+        if wanted.read && node.is_folder() {
+            self.check_listing(who, &caller, &node)?;
+        }
         match &node {
             Node::Folder(folder) if wanted.write => self.may_make(&caller, folder, "x"),
             Node::Status(StatusFile::Rekey, _) if wanted.read || wanted.write => {

@@ -121,6 +121,19 @@ impl Fs {
             return answer();
         }
         self.drafts.closed(&draft);
+        // Others wait for what is settling, so not while a name service is asked for the writer. Who has
+        // closed it a moment ago is known.
+        let (fs, who) = (Arc::clone(self), *who);
+        self.with_caller(draft.uid(), move |_| fs.publish_released(&who, draft, answer));
+        pulse::has_begun();
+    }
+
+    fn publish_released(
+        self: &Arc<Self>,
+        who: &Requester,
+        draft: Arc<Draft>,
+        answer: impl FnOnce() + Send + 'static,
+    ) {
         let settling = self.settling.begin(draft.path());
         pulse::has_begun();
         let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
@@ -158,11 +171,26 @@ impl Fs {
             Next::Commit(target, commit, waiter) => (target, commit, waiter),
         };
         let process = draft.process().clone();
-        let caller = match self.identities.resolve(draft.uid()) {
-            Ok(caller) => caller,
-            Err(error) => return self.committed(&draft, waiter, Err(error.into())),
-        };
-        let actor = Actor { caller, process };
+        let fs = Arc::clone(self);
+        // Who opened it may be another one than who closes it.
+        self.with_caller(draft.uid(), move |caller| match caller {
+            Ok(caller) => {
+                let actor = Actor { caller, process };
+                fs.store(actor, draft, (target, commit), occasion, origin, waiter);
+            }
+            Err(error) => fs.committed(&draft, waiter, Err(error)),
+        });
+    }
+
+    fn store(
+        self: &Arc<Self>,
+        actor: Actor,
+        draft: Arc<Draft>,
+        (target, commit): (Target, Commit),
+        occasion: Occasion,
+        origin: Option<Origin>,
+        waiter: Waiter,
+    ) {
         let fs = Arc::clone(self);
         let done: Done = Box::new(move |outcome| match outcome {
             Ok(changes) => {

@@ -20,6 +20,11 @@ impl Fs {
         Ok(self.private(Handle::Control(Plaintext::from(text.into_bytes()).into())))
     }
 
+    /// Whether what is written to this handle is a command, which needs to know its caller.
+    pub fn is_control(&self, handle: u64) -> bool {
+        matches!(self.handles.find(handle), Ok(Handle::Control(_)))
+    }
+
     /// A command; each write is one.
     pub(super) fn control(&self, who: &Requester, bytes: &[u8]) -> Result<(), FsError> {
         let task = match bytes.trim_ascii() {

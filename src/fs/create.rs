@@ -7,6 +7,7 @@ use crate::audit::{Action, Subject};
 use crate::model::{Caller, KeyError, Operation, SIDECAR_SUFFIX, may_create};
 use crate::vault::{Change, Heritage, WriteTarget};
 
+use super::callers::KnownCaller;
 use super::commit::stale_name;
 use super::courier::StaleName;
 use super::draft::{Draft, Occasion};
@@ -79,6 +80,7 @@ impl Fs {
         let draft = self.draft_new(who, &caller, parent, name, mode, true, &mut decision);
         let origin = self.origin(who);
         let (fs, for_look_up, name) = (Arc::clone(self), *who, name.to_owned());
+        let known = Ok(Arc::clone(&caller));
         self.record(who, caller, decision, draft, move |draft, recorded| {
             let draft = match recorded.and(draft) {
                 Ok(draft) => draft,
@@ -87,6 +89,8 @@ impl Fs {
             let stored = {
                 let fs = Arc::clone(&fs);
                 Box::new(move |outcome: Result<(), FsError>| {
+                    // The thread that stores waits for no name service.
+                    let _known = KnownCaller::new(for_look_up.uid, known);
                     answer(outcome.and_then(|()| fs.look_up(&for_look_up, parent, &name)));
                 })
             };

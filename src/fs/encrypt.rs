@@ -2,9 +2,11 @@
 //! document.
 //!
 //! The kernel asks for each name of a path alone and does not say whether more follows, so whether
-//! `a` in `.encrypt/a` is a key or a folder must be told from what is known: a folder holds secrets,
-//! was made, or is somebody's own. Everything else is a key. Where that is not what is meant,
-//! `.in:a` is always the folder `a`, since no key begins with a dot.
+//! `a` in `.encrypt/a` is a key or a directory must be told from what the caller may know: a directory
+//! is the caller's own, or shows something to the caller in a listing. To an admin, every slug of the
+//! identities file is one as well. Everything else is a key, so the answer tells a caller nothing about
+//! others. Where that is not what is meant, `.in:a` is always the directory `a`, since no key begins
+//! with a dot.
 
 use std::ffi::OsStr;
 use std::sync::{Arc, Weak};
@@ -125,7 +127,7 @@ impl Fs {
             Some(name) => join(folder, name),
             None => join(folder, checked_name(folder, name)?),
         };
-        if marked.is_some() || self.is_known_folder(caller, &path) {
+        if marked.is_some() || self.is_known_folder(who, caller, &path) {
             Key::check_folder(&path).map_err(|error| bad_name(&path, error))?;
             return Ok(Encrypt::Folder(path.into()));
         }
@@ -137,11 +139,8 @@ impl Fs {
         Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, open: Mutex::default() })))
     }
 
-    fn is_known_folder(&self, caller: &Caller, path: &str) -> bool {
-        self.vault.is_folder(path)
-            || self.folders.holds(path)
-            || caller.own_slug().is_some_and(|own| own.as_str() == path)
-            || self.identities.is_own_slug(path)
+    fn is_known_folder(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        self.sees_in(who, caller, path) || (caller.is_admin() && self.identities.is_own_slug(path))
     }
 
     /// Opens a file of `.encrypt`, for both reading and writing: one alone leads to nothing.

@@ -87,6 +87,13 @@ impl MadeFolders {
         self.below(path, |owner| uid.is_none_or(|uid| uid == owner))
     }
 
+    /// Whether `uid` made this folder or one below it; or anybody did.
+    pub(super) fn is_seen(&self, path: &str, uid: Option<u32>) -> bool {
+        let is_its = |made: &Made| uid.is_none_or(|uid| uid == made.uid);
+        self.folders.lock().get(path).is_some_and(is_its)
+            || !self.visible_below(path, uid).is_empty()
+    }
+
     fn below(&self, path: &str, shown: impl Fn(u32) -> bool) -> Vec<String> {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let folders = self.folders.lock();

@@ -31,13 +31,37 @@ impl Fs {
     /// Opens a folder for listing.
     ///
     /// # Errors
-    /// The node is not a folder.
+    /// The node is not a folder, or the caller can see nothing in it.
     pub fn open_folder(&self, who: &Requester, node: u64) -> Result<Opened, FsError> {
-        if !self.node(who, node)?.is_folder() {
+        let node = self.node(who, node)?;
+        if !node.is_folder() {
             return Err(FsError::NotFolder("the file".to_owned()));
         }
+        let opened = self.caller(who).and_then(|caller| self.check_listing(who, &caller, &node));
+        self.note(who, "open", opened)?;
         let handle = self.handles.add(Handle::Folder(Arc::new(Mutex::new(None))));
         Ok(Opened { handle, caching: Caching::Private })
+    }
+
+    /// Whether the caller may open a directory to list it: not if it can see nothing there. Who lists a
+    /// directory can keep it locked in the kernel, so only those may who have something to do with it.
+    pub(super) fn check_listing(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: &Node,
+    ) -> Result<(), FsError> {
+        let may = caller.is_admin()
+            || match node {
+                Node::Folder(path) => {
+                    self.sees_in(who, caller, path) || self.is_folder_to(who, caller, path)
+                }
+                // Nothing is ever listed there.
+                Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => false,
+                _ => true,
+            };
+        let what = "you can see nothing in it; open what you need by its name";
+        if may { Ok(()) } else { Err(FsError::NoAccess { path: self.path_of(node), what }) }
     }
 
     /// What the caller sees in the folder, as it was when the handle was read first or rewound
@@ -132,6 +156,16 @@ impl Fs {
             Some(Listed { name: name.into(), node: scratch.node(), kind: FileKind::File })
         }));
         listed.into()
+    }
+
+    /// Whether the directory shows something to the caller, or is the caller's own. To an admin, who sees
+    /// everything, every directory does that exists.
+    pub(super) fn sees_in(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        let seen_by = (!caller.is_admin()).then_some(who.uid);
+        caller.own_slug().is_some_and(|own| path.is_empty() || own.as_str() == path)
+            || self.vault.sees_below(caller, path)
+            || self.folders.is_seen(path, seen_by)
+            || !self.scratch.names(who.uid, path).is_empty()
     }
 
     /// Folders that hold nothing yet: those that the caller made (an admin sees all), and the

@@ -148,7 +148,7 @@ impl Fs {
     }
 
     /// Folders that exist for this caller alone.
-    fn is_folder_to(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+    pub(super) fn is_folder_to(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
         caller.own_slug().is_some_and(|own| own.as_str() == path)
             || self.drafts.creates_below(path, who.uid)
             || !self.scratch.names(who.uid, path).is_empty()

@@ -459,6 +459,10 @@ mod tests {
             Ok(Some(0))
         }
 
+        fn gid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
+            Ok(None)
+        }
+
         fn groups_of(&self, _user: &User) -> Result<Vec<Group>, NssError> {
             Ok(Vec::new())
         }

@@ -8,6 +8,7 @@ use crate::model::{Operation, SIDECAR_SUFFIX};
 use crate::vault::RecordId;
 
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
+use super::callers::KnownCaller;
 use super::draft::{Draft, Occasion, within_limit};
 use super::encrypt::Encrypt;
 use super::export::Exported;
@@ -79,7 +80,13 @@ impl Fs {
             Truncated::ToStore(draft) => {
                 let origin = self.origin(who);
                 let (fs, who) = (Arc::clone(self), *who);
+                let known = match self.caller(&who) {
+                    Ok(caller) => Ok(caller),
+                    Err(error) => return answer(Err(error)),
+                };
                 let stored = Box::new(move |outcome: Result<(), FsError>| {
+                    // The thread that stores waits for no name service.
+                    let _known = KnownCaller::new(who.uid, known);
                     answer(outcome.and_then(|()| fs.attributes(&who, number)));
                 });
                 self.commit(draft, Occasion::Sync, origin, stored);

@@ -120,7 +120,8 @@ impl Fs {
             Clue::Private => Err(FsError::Lost),
             Clue::Sidecar(_) | Clue::Other => {
                 // A caller's own folder exists without a secret in it.
-                let caller = self.caller(who)?;
+                // Where the caller is not known, the request is not about a directory.
+                let caller = self.caller_if_known(who).ok_or(FsError::Stale)?;
                 let own = caller.own_slug().filter(|own| folder_number(own.as_str()) == number);
                 own.map(|own| Node::Folder(own.as_str().into())).ok_or(FsError::Stale)
             }

@@ -1,5 +1,6 @@
 //! Each request becomes one call of the file system and one answer.
 
+use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -14,24 +15,27 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{Changes, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Trial};
+use crate::fs::{Changes, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Requester, Trial};
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 use crate::telemetry::pulse::{self, Working};
 
 use super::convert::{GENERATION, file_attr, file_type, poll_events, requester, time, wanted};
 use super::errno::{INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno};
 use super::reply::{
-    DirEntry, entries, later, reply_attr, reply_created, reply_empty, reply_entry, reply_opened,
-    reply_xattr,
+    DirEntry, Refuse, entries, later, reply_attr, reply_created, reply_empty, reply_entry,
+    reply_opened, reply_xattr,
 };
 
 const STATFS_BLOCK_BYTES: u32 = 4096;
+/// Longer than any command for a control file.
+const LONGEST_COMMAND: usize = 64;
 /// How many requests that nobody waits for the kernel may have open. Releases of files that were only
 /// created are such, and wait for the disk; those that it keeps back count as open files.
 const RELEASES: u16 = 16_384;
 
-/// Serves requests on several threads. Answers that need the disk come from the courier's thread:
-/// a request thread waits for no other one, but for the turn of a suspect.
+/// Serves requests on several threads. Answers that need the disk come from the invalidator's thread, and
+/// requests of callers that must be looked up go on elsewhere: a request thread waits for no other one,
+/// but for the turn of a suspect.
 pub(super) struct Handler {
     fs: Arc<Fs>,
 }
@@ -41,7 +45,7 @@ impl Handler {
         Self { fs }
     }
 
-    /// A request has come. [`Working`] lasts as long as this thread works on it.
+    /// A request has come that asks for no caller. [`Working`] lasts as long as this thread works on it.
     fn begin(&self, request: &Request, opcode: Opcode) -> Result<(Working, Trial), FsError> {
         self.fs.requests.count(opcode);
         let working = match opcode {
@@ -49,6 +53,49 @@ impl Handler {
             _ => pulse::working(),
         };
         Ok((working, self.fs.begin_trial(&requester(request))?))
+    }
+
+    /// A request has come that needs to know its caller. `operation` runs here if it is known, without
+    /// an allocation; otherwise on another thread once it is, with a copy of `input`. An operation that
+    /// answers at once drops the trial when it returns.
+    fn for_caller<R, I>(
+        &self,
+        request: &Request,
+        opcode: Opcode,
+        reply: R,
+        input: &I,
+        operation: impl FnOnce(&Arc<Fs>, &Requester, Trial, R, &I) + Send + 'static,
+    ) where
+        R: Refuse + Send + 'static,
+        I: ToOwned + ?Sized,
+        I::Owned: Send + 'static,
+    {
+        self.fs.requests.count(opcode);
+        let who = requester(request);
+        match self.fs.known_caller(who.uid) {
+            Some(_known) => run(&self.fs, &who, reply, input, operation),
+            None => {
+                let (fs, input) = (Arc::clone(&self.fs), input.to_owned());
+                self.fs.once_known(who.uid, move || {
+                    run(&fs, &who, reply, input.borrow(), operation);
+                });
+            }
+        }
+    }
+}
+
+/// Runs an operation, or answers that it is not tried any more.
+fn run<R: Refuse, I: ?Sized>(
+    fs: &Arc<Fs>,
+    who: &Requester,
+    reply: R,
+    input: &I,
+    operation: impl FnOnce(&Arc<Fs>, &Requester, Trial, R, &I),
+) {
+    let _working = pulse::working();
+    match fs.begin_trial(who) {
+        Ok(trial) => operation(fs, who, trial, reply, input),
+        Err(error) => reply.refuse(errno(&error)),
     }
 }
 
@@ -88,8 +135,15 @@ impl Filesystem for Handler {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _begun = begin!(self, request, Lookup, reply);
-        reply_entry(reply, self.fs.look_up(&requester(request), parent.0, name));
+        self.for_caller(
+            request,
+            Opcode::Lookup,
+            reply,
+            name,
+            move |fs, who, _trial, reply, name| {
+                reply_entry(reply, fs.look_up(who, parent.0, name));
+            },
+        );
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
@@ -106,8 +160,9 @@ impl Filesystem for Handler {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _begun = begin!(self, request, Getattr, reply);
-        reply_attr(reply, self.fs.attributes(&requester(request), node.0));
+        self.for_caller(request, Opcode::Getattr, reply, &(), move |fs, who, _trial, reply, _| {
+            reply_attr(reply, fs.attributes(who, node.0));
+        });
     }
 
     fn setattr(
@@ -128,11 +183,12 @@ impl Filesystem for Handler {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let (_working, trial) = begin!(self, request, Setattr, reply);
         let changes = Changes { mode, uid, gid, size, modified: mtime.map(time) };
         let handle = handle.map(|handle| handle.0);
-        let answer = Box::new(later(trial, reply, reply_attr));
-        self.fs.set_attributes(&requester(request), node.0, handle, changes, answer);
+        self.for_caller(request, Opcode::Setattr, reply, &(), move |fs, who, trial, reply, _| {
+            let answer = Box::new(later(trial, reply, reply_attr));
+            fs.set_attributes(who, node.0, handle, changes, answer);
+        });
     }
 
     fn readlink(&self, request: &Request, _node: INodeNo, reply: ReplyData) {
@@ -150,12 +206,13 @@ impl Filesystem for Handler {
         _device: u32,
         reply: ReplyEntry,
     ) {
-        let (_working, trial) = begin!(self, request, Mknod, reply);
-        if mode & libc::S_IFMT != libc::S_IFREG {
-            return reply.error(NOBODY_MAY);
-        }
-        let answer = Box::new(later(trial, reply, reply_entry));
-        self.fs.create_closed(&requester(request), parent.0, name, mode, answer);
+        self.for_caller(request, Opcode::Mknod, reply, name, move |fs, who, trial, reply, name| {
+            if mode & libc::S_IFMT != libc::S_IFREG {
+                return reply.error(NOBODY_MAY);
+            }
+            let answer = Box::new(later(trial, reply, reply_entry));
+            fs.create_closed(who, parent.0, name, mode, answer);
+        });
     }
 
     fn mkdir(
@@ -167,23 +224,39 @@ impl Filesystem for Handler {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _begun = begin!(self, request, Mkdir, reply);
-        reply_entry(reply, self.fs.make_folder(&requester(request), parent.0, name));
+        self.for_caller(
+            request,
+            Opcode::Mkdir,
+            reply,
+            name,
+            move |fs, who, _trial, reply, name| {
+                reply_entry(reply, fs.make_folder(who, parent.0, name));
+            },
+        );
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (_working, trial) = begin!(self, request, Unlink, reply);
-        self.fs.unlink(
-            &requester(request),
-            parent.0,
+        self.for_caller(
+            request,
+            Opcode::Unlink,
+            reply,
             name,
-            Box::new(later(trial, reply, reply_empty)),
+            move |fs, who, trial, reply, name| {
+                fs.unlink(who, parent.0, name, Box::new(later(trial, reply, reply_empty)));
+            },
         );
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _begun = begin!(self, request, Rmdir, reply);
-        reply_empty(reply, self.fs.remove_folder(&requester(request), parent.0, name));
+        self.for_caller(
+            request,
+            Opcode::Rmdir,
+            reply,
+            name,
+            move |fs, who, _trial, reply, name| {
+                reply_empty(reply, fs.remove_folder(who, parent.0, name));
+            },
+        );
     }
 
     fn symlink(
@@ -208,16 +281,25 @@ impl Filesystem for Handler {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (_working, trial) = begin!(self, request, Rename, reply);
         let mode = if flags.is_empty() {
-            RenameMode::Replace
+            Some(RenameMode::Replace)
         } else if flags == RenameFlags::RENAME_NOREPLACE {
-            RenameMode::NoReplace
+            Some(RenameMode::NoReplace)
         } else {
-            return reply.error(INVALID);
+            None
         };
-        let (who, answer) = (requester(request), Box::new(later(trial, reply, reply_empty)));
-        self.fs.rename(&who, parent.0, name, new_parent.0, new_name, mode, answer);
+        let new_name = new_name.to_owned();
+        self.for_caller(
+            request,
+            Opcode::Rename,
+            reply,
+            name,
+            move |fs, who, trial, reply, name| {
+                let Some(mode) = mode else { return reply.error(INVALID) };
+                let answer = Box::new(later(trial, reply, reply_empty));
+                fs.rename(who, parent.0, name, new_parent.0, &new_name, mode, answer);
+            },
+        );
     }
 
     fn link(
@@ -233,11 +315,11 @@ impl Filesystem for Handler {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (_working, trial) = begin!(self, request, Open, reply);
         let mode = flags.acc_mode();
         let (read, write) = (mode != OpenAccMode::O_WRONLY, mode != OpenAccMode::O_RDONLY);
-        let answer = later(trial, reply, reply_opened);
-        self.fs.open(&requester(request), node.0, read, write, answer);
+        self.for_caller(request, Opcode::Open, reply, &(), move |fs, who, trial, reply, _| {
+            fs.open(who, node.0, read, write, later(trial, reply, reply_opened));
+        });
     }
 
     fn read(
@@ -270,9 +352,26 @@ impl Filesystem for Handler {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let written = u32::try_from(data.len()).expect("a request is under 4 GiB");
+        // Whoever writes into a secret was checked when it was opened; a command is carried out for a caller.
+        if self.fs.is_control(handle.0) {
+            let command = &data[..data.len().min(LONGEST_COMMAND)];
+            return self.for_caller(
+                request,
+                Opcode::Write,
+                reply,
+                command,
+                move |fs, who, _trial, reply, command| match fs
+                    .write(who, handle.0, offset, flags.0, command)
+                {
+                    Ok(()) => reply.written(written),
+                    Err(error) => reply.error(errno(&error)),
+                },
+            );
+        }
         let _begun = begin!(self, request, Write, reply);
         match self.fs.write(&requester(request), handle.0, offset, flags.0, data) {
-            Ok(()) => reply.written(u32::try_from(data.len()).expect("a request is under 4 GiB")),
+            Ok(()) => reply.written(written),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -285,8 +384,11 @@ impl Filesystem for Handler {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let (_working, trial) = begin!(self, request, Flush, reply);
-        self.fs.flush(&requester(request), handle.0, Box::new(later(trial, reply, reply_empty)));
+        // What this closes is stored for the one who opened it, and others wait for that: who it is is found
+        // out before.
+        self.for_caller(request, Opcode::Flush, reply, &(), move |fs, who, trial, reply, _| {
+            fs.flush(who, handle.0, Box::new(later(trial, reply, reply_empty)));
+        });
     }
 
     fn release(
@@ -322,11 +424,12 @@ impl Filesystem for Handler {
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _begun = begin!(self, request, Opendir, reply);
-        match self.fs.open_folder(&requester(request), node.0) {
-            Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
-            Err(error) => reply.error(errno(&error)),
-        }
+        self.for_caller(request, Opcode::Opendir, reply, &(), move |fs, who, _trial, reply, _| {
+            match fs.open_folder(who, node.0) {
+                Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
+                Err(error) => reply.error(errno(&error)),
+            }
+        });
     }
 
     fn readdir(
@@ -335,25 +438,34 @@ impl Filesystem for Handler {
         node: INodeNo,
         handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        let _begun = begin!(self, request, Readdir, reply);
-        let listed = match self.fs.list(&requester(request), node.0, handle.0, offset == 0) {
-            Ok(listed) => listed,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        for (position, entry) in entries(&listed, offset) {
-            let full = match entry {
-                DirEntry::Dot(name) => reply.add(node, position, fuser::FileType::Directory, name),
-                DirEntry::Listed(one) => {
-                    reply.add(INodeNo(one.node), position, file_type(one.kind), &*one.name)
+        self.for_caller(
+            request,
+            Opcode::Readdir,
+            reply,
+            &(),
+            move |fs, who, _trial, mut reply, _| {
+                let listed = match fs.list(who, node.0, handle.0, offset == 0) {
+                    Ok(listed) => listed,
+                    Err(error) => return reply.error(errno(&error)),
+                };
+                for (position, entry) in entries(&listed, offset) {
+                    let full = match entry {
+                        DirEntry::Dot(name) => {
+                            reply.add(node, position, fuser::FileType::Directory, name)
+                        }
+                        DirEntry::Listed(one) => {
+                            reply.add(INodeNo(one.node), position, file_type(one.kind), &*one.name)
+                        }
+                    };
+                    if full {
+                        break;
+                    }
                 }
-            };
-            if full {
-                break;
-            }
-        }
-        reply.ok();
+                reply.ok();
+            },
+        );
     }
 
     fn readdirplus(
@@ -362,44 +474,56 @@ impl Filesystem for Handler {
         node: INodeNo,
         handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let _begun = begin!(self, request, Readdirplus, reply);
-        let who = requester(request);
-        let listed = match self.fs.list(&who, node.0, handle.0, offset == 0) {
-            Ok(listed) => listed,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        for (position, entry) in entries(&listed, offset) {
-            let full = match entry {
-                DirEntry::Dot(name) => match self.fs.attributes(&who, node.0) {
-                    Ok(attr) => {
-                        reply.add(node, position, name, &NEVER, &file_attr(&attr), GENERATION)
-                    }
+        self.for_caller(
+            request,
+            Opcode::Readdirplus,
+            reply,
+            &(),
+            move |fs, who, _trial, mut reply, _| {
+                let listed = match fs.list(who, node.0, handle.0, offset == 0) {
+                    Ok(listed) => listed,
                     Err(error) => return reply.error(errno(&error)),
-                },
-                DirEntry::Listed(one) => {
-                    // What went since the listing was made is left out.
-                    let Ok(found) = self.fs.look_up(&who, node.0, OsStr::new(&*one.name)) else {
-                        continue;
+                };
+                for (position, entry) in entries(&listed, offset) {
+                    let full = match entry {
+                        DirEntry::Dot(name) => match fs.attributes(who, node.0) {
+                            Ok(attr) => reply.add(
+                                node,
+                                position,
+                                name,
+                                &NEVER,
+                                &file_attr(&attr),
+                                GENERATION,
+                            ),
+                            Err(error) => return reply.error(errno(&error)),
+                        },
+                        DirEntry::Listed(one) => {
+                            // What went since the listing was made is left out.
+                            let Ok(found) = fs.look_up(who, node.0, OsStr::new(&*one.name)) else {
+                                continue;
+                            };
+                            let lifetime = match found.attr.kind {
+                                FileKind::File => found.attr.lifetime,
+                                FileKind::Folder => NEVER,
+                            };
+                            let (child, attr) = (INodeNo(found.attr.node), file_attr(&found.attr));
+                            let full = reply
+                                .add(child, position, &*one.name, &lifetime, &attr, GENERATION);
+                            if full {
+                                fs.forget(child.0, 1);
+                            }
+                            full
+                        }
                     };
-                    let lifetime = match found.attr.kind {
-                        FileKind::File => found.attr.lifetime,
-                        FileKind::Folder => NEVER,
-                    };
-                    let (child, attr) = (INodeNo(found.attr.node), file_attr(&found.attr));
-                    let full = reply.add(child, position, &*one.name, &lifetime, &attr, GENERATION);
                     if full {
-                        self.fs.forget(child.0, 1);
+                        break;
                     }
-                    full
                 }
-            };
-            if full {
-                break;
-            }
-        }
-        reply.ok();
+                reply.ok();
+            },
+        );
     }
 
     fn releasedir(
@@ -464,13 +588,27 @@ impl Filesystem for Handler {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _begun = begin!(self, request, Getxattr, reply);
-        reply_xattr(reply, size, self.fs.attribute(&requester(request), node.0, name));
+        self.for_caller(
+            request,
+            Opcode::Getxattr,
+            reply,
+            name,
+            move |fs, who, _trial, reply, name| {
+                reply_xattr(reply, size, fs.attribute(who, node.0, name));
+            },
+        );
     }
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        let _begun = begin!(self, request, Listxattr, reply);
-        reply_xattr(reply, size, self.fs.attribute_names(&requester(request), node.0));
+        self.for_caller(
+            request,
+            Opcode::Listxattr,
+            reply,
+            &(),
+            move |fs, who, _trial, reply, _| {
+                reply_xattr(reply, size, fs.attribute_names(who, node.0));
+            },
+        );
     }
 
     fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -479,8 +617,10 @@ impl Filesystem for Handler {
     }
 
     fn access(&self, request: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let _begun = begin!(self, request, Access, reply);
-        reply_empty(reply, self.fs.access(&requester(request), node.0, wanted(mask)));
+        let wanted = wanted(mask);
+        self.for_caller(request, Opcode::Access, reply, &(), move |fs, who, _trial, reply, _| {
+            reply_empty(reply, fs.access(who, node.0, wanted));
+        });
     }
 
     fn create(
@@ -493,10 +633,17 @@ impl Filesystem for Handler {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (_working, trial) = begin!(self, request, Create, reply);
         let exclusive = flags & libc::O_EXCL != 0;
-        let answer = later(trial, reply, reply_created);
-        self.fs.create(&requester(request), parent.0, name, mode, exclusive, answer);
+        self.for_caller(
+            request,
+            Opcode::Create,
+            reply,
+            name,
+            move |fs, who, trial, reply, name| {
+                let answer = later(trial, reply, reply_created);
+                fs.create(who, parent.0, name, mode, exclusive, answer);
+            },
+        );
     }
 
     fn bmap(&self, request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {

@@ -1,11 +1,35 @@
 //! The forms of answers that several requests have.
 
-use fuser::{FileHandle, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr};
+use fuser::{
+    Errno, FileHandle, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
+};
 
 use crate::fs::{Attr, Entry, FsError, Listed, NEVER, Opened, Trial};
 
 use super::convert::{GENERATION, file_attr, open_flags, shown_attr};
 use super::errno::{BUFFER_TOO_SMALL, errno};
+
+/// An answer that can be an error, as every one can.
+pub(super) trait Refuse {
+    /// Answers with an error.
+    fn refuse(self, errno: Errno);
+}
+
+macro_rules! refuse {
+    ($($reply:ty),* $(,)?) => {
+        $(impl Refuse for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
+
+refuse! {
+    ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyWrite, ReplyXattr,
+}
 
 /// An entry of a folder as the kernel wants it.
 pub(super) enum DirEntry<'a> {

@@ -63,6 +63,12 @@ impl Directory for Fake {
         Ok(self.users.iter().find(|(_, (user, _))| user.name == name).map(|(&uid, _)| uid))
     }
 
+    fn gid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
+        self.check(2, Lookup::GroupName(name.to_owned()))?;
+        let mut groups = self.users.values().flat_map(|(_, groups)| groups);
+        Ok(groups.find(|group| group.name.as_deref() == Some(name)).map(|group| group.gid))
+    }
+
     fn groups_of(&self, user: &User) -> Result<Vec<Group>, NssError> {
         self.check(1, Lookup::GroupsOf(user.name.clone()))?;
         let found = self.users.values().find(|(known, _)| known == user);

@@ -1,7 +1,7 @@
 //! The identities file: which UIDs have which slugs and teams, and who is an admin.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -17,6 +17,8 @@ pub struct Identities {
     admins: Vec<Slug>,
     by_uid: HashMap<u32, Identity>,
     uid_by_slug: HashMap<Slug, u32>,
+    /// All teams of all entries.
+    teams: HashSet<Slug>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +86,15 @@ impl Identities {
         if slug.as_str().contains(':') {
             return Err(FileFault::NumberAsName(slug));
         }
+        let teams = slugs(teams);
+        self.teams.extend(teams.iter().cloned());
         match self.by_uid.entry(uid) {
             Entry::Occupied(first) => {
                 let first = first.get().slug.clone();
                 return Err(FileFault::DuplicateUid { uid, first, second: slug });
             }
             Entry::Vacant(vacant) => {
-                vacant.insert(Identity { slug: slug.clone(), teams: slugs(teams) });
+                vacant.insert(Identity { slug: slug.clone(), teams });
             }
         }
         match self.uid_by_slug.insert(slug.clone(), uid) {
@@ -100,7 +104,12 @@ impl Identities {
     }
 
     fn nobody() -> Self {
-        Self { admins: Vec::new(), by_uid: HashMap::new(), uid_by_slug: HashMap::new() }
+        Self {
+            admins: Vec::new(),
+            by_uid: HashMap::new(),
+            uid_by_slug: HashMap::new(),
+            teams: HashSet::new(),
+        }
     }
 
     /// The slug that the file gives to a UID.
@@ -111,6 +120,11 @@ impl Identities {
     /// The teams that the file gives to a UID.
     pub fn teams_of(&self, uid: u32) -> &[Slug] {
         self.by_uid.get(&uid).map_or(&[], |identity| &identity.teams)
+    }
+
+    /// Whether the file has a team of this name.
+    pub fn is_team(&self, slug: &Slug) -> bool {
+        self.teams.contains(slug)
     }
 
     /// The UID that has this slug by the file.

@@ -4,6 +4,7 @@
 //! [`Resolver`] puts the two together and remembers the answer for a while.
 
 mod file;
+mod lookups;
 mod nss;
 mod resolver;
 mod rules;
@@ -12,5 +13,6 @@ mod rules;
 mod fake;
 
 pub use file::{FileFault, Identities, MAX_IDENTITIES_BYTES};
+pub use lookups::Then;
 pub use nss::{Directory, Group, Lookup, Nss, NssError, User};
-pub use resolver::{IdentitiesError, Keeper, MAX_AGE, ResolveError, Resolver};
+pub use resolver::{Answer, IdentitiesError, Keeper, MAX_AGE, ResolveError, Resolver};

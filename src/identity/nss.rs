@@ -23,6 +23,12 @@ pub trait Directory: Send + Sync {
     /// The directory could not be asked.
     fn uid_by_name(&self, name: &str) -> Result<Option<u32>, NssError>;
 
+    /// The GID of the group with this name; none only if there certainly is none.
+    ///
+    /// # Errors
+    /// The directory could not be asked.
+    fn gid_by_name(&self, name: &str) -> Result<Option<u32>, NssError>;
+
     /// The groups of a user, its primary one among them.
     ///
     /// # Errors
@@ -67,6 +73,8 @@ pub enum Lookup {
     GroupsOf(String),
     /// The group with this GID.
     Group(u32),
+    /// The group with this name.
+    GroupName(String),
 }
 
 impl std::fmt::Display for Lookup {
@@ -76,6 +84,7 @@ impl std::fmt::Display for Lookup {
             Self::UserName(name) => write!(f, "user {name:?}"),
             Self::GroupsOf(name) => write!(f, "the groups of user {name:?}"),
             Self::Group(gid) => write!(f, "gid {gid}"),
+            Self::GroupName(name) => write!(f, "group {name:?}"),
         }
     }
 }
@@ -116,18 +125,38 @@ impl Directory for Nss {
         Ok(user.map(|user| user.uid.as_raw()))
     }
 
+    fn gid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
+        let group = unistd::Group::from_name(name)
+            .map_err(|errno| NssError { lookup: Lookup::GroupName(name.to_owned()), errno })?;
+        Ok(group.map(|group| group.gid.as_raw()))
+    }
+
     fn groups_of(&self, user: &User) -> Result<Vec<Group>, NssError> {
-        let failed = |errno| NssError { lookup: Lookup::GroupsOf(user.name.clone()), errno };
-        let name = CString::new(user.name.as_str()).map_err(|_| failed(Errno::EINVAL))?;
-        let gids = unistd::getgrouplist(&name, Gid::from_raw(user.gid)).map_err(failed)?;
-        gids.into_iter().map(group).collect()
+        self.gids_of(user)?.into_iter().map(|gid| self.group(gid)).collect()
     }
 }
 
-fn group(gid: Gid) -> Result<Group, NssError> {
-    let group = unknown_if_absent(unistd::Group::from_gid(gid))
-        .map_err(|errno| NssError { lookup: Lookup::Group(gid.as_raw()), errno })?;
-    Ok(Group { gid: gid.as_raw(), name: group.map(|group| group.name) })
+impl Nss {
+    /// The GIDs of a user's groups, the primary one among them.
+    ///
+    /// # Errors
+    /// The name services could not be asked.
+    pub fn gids_of(&self, user: &User) -> Result<Vec<u32>, NssError> {
+        let failed = |errno| NssError { lookup: Lookup::GroupsOf(user.name.clone()), errno };
+        let name = CString::new(user.name.as_str()).map_err(|_| failed(Errno::EINVAL))?;
+        let gids = unistd::getgrouplist(&name, Gid::from_raw(user.gid)).map_err(failed)?;
+        Ok(gids.into_iter().map(Gid::as_raw).collect())
+    }
+
+    /// The group with this GID.
+    ///
+    /// # Errors
+    /// The name services could not be asked.
+    pub fn group(&self, gid: u32) -> Result<Group, NssError> {
+        let group = unknown_if_absent(unistd::Group::from_gid(Gid::from_raw(gid)))
+            .map_err(|errno| NssError { lookup: Lookup::Group(gid), errno })?;
+        Ok(Group { gid, name: group.map(|group| group.name) })
+    }
 }
 
 fn unknown_if_absent<T>(entry: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
@@ -146,6 +175,7 @@ mod tests {
         let root = Nss.user_by_uid(0).unwrap().unwrap();
         assert_eq!(root, User { name: "root".to_owned(), gid: 0 });
         assert_eq!(Nss.uid_by_name("root"), Ok(Some(0)));
+        assert_eq!(Nss.gid_by_name("root"), Ok(Some(0)));
         let groups = Nss.groups_of(&root).unwrap();
         assert!(groups.contains(&Group { gid: 0, name: Some("root".to_owned()) }), "{groups:?}");
     }
@@ -154,7 +184,8 @@ mod tests {
     fn who_is_not_there_is_no_error() {
         assert_eq!(Nss.user_by_uid(4_242_424_242), Ok(None));
         assert_eq!(Nss.uid_by_name("no-such-user-here"), Ok(None));
-        assert_eq!(group(Gid::from_raw(4_242_424_242)).unwrap().name, None);
+        assert_eq!(Nss.gid_by_name("no-such-group-here"), Ok(None));
+        assert_eq!(Nss.group(4_242_424_242).unwrap().name, None);
     }
 
     #[test]

@@ -1,31 +1,46 @@
-//! From a UID to its caller, with a cache.
+//! From a UID to its caller, with a cache. Answers are looked up by threads of their own
+//! ([`Lookups`]) and refreshed before they are too old, so that a slow name service delays only who
+//! comes for the first time.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
 
+use super::lookups::{Lookups, Then};
 use super::{Directory, FileFault, Identities, MAX_IDENTITIES_BYTES, Nss, NssError, rules};
 use crate::model::{Caller, Slug};
 
 /// How long an answer is given again without a new look-up.
 pub const MAX_AGE: Duration = Duration::from_secs(10);
+/// When an answer that is still used is looked up again, while the old one is given.
+const REFRESH_AGE: Duration = Duration::from_secs(5);
+/// How long a failed look-up is not tried again.
+const FAILURE_AGE: Duration = Duration::from_secs(1);
 
-/// How many callers are remembered: 65,536. All are forgotten when one more comes.
+/// How many callers are remembered: 65,536.
 const MAX_CACHED: usize = 65_536;
+
+/// Who a UID is.
+pub type Answer = Result<Arc<Caller>, ResolveError>;
 
 /// Answers who a UID is. Cheap to ask again: within [`MAX_AGE`] an answer is one short read lock.
 /// No lock is held while the name services are asked, so a slow one delays only whoever needs it.
-pub struct Resolver {
+pub struct Resolver(Arc<Shared>);
+
+struct Shared {
     file: Option<PathBuf>,
     directory: Box<dyn Directory>,
     keeper: Box<dyn Keeper>,
     mounting_user: Option<u32>,
     state: RwLock<State>,
+    lookups: Lookups,
 }
 
 /// Keeps the text of the last file that was good for the process after this one.
@@ -56,14 +71,27 @@ impl Keeper for Forgetful {
 struct State {
     identities: Arc<Identities>,
     callers: HashMap<u32, Cached>,
-    /// Counts reloads: an answer whose look-up began before one is not kept after it.
+    /// Counts reloads: an answer whose look-up began before one is not given after it.
     generation: u64,
 }
 
 struct Cached {
-    caller: Arc<Caller>,
-    /// When its look-up began.
+    answer: Answer,
+    /// When it came.
     since: Instant,
+    /// When it is to be looked up again if it is used.
+    refresh: Instant,
+    is_being_refreshed: AtomicBool,
+}
+
+/// What is known of a UID at a moment.
+enum Known {
+    /// This, and it need not be looked up yet.
+    Fresh(Answer),
+    /// This, but somebody should look it up again.
+    Aging(Answer),
+    /// Nothing that would still hold; whether it had a name before.
+    Nothing { is_named: bool },
 }
 
 /// A UID could not be resolved: an error for the request, never a default.
@@ -141,26 +169,61 @@ impl Resolver {
         };
         let identities = Arc::new(identities);
         let state = RwLock::new(State { identities, callers: HashMap::default(), generation: 0 });
-        Ok((Self { file, directory, keeper, mounting_user: None, state }, fault))
+        let lookups = Lookups::default();
+        let mounting_user = None;
+        let shared = Shared { file, directory, keeper, mounting_user, state, lookups };
+        Ok((Self(Arc::new(shared)), fault))
     }
 
-    /// Makes the ordinary user who mounts an admin, whatever the identities file says.
-    pub fn mounted_by(self, uid: u32) -> Self {
-        Self { mounting_user: Some(uid), ..self }
+    /// Makes the ordinary user who mounts an admin, whatever the identities file says. To be called before
+    /// anybody asks.
+    pub fn mounted_by(mut self, uid: u32) -> Self {
+        let shared = Arc::get_mut(&mut self.0).expect("nobody has asked it anything yet");
+        shared.mounting_user = Some(uid);
+        self
     }
 
-    /// The caller that a UID stands for, at most [`MAX_AGE`] old.
+    /// The caller that a UID stands for, at most [`MAX_AGE`] old, if that is known; or why it is not, for a
+    /// second after a look-up failed. Never waits.
+    pub fn known(&self, uid: u32) -> Option<Answer> {
+        match self.0.known_at(uid, Instant::now()) {
+            Known::Fresh(answer) => Some(answer),
+            Known::Aging(answer) => {
+                // Nobody waits for it.
+                self.0.ask(uid, true, None);
+                Some(answer)
+            }
+            Known::Nothing { .. } => None,
+        }
+    }
+
+    /// Has `then` called with the answer: at once if it is known, or else by the thread that looked it
+    /// up, which others need. At most a few thousand wait: `then` gets an error if there are more.
+    pub fn ask(&self, uid: u32, then: Then) {
+        match self.0.known_at(uid, Instant::now()) {
+            Known::Fresh(answer) | Known::Aging(answer) => then(answer),
+            Known::Nothing { is_named } => self.0.ask(uid, is_named, Some(then)),
+        }
+    }
+
+    /// As [`Resolver::known`], but waits for the answer: not for a thread that serves requests.
     ///
     /// # Errors
     /// A look-up failed; an older answer is not given instead.
-    pub fn resolve(&self, uid: u32) -> Result<Arc<Caller>, ResolveError> {
-        self.resolve_at(uid, Instant::now())
+    pub fn resolve(&self, uid: u32) -> Answer {
+        if let Some(answer) = self.known(uid) {
+            return answer;
+        }
+        let (answer, answered) = channel();
+        // Whoever asked waits below.
+        self.ask(uid, Box::new(move |found| answer.send(found).unwrap_or_default()));
+        answered.recv().expect("every question is answered")
     }
 
     /// Whether the identities file gives this name to somebody as its own slug.
     pub fn is_own_slug(&self, name: &str) -> bool {
         let Ok(slug) = Slug::parse(name) else { return false };
-        self.state.read().identities.uid_of(&slug).is_some()
+        self.0.state.read().identities.uid_of(&slug).is_some()
     }
 
     /// Reads the identities file again and forgets every answer.
@@ -169,47 +232,99 @@ impl Resolver {
     /// The file cannot be read or is wrong: what it said before still holds. The answers are
     /// forgotten all the same.
     pub fn reload(&self) -> Result<(), IdentitiesError> {
-        let (directory, keeper) = (self.directory.as_ref(), self.keeper.as_ref());
-        let identities = read(self.file.as_deref(), directory, keeper);
-        let mut state = self.state.write();
+        let Shared { file, directory, keeper, state, .. } = &*self.0;
+        let identities = read(file.as_deref(), directory.as_ref(), keeper.as_ref());
+        let mut state = state.write();
         state.callers.clear();
         state.generation += 1;
         state.identities = Arc::new(identities?);
         Ok(())
     }
+}
 
-    fn resolve_at(&self, uid: u32, now: Instant) -> Result<Arc<Caller>, ResolveError> {
-        let (identities, generation) = {
-            let state = self.state.read();
-            match state.callers.get(&uid) {
-                Some(cached) if now.saturating_duration_since(cached.since) < MAX_AGE => {
-                    return Ok(Arc::clone(&cached.caller));
-                }
-                _ => (Arc::clone(&state.identities), state.generation),
-            }
+impl Shared {
+    fn known_at(&self, uid: u32, now: Instant) -> Known {
+        let state = self.state.read();
+        let Some(cached) = state.callers.get(&uid) else {
+            return Known::Nothing { is_named: state.identities.slug_of(uid).is_some() };
         };
-        let mounts = self.mounting_user == Some(uid);
-        let caller = rules::caller(uid, mounts, &identities, self.directory.as_ref())
-            .map(Arc::new)
-            .map_err(|source| ResolveError { uid, source })?;
-        self.state.write().keep(
-            uid,
-            Cached { caller: Arc::clone(&caller), since: now },
-            generation,
-        );
-        Ok(caller)
+        let age = now.saturating_duration_since(cached.since);
+        match &cached.answer {
+            Ok(caller) if age >= MAX_AGE => {
+                Known::Nothing { is_named: caller.own_slug().is_some() }
+            }
+            Err(_) if age >= FAILURE_AGE => {
+                Known::Nothing { is_named: state.identities.slug_of(uid).is_some() }
+            }
+            Ok(caller) if now >= cached.refresh => {
+                let answer = Ok(Arc::clone(caller));
+                match cached.is_being_refreshed.swap(true, Ordering::Relaxed) {
+                    true => Known::Fresh(answer),
+                    false => Known::Aging(answer),
+                }
+            }
+            answer => Known::Fresh(answer.clone()),
+        }
+    }
+
+    fn ask(self: &Arc<Self>, uid: u32, is_named: bool, then: Option<Then>) {
+        self.lookups.ask(uid, is_named, then, || {
+            let shared = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("names".to_owned());
+            thread.spawn(move || shared.answer_questions()).map(drop)
+        });
+    }
+
+    fn answer_questions(&self) {
+        while let Some(question) = self.lookups.take() {
+            let answer = self.look_up(question.uid, Instant::now);
+            self.lookups.answered(&question, &answer);
+        }
+    }
+
+    /// Looks a UID up and keeps the answer, by the identities file that holds when the answer comes.
+    fn look_up(&self, uid: u32, now: impl Fn() -> Instant) -> Answer {
+        loop {
+            let (identities, generation) = {
+                let state = self.state.read();
+                (Arc::clone(&state.identities), state.generation)
+            };
+            let mounts = self.mounting_user == Some(uid);
+            let answer = rules::caller(uid, mounts, &identities, self.directory.as_ref())
+                .map(Arc::new)
+                .map_err(|source| ResolveError { uid, source });
+            let mut state = self.state.write();
+            if generation == state.generation {
+                state.keep(uid, answer.clone(), now());
+                return answer;
+            }
+        }
     }
 }
 
 impl State {
-    fn keep(&mut self, uid: u32, cached: Cached, generation: u64) {
-        if generation != self.generation {
+    fn keep(&mut self, uid: u32, answer: Answer, now: Instant) {
+        if answer.is_err()
+            && let Some(old) = self.callers.get_mut(&uid)
+            && old.answer.is_ok()
+            && now.saturating_duration_since(old.since) < MAX_AGE
+        {
+            // It was only to be refreshed. What is known holds until it is too old.
+            old.refresh = now + FAILURE_AGE;
+            old.is_being_refreshed = AtomicBool::new(false);
             return;
         }
         if self.callers.len() >= MAX_CACHED && !self.callers.contains_key(&uid) {
-            self.callers.clear();
+            // Those without a name go first: there may be very many of them.
+            let is_named =
+                |answer: &Answer| answer.as_ref().is_ok_and(|caller| caller.own_slug().is_some());
+            self.callers.retain(|_, cached| is_named(&cached.answer));
+            if self.callers.len() >= MAX_CACHED {
+                self.callers.clear();
+            }
         }
-        self.callers.insert(uid, cached);
+        let (refresh, is_being_refreshed) = (now + REFRESH_AGE, AtomicBool::new(false));
+        self.callers.insert(uid, Cached { answer, since: now, refresh, is_being_refreshed });
     }
 }
 
@@ -252,8 +367,21 @@ mod tests {
         fn uid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
             self.as_ref().uid_by_name(name)
         }
+        fn gid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
+            self.as_ref().gid_by_name(name)
+        }
         fn groups_of(&self, user: &User) -> Result<Vec<Group>, NssError> {
             self.as_ref().groups_of(user)
+        }
+    }
+
+    impl Resolver {
+        /// As [`Resolver::resolve`], on this thread and at that time.
+        fn resolve_at(&self, uid: u32, now: Instant) -> Answer {
+            match self.0.known_at(uid, now) {
+                Known::Fresh(answer) | Known::Aging(answer) => answer,
+                Known::Nothing { .. } => self.0.look_up(uid, || now),
+            }
         }
     }
 
@@ -282,8 +410,10 @@ mod tests {
         let failing = Fake::default().failing();
         let resolver = Resolver::with_directory(None, Box::new(failing)).unwrap();
         let start = Instant::now();
-        let old = Cached { caller: Arc::new(Caller::new(7, None, [], false)), since: start };
-        resolver.state.write().keep(7, old, 0);
+        let old = Arc::new(Caller::new(7, None, [], false));
+        resolver.0.state.write().keep(7, Ok(old), start);
+        assert!(resolver.0.look_up(7, || start + Duration::from_secs(9)).is_err());
+        assert!(resolver.resolve_at(7, start + Duration::from_millis(9999)).is_ok(), "it holds");
         assert!(resolver.resolve_at(7, start + MAX_AGE).is_err());
         let text = resolver.resolve(8).unwrap_err().to_string();
         assert!(text.contains("uid 8") && text.contains("try again"), "{text}");
@@ -291,12 +421,49 @@ mod tests {
 
     #[test]
     fn remembers_a_bounded_number() {
-        let (_, resolver) = resolver(None);
+        let (fake, resolver) = resolver(None);
         let now = Instant::now();
         for uid in 0..=u32::try_from(MAX_CACHED).unwrap() {
             resolver.resolve_at(uid, now).unwrap();
         }
-        assert_eq!(resolver.state.read().callers.len(), 1);
+        // The user with a name, and the last one.
+        resolver.resolve_at(1000, now).unwrap();
+        assert!(resolver.0.state.read().callers.len() <= 2);
+        for uid in 0..=u32::try_from(MAX_CACHED).unwrap() {
+            resolver.resolve_at(100_000 + uid, now).unwrap();
+        }
+        let asked = fake.asked();
+        resolver.resolve_at(1000, now).unwrap();
+        assert_eq!(fake.asked(), asked, "a user with a name is remembered longer");
+    }
+
+    #[test]
+    fn a_failure_is_remembered_for_a_second() {
+        let fake = Arc::new(Fake::default().failing());
+        let resolver = Resolver::with_directory(None, Box::new(Arc::clone(&fake))).unwrap();
+        let start = Instant::now();
+        for (after, asked) in [(0, 1), (999, 1), (1000, 2), (1999, 2), (2000, 3)] {
+            assert!(resolver.resolve_at(7, start + Duration::from_millis(after)).is_err());
+            assert_eq!(fake.asked(), asked, "after {after} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_looked_up_before_it_is_too_old() {
+        let (fake, resolver) = resolver(None);
+        let long_ago = Instant::now() - REFRESH_AGE;
+        resolver.resolve_at(1000, long_ago).unwrap();
+        assert_eq!(fake.asked(), 1);
+        for _ in 0..100 {
+            assert!(resolver.known(1000).is_some_and(|answer| answer.is_ok()));
+        }
+        let end = Instant::now() + Duration::from_secs(20);
+        let age = || resolver.0.state.read().callers[&1000].since.elapsed();
+        while age() >= REFRESH_AGE {
+            assert!(Instant::now() < end, "nobody looked it up");
+            std::thread::yield_now();
+        }
+        assert_eq!(fake.asked(), 2, "once");
     }
 
     #[test]
@@ -323,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_from_before_a_reload_is_not_kept() {
+    fn an_answer_from_before_a_reload_is_not_given() {
         /// Reports that it was asked and answers when it is told to.
         struct Slow(parking_lot::Mutex<(mpsc::Sender<()>, mpsc::Receiver<()>)>);
         impl Directory for Slow {
@@ -334,6 +501,9 @@ mod tests {
                 Ok(None)
             }
             fn uid_by_name(&self, _: &str) -> Result<Option<u32>, NssError> {
+                Ok(None)
+            }
+            fn gid_by_name(&self, _: &str) -> Result<Option<u32>, NssError> {
                 Ok(None)
             }
             fn groups_of(&self, _: &User) -> Result<Vec<Group>, NssError> {
@@ -348,9 +518,12 @@ mod tests {
             was_asked.recv().unwrap();
             resolver.reload().unwrap();
             answer.send(()).unwrap();
+            // It is asked again, by what holds now.
+            was_asked.recv().unwrap();
+            answer.send(()).unwrap();
             asking.join().unwrap();
         });
-        assert!(resolver.state.read().callers.is_empty());
+        assert_eq!(resolver.0.state.read().callers.len(), 1);
     }
 
     #[test]

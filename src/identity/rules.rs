@@ -1,12 +1,12 @@
 //! The rules that make a caller of a UID, the identities file and the directory.
 
-use super::{Directory, Identities, NssError};
+use super::{Directory, Identities, NssError, User};
 use crate::model::{Caller, Slug};
 
 /// Makes the caller that `uid` stands for. An ordinary user who mounts is an admin of that mount.
 ///
-/// - The own slug is the file's, else the user's name; none if that name is no slug or is the slug
-///   that the file gives to another UID.
+/// - The own slug is the file's, else the user's name; none if that name is no slug or means somebody
+///   else (see [`is_taken`]).
 /// - A team is the administrator's word and is taken as it stands.
 /// - A group gives `gid:N` always, and its name unless that is no slug or a user's: one of the file,
 ///   or the name of a user to whom the file gives no other slug. A user alice in her group alice
@@ -21,10 +21,14 @@ pub(super) fn caller(
     directory: &dyn Directory,
 ) -> Result<Caller, NssError> {
     let user = directory.user_by_uid(uid)?;
-    let own = identities
-        .slug_of(uid)
-        .cloned()
-        .or_else(|| name(&user.as_ref()?.name).filter(|slug| identities.uid_of(slug).is_none()));
+    let own = match (identities.slug_of(uid), &user) {
+        (Some(slug), _) => Some(slug.clone()),
+        (None, Some(user)) => match name(&user.name) {
+            Some(slug) if !is_taken(&slug, user, identities, directory)? => Some(slug),
+            _ => None,
+        },
+        (None, None) => None,
+    };
     let mut slugs = identities.teams_of(uid).to_vec();
     for group in user.map_or(Ok(Vec::new()), |user| directory.groups_of(&user))? {
         slugs.push(Slug::of_gid(group.gid));
@@ -43,6 +47,27 @@ pub(super) fn caller(
 /// somebody else.
 fn name(text: &str) -> Option<Slug> {
     Slug::parse(text).ok().filter(|_| !text.contains(':'))
+}
+
+/// Whether a login name means somebody else, so that its user must not be taken for that:
+///
+/// - the file gives it to another UID as a slug, or to any UID as a team;
+/// - or it is in `admins`, and there is a Unix group of this name that is not the user's primary one:
+///   the entry means that group. (`root` is in the group `root`, and `bob` in the group `bob`.)
+fn is_taken(
+    slug: &Slug,
+    user: &User,
+    identities: &Identities,
+    directory: &dyn Directory,
+) -> Result<bool, NssError> {
+    if identities.uid_of(slug).is_some() || identities.is_team(slug) {
+        return Ok(true);
+    }
+    if !identities.is_admin(slug) {
+        return Ok(false);
+    }
+    let group = directory.gid_by_name(slug.as_str())?;
+    Ok(group.is_some_and(|gid| gid != user.gid))
 }
 
 fn is_users(
@@ -64,10 +89,10 @@ mod tests {
     use proptest::prelude::*;
 
     const FILE: &str = "
-admins: [root, secret-admins, uid:77]
+admins: [root, secret-admins, uid:77, wheel, dba, ops-team, dan]
 identities:
 - {slug: payment-svc, uid: 2001}
-- {slug: alice, uid: 2100, teams: [devops-team, bob]}
+- {slug: alice, uid: 2100, teams: [devops-team, bob, ops-team]}
 ";
 
     fn system() -> Fake {
@@ -80,6 +105,12 @@ identities:
             .user(3001, "uid:0", &[(62, Some("gid:0")), (63, Some("a b")), (64, None)])
             .user(3002, "ops", &[(65, Some("secret-admins")), (0, Some("root"))])
             .user(77, "seven", &[])
+            .user(3003, "devops-team", &[(66, Some("devops-team"))])
+            .user(3004, "ops-team", &[(67, Some("ops-team"))])
+            .user(3005, "wheel", &[(100, Some("users"))])
+            .user(3006, "member", &[(100, Some("users")), (10, Some("wheel"))])
+            .user(3007, "dba", &[(68, Some("dba"))])
+            .user(3008, "dan", &[(100, Some("users"))])
     }
 
     #[test]
@@ -87,15 +118,25 @@ identities:
         let identities = Identities::parse(FILE.as_bytes()).unwrap();
         for (uid, own, slugs, admin) in [
             (0, Some("root"), "root uid:0 gid:0", true),
-            (1000, Some("bob"), "bob uid:1000 gid:1000 gid:50 staff", false),
+            // The file has a team of this name.
+            (1000, None, "uid:1000 gid:1000 gid:50 staff", false),
+            (3003, None, "uid:3003 gid:66", false),
+            (3004, None, "uid:3004 gid:67", false),
+            // The entry in `admins` means the group, which the user is not in; nor is it anybody's
+            // slug as long as a user has its name.
+            (3005, None, "uid:3005 gid:100 users", false),
+            (3006, Some("member"), "member uid:3006 gid:100 users gid:10", false),
+            // It means the user, with or without a group of the same name.
+            (3007, Some("dba"), "dba uid:3007 gid:68", true),
+            (3008, Some("dan"), "dan uid:3008 gid:100 users", true),
             // Groups that are called as a user is, by the system or by the file.
             (1001, Some("eve"), "eve uid:1001 gid:1001 gid:1000 gid:2100", false),
             // The file's slug hides the login name, so the group of that name is a group again.
             (
                 2100,
                 Some("alice"),
-                "alice uid:2100 devops-team bob gid:60 alice-login gid:50 staff",
-                false,
+                "alice uid:2100 devops-team bob ops-team gid:60 alice-login gid:50 staff",
+                true,
             ),
             // A login name that the file gives to somebody else.
             (3000, None, "uid:3000 gid:61", false),

@@ -231,6 +231,11 @@ impl Index {
         self.by_key.get(path).into_iter().chain(below).filter(move |secret| sees.secret(secret))
     }
 
+    pub(super) fn sees_below(&self, caller: &Caller, folder: &str) -> bool {
+        let mut sees = Visibility::new(caller, may_see);
+        self.below(folder).any(|(_, secret)| sees.secret(secret))
+    }
+
     pub(super) fn children(&self, caller: &Caller, folder: &str) -> Vec<Child> {
         let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
         let mut sees = Visibility::new(caller, may_see);

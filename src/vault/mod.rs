@@ -148,6 +148,11 @@ impl Vault {
         self.shared.index.read().children(caller, folder)
     }
 
+    /// Whether the caller sees a secret below the folder in a listing.
+    pub fn sees_below(&self, caller: &Caller, folder: &str) -> bool {
+        self.shared.index.read().sees_below(caller, folder)
+    }
+
     /// How many secrets there are.
     pub fn len(&self) -> usize {
         self.shared.index.read().len()

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use nix::errno::Errno::{EFBIG, EINVAL, EISDIR, ENAMETOOLONG, ENOSPC, EPERM};
+use nix::errno::Errno::{EFBIG, EINVAL, EISDIR, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM};
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
 use crate::user::{Handle, User};
@@ -80,14 +80,15 @@ fn keys_with_folders() {
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("svc.acl/deep/K", "value", "");
     root.mkdir("empty").unwrap();
-    for key in [
-        "alice/K",          // the caller's own
-        "payment-svc/K",    // an identity's own
-        "svc.acl/deep/new", // a folder of secrets
-        "empty/K",          // a folder that was made
-        "svc.acl/deep/K",   // a secret that exists and that the caller may not see
+    root.put("shared/deep/K", "value", "readers: [alice]\n");
+    for (user, key) in [
+        (&alice, "alice/K"),         // the caller's own
+        (&alice, "shared/deep/new"), // a folder with something that the caller sees
+        (&root, "payment-svc/K"),    // for an admin: an identity's own,
+        (&root, "svc.acl/deep/new"), // a folder of secrets,
+        (&root, "empty/K"),          // and one that was made
     ] {
-        assert_eq!(field(&seal(&alice, key, b"v"), "key"), key);
+        assert_eq!(field(&seal(user, key, b"v"), "key"), key);
     }
     for (path, key) in [
         (".in:a/.in:b/K", "a/b/K"),
@@ -100,6 +101,28 @@ fn keys_with_folders() {
     let document = seal(&alice, &longest, b"v");
     assert_eq!(field(&document, "key").len(), 4 * 255 + 3);
     assert_eq!(alice.open(".encrypt/alice", READ_WRITE).err(), Some(EISDIR));
+}
+
+#[test]
+fn what_a_name_is_does_not_depend_on_what_the_caller_cannot_know() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
+    root.put("svc/K", "value", "");
+    root.mkdir("made").unwrap();
+    alice.mkdir("alice/made").unwrap();
+    let mode = |path: &str| bob.stat(&format!(".encrypt/{path}")).unwrap().mode;
+    let is_directory = |path: &str| mode(path) & libc::S_IFMT == libc::S_IFDIR;
+    for hidden in ["alice", "payment-svc", "secret-admins", "svc", "made", "no-such-slug"] {
+        assert!(!is_directory(hidden), "{hidden}");
+        assert_eq!(bob.open(&format!(".encrypt/{hidden}/K"), READ_WRITE).err(), Some(ENOTDIR));
+        assert_eq!(
+            field(&seal(&bob, &format!(".in:{hidden}/K"), b"v"), "key"),
+            format!("{hidden}/K")
+        );
+    }
+    assert!(is_directory("bob"));
+    root.put("svc/L", "value", "deleters: [bob]\n");
+    assert!(is_directory("svc"), "there is something that the caller may delete");
 }
 
 #[test]

@@ -15,7 +15,40 @@ fn the_own_folder_is_always_there() {
     alice.unlink("alice/K").unwrap();
     assert_eq!(alice.list("alice"), Ok(vec![]), "also after its last secret went");
     alice.write("alice/K", "value").unwrap();
-    assert_eq!(unknown.sh_ok("ls -A"), "");
+    assert_eq!(unknown.list(""), Err(EACCES), "there is nothing that it could see");
+}
+
+#[test]
+fn a_directory_in_which_the_caller_sees_nothing_is_not_opened() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
+    let unknown = mount.user(UNKNOWN);
+    root.put("svc/db/K", "value", "");
+    alice.mkdir("alice/made").unwrap();
+    let r_ok = libc::R_OK;
+    for directory in ["svc", "svc/db", "alice", "alice/made", ".encrypt", ".export"] {
+        assert_eq!(bob.list(directory), Err(EACCES), "{directory}");
+        assert_eq!(bob.access(directory, r_ok), Err(EACCES), "{directory}");
+        assert!(
+            root.list(directory).is_ok() && root.access(directory, r_ok).is_ok(),
+            "{directory}"
+        );
+    }
+    assert_eq!(bob.sh_ok("ls -A"), "bob\n", "its own is always there");
+    assert_eq!(bob.list("bob"), Ok(vec![]));
+    assert!(bob.list(".status").is_ok() && bob.list(".import").is_ok());
+    assert_eq!(unknown.list(""), Err(EACCES));
+    assert_eq!(unknown.access("", libc::X_OK), Ok(()), "it may pass");
+    // Any right on a secret below shows the directories above it.
+    root.put("svc/db/K", "value", "canChangeReaders: ['uid:4242']\n");
+    for (directory, listed) in [("", "svc"), ("svc", "db"), ("svc/db", "K")] {
+        assert_eq!(unknown.list(directory), Ok(vec![listed.to_owned()]), "{directory}");
+    }
+    let told = bob.read(".status/last-error").unwrap();
+    assert!(told.contains("you can see nothing in it"), "{told}");
+    // What only its maker sees.
+    assert_eq!(alice.list("alice/made"), Ok(vec![]));
+    assert_eq!(alice.list("alice"), Ok(vec!["made".to_owned()]));
 }
 
 #[test]

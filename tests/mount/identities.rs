@@ -66,6 +66,19 @@ fn the_identities_file_goes_before_the_user_name() {
 }
 
 #[test]
+fn a_user_name_that_is_a_team_gives_no_slug() {
+    let Some(mount) = Mount::prepare() else { return };
+    let text = "admins: [root, nobody]\nidentities: [{slug: bob, uid: 2200, teams: [games]}]\n";
+    let mount = mount.with_identities(text).started();
+    let (root, games, nobody) = (mount.user(ROOT), mount.user(GAMES), mount.user(NOBODY));
+    root.put("K", "value", "readers: [games]\n");
+    assert_eq!(games.read("K"), Err(EACCES), "it is not in the team");
+    assert_eq!(games.write("games/K", "value"), Err(ENOENT), "the directory is not its own");
+    assert_eq!(mount.user(BOB).read("K").as_deref(), Ok("value"));
+    assert_eq!(nobody.write("L", "value"), Ok(()), "an admin by its user name");
+}
+
+#[test]
 fn admins_are_whom_the_file_names() {
     let Some(mount) = Mount::prepare() else { return };
     let no_root = IDENTITIES.replace("[root, secret-admins]", "[secret-admins]");

@@ -46,6 +46,7 @@ mod leaks;
 mod lifecycle;
 mod logging;
 mod memory;
+mod names;
 mod ordinary_user;
 mod programs;
 mod promises;

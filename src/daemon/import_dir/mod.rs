@@ -32,6 +32,10 @@ const LONGEST: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_secs(10);
 /// When a file is applied again that failed for a reason that may have passed.
 const RETRY: Duration = Duration::from_secs(60);
+/// How long a name service may hold up files of others than the owner it is asked about.
+const NAMES: Duration = Duration::from_millis(300);
+/// When it is looked whether the owners of the files that were left out are known.
+const NAMES_POLL: Duration = Duration::from_millis(500);
 /// How long the start waits for the first files.
 const START: Duration = Duration::from_secs(10);
 
@@ -94,15 +98,19 @@ impl Importer {
     fn run(mut self, mut watch: Watch) {
         loop {
             let Some(fs) = self.fs.upgrade() else { return };
-            self.look_through(&fs, &mut watch);
+            let is_complete = self.look_through(&fs, &mut watch);
             drop(fs);
-            // The start waits no longer.
-            drop(self.first.take());
-            watch.wait(POLL, SETTLED, LONGEST);
+            if is_complete {
+                // The start waits no longer.
+                drop(self.first.take());
+            }
+            watch.wait(if is_complete { POLL } else { NAMES_POLL }, SETTLED, LONGEST);
         }
     }
 
-    fn look_through(&mut self, fs: &Fs, watch: &mut Watch) {
+    /// Applies what is due. Not if it is not known yet who the owner of a file is: that file is left out,
+    /// and this gives `false`.
+    fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> bool {
         self.make_way_if_it_was_replaced();
         let found = match files::find(&self.folder, |folder| watch.add(folder)) {
             Ok(found) => found,
@@ -112,7 +120,8 @@ impl Importer {
                     tracing::error!(%folder, %error, "import-dir: the folder cannot be read; its secrets stay as they are");
                 }
                 let why = format!("{folder} cannot be read: {error}; its secrets stay as they are");
-                return fs.report_health(Part::ImportDir, Err(why));
+                fs.report_health(Part::ImportDir, Err(why));
+                return true;
             }
         };
         self.readable = true;
@@ -121,12 +130,16 @@ impl Importer {
         for path in gone {
             self.forget(fs, &path);
         }
-        for (path, found) in found {
-            if self.is_due(&path, &found) {
+        let due: Vec<_> =
+            found.into_iter().filter(|(path, found)| self.is_due(path, found)).collect();
+        let unknown = fs.still_unknown(due.iter().map(|(_, found)| found.uid).collect(), NAMES);
+        for (path, found) in due {
+            if !unknown.contains(&found.uid) {
                 self.apply(fs, path, found);
             }
         }
         fs.report_health(Part::ImportDir, self.health());
+        unknown.is_empty()
     }
 
     /// A server may read the folder that was there when it started, and no other. Ends it if there is

@@ -26,6 +26,8 @@ pub(in super::super) enum Calls {
     },
     /// What code of others asks for, sockets included.
     Others,
+    /// The same, and processes that run no other program.
+    LookingUp,
 }
 
 /// `AUDIT_ARCH_*` of this machine (`linux/audit.h`).
@@ -86,12 +88,16 @@ fn filter(needs: Calls) -> Option<Vec<sock_filter>> {
         filter.extend([jump(libc::BPF_JEQ, call(number), 0, 1), give(DENY)]);
     }
     filter.extend([jump(libc::BPF_JEQ, call(libc::SYS_clone3), 0, 1), give(UNKNOWN)]);
-    // A thread and no process; no namespace.
+    // A thread, and a process only where those are needed; no namespace.
+    let kinds = match needs {
+        Calls::LookingUp => u32::MAX,
+        _ => libc::CLONE_THREAD.cast_unsigned(),
+    };
     filter.extend([
         jump(libc::BPF_JEQ, call(libc::SYS_clone), 0, 5),
         load(FIRST_ARGUMENT),
         jump(libc::BPF_JSET, NAMESPACES.cast_unsigned(), 1, 0),
-        jump(libc::BPF_JSET, libc::CLONE_THREAD.cast_unsigned(), 1, 0),
+        jump(libc::BPF_JSET, kinds, 1, 0),
         give(DENY),
         give(libc::SECCOMP_RET_ALLOW),
     ]);

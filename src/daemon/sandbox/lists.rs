@@ -6,7 +6,8 @@ use super::Calls;
 
 /// What is refused, for all to see that it is.
 pub(super) fn denied(calls: Calls) -> impl Iterator<Item = c_long> {
-    let (sockets, touches) = (matches!(calls, Calls::Others), matches!(calls, Calls::Touching));
+    let (sockets, touches) =
+        (matches!(calls, Calls::Others | Calls::LookingUp), matches!(calls, Calls::Touching));
     let connects = sockets || matches!(calls, Calls::Serving { connects: true });
     let lists = [
         (SOCKETS, sockets),
@@ -25,7 +26,7 @@ pub(super) fn allowed(calls: Calls) -> Option<impl Iterator<Item = c_long>> {
         Calls::PassingOn => [NONE, NONE, NONE],
         Calls::Touching => [TOUCHES, TOUCHING, NONE],
         Calls::Serving { .. } => [CONNECTS, SERVING, SERVING_OLDER],
-        Calls::Others => return None,
+        Calls::Others | Calls::LookingUp => return None,
     };
     Some([PASSING_ON, PASSING_ON_OLDER].into_iter().chain(more).flatten().copied())
 }

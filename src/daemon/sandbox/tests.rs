@@ -271,7 +271,7 @@ fn the_clerk_reads_and_writes_nothing() {
         return in_a_child(NAME, folder.path());
     };
     let files = Files { readable: vec!["/".into()], network: true, ..Files::default() };
-    let calls = Calls::Others;
+    let calls = Calls::LookingUp;
     let account = account();
     let account = account.as_ref();
     enter(&Needs { account, reads_all: true, files, calls, ..Needs::default() }).unwrap();

@@ -9,7 +9,7 @@ use crate::document::{DocumentError, DocumentErrors, parse};
 use crate::fs::draft::{Occasion, Waiter};
 use crate::fs::tasks::Note;
 use crate::fs::{Fs, FsError, Requester};
-use crate::identity::ResolveError;
+use crate::identity::{Answer, ResolveError};
 use crate::model::{Plaintext, printable};
 use crate::telemetry::ImportResult;
 use crate::vault::{Applied, AppliedDocument, Outcome, VaultError};
@@ -91,16 +91,15 @@ fn report_of(outcome: &Result<Applied, NotApplied>) -> String {
 }
 
 impl Fs {
-    /// Applies the text of a file with the rights of a UID; `process` is for the record. It takes the disk: not for a thread that
+    /// Applies the text of a file with the rights of `importer`; `process` is for the record. It takes the disk: not for a thread that
     /// serves requests. The kernel is still to be told what [`Fs::stale_after`] gives.
     pub(in crate::fs) fn apply(
         &self,
-        uid: u32,
+        importer: Answer,
         process: Process,
         text: &[u8],
     ) -> Result<Applied, NotApplied> {
-        let outcome = self.identities.resolve(uid).map_err(NotApplied::Identity);
-        let outcome = outcome.and_then(|caller| {
+        let outcome = importer.map_err(NotApplied::Identity).and_then(|caller| {
             let documents = parse(text).map_err(NotApplied::Documents)?;
             self.vault.apply(&Actor { caller, process }, documents).map_err(NotApplied::Vault)
         });
@@ -146,19 +145,26 @@ impl Fs {
         let process = self.programs.process(who);
         let fs = Arc::clone(self);
         let (of, who) = (Arc::clone(&file), *who);
-        let work = move || {
+        let work = move |importer: Answer| {
+            // It may have waited for others of the UID.
+            let importer = fs.identities.known(of.uid()).unwrap_or(importer);
             let outcome = match zeros {
-                0 => fs.apply(of.uid(), process, bytes.expose()),
-                _ => fs.apply(of.uid(), process, with_a_zero(&bytes).expose()),
+                0 => fs.apply(importer, process, bytes.expose()),
+                _ => fs.apply(importer, process, with_a_zero(&bytes).expose()),
             };
             drop(bytes);
             fs.dropped_applied(&who, &of, outcome, occasion, waiter);
         };
-        if let Err(error) = self.import.queue.submit(file.uid(), Box::new(work)) {
-            // The waiter went with the work; dropping it answers that something is wrong.
-            tracing::error!(%error, "no thread could be started to apply a file");
-            file.applied().into_iter().for_each(|waiter| waiter(Err(FsError::BadHandle)));
-        }
+        // The threads that apply files serve all UIDs: none of them waits for a name service.
+        let (queue, uid) = (Arc::clone(&self.import.queue), file.uid());
+        let submit = move |importer: Answer| {
+            if let Err(error) = queue.submit(uid, Box::new(move || work(importer))) {
+                // The waiter went with the work; dropping it answers that something is wrong.
+                tracing::error!(%error, "no thread could be started to apply a file");
+                file.applied().into_iter().for_each(|waiter| waiter(Err(FsError::BadHandle)));
+            }
+        };
+        self.identities.ask(uid, Box::new(submit));
     }
 
     fn dropped_applied(

@@ -80,7 +80,7 @@ impl Fs {
         // The same file may lie on many hosts that share a store: who was overtaken finds it applied.
         let mut tries = TRIES;
         let applied = loop {
-            match self.apply(uid, process.clone(), text) {
+            match self.apply(self.identities.resolve(uid), process.clone(), text) {
                 Err(NotApplied::Vault(error)) if tries > 1 && error.is_overtaken() => tries -= 1,
                 outcome => break outcome?,
             }
