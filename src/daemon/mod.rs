@@ -24,6 +24,7 @@ mod security;
 mod server;
 mod settings;
 mod shortage;
+mod size;
 mod upgrade;
 
 use std::path::Path;

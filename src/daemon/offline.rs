@@ -63,7 +63,8 @@ pub(super) fn open_vault(
         OfflineWork::Seal => Sharing::Alone,
     };
     let (audit, name_error) = (settings.audit.clone(), fuse::vault_code);
-    let vault = Opening { store, keyring, sharing, audit, name_error }.open()?;
+    let limits = settings.limits;
+    let vault = Opening { store, keyring, sharing, audit, limits, name_error }.open()?;
     Ok(Offline { vault, owner: owner() })
 }
 

@@ -79,7 +79,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         _ => Sharing::Alone,
     };
     let (keyring, audit) = (confined.keys.keyring, confined.audit);
-    let opening = Opening { store, keyring, sharing, audit, name_error: fuse::vault_code };
+    let (limits, name_error) = (settings.limits, fuse::vault_code);
+    let opening = Opening { store, keyring, sharing, audit, limits, name_error };
     let (vault, inheritance) = if takes_over {
         let (vault, inheritance) = opening.take_over()?;
         (vault, Some(inheritance))

@@ -8,9 +8,11 @@ use serde::Deserialize;
 
 use crate::audit;
 use crate::cluster::{ClusterAddress, Credentials};
+use crate::vault::Limits;
 
 use super::error::DaemonError;
 use super::existing;
+use super::size::Size;
 
 const DEFAULT_MOUNTPOINT: &str = "/secrets";
 const DEFAULT_CONFIG: &str = "/etc/secretfs/config.yaml";
@@ -131,6 +133,17 @@ pub struct MountSettings {
     /// How many files of the audit log are kept; 0 keeps all [default: 40]
     #[arg(long, value_name = "N")]
     pub audit_keep: Option<u32>,
+
+    /// How many secrets there may be below one first component of a key; more are EDQUOT, except for
+    /// admins [default: 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub secrets_per_slug: Option<u64>,
+
+    /// How many bytes they may take together, with their lists (such as 64M); more are EDQUOT, except for
+    /// admins [default: 64M]
+    #[arg(long, value_name = "SIZE")]
+    pub bytes_per_slug: Option<Size>,
+
     /// Give up after the server died more often than this within a minute [default: 10]
     #[arg(long, value_name = "N")]
     pub crash_limit: Option<u16>,
@@ -203,6 +216,7 @@ pub(super) struct Resolved {
     pub(super) mlock_all: bool,
     pub(super) list_acl: bool,
     pub(super) audit: audit::Options,
+    pub(super) limits: Limits,
     pub(super) threads: usize,
     pub(super) crash_limit: usize,
     pub(super) log_level: LogLevel,
@@ -227,6 +241,7 @@ impl Resolved {
         Ok(Self {
             audit: audit_options(&flags, &file, &state_dir),
             store: Shared::from(&flags, &file)?,
+            limits: limits(&flags, &file),
             mountpoint: flags
                 .mountpoint
                 .or(file.mountpoint)
@@ -281,6 +296,8 @@ impl Resolved {
         flags.extend(self.mlock_all.then(|| "--mlock-all".into()));
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
         flags.extend(audit_flags(&self.audit));
+        flags.extend(["--secrets-per-slug".into(), self.limits.secrets.to_string().into()]);
+        flags.extend(["--bytes-per-slug".into(), self.limits.bytes.to_string().into()]);
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
         flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");
@@ -319,6 +336,15 @@ impl Shared {
             flags.extend(path.iter().flat_map(|path| [flag.into(), path.into()]));
         }
         flags
+    }
+}
+
+fn limits(flags: &MountSettings, file: &MountSettings) -> Limits {
+    let usual = Limits::default();
+    let bytes = flags.bytes_per_slug.or(file.bytes_per_slug);
+    Limits {
+        secrets: flags.secrets_per_slug.or(file.secrets_per_slug).unwrap_or(usual.secrets),
+        bytes: bytes.map_or(usual.bytes, Size::bytes),
     }
 }
 

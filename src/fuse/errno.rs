@@ -147,6 +147,7 @@ fn of_vault(error: &VaultError) -> Errno {
             None => Errno::EIO,
         },
         VaultError::Store(StoreError::Full) => Errno::ENOSPC,
+        VaultError::TooManySecrets { .. } | VaultError::TooManyBytes { .. } => Errno::EDQUOT,
         // The kernel does not hand it on for a removal or a renaming: it tries once more.
         VaultError::Conflict { .. } => Errno::ESTALE,
         VaultError::Replica(error) => of_replica(error),

@@ -99,6 +99,26 @@ pub enum VaultError {
         /// The secret.
         key: String,
     },
+    /// A namespace has as many secrets as it may have.
+    #[error(
+        "{namespace}/: there may be at most {limit} secrets below this name (--secrets-per-slug); remove some of them, or ask an admin for more"
+    )]
+    TooManySecrets {
+        /// The first component of the key.
+        namespace: String,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// A namespace has as many bytes as it may have.
+    #[error("{}", full_namespace(namespace, *limit, *is_open))]
+    TooManyBytes {
+        /// The first component of the key.
+        namespace: String,
+        /// How many bytes there may be.
+        limit: u64,
+        /// Superseded values take them, which are stored as long as a process has them open.
+        is_open: bool,
+    },
     /// A document's value is not a sealed one.
     #[error("{key}: {source}")]
     NotSealed {
@@ -204,6 +224,8 @@ impl VaultError {
             | Self::Incomplete { key } => Some(key),
             Self::Refused(refusals) => refusals.first()?.error.key(),
             Self::AdminOnly { .. }
+            | Self::TooManySecrets { .. }
+            | Self::TooManyBytes { .. }
             | Self::MissingKeys { .. }
             | Self::Store(_)
             | Self::Replica(_)
@@ -278,6 +300,17 @@ pub enum OpenVaultError {
     /// No thread could be started.
     #[error("the writer thread could not be started; raise the limit of threads: {0}")]
     NoThread(#[source] io::Error),
+}
+
+fn full_namespace(namespace: &str, limit: u64, is_open: bool) -> String {
+    if is_open {
+        return format!(
+            "{namespace}/: processes keep more than {limit} bytes of replaced values below this name open (--bytes-per-slug); end the processes that have opened old versions and do not close them, or ask an admin for more"
+        );
+    }
+    format!(
+        "{namespace}/: the secrets below this name may take at most {limit} bytes in the store, with their lists (--bytes-per-slug); remove or shorten some of them, or ask an admin for more"
+    )
 }
 
 pub(super) fn needed(missing: &[KeyId]) -> String {

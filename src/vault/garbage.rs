@@ -1,11 +1,14 @@
 //! Values that nobody can reach any more and that are still in the store.
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::NODE_LIMIT;
+use super::quota::{namespace_of, stored_bytes};
 use super::record::{Address, chunk_count};
-use crate::model::MAX_VALUE_BYTES;
+use super::secret::Value;
+use crate::model::{Key, MAX_VALUE_BYTES};
 use crate::store::Batch;
 
 /// How many values one group of changes takes along: more would make its writers wait.
@@ -52,20 +55,51 @@ impl Dead {
 /// A list of stored values to remove. Each has a mark in the store since the change that superseded
 /// it, so that a restart finds what a crash left behind.
 #[derive(Default)]
-pub(super) struct Garbage(Mutex<Vec<Dead>>);
+pub(super) struct Garbage {
+    waiting: Mutex<Vec<Dead>>,
+    held: Mutex<Held>,
+}
+
+/// Superseded values that are not garbage yet, because somebody may have them open.
+#[derive(Default)]
+struct Held {
+    /// Namespace and bytes by the node number of the value.
+    values: HashMap<u64, (Box<str>, i64)>,
+    bytes: HashMap<Box<str>, i64>,
+}
 
 impl Garbage {
     pub(super) fn add(&self, dead: Dead) {
-        self.0.lock().push(dead);
+        self.held.lock().let_go(dead.node);
+        self.waiting.lock().push(dead);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        self.waiting.lock().is_empty()
+    }
+
+    /// Counts a value against the namespace of its secret from now on, until it is garbage. To be called
+    /// before it is marked as superseded.
+    pub(super) fn hold(&self, key: &Key, value: &Value) {
+        let Some(namespace) = namespace_of(key) else { return };
+        let bytes = stored_bytes(value);
+        let mut held = self.held.lock();
+        held.let_go(value.node());
+        held.values.insert(value.node(), (namespace.into(), bytes));
+        match held.bytes.get_mut(namespace) {
+            Some(sum) => *sum += bytes,
+            None => drop(held.bytes.insert(namespace.into(), bytes)),
+        }
+    }
+
+    /// The bytes of values that are counted against a namespace.
+    pub(super) fn held_bytes(&self, namespace: &str) -> i64 {
+        self.held.lock().bytes.get(namespace).copied().unwrap_or(0)
     }
 
     /// Adds the removal of some values to `batch` and gives them, for the case that it fails.
     pub(super) fn take_into(&self, batch: &mut Batch) -> Vec<Dead> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         let rest = waiting.len().saturating_sub(PER_GROUP);
         let taken = waiting.split_off(rest);
         drop(waiting);
@@ -78,6 +112,18 @@ impl Garbage {
 
     /// Gives back what could not be removed.
     pub(super) fn give_back(&self, taken: Vec<Dead>) {
-        self.0.lock().extend(taken);
+        self.waiting.lock().extend(taken);
+    }
+}
+
+impl Held {
+    fn let_go(&mut self, node: u64) {
+        let Some((namespace, bytes)) = self.values.remove(&node) else { return };
+        if let Some(sum) = self.bytes.get_mut(&namespace) {
+            *sum -= bytes;
+            if *sum <= 0 {
+                self.bytes.remove(&namespace);
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_se
 use super::FIRST_NODE;
 use super::common::Lists;
 use super::error::VaultError;
+use super::quota::Usages;
 use super::record::chunk_count;
 use super::secret::{RecordId, Secret, Value};
 
@@ -29,6 +30,7 @@ pub(super) struct Index {
     last_change: Timestamp,
     changes: u64,
     totals: Totals,
+    usages: Usages,
 }
 
 /// What all current values take together.
@@ -69,6 +71,7 @@ impl Index {
             last_change: now,
             changes: 0,
             totals: Totals::default(),
+            usages: Usages::default(),
         }
     }
 
@@ -133,6 +136,11 @@ impl Index {
         self.totals
     }
 
+    /// What each namespace takes.
+    pub(super) fn usages(&self) -> &Usages {
+        &self.usages
+    }
+
     pub(super) fn lists_mut(&mut self) -> &mut Lists {
         &mut self.lists
     }
@@ -177,6 +185,7 @@ impl Index {
         self.changes += 1;
         self.totals.bytes += u64::from(secret.value.size);
         self.totals.chunks += u64::from(chunk_count(secret.value.size as usize));
+        self.usages.add(secret);
     }
 
     pub(super) fn remove(&mut self, secret: &Secret, now: Timestamp) {
@@ -187,6 +196,7 @@ impl Index {
         self.changes += 1;
         self.totals.bytes -= u64::from(secret.value.size);
         self.totals.chunks -= u64::from(chunk_count(secret.value.size as usize));
+        self.usages.remove(secret);
     }
 
     pub(super) fn is_folder(&self, path: &str) -> bool {
@@ -394,6 +404,7 @@ mod tests {
             }
         }
         assert_eq!(at_once.totals(), one_by_one.totals());
+        assert_eq!(at_once.usages, one_by_one.usages);
         assert_eq!(at_once.next_node, one_by_one.next_node);
         assert_eq!(at_once.last_change(), one_by_one.last_change());
     }

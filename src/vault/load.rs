@@ -39,7 +39,13 @@ pub(super) fn load(
         superseded.extend(parse_mark(address, mark, garbage).map(Arc::new));
         ControlFlow::Continue(())
     })?;
-    superseded.iter().for_each(|value| index.is_taken(value.node()));
+    for value in &superseded {
+        index.is_taken(value.node());
+        // Of a secret that is gone nobody knows the name any more.
+        if let Some(secret) = index.by_record(value.record()) {
+            garbage.hold(secret.key(), value);
+        }
+    }
     memory::give_back();
     Ok((index, superseded))
 }

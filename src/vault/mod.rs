@@ -22,6 +22,7 @@ mod lists;
 mod load;
 mod memory;
 mod opening;
+mod quota;
 mod read;
 mod receipts;
 mod record;
@@ -53,6 +54,7 @@ pub use export::Export;
 pub use fsck::{Damage, Findings, Fsck, Repaired};
 pub use index::{Child, ChildKind, Totals};
 pub use opening::Opening;
+pub use quota::Limits;
 pub use receipts::{Inheritance, Origin, Receipt};
 pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
 pub use rename::{RenameSource, RenameTarget};
@@ -97,6 +99,7 @@ pub(crate) struct Shared {
     audit: Audit,
     name_error: NameError,
     guesses: Guesses,
+    limits: Limits,
     /// Whether heads of a large change are still on their way to their places.
     settling: AtomicBool,
     /// If many hosts share the store.

@@ -13,6 +13,7 @@ use super::committer::Committer;
 use super::error::{OpenVaultError, VaultError};
 use super::garbage::Garbage;
 use super::guesses::Guesses;
+use super::quota::Limits;
 use super::receipts::{self, Inheritance, Receipts};
 use super::record::{Address, Records, StoreId};
 use super::rekey::Rekey;
@@ -32,6 +33,8 @@ pub struct Opening {
     pub sharing: Sharing,
     /// The audit log.
     pub audit: audit::Options,
+    /// What the secrets of one namespace may take.
+    pub limits: Limits,
     /// Tells what number an error has there.
     pub name_error: NameError,
 }
@@ -42,7 +45,8 @@ impl Opening {
         let name_error =
             |_: &VaultError| ErrorCode { number: 0, name: String::new(), denied: false };
         let audit = audit::Options::off();
-        Self { store, keyring, sharing: Sharing::Alone, audit, name_error }
+        let limits = Limits::default();
+        Self { store, keyring, sharing: Sharing::Alone, audit, limits, name_error }
     }
 
     /// Opens the store and builds the index. Values that were superseded are removed: nobody has them
@@ -68,7 +72,7 @@ impl Opening {
     }
 
     fn load(self) -> Result<(Vault, Vec<Arc<Value>>), OpenVaultError> {
-        let Self { store, keyring, sharing, audit, name_error } = self;
+        let Self { store, keyring, sharing, audit, limits, name_error } = self;
         let meta = store.read(Address::META.as_bytes())?;
         let id = meta.as_deref().map_or_else(|| Ok(StoreId::random()), StoreId::of_whole)?;
         let chain_keys = trail::chain_keys(&keyring, &id.to_bytes());
@@ -93,6 +97,7 @@ impl Opening {
             audit: audit_log,
             name_error,
             guesses: Guesses::default(),
+            limits,
             settling: AtomicBool::new(false),
             replica,
         });

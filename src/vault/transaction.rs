@@ -26,6 +26,14 @@ pub struct Change {
     pub after: Option<Arc<Secret>>,
 }
 
+impl Change {
+    /// Whether the secret no longer has the value that it had.
+    pub(super) fn supersedes(&self) -> bool {
+        let Some(before) = &self.before else { return false };
+        self.after.as_ref().is_none_or(|after| !Arc::ptr_eq(&after.value, &before.value))
+    }
+}
+
 /// A plan works on one of these: it looks at the index as it is published, and collects what is to
 /// become of it. Plans run one after the other on the writer thread, so what they see stays true
 /// until they are done; two that touch the same name or id never share a group.
@@ -82,6 +90,11 @@ impl<'a> Transaction<'a> {
             grant: None,
             journal: None,
         }
+    }
+
+    /// Removes what is stored ahead of a plan that is not carried out.
+    pub(super) fn abandon(&mut self) {
+        self.journal.take().into_iter().for_each(|journal| journal.abandon(&self.shared.records));
     }
 
     pub(super) fn by_key(&self, key: &str) -> Option<Arc<Secret>> {
@@ -275,9 +288,7 @@ pub(super) fn publish_together(index: &mut Index, changes: &[Change]) {
 }
 
 fn mark_superseded(change: &Change) {
-    let Some(before) = &change.before else { return };
-    let kept = change.after.as_ref().is_some_and(|after| Arc::ptr_eq(&after.value, &before.value));
-    if !kept {
+    if let Some(before) = change.before.as_ref().filter(|_| change.supersedes()) {
         before.value.superseded.store(true, Ordering::Release);
     }
 }

@@ -50,6 +50,7 @@ mod names;
 mod ordinary_user;
 mod programs;
 mod promises;
+mod quota;
 mod reference;
 mod rekey;
 mod rename;

@@ -24,6 +24,7 @@ use crate::store::Batch;
 use super::committer::Plan;
 use super::error::VaultError;
 use super::journal::{Journal, Staged, Stager};
+use super::quota::Usages;
 use super::secret::{RecordId, Value};
 use super::trail::Ask;
 use super::transaction::{Change, Transaction};
@@ -115,7 +116,11 @@ impl Vault {
                 wishes.push(wish);
             }
         }
-        if let Err(error) = judge.finish() {
+        // Before anything is stored ahead; the writer compares again, with what others add meanwhile.
+        let usages = Usages::of_changes(steps.iter().map(Step::change));
+        if let Err(error) =
+            judge.finish().and_then(|()| shared.check_limits(caller, &usages, &Usages::default()))
+        {
             shared.record_refusals(actor, &error)?;
             return Err(error);
         }
@@ -158,13 +163,18 @@ impl Vault {
 impl Shared {
     /// Puts on record what stands against a file, a line each.
     fn record_refusals(&self, actor: &Actor, error: &VaultError) -> Result<(), VaultError> {
-        let VaultError::Refused(refusals) = error else { return Ok(()) };
-        let attempts = refusals.iter().map(|Refusal { error, .. }| {
+        let attempt = |error: &VaultError| {
             let subject = Subject { key: error.key().map(str::to_owned), ..Subject::default() };
             let error = Some((self.name_error)(error));
             Attempt { actor: actor.clone(), action: Action::Import, subject, error }
-        });
-        Ok(self.audit.decide_now(attempts.collect())?)
+        };
+        let attempts = match error {
+            VaultError::Refused(refusals) => {
+                refusals.iter().map(|one| attempt(&one.error)).collect()
+            }
+            other => vec![attempt(other)],
+        };
+        Ok(self.audit.decide_now(attempts)?)
     }
 }
 

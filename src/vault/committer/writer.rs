@@ -12,6 +12,7 @@ use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
 use crate::vault::error::VaultError;
 use crate::vault::journal::{Journal, Pending};
+use crate::vault::quota::Usages;
 use crate::vault::receipts::Receipts;
 use crate::vault::secret::Secret;
 use crate::vault::transaction::{Change, Touched, Transaction, publish, publish_together};
@@ -169,6 +170,7 @@ impl Writer {
     fn commit_group(&mut self) {
         let mut batch = Batch::default();
         let mut touched = HashSet::new();
+        let mut usages = Usages::default();
         let mut group: Vec<Planned> = Vec::new();
         let mut later = VecDeque::new();
         let mut closed = false;
@@ -187,6 +189,9 @@ impl Writer {
                 // Whatever comes later and touches the same must stay behind it.
                 touched.extend(transaction.touched);
                 later.push_back(request);
+            } else if let Err(error) = self.check_limits(&request, &transaction, &mut usages) {
+                transaction.abandon();
+                self.refuse(request, error);
             } else {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
@@ -207,6 +212,28 @@ impl Writer {
         }
         self.deferred = later;
         self.store(batch, group);
+    }
+
+    /// Whether the caller's namespaces may take what a plan adds to them; adds that to `group` then.
+    fn check_limits(
+        &self,
+        request: &Request,
+        transaction: &Transaction<'_>,
+        group: &mut Usages,
+    ) -> Result<(), VaultError> {
+        if transaction.changes.is_empty() || request.foreign {
+            return Ok(());
+        }
+        let caller = request.ask.as_ref().map(|ask| &ask.actor.caller);
+        let is_limited = caller.is_some_and(|caller| !caller.is_admin());
+        // Nothing shares its group, so that nothing is compared with it.
+        if !is_limited && request.alone {
+            return Ok(());
+        }
+        let usages = Usages::of_changes(transaction.changes.iter());
+        caller.map_or(Ok(()), |caller| self.shared.check_limits(caller, &usages, group))?;
+        group.extend(usages);
+        Ok(())
     }
 
     fn store(&mut self, mut batch: Batch, mut group: Vec<Planned>) {
@@ -255,6 +282,7 @@ impl Writer {
             Ok(()) => {
                 self.anchored = anchor.unwrap_or(self.anchored);
                 self.count_versions(&group);
+                self.hold_superseded(&group);
                 match &group[..] {
                     [one] if one.request.foreign => {
                         publish_together(&mut self.shared.index.write(), &one.changes);
@@ -298,6 +326,13 @@ impl Writer {
         outcome
     }
 
+    /// What is superseded counts against its namespace as long as somebody has it open.
+    fn hold_superseded(&self, group: &[Planned]) {
+        let changes = group.iter().flat_map(|one| &one.changes);
+        let before = changes.filter(|it| it.supersedes()).filter_map(|it| it.before.as_ref());
+        before.for_each(|secret| self.shared.garbage.hold(secret.key(), secret.value()));
+    }
+
     fn count_versions(&self, group: &[Planned]) {
         let node = |secret: &Option<Arc<Secret>>| secret.as_ref().map(|one| one.value().node());
         for change in group.iter().flat_map(|one| &one.changes) {
@@ -310,7 +345,11 @@ impl Writer {
     /// A request whose group did not fit; what it does is on record already.
     pub(super) fn store_alone(&mut self, one: Planned) {
         let mut transaction = Transaction::new(&self.shared);
-        match (one.request.plan)(&mut transaction) {
+        let planned = (one.request.plan)(&mut transaction).and_then(|()| {
+            let checked = self.check_limits(&one.request, &transaction, &mut Usages::default());
+            checked.inspect_err(|_| transaction.abandon())
+        });
+        match planned {
             Err(error) => {
                 self.correct(std::slice::from_ref(&one), &error);
                 (one.request.done)(Err(error));
