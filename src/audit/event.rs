@@ -137,6 +137,33 @@ pub struct Event {
     body: Vec<u8>,
     /// What was counted, where it tells of that.
     counted: Option<Counted>,
+    standing: Standing,
+}
+
+/// Whether a line may be written where only the reserve is left of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It may: the daemon's own lines, removals, and what admins do.
+    Reserved,
+    /// It may, within the share of that UID: what it was allowed to read.
+    ReservedFor(u32),
+    /// It may not: it is about to fill the disk.
+    Changes,
+    /// It may not, and nothing is lost but the line: the caller gets nothing.
+    Refused,
+}
+
+impl Standing {
+    fn of(actor: &Actor, action: Action, subject: &Subject, is_allowed: bool) -> Self {
+        let reads = matches!(subject.access, None | Some(Access::Read));
+        match action {
+            _ if actor.caller.is_admin() => Self::Reserved,
+            _ if !is_allowed => Self::Refused,
+            Action::Delete => Self::Reserved,
+            Action::Open | Action::OpenLists if reads => Self::ReservedFor(actor.caller.uid()),
+            _ => Self::Changes,
+        }
+    }
 }
 
 /// A line has about 300 bytes.
@@ -153,6 +180,7 @@ impl Event {
         let mut event = Self::outcome(action, outcome.err());
         write_actor(&mut event.body, actor);
         write_subject(&mut event.body, subject);
+        event.standing = Standing::of(actor, action, subject, outcome.is_ok());
         event
     }
 
@@ -169,13 +197,13 @@ impl Event {
                 json::text!(out, "error", &code.name);
             }
         }
-        Self { body, counted: None }
+        Self { body, counted: None, standing: Standing::Reserved }
     }
 
     /// The line of `count` decisions that `body` tells of.
     pub(super) fn counted(mut body: Vec<u8>, count: u64, counted: Counted) -> Self {
         json::number!(&mut body, "repeats", count);
-        Self { body, counted: Some(counted) }
+        Self { body, counted: Some(counted), standing: Standing::Reserved }
     }
 
     /// Something that the daemon itself has to say.
@@ -183,14 +211,21 @@ impl Event {
         let mut body = Vec::with_capacity(USUAL_BYTES);
         json::word!(&mut body, "op", op);
         fill(&mut body);
-        Self { body, counted: None }
+        Self { body, counted: None, standing: Standing::Reserved }
     }
 
     /// Says that this corrects the line `seq`: what was allowed there did not happen.
     #[must_use]
     pub fn correcting(mut self, seq: u64) -> Self {
         json::number!(&mut self.body, "of", seq);
+        // The line that it corrects is there, and must not stay as it is.
+        self.standing = Standing::Reserved;
         self
+    }
+
+    /// Whether it may be written into the reserve.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Fields, each with a comma before it.

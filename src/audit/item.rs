@@ -5,10 +5,18 @@ use super::event::Event;
 
 /// Why an event is not on record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the audit log cannot be written, and without a record nothing is done: {0}; make room there, or start with --audit=best-effort"
-)]
-pub struct NotRecorded(pub(super) String);
+pub enum NotRecorded {
+    /// It cannot be written.
+    #[error(
+        "the audit log cannot be written, and without a record nothing is done: {0}; make room there, or start with --audit=best-effort"
+    )]
+    Failed(String),
+    /// What is left of the disk is kept for those who read or remove secrets.
+    #[error(
+        "the file system of the state folder is full, and the rest of it is kept for the records of those who read or remove secrets: remove secrets, or have an admin free some space there"
+    )]
+    Full,
+}
 
 /// Called with the number of the line, once it is written; or with why it is not and must be.
 pub(super) type Then = Box<dyn FnOnce(Result<u64, NotRecorded>) + Send>;
@@ -20,6 +28,8 @@ pub(super) enum Item {
     Rotate,
     /// Goes on in a new file, under another key.
     Key(ChainKey),
+    /// Looks whether the disk has room again.
+    Room,
     /// Brings the head up to date and to the disk.
     Settle,
 }
@@ -35,7 +45,7 @@ impl Item {
         match self {
             Self::Lines(Events::One(event), _) => std::slice::from_ref(event),
             Self::Lines(Events::Many(events), _) => events,
-            Self::Rotate | Self::Key(_) | Self::Settle => &[],
+            Self::Rotate | Self::Key(_) | Self::Room | Self::Settle => &[],
         }
     }
 }

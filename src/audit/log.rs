@@ -14,6 +14,7 @@ use super::head::{Boot, Head, HeadFile};
 use super::json;
 use super::line;
 use super::progress::{Place, Progress};
+use super::reserve::Reserve;
 
 /// How long after a new file could not be made the next attempt comes; meanwhile the old one grows.
 const RETRY: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ pub(super) struct Current {
     pub(super) lines: u64,
     /// Half a line stands behind its end and could not be cut off.
     pub(super) untidy: bool,
+    pub(super) reserve: Reserve,
 }
 
 /// Lines that are gone, and why as far as is known.
@@ -130,6 +132,20 @@ impl Log {
         self.buffer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
     }
 
+    /// Whether the disk has more room than what is kept for lines that must not fail. Allocates that.
+    pub(super) fn has_room(&mut self) -> io::Result<bool> {
+        match &mut self.file {
+            Some(current) => current.reserve.is_whole(&current.file, current.size),
+            // It is made with the next line.
+            None => Ok(true),
+        }
+    }
+
+    /// Whether these events may be written where there is no more room than that.
+    pub(super) fn admits(&mut self, events: &[Event]) -> bool {
+        self.file.as_mut().is_none_or(|current| current.reserve.admits(events))
+    }
+
     /// Goes on in a new file, unless there is nothing in this one.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         match &self.file {
@@ -194,8 +210,35 @@ impl Log {
         Ok(())
     }
 
-    /// Begins the next file with a line that says what came before.
+    /// Begins the next file with a line that says what came before. On a full disk it takes the room that
+    /// the file before had ahead.
     fn begin(&mut self) -> io::Result<()> {
+        let outcome = match self.begin_file() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.release_room(self.number)?;
+                self.begin_file()
+            }
+            outcome => outcome,
+        };
+        if outcome.is_ok() && self.number > 1 {
+            self.release_room(self.number - 1)?;
+        }
+        outcome
+    }
+
+    /// Gives back the blocks behind the end of a file.
+    fn release_room(&mut self, number: u64) -> io::Result<()> {
+        if let Some(current) = self.file.as_mut().filter(|_| number == self.number) {
+            current.reserve.is_gone();
+            return current.file.set_len(current.size);
+        }
+        match files::open(&self.folder, number) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file.and_then(|file| file.set_len(file.metadata()?.len())),
+        }
+    }
+
+    fn begin_file(&mut self) -> io::Result<()> {
         let number = self.number + 1;
         let first = match self.keep_files {
             0 => self.first,
@@ -230,7 +273,7 @@ impl Log {
             file => file?,
         };
         let file = Arc::new(file);
-        let mut current = Current { file: Arc::clone(&file), size: 0, lines: 1, untidy: false };
+        let mut current = Current::new(Arc::clone(&file), 0, 1)?;
         current.append(&text)?;
         (self.file, self.number, self.first) = (Some(current), number, first);
         (self.seq, self.hash, self.lost) = (seq, hash, None);
@@ -246,6 +289,12 @@ pub(super) fn store_text(store: &StoreTag) -> String {
 }
 
 impl Current {
+    /// A file that ends after `size` bytes.
+    pub(super) fn new(file: Arc<File>, size: u64, lines: u64) -> io::Result<Self> {
+        let reserve = Reserve::of(&file)?;
+        Ok(Self { file, size, lines, untidy: false, reserve })
+    }
+
     /// Appends whole or not at all.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match (&*self.file).write_all(bytes) {
@@ -265,6 +314,7 @@ impl Current {
     fn tidy(&mut self) -> io::Result<()> {
         if self.untidy {
             self.file.set_len(self.size)?;
+            self.reserve.is_gone();
             self.untidy = false;
         }
         Ok(())

@@ -15,6 +15,8 @@
 //!   second; the daemon finds out at its next start and puts the gap on record.
 //! - A decision that equals one of the last second is counted ([`repeats`]), in memory that outlives a
 //!   `kill -9` of the daemon. A power loss may take the counts of the last second.
+//! - Room for lines is allocated ahead ([`RESERVE_BYTES`]): on a full disk callers still read and remove
+//!   secrets, and that is recorded.
 //! - A line tells what was decided. If the store then fails, a second line with `"of"` tells so.
 
 mod chain;
@@ -31,6 +33,7 @@ mod queue;
 mod read;
 mod recover;
 mod repeats;
+mod reserve;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -50,6 +53,7 @@ pub use queue::Audit;
 pub use read::{Record, RecordedGrant, Tail};
 pub use recover::OpenAuditError;
 pub use repeats::{Attempt, CountMemory, Repeats};
+pub use reserve::RESERVE_BYTES;
 pub use status::AuditStatus;
 pub use verify::{Report, VerifyError, verify};
 

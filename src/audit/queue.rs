@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::chain::ChainKey;
 use super::copy::Copy;
-use super::event::Event;
+use super::event::{Event, Standing};
 use super::item::{Answers, Events, Item, NotRecorded};
 use super::json;
 use super::log::{Log, LostCause};
@@ -211,7 +211,8 @@ impl Audit {
             let _ = tell.send(outcome);
         };
         core.submit(Item::Lines(Events::Many(events), Box::new(then)));
-        let outcome = told.recv().unwrap_or_else(|_| Err(NotRecorded("it is closed".to_owned())));
+        let outcome =
+            told.recv().unwrap_or_else(|_| Err(NotRecorded::Failed("it is closed".to_owned())));
         self.forgive(outcome, 0)
     }
 
@@ -221,13 +222,25 @@ impl Audit {
     /// The disk failed, and lines must be there.
     pub fn sync(&self) -> Result<Option<Anchor>, NotRecorded> {
         let Some(core) = &self.core else { return Ok(None) };
-        let outcome = core.sync().map(Some).map_err(|error| NotRecorded(error.to_string()));
+        let outcome = core.sync().map(Some).map_err(|error| NotRecorded::Failed(error.to_string()));
         self.forgive(outcome, None)
     }
 
     /// Whether there is a log.
     pub fn is_on(&self) -> bool {
         self.core.is_some()
+    }
+
+    /// Whether the disk has more room than what is kept for those who read or remove secrets.
+    pub fn has_room(&self) -> bool {
+        let Some(core) = self.core.as_ref().filter(|_| self.mode == Mode::Required) else {
+            return true;
+        };
+        if core.counters.is_troubled(Trouble::Room) {
+            core.submit(Item::Room);
+            return !core.counters.is_troubled(Trouble::Room);
+        }
+        true
     }
 
     /// Goes on in a new file.
@@ -308,7 +321,9 @@ impl Core {
     /// Counts a decision; or gives the hash by which it is known once it has a line. While no line can be
     /// written nothing is counted either.
     fn admit(&self, attempt: &Attempt) -> Option<u64> {
-        let may_count = !self.counters.is_troubled(Trouble::Write);
+        // A line of a count must not use the reserve for denials.
+        let is_left_out = attempt.error.is_some() && self.counters.is_troubled(Trouble::Room);
+        let may_count = !self.counters.is_troubled(Trouble::Write) && !is_left_out;
         match self.counter.admit(attempt, may_count) {
             Admission::Counted => None,
             Admission::Write(hash) => Some(hash),
@@ -392,6 +407,9 @@ impl Core {
                 }
                 Some(Item::Rotate) => self.tell(Trouble::Write, log.rotate()),
                 Some(Item::Key(key)) => log.set_key(key.clone()),
+                Some(Item::Room) => {
+                    self.has_room(log);
+                }
                 Some(Item::Settle) => {
                     self.tell(Trouble::Head, log.write_head().and_then(|()| log.sync_head()));
                 }
@@ -403,13 +421,22 @@ impl Core {
 
     /// Appends the lines that come next, as far as they make a group.
     fn append(&self, log: &mut Log, rest: &mut Drain<'_, Item>, answers: &mut Answers) {
+        let has_room = self.has_room(log);
         let mut count = 0;
         let is_of_group = |item: &&Item| {
-            let fits = count < GROUP && matches!(item, Item::Lines(..));
+            let fits = count < GROUP
+                && matches!(item, Item::Lines(..))
+                && (has_room || log.admits(item.events()));
             count += if fits { item.events().len() } else { 0 };
             fits
         };
         let items = rest.as_slice().iter().take_while(is_of_group).count();
+        if items == 0 {
+            return rest.by_ref().take(1).for_each(|item| {
+                let outcome = self.leave_out(item.events());
+                answers.add(item, outcome);
+            });
+        }
         match log.append(rest.as_slice()[..items].iter().flat_map(Item::events)) {
             Ok(appended) => {
                 self.counters.lines.fetch_add(count as u64, Ordering::Relaxed);
@@ -432,6 +459,31 @@ impl Core {
         }
     }
 
+    /// Looks whether the disk has more room than the reserve, and tells if not.
+    fn has_room(&self, log: &mut Log) -> bool {
+        match log.has_room() {
+            Ok(true) => {
+                self.counters.well(Trouble::Room);
+                true
+            }
+            Ok(false) => {
+                let what = "the disk is full: the audit log uses its reserve, which is kept for those who read or remove secrets, and every other change is refused; free some space in the file system of the state folder";
+                self.counters.trouble(Trouble::Room, what.to_owned());
+                false
+            }
+            // Writing tells what is wrong.
+            Err(_) => true,
+        }
+    }
+
+    /// What becomes of events for which there is no line. Those of callers who get nothing are missing in
+    /// the log, which is counted; others may not happen.
+    fn leave_out(&self, events: &[Event]) -> Result<u64, NotRecorded> {
+        self.counters.failures.fetch_add(events.len() as u64, Ordering::Relaxed);
+        let get_nothing = events.iter().all(|event| event.standing() == Standing::Refused);
+        if get_nothing { Ok(0) } else { Err(NotRecorded::Full) }
+    }
+
     fn fail(&self, count: usize, why: &str) -> NotRecorded {
         self.counters.failures.fetch_add(count as u64, Ordering::Relaxed);
         let effect = match self.mode {
@@ -440,7 +492,7 @@ impl Core {
         };
         let what = format!("the audit log cannot be written: {why}; {effect}");
         self.counters.trouble(Trouble::Write, what);
-        NotRecorded(why.to_owned())
+        NotRecorded::Failed(why.to_owned())
     }
 
     fn sync(&self) -> io::Result<Anchor> {
@@ -512,6 +564,9 @@ fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, Jo
                 named = place;
             }
             core.look_for_meddling(&folder, place);
+            if core.counters.is_troubled(Trouble::Room) {
+                core.submit(Item::Room);
+            }
             if over {
                 return;
             }

@@ -217,7 +217,7 @@ fn newest(folder: &Path) -> io::Result<(u64, End, Option<Current>)> {
         if matches!(end, End::Line { .. }) && size < file.metadata()?.len() {
             file.set_len(size)?;
         }
-        let current = Current { file: Arc::new(file), size, lines: 2, untidy: false };
+        let current = Current::new(Arc::new(file), size, 2)?;
         let usable = matches!(end, End::Line { .. }).then_some(current);
         return Ok((number, end, usable));
     }

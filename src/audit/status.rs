@@ -40,9 +40,11 @@ pub(super) enum Trouble {
     Meddled,
     /// Lines were missing at the start.
     Lost,
+    /// The disk has no room but the reserve.
+    Room,
 }
 
-const TROUBLES: usize = 6;
+const TROUBLES: usize = 7;
 
 /// Counts and troubles as they come and go.
 #[derive(Default)]

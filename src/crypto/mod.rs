@@ -17,6 +17,7 @@ mod keyring;
 mod locked;
 mod master;
 mod record;
+mod set;
 mod upstream;
 #[cfg(test)]
 mod vectors;
@@ -28,4 +29,5 @@ pub use keyring::Keyring;
 pub use locked::keys_are_locked;
 pub use master::{BUILT_IN_KEY, KeyId, KeyTextError, MasterKey, Weakness};
 pub use record::record_key_id;
+pub use set::{SET_KEY_BYTES, SetKey, SetSum};
 pub use upstream::{UpstreamError, open_upstream};

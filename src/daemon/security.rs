@@ -30,6 +30,8 @@ impl SetUp {
             format!("its key file {} can be read by others; give it mode 0600", path.display())
         }));
         reasons.extend(unsafe_folder(&self.state_dir));
+        let problem = self.reload.vault.store_problem();
+        reasons.extend(problem.map(|why| format!("its store is not as it was left: {why}")));
         let audit = self.reload.vault.audit_status();
         reasons.extend(weak_audit(audit.mode));
         if audit.is_tampered_with {

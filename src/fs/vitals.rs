@@ -46,6 +46,7 @@ impl Fs {
             Ok(_) => {}
             Err(error) => problems.push((Part::Disk, error.to_string())),
         }
+        problems.extend(self.vault.store_problem().map(|why| (Part::Store, why.to_owned())));
         let audit = self.vault.audit_status().problems;
         problems.extend(audit.into_iter().map(|why| (Part::Audit, why)));
         problems
@@ -137,6 +138,8 @@ impl Fs {
             let help = "Bytes that are free on the file system of the state folder.";
             gauge("secretfs_state_free_bytes", help, space.free as f64);
         }
+        let help = "Changes of secrets that were ever stored; fewer than before in an old copy of the store.";
+        gauge("secretfs_store_changes", help, self.vault.stored_changes() as f64);
         let help = "Encryption keys that the store needs; 1 once a rekey is done.";
         gauge("secretfs_encryption_keys_needed", help, self.vault.key_ids().1.len() as f64);
     }

@@ -3,7 +3,7 @@
 
 use fuser::Errno;
 
-use crate::audit::ErrorCode;
+use crate::audit::{ErrorCode, NotRecorded};
 use crate::cluster::ClusterError;
 use crate::document::{DocumentErrors, ErrorKind};
 use crate::fs::{FsError, NotApplied};
@@ -146,13 +146,15 @@ fn of_vault(error: &VaultError) -> Errno {
             Some(error) => of_vault(error),
             None => Errno::EIO,
         },
-        VaultError::Store(StoreError::Full) => Errno::ENOSPC,
+        VaultError::Store(StoreError::Full) | VaultError::NotRecorded(NotRecorded::Full) => {
+            Errno::ENOSPC
+        }
         VaultError::TooManySecrets { .. } | VaultError::TooManyBytes { .. } => Errno::EDQUOT,
         // The kernel does not hand it on for a removal or a renaming: it tries once more.
         VaultError::Conflict { .. } => Errno::ESTALE,
         VaultError::Replica(error) => of_replica(error),
         VaultError::Store(_)
-        | VaultError::NotRecorded(_)
+        | VaultError::NotRecorded(NotRecorded::Failed(_))
         | VaultError::Unseal { .. }
         | VaultError::Incomplete { .. }
         | VaultError::MissingKeys { .. }

@@ -7,6 +7,7 @@ use super::{MAX_ADDRESS_BYTES, MAX_RECORD_BYTES, StoreError};
 pub struct Batch {
     changes: Vec<Change>,
     bytes: usize,
+    uses_reserve: bool,
 }
 
 /// One change of a [`Batch`].
@@ -48,6 +49,17 @@ impl Batch {
     pub fn append(&mut self, mut other: Batch) {
         self.bytes += other.bytes;
         self.changes.append(&mut other.changes);
+    }
+
+    /// It removes something, even if it writes more than it frees: it may use the room that is kept for
+    /// that.
+    pub fn use_reserve(&mut self) {
+        self.uses_reserve = true;
+    }
+
+    /// Whether it may use the room that is kept for removals.
+    pub(super) fn uses_reserve(&self) -> bool {
+        self.uses_reserve
     }
 
     /// The bytes of all addresses and records in it.

@@ -20,6 +20,21 @@ use nix::fcntl::{FallocateFlags, fallocate};
 const GROWTH: u64 = 4;
 /// With so much to grow into, nothing is estimated.
 const SPACIOUS_BYTES: u64 = 8 << 20;
+/// So much behind the end of sled's file is left for a restart ...
+const SPARE_SEGMENTS: u64 = 3;
+/// ... and, by batches that make the store larger, so much more for removals.
+const REMOVAL_SEGMENTS: u64 = 5;
+
+/// What a batch does to the size of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It makes it larger.
+    Grows,
+    /// It removes secrets, even if that writes more than it frees at first.
+    Removes,
+    /// It makes it smaller.
+    Shrinks,
+}
 
 /// The room of one sled file, in multiples of its segments.
 #[derive(Debug)]
@@ -55,19 +70,24 @@ impl Reserve {
     pub(super) fn refill(&self, file: &File) -> io::Result<()> {
         unless_full(self.keep_ballast(file))?;
         let some = |segments| self.allocate(file, segments * self.segment);
-        unless_full(some(3).or_else(|_| some(2)).or_else(|_| some(1)))
+        let all = SPARE_SEGMENTS + REMOVAL_SEGMENTS;
+        unless_full(some(all).or_else(|_| some(3)).or_else(|_| some(2)).or_else(|_| some(1)))
     }
 
-    /// Makes room for a batch of about `bytes`. One that `grows` the store leaves what others need to
-    /// make it smaller.
-    pub(super) fn allocate_for(&self, file: &File, bytes: usize, grows: bool) -> io::Result<()> {
+    /// Makes room for a batch of about `bytes`. One that makes the store larger leaves what others need to
+    /// remove secrets, and these leave what a restart needs.
+    pub(super) fn allocate_for(&self, file: &File, bytes: usize, effect: Effect) -> io::Result<()> {
         unless_full(self.keep_ballast(file))?;
         // sled writes an entry, and with it now and then the whole page, and pads a segment that is
         // full.
         let growth = 2 * bytes as u64 + self.segment;
-        match self.allocate(file, growth + self.spare()) {
-            Err(_) if !grows => self.allocate(file, growth),
-            outcome => outcome,
+        let restart = growth + SPARE_SEGMENTS * self.segment;
+        match (self.allocate(file, growth + self.spare()), effect) {
+            (Err(_), Effect::Removes) => self.allocate(file, restart),
+            (Err(_), Effect::Shrinks) => {
+                self.allocate(file, restart).or_else(|_| self.allocate(file, growth))
+            }
+            (outcome, _) => outcome,
         }
     }
 
@@ -86,7 +106,7 @@ impl Reserve {
 
     /// What is allocated behind the end of the file beyond what the next batch needs.
     fn spare(&self) -> u64 {
-        3 * self.segment
+        (SPARE_SEGMENTS + REMOVAL_SEGMENTS) * self.segment
     }
 
     /// sled's snapshot was measured at less than 1/200 of its file.

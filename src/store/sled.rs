@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use super::folder::{self, Folder};
 use super::handover;
 use super::pieces::{self, ReadError, Room};
-use super::room::Reserve;
+use super::room::{Effect, Reserve};
 use super::{Batch, SCAN_STEP, Space, Store, StoreError};
 
 /// Where a store lies in its state folder.
@@ -156,7 +156,12 @@ impl SledStore {
                     error => before(error),
                 },
             )?;
-            self.make_room(open, room, writer).map_err(before)?;
+            let effect = match room.written < room.freed {
+                true => Effect::Shrinks,
+                false if batch.uses_reserve() => Effect::Removes,
+                false => Effect::Grows,
+            };
+            self.make_room(open, room, effect, writer).map_err(before)?;
             let guard = parking_lot::RwLockUpgradableReadGuard::upgrade(guard);
             let open = guard.as_ref().expect("it was open, and only the writer closes it");
             open.database.apply_batch(plan).map_err(|error| self.half(error))?;
@@ -173,16 +178,21 @@ impl SledStore {
     /// Sees to it that sled finds room, for it does not recover from a full disk: blocks behind the
     /// end of its file are taken for this batch, and a batch that makes the store larger must leave
     /// so much that sled can go on cleaning up its file for those that make it smaller.
-    fn make_room(&self, open: &Open, room: Room, writer: &mut Writer) -> Result<(), StoreError> {
+    fn make_room(
+        &self,
+        open: &Open,
+        room: Room,
+        effect: Effect,
+        writer: &mut Writer,
+    ) -> Result<(), StoreError> {
         let failed = |error| StoreError::io("make room in", &self.path, error);
-        let grows = room.written >= room.freed;
-        self.reserve.allocate_for(&open.file, room.written, grows).map_err(failed)?;
+        self.reserve.allocate_for(&open.file, room.written, effect).map_err(failed)?;
         let fits = |live: u64| {
             let (free, wanted) = (self.folder.space()?.free, live + room.written as u64);
             self.reserve.holds(&open.file, free, wanted).map_err(failed)
         };
         let spacious = |free| self.reserve.is_spacious(&open.file, free, room.written);
-        if grows && !spacious(self.folder.space()?.free).map_err(failed)? {
+        if effect == Effect::Grows && !spacious(self.folder.space()?.free).map_err(failed)? {
             let fits_by_bound = writer.live.map_or(Ok(false), fits)?;
             if !fits_by_bound && !writer.exact {
                 let counted = pieces::live_bytes(&open.database);

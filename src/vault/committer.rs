@@ -9,6 +9,7 @@ use crate::audit::Anchor;
 
 use super::Shared;
 use super::error::VaultError;
+use super::integrity::Integrity;
 use super::receipts::{Origin, Receipts};
 use super::trail::Ask;
 use super::transaction::{Change, Transaction};
@@ -59,11 +60,12 @@ impl Committer {
         shared: Arc<Shared>,
         receipts: Receipts,
         anchor: Anchor,
+        integrity: Integrity,
     ) -> io::Result<Self> {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer::new(shared, receipts, anchor).run(&incoming))?;
+            .spawn(move || Writer::new(shared, receipts, anchor, integrity).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 

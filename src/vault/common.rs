@@ -1,9 +1,10 @@
 //! What many secrets have in common, held once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use crate::model::{Acl, ListName, Slug};

@@ -14,6 +14,7 @@ use crate::store::{Batch, Store};
 use super::common::Common;
 use super::error::OpenVaultError;
 use super::garbage::{Dead, Garbage};
+use super::integrity::{Integrity, NOT_AS_LEFT};
 use super::record::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
 use super::secret::{RecordId, Secret};
 use super::{journal, keys};
@@ -26,6 +27,8 @@ const BATCH: usize = 1024;
 /// A store that is looked at and mended, not served.
 pub struct Fsck {
     records: Records,
+    /// Whether the store must have a sum.
+    is_bound: bool,
 }
 
 /// What a look at a store found.
@@ -58,6 +61,8 @@ struct Repairs {
     has_packs: bool,
     /// Something cannot be read that may name what seems unreachable.
     is_blind: bool,
+    /// The sum that the secrets have.
+    integrity: Option<Integrity>,
 }
 
 /// Something that is wrong with a store.
@@ -135,6 +140,14 @@ pub enum Damage {
         "the note of how far the audit log goes does not unseal, so the store does not open; restore the state folder from a backup"
     )]
     AuditAnchor,
+    /// Old copies of records, which unseal as well as the newest.
+    #[error("{NOT_AS_LEFT}")]
+    NotAsLeft,
+    /// The sum of all secrets.
+    #[error(
+        "the sum of all secrets does not unseal, so the store does not open; restore the state folder from a backup"
+    )]
+    Sum,
     /// Records of a kind that is not known.
     #[error(
         "{count} records are of a kind that this version does not know; use the version that wrote them"
@@ -167,8 +180,8 @@ impl Fsck {
             None => StoreId::random(),
         };
         let records = Records::new(store, keyring, id);
-        keys::prove(&records)?;
-        Ok(Self { records })
+        let is_bound = keys::prove(&records)?.is_some_and(|proof| proof.is_bound);
+        Ok(Self { records, is_bound })
     }
 
     /// Looks at every record; `seen` is told how many from time to time. Changes nothing.
@@ -176,7 +189,7 @@ impl Fsck {
     /// # Errors
     /// The store cannot be read.
     pub fn check(&self, seen: impl Fn(u64)) -> Result<Findings, OpenVaultError> {
-        let mut walk = Walk::new(&self.records);
+        let mut walk = Walk::new(&self.records, self.is_bound);
         self.records.scan_all(&mut |address, content| {
             walk.look_at(address, content);
             if walk.findings.records.is_multiple_of(STEP) {
@@ -185,6 +198,21 @@ impl Fsck {
             ControlFlow::Continue(())
         })?;
         Ok(walk.finish())
+    }
+
+    /// Takes the secrets as they are for those that were stored last. Whether they were not.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn accept(&self, findings: &Findings) -> Result<bool, OpenVaultError> {
+        let Some(integrity) = &findings.repairs.integrity else { return Ok(false) };
+        if !findings.problems.contains(&Damage::NotAsLeft) {
+            return Ok(false);
+        }
+        let mut batch = Batch::default();
+        integrity.put(&self.records, &mut batch);
+        self.records.commit(&batch)?;
+        Ok(true)
     }
 
     /// Removes what can be reached no more, finishes what was interrupted, and takes marks off
@@ -228,6 +256,8 @@ impl Fsck {
 /// What is known so far.
 struct Walk<'a> {
     records: &'a Records,
+    is_bound: bool,
+    stored: Option<Integrity>,
     findings: Findings,
     /// Lends its shared lists; nothing is put into it.
     common: Common,
@@ -251,9 +281,11 @@ struct Current {
 }
 
 impl<'a> Walk<'a> {
-    fn new(records: &'a Records) -> Self {
+    fn new(records: &'a Records, is_bound: bool) -> Self {
         Self {
             records,
+            is_bound,
+            stored: None,
             findings: Findings::default(),
             common: Common::default(),
             garbage: Arc::default(),
@@ -275,6 +307,10 @@ impl<'a> Walk<'a> {
                     self.findings.problems.push(Damage::AuditAnchor);
                 }
             }
+            (Some(b's'), _) => match self.records.unseal_sum(content) {
+                Ok(stored) => self.stored = Some(stored),
+                Err(_) => self.findings.problems.push(Damage::Sum),
+            },
             (Some(b'c'), Some(journal)) => drop(self.journals.insert(journal)),
             (Some(b'g'), Some(_)) => match Dead::of_mark(address, content) {
                 Some(dead) => drop(self.marks.insert(dead.node, dead)),
@@ -375,14 +411,39 @@ impl<'a> Walk<'a> {
             }
         }
         findings.superseded = self.marks.len() as u64;
-        findings.repairs.dead = self.marks.into_values().collect();
+        findings.repairs.dead = std::mem::take(&mut self.marks).into_values().collect();
         if self.unknown > 0 {
             findings.repairs.is_blind = true;
             findings.problems.push(Damage::Unknown { count: self.unknown });
         }
         findings.problems.extend(name_problems(self.secrets.values()));
+        self.compare_sum();
+        let findings = &mut self.findings;
         findings.problems.sort_by_cached_key(ToString::to_string);
         self.findings
+    }
+}
+
+impl Walk<'_> {
+    /// Whether the secrets are those that were stored last. Where one cannot be read, that is a problem of
+    /// its own, and the sum says no more.
+    fn compare_sum(&mut self) {
+        let cannot_tell = |problem: &Damage| {
+            matches!(
+                problem,
+                Damage::Head { .. } | Damage::NotAHead { .. } | Damage::Pack | Damage::Sum
+            )
+        };
+        if !self.is_bound || self.findings.problems.iter().any(cannot_tell) {
+            return;
+        }
+        let stored = self.stored.as_ref().map(|integrity| integrity.sum);
+        let integrity = self.stored.take().unwrap_or_else(Integrity::without);
+        let sum = integrity.sum_of(self.secrets.values());
+        if stored != Some(sum) {
+            self.findings.problems.push(Damage::NotAsLeft);
+        }
+        self.findings.repairs.integrity = Some(Integrity { sum, ..integrity });
     }
 }
 

@@ -29,24 +29,37 @@ impl KeysInUse {
 }
 
 /// Proves that the keyring opens everything in this store, or makes an empty store its own.
-pub(super) fn claim(records: &Records) -> Result<KeysInUse, OpenVaultError> {
+/// Tells whether the store has a sum: see `integrity.rs`.
+pub(super) fn claim(records: &Records) -> Result<(KeysInUse, bool), OpenVaultError> {
     let current = records.keyring().current_id();
     let mut batch = Batch::default();
-    let ids = match prove(records)? {
-        Some((ids, sealed_with)) => {
+    let (ids, is_bound) = match prove(records)? {
+        Some(Proof { ids, sealed_with, is_bound }) => {
             if ids.contains(&current) && sealed_with == Some(current) {
-                return Ok(KeysInUse(Mutex::new(ids)));
+                return Ok((KeysInUse(Mutex::new(ids)), is_bound));
             }
-            with(ids, current)
+            (with(ids, current), is_bound)
         }
         None => {
             batch.put(Address::META.as_bytes(), records.store_id().to_meta());
-            vec![current]
+            (vec![current], false)
         }
     };
-    batch.put(Address::KEYS.as_bytes(), records.seal(&Address::KEYS, &encode(&ids)));
+    let list = if is_bound { encode_bound(&ids) } else { encode(&ids) };
+    batch.put(Address::KEYS.as_bytes(), records.seal(&Address::KEYS, &list));
     records.commit(&batch)?;
-    Ok(KeysInUse(Mutex::new(ids)))
+    Ok((KeysInUse(Mutex::new(ids)), is_bound))
+}
+
+/// Has the store say from now on that it has a sum.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn bind(records: &Records, batch: &mut Batch) -> Result<(), OpenVaultError> {
+    let ids = prove(records)?.map(|proof| proof.ids).ok_or(OpenVaultError::BrokenRecord)?;
+    batch.put(Address::META.as_bytes(), records.store_id().to_bound_meta());
+    batch.put(Address::KEYS.as_bytes(), records.seal(&Address::KEYS, &encode_bound(&ids)));
+    Ok(())
 }
 
 /// Proves that the keyring opens everything in this store; gives the ids of the keys that it needs,
@@ -57,7 +70,11 @@ pub(super) fn prove(records: &Records) -> Result<Option<Proof>, OpenVaultError> 
     let sealed_with = records.key_id_of(&sealed);
     let other = || OpenVaultError::OtherKey { store: sealed_with, given: keyring.current_id() };
     let text = records.unseal(&Address::KEYS, &sealed).map_err(|_| other())?;
-    let mut ids = parse(text.expose()).ok_or(OpenVaultError::BrokenRecord)?;
+    let (list, is_bound) = match text.expose().split_last() {
+        Some((&BOUND, list)) if list.len().is_multiple_of(ID_BYTES) => (list, true),
+        _ => (text.expose(), false),
+    };
+    let mut ids = parse(list).ok_or(OpenVaultError::BrokenRecord)?;
     // Before there were several, the record was empty.
     if ids.is_empty() {
         ids.extend(sealed_with);
@@ -66,11 +83,24 @@ pub(super) fn prove(records: &Records) -> Result<Option<Proof>, OpenVaultError> 
     if !missing.is_empty() {
         return Err(OpenVaultError::MissingKeys { missing });
     }
-    Ok(Some((ids, sealed_with)))
+    Ok(Some(Proof { ids, sealed_with, is_bound }))
 }
 
-/// The ids of the keys that a store needs, and the one that this list is sealed with.
-type Proof = (Vec<KeyId>, Option<KeyId>);
+/// What the list of keys says.
+pub(super) struct Proof {
+    /// The keys that the store needs.
+    pub(super) ids: Vec<KeyId>,
+    /// The one that the list is sealed with.
+    pub(super) sealed_with: Option<KeyId>,
+    /// Whether the store has a sum.
+    pub(super) is_bound: bool,
+}
+
+/// The length of a key's id.
+const ID_BYTES: usize = 8;
+/// Behind the ids where the store has a sum. It is here because this record is sealed, and because the
+/// format of the store, which says the same to older versions, is not.
+const BOUND: u8 = 1;
 
 impl Vault {
     /// The id of the key that seals, and those of all keys that the store still needs.
@@ -134,7 +164,7 @@ impl Transaction<'_> {
     /// Stores which keys are in use, sealed with `keyring`.
     pub(super) fn put_keys(&mut self, ids: &[KeyId], keyring: &Keyring) {
         self.touched.insert(Touched::Keys);
-        let sealed = self.shared.records.seal_with(keyring, &Address::KEYS, &encode(ids));
+        let sealed = self.shared.records.seal_with(keyring, &Address::KEYS, &encode_bound(ids));
         self.batch.put(Address::KEYS.as_bytes(), sealed);
     }
 }
@@ -159,6 +189,10 @@ pub(super) fn with(mut ids: Vec<KeyId>, id: KeyId) -> Vec<KeyId> {
 
 pub(super) fn encode(ids: &[KeyId]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_bytes()).collect()
+}
+
+fn encode_bound(ids: &[KeyId]) -> Vec<u8> {
+    [encode(ids), vec![BOUND]].concat()
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Option<Vec<KeyId>> {

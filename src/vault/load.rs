@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::crypto::{SetKey, SetSum};
 use crate::model::Timestamp;
 use crate::store::SCAN_STEP;
 
@@ -26,12 +27,13 @@ pub(super) fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
 }
 
-/// The index of all that is stored, and the superseded values that are.
+/// The index of all that is stored, the superseded values that are, and the sum of the heads under `key`.
 pub(super) fn load(
     records: &Records,
     garbage: &Arc<Garbage>,
-) -> Result<(Index, Vec<Arc<Value>>), OpenVaultError> {
-    let (secrets, lists) = heads(records, garbage, threads())?;
+    key: &SetKey,
+) -> Result<(Index, Vec<Arc<Value>>, SetSum), OpenVaultError> {
+    let (secrets, lists, sum) = heads(records, garbage, key, threads())?;
     let now = Timestamp::from(SystemTime::now());
     let mut index = Index::of(secrets, lists, now).map_err(OpenVaultError::NoThread)?;
     let mut superseded = Vec::new();
@@ -47,33 +49,35 @@ pub(super) fn load(
         }
     }
     memory::give_back();
-    Ok((index, superseded))
+    Ok((index, superseded, sum))
 }
 
-type Loaded = (Vec<Arc<Secret>>, Lists);
+type Loaded = (Vec<Arc<Secret>>, Lists, SetSum);
 
 /// All secrets, read and unsealed by so many threads.
 fn heads(
     records: &Records,
     garbage: &Arc<Garbage>,
+    key: &SetKey,
     threads: usize,
 ) -> Result<Loaded, OpenVaultError> {
     let shares = &Shares::new(threads);
     thread::scope(|scope| {
         let loaders: Vec<ScopedJoinHandle<'_, _>> = (0..threads)
             .map(|which| {
-                let load = move || Loader::new(which, records, garbage, shares).run();
+                let load = move || Loader::new(which, records, garbage, key, shares).run();
                 Builder::new().name("loader".to_owned()).spawn_scoped(scope, load)
             })
             .collect::<Result<_, _>>()
             .map_err(OpenVaultError::NoThread)?;
-        let (mut secrets, mut lists) = (Vec::new(), Lists::default());
+        let (mut secrets, mut lists, mut sum) = Loaded::default();
         for loader in loaders {
-            let (more, other_lists) = loader.join().expect("it does not panic")?;
+            let (more, other_lists, other_sum) = loader.join().expect("it does not panic")?;
             secrets.extend(more);
             lists.extend(other_lists);
+            sum = sum.with(other_sum);
         }
-        Ok((secrets, lists))
+        Ok((secrets, lists, sum))
     })
 }
 
@@ -123,9 +127,13 @@ struct Loader<'a> {
     which: usize,
     records: &'a Records,
     garbage: &'a Arc<Garbage>,
+    key: &'a SetKey,
     shares: &'a Shares,
     common: Common,
     secrets: Vec<Arc<Secret>>,
+    /// The digests of the last secrets that were loaded.
+    digests: Vec<SetSum>,
+    sum: SetSum,
 }
 
 impl<'a> Loader<'a> {
@@ -133,10 +141,12 @@ impl<'a> Loader<'a> {
         which: usize,
         records: &'a Records,
         garbage: &'a Arc<Garbage>,
+        key: &'a SetKey,
         shares: &'a Shares,
     ) -> Self {
-        let (common, secrets) = (Common::default(), Vec::new());
-        Self { which, records, garbage, shares, common, secrets }
+        let (common, secrets, digests) = Default::default();
+        let sum = SetSum::default();
+        Self { which, records, garbage, key, shares, common, secrets, digests, sum }
     }
 
     fn run(mut self) -> Result<Loaded, OpenVaultError> {
@@ -149,20 +159,26 @@ impl<'a> Loader<'a> {
             let new = &self.secrets[before..];
             let kept = new.partition_point(|secret| u128::from(secret.record().0) < end);
             self.secrets.truncate(before + kept);
+            let kept = self.digests.drain(..).take(kept);
+            self.sum = kept.fold(self.sum, SetSum::with);
         }
-        Ok((self.secrets, self.common.lists))
+        Ok((self.secrets, self.common.lists, self.sum))
     }
 
     /// Loads some secrets, beginning with the record of the number `start`. Gives the number before
     /// which there are no others.
     fn step(&mut self, start: u64) -> Result<u128, OpenVaultError> {
-        let Self { records, garbage, common, secrets, .. } = self;
+        let Self { records, garbage, key, common, secrets, digests, .. } = self;
         let keyring = records.keyring();
         let (mut next, mut outcome, mut left) = (1 << 64, Ok(()), SCAN_STEP);
         let from = if start == 0 { Address::HEADS } else { Address::head(RecordId(start)) };
         records.scan_from(&Address::HEADS, &from, &mut |address, sealed| {
-            match records.unseal_head_with(&keyring, address, sealed, garbage, common) {
-                Ok(secret) => secrets.push(Arc::new(secret)),
+            let key = Some(*key);
+            match records.unseal_summed_head(&keyring, key, address, sealed, garbage, common) {
+                Ok((secret, digest)) => {
+                    secrets.push(Arc::new(secret));
+                    digests.push(digest);
+                }
                 Err(error) => {
                     outcome = Err(error);
                     return ControlFlow::Break(());
@@ -218,7 +234,10 @@ mod tests {
         let vault = open(&store);
         for threads in 1..=4 {
             let records = &vault.shared.records;
-            let (secrets, _) = heads(records, &Arc::default(), threads).unwrap();
+            let integrity = records.read_sum().unwrap().unwrap();
+            let (secrets, _, sum) =
+                heads(records, &Arc::default(), &integrity.key, threads).unwrap();
+            assert_eq!(sum, integrity.sum);
             let mut numbers: Vec<_> = secrets.iter().map(|secret| secret.record()).collect();
             numbers.sort_unstable();
             numbers.dedup();

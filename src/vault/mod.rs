@@ -16,6 +16,7 @@ mod fsck;
 mod garbage;
 mod guesses;
 mod index;
+mod integrity;
 mod journal;
 mod keys;
 mod lists;
@@ -37,7 +38,7 @@ mod transaction;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -100,6 +101,10 @@ pub(crate) struct Shared {
     name_error: NameError,
     guesses: Guesses,
     limits: Limits,
+    /// Why the store was not what was left, at the start.
+    problem: Option<&'static str>,
+    /// How many changes of secrets were stored since the store has a sum.
+    stored_changes: AtomicU64,
     /// Whether heads of a large change are still on their way to their places.
     settling: AtomicBool,
     /// If many hosts share the store.
@@ -169,6 +174,16 @@ impl Vault {
     /// What their values take together.
     pub fn totals(&self) -> Totals {
         self.shared.index.read().totals()
+    }
+
+    /// Why the store was not what the process before had left, if it was not.
+    pub fn store_problem(&self) -> Option<&'static str> {
+        self.shared.problem
+    }
+
+    /// How many changes of secrets were ever stored: fewer than before in an old copy of a store.
+    pub fn stored_changes(&self) -> u64 {
+        self.shared.stored_changes.load(Ordering::Relaxed)
     }
 
     /// When anything changed last; what folders show as their time.

@@ -1,12 +1,12 @@
 //! Opening a store.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::audit::{self, Audit, ErrorCode, Known};
-use crate::crypto::Keyring;
+use crate::crypto::{Keyring, SetKey};
 use crate::store::Store;
 
 use super::committer::Committer;
@@ -20,7 +20,7 @@ use super::rekey::Rekey;
 use super::replica::{self, Replica, Sharing};
 use super::secret::Value;
 use super::trail::{self, NameError};
-use super::{Shared, Vault, journal, keys, load};
+use super::{Shared, Vault, integrity, journal, keys, load};
 
 /// A store that is to be opened, and how.
 pub struct Opening {
@@ -79,14 +79,21 @@ impl Opening {
         let records = Records::new(store, keyring, id);
         // First: a store that is not to be changed is not made another key's either.
         replica::check(&records, &sharing)?;
-        let keys_in_use = keys::claim(&records)?;
+        let (keys_in_use, is_bound) = keys::claim(&records)?;
         let anchor = records.read_audit_anchor()?;
         let known = if meta.is_some() { Known::Line(anchor) } else { Known::New };
         let audit_log = Audit::open(&audit, &chain_keys, known)?;
         journal::recover(&records)?;
         let replica = Replica::open(&records, &sharing, &audit.revision)?.map(Arc::new);
         let garbage = Arc::new(Garbage::default());
-        let (index, superseded) = load::load(&records, &garbage)?;
+        let stored = records.read_sum()?;
+        let key = stored.as_ref().map(|integrity| Arc::clone(&integrity.key));
+        let key = key.unwrap_or_else(|| Arc::new(SetKey::random()));
+        let (index, superseded, sum) = load::load(&records, &garbage, &key)?;
+        let (integrity, problem) = integrity::compare(&records, stored, is_bound, key, sum)?;
+        if let Some(problem) = problem {
+            tracing::error!("the store is not as it was left: {problem}");
+        }
         let receipts = Receipts::load(&records)?;
         let shared = Arc::new(Shared {
             records,
@@ -98,10 +105,12 @@ impl Opening {
             name_error,
             guesses: Guesses::default(),
             limits,
+            problem,
+            stored_changes: AtomicU64::new(integrity.changes),
             settling: AtomicBool::new(false),
             replica,
         });
-        let committer = Committer::start(Arc::clone(&shared), receipts, anchor)
+        let committer = Committer::start(Arc::clone(&shared), receipts, anchor, integrity)
             .map_err(OpenVaultError::NoThread)?;
         let follower = Mutex::default();
         Ok((Vault { shared, rekey: Rekey::idle(), follower, committer }, superseded))

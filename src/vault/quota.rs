@@ -328,7 +328,7 @@ mod tests {
             }
         });
         assert_eq!(full, Some(10));
-        assert!(is_full(&write(&vault, &alice, "alice/L", 1)));
+        assert!(is_full(&write(&vault, &alice, "alice/K", 1)), "not even a shorter one");
         open.clear();
         write(&vault, &alice, "alice/K", 1000).unwrap();
         let kept = Arc::clone(vault.secret("alice/K").unwrap().value());

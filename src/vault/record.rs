@@ -7,6 +7,7 @@
 //! | `h` record | a head: key, id, lists, version, times; sealed |
 //! | `v` node chunk | up to 32 KiB of the value with that node number; sealed |
 //! | `a` | number and hash of the newest line that the audit log must have; sealed |
+//! | `s` | a keyed sum over all heads; sealed |
 //! | `g` node | a mark: this value is superseded and goes once nobody reads it |
 //! | `j` journal pack | heads of a large change on their way to their places; sealed |
 //! | `c` journal | a mark: this large change holds; sealed |
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::audit::Anchor;
-use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, record_key_id};
+use crate::crypto::{KeyId, Keyring, OpenError, SealedValue, SetKey, SetSum, record_key_id};
 use crate::model::{Key, Plaintext};
 use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
 
@@ -209,18 +210,22 @@ impl Records {
         garbage: &Arc<Garbage>,
         common: &mut Common,
     ) -> Result<Secret, OpenVaultError> {
-        self.unseal_head_with(&self.keyring(), address, sealed, garbage, common)
+        let unsealed =
+            self.unseal_summed_head(&self.keyring(), None, address, sealed, garbage, common);
+        unsealed.map(|(secret, _)| secret)
     }
 
-    /// For many heads: threads that unseal at once do not meet at the keyring's lock.
-    pub(super) fn unseal_head_with(
+    /// For many heads: threads that unseal at once do not meet at the keyring's lock. With the digest of
+    /// the head under `key`.
+    pub(super) fn unseal_summed_head(
         &self,
         keyring: &Keyring,
+        key: Option<&SetKey>,
         address: &[u8],
         sealed: &[u8],
         garbage: &Arc<Garbage>,
         common: &mut Common,
-    ) -> Result<Secret, OpenVaultError> {
+    ) -> Result<(Secret, SetSum), OpenVaultError> {
         let broken = || OpenVaultError::BrokenRecord;
         if address.len() != 9 {
             return Err(broken());
@@ -229,7 +234,9 @@ impl Records {
             .open_record(self.place(address).as_slice(), sealed)
             .map_err(OpenVaultError::Unseal)?;
         let record = RecordId(u64::from_be_bytes(address[1..].try_into().map_err(|_| broken())?));
-        decode_head(record, head.expose(), garbage, common).ok_or_else(broken)
+        let digest = key.map_or_else(SetSum::default, |key| key.digest(record.0, head.expose()));
+        let secret = decode_head(record, head.expose(), garbage, common).ok_or_else(broken)?;
+        Ok((secret, digest))
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use crate::damage::spoil_one_value;
-use crate::harness::{KEY, Mount, ROOT};
+use nix::errno::Errno::EACCES;
+
+use crate::damage::{copy_of_heads, put_back, spoil_one_value};
+use crate::harness::{BOB, KEY, Mount, ROOT};
 
 const SECRETFS: &str = env!("CARGO_BIN_EXE_secretfs");
 
@@ -60,6 +62,51 @@ fn damage_is_named_and_not_repaired_away() {
     }
     mount.go();
     assert_eq!(mount.user(ROOT).read("other").as_deref(), Ok("value"));
+}
+
+#[test]
+fn old_copies_of_records_are_told_until_they_are_accepted() {
+    let Some(mut mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    root.put("K", "value", "readers: [bob]\n");
+    root.put("L", "value", "");
+    assert_eq!(mount.user(BOB).read("K").as_deref(), Ok("value"));
+    mount.stop();
+    let old = copy_of_heads(&mount);
+    mount.go();
+    let root = mount.user(ROOT);
+    root.write("K.acl", "readers: []\n").unwrap();
+    root.write("L", "another").unwrap();
+    assert_eq!(mount.user(BOB).read("K"), Err(EACCES));
+    assert_eq!(root.read(".status/health").as_deref(), Ok("ok\n"));
+    assert!(mount.kill_server());
+    assert_eq!(root.read(".status/health").as_deref(), Ok("ok\n"), "a crash is no such thing");
+    mount.stop();
+    let (code, output, _) = fsck(&mount, &[]);
+    assert_eq!(code, Some(0), "{output}");
+
+    put_back(&mount, &old);
+    let (code, _, error) = fsck(&mount, &["--repair"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("are not those that were stored last"), "{error}");
+    for _ in 0..2 {
+        mount.go();
+        let root = mount.user(ROOT);
+        let health = root.read(".status/health").unwrap();
+        assert!(health.contains("store: ") && health.contains("fsck --accept"), "{health}");
+        let secure = root.read(".status/is-secure").unwrap();
+        assert!(secure.contains("its store is not as it was left"), "{secure}");
+        assert!(mount.said().contains("the store is not as it was left"));
+        // What it is worth: who was to have no right any more is seen again.
+        root.write("K.acl", "readers: []\n").unwrap();
+        mount.stop();
+    }
+    let (code, output, error) = fsck(&mount, &["--accept"]);
+    assert_eq!(code, Some(0), "{output}{error}");
+    mount.go();
+    let root = mount.user(ROOT);
+    assert_eq!(root.read(".status/health").as_deref(), Ok("ok\n"));
+    assert!(root.read(".status/metrics").unwrap().contains("\nsecretfs_store_changes "));
 }
 
 #[test]

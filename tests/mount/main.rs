@@ -62,6 +62,7 @@ mod sandbox;
 mod scratch;
 mod shortage;
 mod sidecar;
+mod space;
 mod status;
 mod stress;
 mod units;

@@ -8,7 +8,7 @@ use crate::harness::{ALICE, BOB, CAROL, Mount, ROOT};
 fn a_slug_stores_no_more_than_its_quota_and_nobody_else_notices() {
     let Some(mount) = Mount::prepare() else { return };
     let limits = ["--secrets-per-slug", "20", "--bytes-per-slug", "100K"];
-    let mut mount = mount.with_args(&limits).started();
+    let mount = mount.with_args(&limits).started();
     let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
     for number in 0..20 {
         assert_eq!(alice.write(&format!("alice/{number}"), "value"), Ok(()));

@@ -26,6 +26,9 @@ pub(in super::super) struct Args {
     /// Remove what no secret can reach any more, and take wrong marks off; nothing else.
     #[arg(long)]
     repair: bool,
+    /// Take the secrets as they are for those that were stored last. Compare them with a backup before.
+    #[arg(long)]
+    accept: bool,
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -38,6 +41,10 @@ pub(in super::super) fn run(args: Args) -> Result {
     if args.repair {
         let repaired = fsck.repair(&findings)?;
         style::note(&summary(repaired));
+        findings = check(&fsck)?;
+    }
+    if args.accept && fsck.accept(&findings)? {
+        style::note("The secrets as they are now count as those that were stored last.");
         findings = check(&fsck)?;
     }
     show(&findings, args.output.format)?;

@@ -19,7 +19,7 @@ use crate::audit::{Action, Actor, Attempt, Subject};
 use crate::crypto::KeyId;
 use crate::document::Document;
 use crate::model::{Caller, Key, SecretId};
-use crate::store::Batch;
+use crate::store::{Batch, StoreError};
 
 use super::committer::Plan;
 use super::error::VaultError;
@@ -118,8 +118,12 @@ impl Vault {
         }
         // Before anything is stored ahead; the writer compares again, with what others add meanwhile.
         let usages = Usages::of_changes(steps.iter().map(Step::change));
-        if let Err(error) =
-            judge.finish().and_then(|()| shared.check_limits(caller, &usages, &Usages::default()))
+        let has_room = || match caller.is_admin() || shared.audit.has_room() {
+            true => Ok(()),
+            false => Err(VaultError::from(StoreError::Full)),
+        };
+        let within_limits = || shared.check_limits(caller, &usages, &Usages::default());
+        if let Err(error) = judge.finish().and_then(|()| within_limits()).and_then(|()| has_room())
         {
             shared.record_refusals(actor, &error)?;
             return Err(error);

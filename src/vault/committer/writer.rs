@@ -6,15 +6,17 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::audit::{Anchor, Subject};
+use crate::audit::{Action, Anchor, Subject};
 use crate::model::Grant;
 use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
 use crate::vault::error::VaultError;
+use crate::vault::integrity::Integrity;
 use crate::vault::journal::{Journal, Pending};
 use crate::vault::quota::Usages;
 use crate::vault::receipts::Receipts;
 use crate::vault::secret::Secret;
+use crate::vault::trail::Ask;
 use crate::vault::transaction::{Change, Touched, Transaction, publish, publish_together};
 use crate::vault::{Shared, memory};
 
@@ -49,6 +51,8 @@ pub(super) struct Planned {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) receipts: Receipts,
+    /// The sum as it is stored.
+    integrity: Integrity,
     /// Requests that wait for the group before theirs, in the order of their arrival.
     pub(super) deferred: VecDeque<Request>,
     /// What large changes have still to put in its places.
@@ -61,12 +65,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, receipts: Receipts, anchored: Anchor) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        receipts: Receipts,
+        anchored: Anchor,
+        integrity: Integrity,
+    ) -> Self {
         Self {
             anchored,
             next_anchor: Instant::now(),
             shared,
             receipts,
+            integrity,
             deferred: VecDeque::new(),
             pending: Pending::default(),
             overtaken: Overtaken::default(),
@@ -189,7 +199,10 @@ impl Writer {
                 // Whatever comes later and touches the same must stay behind it.
                 touched.extend(transaction.touched);
                 later.push_back(request);
-            } else if let Err(error) = self.check_limits(&request, &transaction, &mut usages) {
+            } else if let Err(error) = self
+                .check_room(&request)
+                .and_then(|()| self.check_limits(&request, &transaction, &mut usages))
+            {
                 transaction.abandon();
                 self.refuse(request, error);
             } else {
@@ -212,6 +225,15 @@ impl Writer {
         }
         self.deferred = later;
         self.store(batch, group);
+    }
+
+    /// Whether a request may use what is left of the disk. Removals and what admins do always may.
+    fn check_room(&self, request: &Request) -> Result<(), VaultError> {
+        let may_always = |ask: &Ask| ask.action == Action::Delete || ask.actor.caller.is_admin();
+        match request.ask.as_ref().is_none_or(may_always) || self.shared.audit.has_room() {
+            true => Ok(()),
+            false => Err(StoreError::Full.into()),
+        }
     }
 
     /// Whether the caller's namespaces may take what a plan adds to them; adds that to `group` then.
@@ -252,6 +274,10 @@ impl Writer {
                 return self.fail(group, || error.clone().into());
             }
         };
+        let integrity = self.integrity.after(changes_of(&group));
+        if integrity.changes > self.integrity.changes {
+            integrity.put(&self.shared.records, &mut batch);
+        }
         if let Err(error) = self.settle_what_changes(&group) {
             self.correct(&group, &error.clone().into());
             return self.fail(group, || error.clone().into());
@@ -278,9 +304,14 @@ impl Writer {
             }
         };
         let garbage = self.shared.garbage.take_into(&mut batch);
+        if changes_of(&group).all(|change| change.after.is_none()) {
+            batch.use_reserve();
+        }
         match self.commit(&batch) {
             Ok(()) => {
                 self.anchored = anchor.unwrap_or(self.anchored);
+                self.shared.stored_changes.store(integrity.changes, Ordering::Relaxed);
+                self.integrity = integrity;
                 self.count_versions(&group);
                 self.hold_superseded(&group);
                 match &group[..] {
@@ -328,8 +359,8 @@ impl Writer {
 
     /// What is superseded counts against its namespace as long as somebody has it open.
     fn hold_superseded(&self, group: &[Planned]) {
-        let changes = group.iter().flat_map(|one| &one.changes);
-        let before = changes.filter(|it| it.supersedes()).filter_map(|it| it.before.as_ref());
+        let changes = changes_of(group).filter(|change| change.supersedes());
+        let before = changes.filter_map(|change| change.before.as_ref());
         before.for_each(|secret| self.shared.garbage.hold(secret.key(), secret.value()));
     }
 
@@ -389,6 +420,10 @@ impl Writer {
             drop(garbage);
         }
     }
+}
+
+fn changes_of(group: &[Planned]) -> impl Iterator<Item = &Change> {
+    group.iter().flat_map(|one| &one.changes)
 }
 
 fn conflicts(ours: &HashSet<Touched>, theirs: &HashSet<Touched>) -> bool {

@@ -14,6 +14,7 @@ impl Address {
     pub(in crate::vault) const KEYS: Self = Self::single(b'k');
     pub(in crate::vault) const HEADS: Self = Self::single(b'h');
     pub(in crate::vault) const AUDIT: Self = Self::single(b'a');
+    pub(in crate::vault) const SUM: Self = Self::single(b's');
     pub(in crate::vault) const GARBAGE: Self = Self::single(b'g');
     pub(in crate::vault) const PACKS: Self = Self::single(b'j');
     pub(in crate::vault) const JOURNALS: Self = Self::single(b'c');

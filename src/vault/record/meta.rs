@@ -3,6 +3,8 @@
 use crate::vault::error::OpenVaultError;
 
 const FORMAT: u8 = 1;
+/// The same, of a store whose secrets have a sum: a version that does not know of it must not change them.
+const BOUND_FORMAT: u8 = 2;
 /// In the place of the format: see [`Meta::Unfinished`].
 const UNFINISHED: u8 = 0x80;
 
@@ -34,6 +36,11 @@ impl StoreId {
         [&[FORMAT][..], &self.0].concat()
     }
 
+    /// That of a store whose secrets have a sum.
+    pub(in crate::vault) fn to_bound_meta(self) -> Vec<u8> {
+        [&[BOUND_FORMAT][..], &self.0].concat()
+    }
+
     /// The id of a store that is whole.
     ///
     /// # Errors
@@ -61,7 +68,7 @@ impl Meta {
         let (&format, ids) = meta.split_first()?;
         let id = |bytes: &[u8]| Some(StoreId(bytes.try_into().ok()?));
         match format {
-            FORMAT => Some(Self::Whole(id(ids)?)),
+            FORMAT | BOUND_FORMAT => Some(Self::Whole(id(ids)?)),
             UNFINISHED => {
                 let (own, source) = ids.split_at_checked(16)?;
                 Some(Self::Unfinished { id: id(own)?, source: id(source)? })

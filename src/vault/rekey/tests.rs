@@ -93,14 +93,14 @@ fn everything_is_resealed_and_the_old_key_can_go() {
     assert_eq!(vault.key_ids(), (master(2).id(), vec![master(1).id(), master(2).id()]));
     let counted = walk(&vault, RekeyTask::Count);
     assert_eq!(counted.state, RekeyState::Done(RekeyTask::Count));
-    // 1503 heads, 1501 small values, four chunks and the superseded value; the list of keys.
-    let expected = [(master(1).id(), 1503 + 1501 + 4 + 1), (master(2).id(), 1)];
+    // 1503 heads, 1501 small values, four chunks and the superseded value; the sum, the list of keys.
+    let expected = [(master(1).id(), 1503 + 1501 + 4 + 1 + 1), (master(2).id(), 1)];
     assert_eq!(counted.counts, BTreeMap::from(expected));
 
     let done = walk(&vault, RekeyTask::Reseal);
     assert_eq!(done.state, RekeyState::Done(RekeyTask::Reseal));
-    assert_eq!(done.resealed, 1503 + 1501 + 4 + 1);
-    assert_eq!(done.counts, BTreeMap::from([(master(2).id(), 1503 + 1501 + 4 + 2)]));
+    assert_eq!(done.resealed, 1503 + 1501 + 4 + 1 + 1);
+    assert_eq!(done.counts, BTreeMap::from([(master(2).id(), 1503 + 1501 + 4 + 1 + 2)]));
     assert_eq!(sealed_with(&store), [master(2).id()]);
     assert_eq!(vault.key_ids(), (master(2).id(), vec![master(2).id()]));
     assert_eq!(vault.read_all(&held).unwrap().expose(), b"old", "a descriptor stays good");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cluster::Cluster;
-use crate::crypto::Keyring;
+use crate::crypto::{Keyring, SetKey};
 use crate::model::SecretId;
 use crate::store::{Batch, Store};
 use crate::vault::garbage::Garbage;
@@ -147,7 +147,7 @@ impl From<'_> {
 
     /// Compares everything here with everything there.
     fn compare(&self) -> Result<Moved, MigrateError> {
-        let (index, _) = load::load(self.records, &Arc::default())?;
+        let (index, _, _) = load::load(self.records, &Arc::default(), &SetKey::random())?;
         let find = |id: &SecretId| index.by_id(id).cloned();
         let read = |secret: &Secret| {
             let value = self.records.read_value(secret.value(), 0, usize::MAX);
