@@ -185,6 +185,10 @@ impl KernelCache for NoCache {
 
     fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
+    fn forget_attributes(&self, _node: u64) {}
+
+    fn outdate(&self, _node: u64) {}
+
     fn wake(&self, _waiter: u64) {}
 
     fn knows(&self, _node: u64) -> bool {

@@ -74,4 +74,7 @@ pub enum Caching {
     Immutable,
     /// They are this handle's own: ask for every read, announce the close.
     Private,
+    /// As `Private`, through a node that shows others something else: what is kept of its attributes
+    /// is to be forgotten before the answer.
+    Bound,
 }

@@ -98,6 +98,7 @@ impl Fs {
         handle: u64,
         answer: impl FnOnce() + Send + 'static,
     ) {
+        self.bound.closed(handle);
         let draft = match self.handles.remove(handle) {
             Some(Handle::Draft(draft)) => draft,
             Some(Handle::Dropped(file)) => {

@@ -21,6 +21,13 @@ pub trait KernelCache: Clone + Send + 'static {
     /// Gives the kernel all bytes of a file. Fails quietly where the kernel does not know the node.
     fn keep_bytes(&self, node: u64, bytes: &[u8]);
 
+    /// Makes the kernel forget the attributes of a node, and no byte of it. Fails quietly where it does not
+    /// know it. Never waits for a caller.
+    fn forget_attributes(&self, node: u64);
+
+    /// As [`KernelCache::forget_attributes`], for the thread that makes it forget names.
+    fn outdate(&self, node: u64);
+
     /// Wakes who polls an open file, by the kernel's number for it. Never waits.
     fn wake(&self, waiter: u64);
     /// Whether the kernel knows that node.
@@ -66,7 +73,11 @@ impl Courier {
         std::thread::Builder::new().name("courier".to_owned()).spawn(move || {
             pollers.take_inherited().into_iter().for_each(|(waiter, _slot)| cache.wake(waiter));
             for errand in errands {
-                errand.stale.iter().for_each(|stale| cache.forget_name(stale.parent, &stale.name));
+                for stale in &errand.stale {
+                    cache.forget_name(stale.parent, &stale.name);
+                    // Who knows the node by a bind mount of the file asks for the attributes anew.
+                    stale.version.into_iter().for_each(|node| cache.outdate(node));
+                }
                 errand.answer.into_iter().for_each(|answer| answer());
                 // Whoever wakes up and looks finds the new version under the name.
                 let superseded = errand.stale.iter().filter_map(|stale| stale.version);

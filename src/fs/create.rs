@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::audit::{Action, Subject};
 use crate::model::{Caller, KeyError, Operation, SIDECAR_SUFFIX, may_create};
-use crate::vault::{Change, Heritage, WriteTarget};
+use crate::vault::{Change, WriteTarget};
 
 use super::callers::KnownCaller;
 use super::commit::stale_name;
@@ -184,14 +184,6 @@ impl Fs {
         let node = self.nodes.next_private();
         let creator = process_of(who.task);
         Ok(Arc::new(Draft::of_new(node, self.opener(who), creator, &path, target, mode)))
-    }
-
-    /// What a secret left that this thread removed or moved away a moment ago.
-    pub(super) fn heritage(&self, who: &Requester, path: &str) -> Option<Heritage> {
-        self.tasks.find(who, |note| match note {
-            Note::Replaced { key, heritage } if key == path => Some(heritage.clone()),
-            _ => None,
-        })
     }
 
     fn create_scratch(

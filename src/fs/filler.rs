@@ -17,10 +17,10 @@ use super::courier::KernelCache;
 /// Larger values are read when they are wanted.
 pub(super) const LARGEST: u32 = 128 * 1024;
 
-/// Bytes for the kernel, and who waits for that.
+/// Bytes for the kernel, or none: then it is to forget the attributes. And who waits for that.
 pub(super) struct Fill {
     pub(super) node: u64,
-    pub(super) bytes: Plaintext,
+    pub(super) bytes: Option<Plaintext>,
     pub(super) answer: Box<dyn FnOnce() + Send>,
 }
 
@@ -40,7 +40,10 @@ impl Filler {
         let Some(fills) = self.waiting.lock().take() else { return Ok(()) };
         std::thread::Builder::new().name("filler".to_owned()).spawn(move || {
             for fill in fills {
-                cache.keep_bytes(fill.node, fill.bytes.expose());
+                match &fill.bytes {
+                    Some(bytes) => cache.keep_bytes(fill.node, bytes.expose()),
+                    None => cache.forget_attributes(fill.node),
+                }
                 (fill.answer)();
             }
         })?;

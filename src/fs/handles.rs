@@ -26,8 +26,8 @@ pub(super) enum Handle {
     Draft(Arc<Draft>),
     /// A scratch file.
     Scratch(Arc<Scratch>),
-    /// A version, where the node is not that of one.
-    Version { value: Arc<Value>, _slot: Option<Arc<Slot>> },
+    /// A version, where the node is not that of one. `bound` if others see another one through that node.
+    Version { value: Arc<Value>, bound: bool, _slot: Option<Arc<Slot>> },
     /// Bytes as they were at the open, and the same on the shelf where they are no secret.
     Snapshot { bytes: Arc<Plaintext>, _slot: Option<Arc<Slot>> },
     /// A file in the drop box.

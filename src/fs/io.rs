@@ -25,7 +25,7 @@ impl FileBytes {
 }
 
 impl Fs {
-    /// Reads at most `length` bytes from `offset` on. The right to was checked when the file was
+    /// Reads at most `length` bytes from `offset` on, `for_pages` that the kernel keeps. The right to was checked when the file was
     /// opened, and an open descriptor keeps what it was granted.
     ///
     /// # Errors
@@ -37,9 +37,27 @@ impl Fs {
         handle: u64,
         offset: u64,
         length: usize,
+        for_pages: bool,
     ) -> Result<FileBytes, FsError> {
-        let bytes = self.read_quietly(who, node, handle, offset, length);
+        let bytes = match self.handles.find(handle) {
+            Ok(found) if for_pages && self.shares_pages(&found) => {
+                let path = self.node(who, node).map(|node| self.path_of(&node))?;
+                let what =
+                    "it cannot be mapped through a bind mount of the file after a change; read it";
+                Err(FsError::Forbidden { path, what })
+            }
+            _ => self.read_quietly(who, node, handle, offset, length),
+        };
         self.note(who, "read", bytes)
+    }
+
+    /// Whether another handle on the same node shows other bytes.
+    fn shares_pages(&self, handle: &Handle) -> bool {
+        match handle {
+            Handle::Version { bound, .. } => *bound,
+            Handle::Draft(draft) => draft.bound().is_some(),
+            _ => false,
+        }
     }
 
     fn read_quietly(

@@ -155,14 +155,14 @@ impl Fs {
             || self.was_emptied_by(who, path)
     }
 
-    /// Whether this thread removed what made the folder exist: it may be about to put another secret
+    /// Whether this process removed what made the folder exist: it may be about to put another secret
     /// there (`mv`, `install`), or to remove the folder (`rm -r`).
     pub(super) fn was_emptied_by(&self, who: &Requester, path: &str) -> bool {
         let is_it = |note: &mut Note| match note {
             Note::Replaced { key, .. } if is_below(key, path) => Some(()),
             _ => None,
         };
-        self.tasks.find(who, is_it).is_some()
+        self.find_of_process(who, is_it).is_some()
     }
 
     /// The version's node; but for a thread that was told to look the path up again before it
@@ -250,7 +250,10 @@ impl Fs {
             Node::Value(value) => Attr {
                 size: u64::from(value.size()),
                 modified: value.updated().into(),
-                lifetime: FOREVER,
+                lifetime: match value.is_superseded() || self.bound.contains(value.node()) {
+                    true => NEVER,
+                    false => FOREVER,
+                },
                 ..file
             },
             Node::Sidecar(record) => {

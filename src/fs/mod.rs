@@ -12,6 +12,7 @@
 mod access;
 mod aside;
 mod attr;
+mod bound;
 mod callers;
 mod closing;
 mod commit;
@@ -41,6 +42,7 @@ mod programs;
 mod quota;
 mod remove;
 mod rename;
+mod replaced;
 mod requests;
 mod scratch;
 mod sealing;
@@ -86,6 +88,7 @@ pub use successor::{Life, Outage};
 pub use trials::Trial;
 pub use watchers::{Touch, Touched};
 
+use bound::Bound;
 use courier::Courier;
 use drafts::Drafts;
 use executor::Executor;
@@ -102,7 +105,7 @@ use programs::Programs;
 use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
-use tasks::Tasks;
+use tasks::{PER_PROCESS, PER_TASK, Tasks};
 use trials::Trials;
 use watchers::Watchers;
 
@@ -147,9 +150,11 @@ pub struct Fs {
     pub requests: Requests,
     operations: Operations,
     nodes: Nodes,
+    bound: Bound,
     handles: Handles,
     drafts: Drafts,
     tasks: Tasks,
+    processes: Tasks,
     scratch: ScratchFiles,
     folders: MadeFolders,
     settling: Settling,
@@ -195,9 +200,11 @@ impl Fs {
             requests: Requests::default(),
             operations: Operations::default(),
             nodes: Nodes::new(start),
+            bound: Bound::default(),
             handles: Handles::new(),
             drafts: Drafts::default(),
-            tasks: Tasks::new(shelf.clone()),
+            tasks: Tasks::new(shelf.clone(), PER_TASK),
+            processes: Tasks::new(shelf.clone(), PER_PROCESS),
             scratch: ScratchFiles::new(shelf.clone()),
             folders: MadeFolders::new(shelf.clone()),
             settling: Settling::default(),
@@ -231,6 +238,7 @@ impl Fs {
     /// A thread cannot be started.
     pub fn serve_caches(self: &Arc<Self>, cache: impl KernelCache) -> std_io::Result<()> {
         self.tasks.begin();
+        self.processes.begin();
         self.filler.start(cache.clone())?;
         self.review_inheritance(cache.clone())?;
         self.courier.start(cache)
@@ -238,7 +246,10 @@ impl Fs {
 
     /// The kernel has forgotten that many look-ups of a node.
     pub fn forget(&self, node: u64, lookups: u64) {
-        self.nodes.forget(node, lookups, || drop(self.pollers.take(node)));
+        self.nodes.forget(node, lookups, || {
+            drop(self.pollers.take(node));
+            self.bound.forget(node);
+        });
     }
 
     /// What the kernel means by a number, for a caller that a path can lead there.

@@ -201,6 +201,8 @@ pub(super) struct Nodes {
     /// is not known, so it is asked whether it knows the node.
     recalled: RwLock<HashMap<u64, Node>>,
     is_heir: AtomicBool,
+    /// The newest version that the process before this one knew. Later ones have higher numbers.
+    last_inherited: AtomicU64,
     next_private: AtomicU64,
 }
 
@@ -209,6 +211,8 @@ struct Known {
     lookups: u64,
     /// Whether the kernel was given the version's bytes.
     filled: AtomicBool,
+    /// How often the version is open through its own node.
+    readers: AtomicU64,
 }
 
 impl Nodes {
@@ -218,6 +222,7 @@ impl Nodes {
             known: RwLock::default(),
             recalled: RwLock::default(),
             is_heir: AtomicBool::new(false),
+            last_inherited: AtomicU64::new(0),
             next_private: AtomicU64::new(start & (PRIVATE - 1)),
         }
     }
@@ -247,7 +252,11 @@ impl Nodes {
     /// The kernel may know these nodes, and others whose numbers tell what they are.
     pub(super) fn inherit(&self, nodes: impl Iterator<Item = Node>) {
         self.is_heir.store(true, Ordering::Release);
-        self.recalled.write().extend(nodes.map(|node| (node.number(), node)));
+        let mut recalled = self.recalled.write();
+        recalled.extend(nodes.map(|node| (node.number(), node)));
+        let versions = recalled.values().filter(|node| matches!(node, Node::Value(_)));
+        let last = versions.map(Node::number).max().unwrap_or(0);
+        self.last_inherited.store(last, Ordering::Release);
     }
 
     /// Asks of each inherited node (or of each superseded version, which takes space) whether the
@@ -295,14 +304,18 @@ impl Nodes {
                 node: node.clone(),
                 lookups: 0,
                 filled: AtomicBool::new(false),
+                readers: AtomicU64::new(0),
             })
             .lookups += 1;
     }
 
-    /// The version of that node, once: for who gives the kernel its bytes.
-    pub(super) fn to_fill(&self, number: u64) -> Option<Arc<Value>> {
+    /// The version of that node is opened through it. Gives the version, once: for who gives the kernel its
+    /// bytes.
+    pub(super) fn open(&self, number: u64) -> Option<Arc<Value>> {
         let known = self.known.read();
-        match known.get(&number)? {
+        let known = known.get(&number)?;
+        known.readers.fetch_add(1, Ordering::SeqCst);
+        match known {
             Known { node: Node::Value(value), filled, .. }
                 if !filled.load(Ordering::Relaxed) && !filled.swap(true, Ordering::Relaxed) =>
             {
@@ -310,6 +323,26 @@ impl Nodes {
             }
             _ => None,
         }
+    }
+
+    /// The version of that node is closed again. Those that were opened before this process began were
+    /// not counted.
+    pub(super) fn close(&self, number: u64) {
+        if let Some(known) = self.known.read().get(&number) {
+            let less = |readers: u64| readers.checked_sub(1);
+            // Nothing to count down is no error.
+            let _ = known.readers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        }
+    }
+
+    /// Whether the version of that node was there before this process began.
+    pub(super) fn is_inherited(&self, number: u64) -> bool {
+        number <= self.last_inherited.load(Ordering::Acquire)
+    }
+
+    /// How often the version of that node is open through it, as far as this process knows.
+    pub(super) fn readers(&self, number: u64) -> u64 {
+        self.known.read().get(&number).map_or(0, |known| known.readers.load(Ordering::SeqCst))
     }
 
     /// The kernel has forgotten that many look-ups of a node. If those were all, `gone` is called

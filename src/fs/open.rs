@@ -65,35 +65,56 @@ impl Fs {
         };
         let mut decision = None;
         let opened = self.open_quietly(who, &caller, node, Wish { read, write }, &mut decision);
-        let opened = self.note(who, "open", opened);
-        let bytes = match &opened {
-            Ok(opened) if opened.caching == Caching::Immutable => self.bytes_to_fill(node),
-            _ => None,
+        let (opened, bytes) = match opened {
+            Ok(opened) if opened.caching == Caching::Immutable => self.open_version(node, opened),
+            opened => (opened, None),
         };
+        let opened = self.note(who, "open", opened);
         let (fs, for_note) = (Arc::clone(self), *who);
         self.record(who, caller, decision, opened, move |opened, recorded| {
             match (opened, recorded) {
                 (Ok(opened), Ok(())) => match bytes {
                     Some(bytes) => {
                         let answer = Box::new(move || answer(Ok(opened)));
-                        fs.filler.send(Fill { node, bytes, answer });
+                        fs.filler.send(Fill { node, bytes: Some(bytes), answer });
+                    }
+                    None if opened.caching == Caching::Bound => {
+                        fs.answer_bound(node, opened, answer);
                     }
                     None => answer(Ok(opened)),
                 },
                 (Err(error), Ok(())) => answer(Err(error)),
                 (opened, Err(error)) => {
-                    opened.iter().for_each(|opened| fs.undo_open(opened));
+                    opened.iter().for_each(|opened| match opened.caching {
+                        Caching::Immutable => fs.close_version(node),
+                        Caching::Private | Caching::Bound => fs.undo_open(opened),
+                    });
                     answer(fs.note(&for_note, "open", Err(error)));
                 }
             }
         });
     }
 
-    /// What the kernel is to be given. If it cannot be read now, the reader's own READ says why.
-    fn bytes_to_fill(&self, node: u64) -> Option<Plaintext> {
-        let value =
-            self.nodes.to_fill(node).filter(|value| (1..=LARGEST).contains(&value.size()))?;
-        self.vault.read_all(&value).ok()
+    /// Counts the open of a version through its own node, and gives what the kernel is to be given. If it
+    /// cannot be read now, the reader's own READ says why.
+    fn open_version(
+        &self,
+        node: u64,
+        opened: Opened,
+    ) -> (Result<Opened, FsError>, Option<Plaintext>) {
+        let value = self.nodes.open(node);
+        // First counted, then looked at: who binds the node does both the other way round.
+        if self.bound.contains(node) {
+            self.nodes.close(node);
+            return (Err(FsError::Stale), None);
+        }
+        let value = value.filter(|value| (1..=LARGEST).contains(&value.size()));
+        (Ok(opened), value.and_then(|value| self.vault.read_all(&value).ok()))
+    }
+
+    /// A version that was opened through its own node is closed.
+    pub fn close_version(&self, node: u64) {
+        self.nodes.close(node);
     }
 
     fn open_quietly(
@@ -180,6 +201,11 @@ impl Fs {
         if let Some(secret) = &current {
             self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
         }
+        if let Some(secret) = &current
+            && self.bound.contains(value.node())
+        {
+            return Ok(self.read_bound(who, value.node(), secret.value()));
+        }
         if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
             self.tasks.settle(who, value.node());
             return Ok(IMMUTABLE);
@@ -205,7 +231,7 @@ impl Fs {
                 Err(FsError::NotFound("the file".to_owned()))
             }
             (Some((node, None)), Some(secret)) if node == value.node() => {
-                Ok(self.version(Arc::clone(secret.value())))
+                Ok(self.read_bound(who, node, secret.value()))
             }
             _ => {
                 let note = Note::Reopen { node: value.node(), served: None };
@@ -236,11 +262,11 @@ impl Fs {
             return Err(self.retry_as_draft(who, value.node(), None));
         };
         self.check_write(caller, &secret, wish, decision)?;
-        if self.is_second_try(who, value.node()) {
+        if self.bound.contains(value.node()) || self.is_second_try(who, value.node()) {
             let (node, path) = (self.nodes.next_private(), secret.key().as_str());
             let current = Arc::clone(secret.value());
             let draft = Draft::of_value(node, self.opener(who), path, current, SECRET_MODE);
-            return self.start(Arc::new(draft));
+            return self.write_bound(who, value.node(), draft);
         }
         Err(self.retry_as_draft(who, value.node(), Some(secret.key().to_string())))
     }
@@ -260,10 +286,10 @@ impl Fs {
         if !wish.write {
             return Ok(self.text(text));
         }
-        if self.is_second_try(who, node) {
+        if self.bound.contains(node) || self.is_second_try(who, node) {
             let private = self.nodes.next_private();
             let draft = Draft::of_lists(private, self.opener(who), &path, record, &text);
-            return self.start(Arc::new(draft));
+            return self.write_bound(who, node, draft);
         }
         Err(self.retry_as_draft(who, node, Some(path)))
     }
@@ -290,7 +316,7 @@ impl Fs {
 
     /// Whether this thread was told to look again and came back with the same node: there is no
     /// path to look up (a bind mount of the file, `/proc/self/fd`).
-    fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
+    pub(super) fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
         let is_it = |note: &Note| match note {
             Note::Rewrite { node, draft: None, only: None, .. } if *node == opened => Some(()),
             _ => None,
@@ -425,7 +451,7 @@ impl Fs {
     fn version(&self, value: Arc<Value>) -> Opened {
         let handle = self.handles.add_numbered(|handle| {
             let slot = self.shelf.put(&Kept::Version { handle, node: value.node() });
-            Handle::Version { value, _slot: slot.map(Arc::new) }
+            Handle::Version { value, bound: false, _slot: slot.map(Arc::new) }
         });
         Opened { handle, caching: Caching::Private }
     }
@@ -468,14 +494,40 @@ mod tests {
         }
     }
 
+    #[derive(Clone)]
+    struct NoCache;
+
+    impl crate::fs::KernelCache for NoCache {
+        fn forget_name(&self, _parent: u64, _name: &str) {}
+
+        fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
+
+        fn forget_attributes(&self, _node: u64) {}
+
+        fn outdate(&self, _node: u64) {}
+
+        fn wake(&self, _waiter: u64) {}
+
+        fn knows(&self, _node: u64) -> bool {
+            true
+        }
+    }
+
     #[test]
     fn what_is_sent_again_is_no_second_attempt() {
+        for write in [false, true] {
+            is_no_second_attempt(write);
+        }
+    }
+
+    fn is_no_second_attempt(for_writing: bool) {
         let keyring = Keyring::new(MasterKey::parse(&"07".repeat(32)).unwrap(), Vec::new());
         let vault = Arc::new(Vault::open(Arc::new(MemoryStore::new()), keyring).unwrap());
         let identities = Arc::new(Resolver::with_directory(None, Box::new(Root)).unwrap());
         let code = |_: &FsError| ErrorCode { number: 0, name: String::new(), denied: false };
         let (options, life) = (Options::default(), Life::default());
         let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
+        fs.serve_caches(NoCache).unwrap();
         let task = nix::unistd::gettid().as_raw().cast_unsigned();
         let first = Requester { task, unique: 2, ..Requester::default() };
         let again = Requester { is_resent: true, ..first };
@@ -492,19 +544,20 @@ mod tests {
         let old = Arc::clone(vault.secret("K").unwrap().value());
         fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
         write(WriteTarget::Existing(old.record()));
-        for write in [false, true] {
-            let open = |who: &Requester| {
-                let (answer, answered) = channel();
-                let answer = move |opened| answer.send(opened).unwrap();
-                fs.open(who, old.node(), !write, write, answer);
-                answered.recv().unwrap().map(|opened| opened.handle)
-            };
-            assert!(matches!(open(&first), Err(FsError::Stale)));
-            // The process died before it said so.
-            assert!(matches!(open(&again), Err(FsError::Stale)));
-            // It said so, and there was no path to look up.
-            let resent = Requester { is_resent: write, ..second };
-            assert!(open(&resent).is_ok_and(|handle| handle != 0));
-        }
+        let open = |who: &Requester| {
+            let (answer, answered) = channel();
+            let answer = move |opened| answer.send(opened).unwrap();
+            fs.open(who, old.node(), !for_writing, for_writing, answer);
+            answered.recv().unwrap().map(|opened| opened.handle)
+        };
+        assert!(matches!(open(&first), Err(FsError::Stale)));
+        // The process died before it said so.
+        assert!(matches!(open(&again), Err(FsError::Stale)));
+        // It said so, and there was no path to look up.
+        let resent = Requester { is_resent: for_writing, ..second };
+        assert!(open(&resent).is_ok_and(|handle| handle != 0));
+        // From then on the node follows the current value at once.
+        let third = Requester { unique: 6, ..first };
+        assert!(open(&third).is_ok_and(|handle| handle != 0));
     }
 }

@@ -8,7 +8,6 @@ use crate::vault::{Change, Heritage, VaultError};
 use super::commit::stale_name;
 use super::courier::Errand;
 use super::lookup::{is_reserved, sidecar_key};
-use super::tasks::Note;
 use super::{Answer, Fs, FsError, Requester, checked_name, join, nothing_is_made_in};
 
 impl Fs {
@@ -71,14 +70,14 @@ impl Fs {
                 return Err((answer, FsError::Forbidden { path, what }));
             }
         }
-        let origin = self.origin_with_task(who);
+        let origin = self.origin_with_process(who);
         let (fs, for_note) = (Arc::clone(self), *who);
         self.vault.remove(
             self.actor(who, caller),
             path,
             origin,
             Box::new(move |outcome| match outcome {
-                Ok(changes) => fs.removed(&for_note, &changes, answer),
+                Ok(changes) => fs.removed(&for_note, &changes, false, answer),
                 // It was there when the kernel asked first: a file that was being created.
                 Err(VaultError::NotFound { .. }) if for_note.is_resent => answer(Ok(())),
                 Err(error) => answer(Err(error.into())),
@@ -87,15 +86,21 @@ impl Fs {
         Ok(())
     }
 
-    /// What follows a removal: writers of the secret write into the void, and the thread may put
+    /// What follows a removal, or a renaming (`moved`): writers of the secret write into the void, and the process may put
     /// another in its place or remove the folder that it emptied.
-    pub(super) fn removed(&self, who: &Requester, changes: &[Change], answer: Answer<()>) {
+    pub(super) fn removed(
+        &self,
+        who: &Requester,
+        changes: &[Change],
+        moved: bool,
+        answer: Answer<()>,
+    ) {
         for change in changes {
             if let (Some(before), None) = (&change.before, &change.after) {
                 self.drafts.end(before.record(), before.key().as_str());
             }
             if let Some((key, heritage)) = Heritage::of(change) {
-                self.tasks.remember(who, Note::Replaced { key: key.to_string(), heritage });
+                self.remember_replaced(who, key.as_str(), heritage, moved);
             }
         }
         // The caller holds the kernel's lock on the folder until it is answered, and the courier may

@@ -229,7 +229,7 @@ impl Fs {
             Err(error) => return answer(Err(error)),
         };
         let actor = self.actor(who, caller);
-        let origin = self.origin_with_task(who);
+        let origin = self.origin_with_process(who);
         let (fs, who) = (Arc::clone(self), *who);
         let done = move |outcome: Result<Vec<Change>, _>| match outcome {
             Err(error) => answer(Err(FsError::from(error))),
@@ -278,7 +278,7 @@ impl Fs {
                 self.drafts.end(after.record(), &to.path);
             }
         }
-        self.removed(who, changes, answer);
+        self.removed(who, changes, true, answer);
         self.courier.send(Errand { stale: vec![stale_name(&to.path)], answer: None });
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::audit::Action;
+use crate::document::emit_lists;
 use crate::model::{Operation, SIDECAR_SUFFIX};
 use crate::vault::RecordId;
 
@@ -213,10 +214,27 @@ impl Fs {
             Node::Import(Import::Report(_)) => Err(super::nothing_is_made_in(&self.path_of(node))),
             Node::Import(Import::Folder(_)) => Err(FsError::IsFolder(self.path_of(node))),
             Node::Value(value) => {
+                let make = || {
+                    let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
+                    self.draft_to_truncate(who, &secret)
+                };
+                if let Some(draft) = self.truncate_bound(who, value.node(), size, make)? {
+                    return Ok(draft.map_or(Truncated::Kept, Truncated::ToStore));
+                }
                 let (record, operation) = (value.record(), Operation::Write);
                 Err(self.retry_truncation(who, value.node(), record, operation, size)?)
             }
             Node::Sidecar(record) => {
+                let make = || {
+                    let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
+                    self.vault.check(&*self.caller(who)?, Operation::ReadLists, &secret)?;
+                    let (path, text) = (self.path_of(node), emit_lists(secret.acl()));
+                    let private = self.nodes.next_private();
+                    Ok(Draft::of_lists(private, self.opener(who), &path, *record, &text))
+                };
+                if let Some(draft) = self.truncate_bound(who, node.number(), size, make)? {
+                    return Ok(draft.map_or(Truncated::Kept, Truncated::ToStore));
+                }
                 let operation = Operation::ReadLists;
                 Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
             }

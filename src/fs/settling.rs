@@ -18,7 +18,7 @@ use crate::telemetry::pulse;
 use super::lookup::is_below;
 
 /// A disk that takes longer than this has other problems; the old value is served then.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A release that follows a close has been read after this time.
 const CLOSING: Duration = Duration::from_secs(5);

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::next_data;
 
+use super::bound::BoundBy;
+
 /// The first two bytes are the length of what follows; 0 is an empty slot.
 const SLOT_BYTES: usize = 2048;
 /// More facts than this are not kept: a restart then loses some.
@@ -56,6 +58,12 @@ pub(super) enum Kept {
     /// Who polls a version, by the kernel's number for the open file.
     Waiter(u64),
     Trial(KeptTrial),
+    /// As `Version`, through a bound node.
+    Followed {
+        handle: u64,
+        node: u64,
+        by: BoundBy,
+    },
 }
 
 /// A request that was sent again.
@@ -146,6 +154,8 @@ pub(super) struct KeptDraft {
     pub(super) flushed: bool,
     /// A child that inherited it was killed, and no process has gone on with it since.
     pub(super) abandoned: bool,
+    /// The open of a bound node that made it.
+    pub(super) bound: Option<BoundBy>,
 }
 
 /// Where a draft goes.

@@ -17,6 +17,7 @@ use crate::vault::{Inheritance, Origin, Receipt, RecordId, Secret, Value, WriteT
 
 use super::aside::Aside;
 use super::attr::SECRET_MODE;
+use super::bound::Shown;
 use super::commit::stale_name;
 use super::courier::Errand;
 use super::draft::{Base, Draft, Occasion, Target};
@@ -25,6 +26,7 @@ use super::export::Exported;
 use super::handles::Handle;
 use super::import::Import;
 use super::nodes::{Clue, Node, Review, folder_number};
+use super::replaced::of_process;
 use super::shelf::{Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, Shelf, Slot};
 use super::task::{now_since_boot, start_of};
 use super::tasks::Note;
@@ -104,10 +106,11 @@ impl Fs {
         Some(Origin { mount, unique, task, started: None, uid })
     }
 
-    /// As [`Fs::origin`], for what the thread may follow up by a second request.
-    pub(super) fn origin_with_task(&self, who: &Requester) -> Option<Origin> {
-        let started = start_of(who.task);
-        self.origin(who).map(|origin| Origin { started, ..origin })
+    /// As [`Fs::origin`], for what the process may follow up by a second request.
+    pub(super) fn origin_with_process(&self, who: &Requester) -> Option<Origin> {
+        let process = of_process(who);
+        let started = start_of(process.task);
+        self.origin(&process).map(|origin| Origin { started, ..origin })
     }
 
     /// A node that is not known, by what its number tells.
@@ -222,7 +225,16 @@ impl Fs {
                 Kept::Version { handle, node } => {
                     if let Some(Node::Value(value)) = self.nodes.find(node) {
                         let slot = Some(Arc::new(slot));
-                        self.handles.inherit(handle, Handle::Version { value, _slot: slot });
+                        let handle_of = Handle::Version { value, bound: false, _slot: slot };
+                        self.handles.inherit(handle, handle_of);
+                    }
+                }
+                Kept::Followed { handle, node, by } => {
+                    if let Some(Node::Value(value)) = self.nodes.find(node) {
+                        let (slot, shown) = (Some(Arc::new(slot)), Arc::clone(&value));
+                        let handle_of = Handle::Version { value, bound: true, _slot: slot };
+                        self.handles.inherit(handle, handle_of);
+                        self.inherit_bound(handle, by, Shown::Version(shown));
                     }
                 }
             }
@@ -272,8 +284,8 @@ impl Fs {
         let age = Duration::from_nanos(now.saturating_sub(receipt.at.as_nanos()));
         let age = age.saturating_sub(down);
         for (key, heritage) in receipt.left {
-            let note = Note::Replaced { key, heritage };
-            self.tasks.inherit(&origin, age, note, None);
+            let note = Note::Replaced { key, heritage, by_child: false };
+            self.processes.inherit(&origin, age, note, None);
         }
     }
 
@@ -346,6 +358,9 @@ impl Fs {
         self.nodes.look_up(&Node::Draft(Arc::clone(&draft)));
         for handle in handles {
             self.handles.inherit(handle, Handle::Draft(Arc::clone(&draft)));
+            if let Some(by) = draft.bound() {
+                self.inherit_bound(handle, by, Shown::Draft(Arc::clone(&draft)));
+            }
         }
     }
 

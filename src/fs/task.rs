@@ -77,11 +77,21 @@ pub(super) fn now_since_boot() -> Duration {
 
 /// The process that a thread belongs to; nothing as for [`Task::read`].
 pub(super) fn process_of(thread: u32) -> Option<u32> {
+    number_in_status(thread, "Tgid:")
+}
+
+/// The process that started a process; nothing as for [`Task::read`], or if it is gone: its children are
+/// those of the first process then, as many others.
+pub(super) fn parent_of(process: u32) -> Option<u32> {
+    number_in_status(process, "PPid:").filter(|&parent| parent > 1)
+}
+
+fn number_in_status(thread: u32, name: &str) -> Option<u32> {
     if thread == 0 {
         return None;
     }
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 #[cfg(test)]

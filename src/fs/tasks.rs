@@ -1,5 +1,5 @@
-//! What is remembered of a thread for a moment: system calls that come in two requests, and
-//! programs that replace a file in two system calls.
+//! What is remembered for a moment: of a thread, that a system call comes in two requests; of a process, that it
+//! replaces a file in two system calls, perhaps by two of its threads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,9 @@ const RETRY: Duration = Duration::from_secs(30);
 /// How long a thread may take to ask once more what was not answered by a process that died.
 const AGAIN: Duration = Duration::from_secs(10);
 /// How many notes are kept of one thread; the oldest go first.
-const PER_TASK: usize = 16;
+pub(super) const PER_TASK: usize = 16;
+/// How many of one process: its threads may replace many files at a time.
+pub(super) const PER_PROCESS: usize = 256;
 /// Notes that are over are looked for when there are more than this.
 const SWEEP: usize = 4096;
 
@@ -44,8 +46,9 @@ pub(super) enum Note {
     /// asked to open that draft again, and gives it to no look-up.
     Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>>, only: Option<u64> },
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
-    /// folders above are still there for it.
-    Replaced { key: String, heritage: Heritage },
+    /// folders above are still there for it. A note of a process, as the next one.
+    /// `by_child` if a child of the process did so.
+    Replaced { key: String, heritage: Heritage, by_child: bool },
     /// It closed this file of the drop box, which was applied and is gone.
     Applied(Arc<Dropped>),
 }
@@ -64,9 +67,10 @@ impl Note {
     }
 }
 
-/// Notes by thread. A thread is its number, its start time and its UID.
+/// Notes by thread, or by process. Either is its number, its start time and its UID.
 pub(super) struct Tasks {
     notes: Mutex<HashMap<u32, Vec<Noted>>>,
+    most: usize,
     shelf: Shelf,
     /// The note that each thread took last lies on the shelf until the thread comes with something
     /// new: if this process is killed before its answer, the next one is asked the same again.
@@ -89,9 +93,11 @@ struct Noted {
 }
 
 impl Tasks {
-    pub(super) fn new(shelf: Shelf) -> Self {
+    /// Keeps at most so many of each.
+    pub(super) fn new(shelf: Shelf, most: usize) -> Self {
         Self {
             notes: Mutex::default(),
+            most,
             shelf,
             spent: Mutex::default(),
             threads: AtomicUsize::new(0),
@@ -144,7 +150,7 @@ impl Tasks {
         let of_task = notes.entry(task).or_default();
         // A thread waits for one answer at a time: what it took before that is answered.
         of_task.retain(|noted| noted.is_fresh() && !noted.note.is_spent());
-        if of_task.len() >= PER_TASK {
+        if of_task.len() >= self.most {
             of_task.remove(0);
         }
         of_task.push(noted);
@@ -159,6 +165,11 @@ impl Tasks {
         if spent.len() < SWEEP {
             spent.insert(task, (at, slot));
         }
+    }
+
+    /// Whether nothing is noted at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.threads.load(Ordering::Acquire) == 0
     }
 
     /// Shows the notes of that thread to `find`, newest first, until it finds something.

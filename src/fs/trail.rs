@@ -125,6 +125,7 @@ impl Fs {
 
     /// Takes an open back that cannot be put on record.
     pub(super) fn undo_open(&self, opened: &Opened) {
+        self.bound.closed(opened.handle);
         if let Some(Handle::Draft(draft)) = self.handles.remove(opened.handle)
             && draft.closed(opened.handle)
         {

@@ -68,7 +68,7 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
 pub(super) fn open_flags(opened: &Opened) -> FopenFlags {
     match opened.caching {
         Caching::Immutable => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-        Caching::Private => FopenFlags::FOPEN_DIRECT_IO,
+        Caching::Private | Caching::Bound => FopenFlags::FOPEN_DIRECT_IO,
     }
 }
 

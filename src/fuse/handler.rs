@@ -157,11 +157,12 @@ impl Filesystem for Handler {
         &self,
         request: &Request,
         node: INodeNo,
-        _handle: Option<FileHandle>,
+        handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        self.for_caller(request, Opcode::Getattr, reply, &(), move |fs, who, _trial, reply, _| {
-            reply_attr(reply, fs.attributes(who, node.0));
+        let handle = handle.map(|handle| handle.0);
+        self.for_caller(request, Opcode::Getattr, reply, &(), move |fs, who, trial, reply, _| {
+            fs.get_attributes(who, node.0, handle, later(trial, reply, reply_attr));
         });
     }
 
@@ -330,11 +331,14 @@ impl Filesystem for Handler {
         offset: u64,
         size: u32,
         _flags: OpenFlags,
-        _owner: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let _begun = begin!(self, request, Read, reply);
-        match self.fs.read(&requester(request), node.0, handle.0, offset, size as usize) {
+        // Who reads for the page cache reads on no process's account.
+        let for_pages = owner.is_none();
+        let who = requester(request);
+        match self.fs.read(&who, node.0, handle.0, offset, size as usize, for_pages) {
             Ok(bytes) => reply.data(bytes.expose()),
             Err(error) => reply.error(errno(&error)),
         }
@@ -394,7 +398,7 @@ impl Filesystem for Handler {
     fn release(
         &self,
         request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
@@ -403,6 +407,7 @@ impl Filesystem for Handler {
     ) {
         let (_working, trial) = begin!(self, request, Release, reply);
         if handle.0 == 0 {
+            self.fs.close_version(node.0);
             return reply.ok();
         }
         self.fs.release(&requester(request), handle.0, move || {

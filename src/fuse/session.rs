@@ -31,6 +31,7 @@ const THREADS: &str = "fuser-";
 const FIRST_ANSWER_BYTES: usize = 4096;
 /// Notifications as the kernel knows them (`fuse_notify_code`).
 const NOTIFY_POLL: i32 = 1;
+const NOTIFY_INVAL_INODE: i32 = 2;
 const NOTIFY_INVAL_ENTRY: i32 = 3;
 const NOTIFY_STORE: i32 = 4;
 const NOTIFY_RESEND: i32 = 7;
@@ -158,6 +159,14 @@ impl KernelCache for Cache {
         }
     }
 
+    fn forget_attributes(&self, node: u64) {
+        forget_attributes(&self.bytes, node);
+    }
+
+    fn outdate(&self, node: u64) {
+        forget_attributes(&self.names, node);
+    }
+
     fn wake(&self, waiter: u64) {
         let errno = self.names.say(&notice(NOTIFY_POLL, &[&waiter.to_ne_bytes()]));
         if errno != 0 {
@@ -168,6 +177,15 @@ impl KernelCache for Cache {
     /// Gives it no bytes of the file: all that this can change is the answer.
     fn knows(&self, node: u64) -> bool {
         self.questions.say(&notice(NOTIFY_STORE, &[&store(node, 0)])) != IS_UNKNOWN
+    }
+}
+
+/// `fuse_notify_inval_inode_out`: an offset below zero spares the bytes.
+fn forget_attributes(line: &Line, node: u64) {
+    let about = [node.to_ne_bytes(), (-1_i64).to_ne_bytes(), [0; 8]].concat();
+    let errno = line.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
+    if errno != 0 {
+        tracing::debug!(errno, "the kernel did not forget a file's attributes");
     }
 }
 

@@ -156,7 +156,7 @@ impl Left {
     fn of(change: &Change) -> Option<Self> {
         let (key, heritage) = Heritage::of(change)?;
         let names = |name| heritage.acl().list(name).iter().map(Slug::to_string).collect();
-        let id = heritage.id().map(ToString::to_string);
+        let id = heritage.free_id().map(ToString::to_string);
         Some(Self { key: key.to_string(), id, lists: ListName::ALL.map(names) })
     }
 

@@ -68,7 +68,8 @@ impl Vault {
                     }
                 }
             }
-            let written = transaction.changes.iter().find(|change| change.after.is_some());
+            // The last one: before it, a backup may have got another id.
+            let written = transaction.changes.iter().rfind(|change| change.after.is_some());
             let version = written.and_then(|change| subject_of(change).version);
             transaction.note(Subject { version, lists, ..named.clone() });
             Ok(())
@@ -173,7 +174,8 @@ fn onto_secret(
     })
 }
 
-/// A secret moves with its id and lists; bytes become a new one.
+/// A secret moves with its id and lists; bytes become a new one. What takes the place of a secret that was
+/// removed or moved away takes over its id and lists.
 fn to_free(
     transaction: &mut Transaction<'_>,
     caller: &Caller,
@@ -183,6 +185,11 @@ fn to_free(
 ) -> Result<(), VaultError> {
     match source {
         Source::Bytes(bytes) => create(transaction, caller, key, heritage, bytes),
+        Source::Secret(ref secret) if heritage.is_some_and(|left| !left.is_of(secret)) => source
+            .consume(transaction, caller, |transaction, bytes| {
+                create(transaction, caller, key, heritage, bytes)
+            }),
+        // Or what was moved away comes back.
         Source::Secret(secret) => {
             transaction.allowed_by(check_create(caller, key, heritage)?);
             transaction.set_key(secret, key.clone())

@@ -176,6 +176,28 @@ impl<'a> Transaction<'a> {
         self.put(Some(before), after)
     }
 
+    /// The same value, under another node.
+    pub(super) fn renumber(&mut self, before: Arc<Secret>) -> Result<(), VaultError> {
+        let bytes = self.read_value(&before.value)?;
+        let node = self.shared.index.write().next_node();
+        self.shared.records.seal_chunks(node, &bytes, &mut self.batch);
+        let old = &before.value;
+        let value = Arc::new(Value {
+            record: old.record,
+            version: old.version,
+            node,
+            size: old.size,
+            updated: old.updated,
+            updated_by: old.updated_by.clone(),
+            superseded: AtomicBool::new(false),
+            garbage: Arc::clone(&old.garbage),
+        });
+        old.dead().mark(&mut self.batch);
+        self.touch(&before.key, &before.id);
+        let after = Secret { value, ..same(&before) };
+        self.put(Some(before), after)
+    }
+
     /// New lists for a secret that exists.
     pub(super) fn set_acl(&mut self, before: Arc<Secret>, acl: Acl) -> Result<(), VaultError> {
         self.touch(&before.key, &before.id);
@@ -190,6 +212,15 @@ impl<'a> Transaction<'a> {
         self.touch(&before.key, &before.id);
         self.touch(&key, &before.id);
         let after = Secret { key, ..same(&before) };
+        self.put(Some(before), after)
+    }
+
+    /// Another id for a secret that exists, so that another one can take its own.
+    pub(super) fn renew_id(&mut self, before: Arc<Secret>) -> Result<(), VaultError> {
+        let id = self.shared.fresh_id();
+        self.touch(&before.key, &before.id);
+        self.touch(&before.key, &id);
+        let after = Secret { id, ..same(&before) };
         self.put(Some(before), after)
     }
 
@@ -239,11 +270,6 @@ impl<'a> Transaction<'a> {
         self.touched.insert(Touched::Id(id.clone()));
     }
 
-    /// Whether no secret has this id.
-    pub(super) fn is_free(&self, id: &SecretId) -> bool {
-        self.with_index(|index| index.by_id(id).is_none())
-    }
-
     /// All bytes of a version.
     pub(super) fn read_value(&self, value: &Value) -> Result<Plaintext, VaultError> {
         self.shared.records.read_value(value, 0, usize::MAX)
@@ -251,9 +277,17 @@ impl<'a> Transaction<'a> {
 
     fn free_id(&self, key: &Key, id: SecretId) -> Result<SecretId, VaultError> {
         match self.with_index(|index| index.by_id(&id).cloned()) {
-            Some(_) => Err(VaultError::IdTaken { key: key.to_string(), id, owner: None }),
-            None => Ok(id),
+            Some(owner) if !self.has_given_up(&owner) => {
+                Err(VaultError::IdTaken { key: key.to_string(), id, owner: None })
+            }
+            Some(_) | None => Ok(id),
         }
+    }
+
+    /// Whether the plan has given a secret another id.
+    fn has_given_up(&self, owner: &Secret) -> bool {
+        let after = self.changes.iter().filter_map(|change| change.after.as_ref());
+        after.into_iter().any(|now| now.record() == owner.record() && now.id != owner.id)
     }
 
     fn intern(&self, acl: Acl) -> Arc<Acl> {

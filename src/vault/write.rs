@@ -39,15 +39,23 @@ pub enum WriteTarget {
 pub struct Heritage {
     id: Option<SecretId>,
     acl: Arc<Acl>,
+    /// The secret that was moved away and has the id until another one takes its place.
+    moved: Option<RecordId>,
 }
 
 impl Heritage {
     pub(super) fn new(id: Option<SecretId>, acl: Acl) -> Self {
-        Self { id, acl: Arc::new(acl) }
+        Self { id, acl: Arc::new(acl), moved: None }
     }
 
-    pub(super) fn id(&self) -> Option<&SecretId> {
-        self.id.as_ref()
+    /// The id, if no secret has it any more.
+    pub(super) fn free_id(&self) -> Option<&SecretId> {
+        self.id.as_ref().filter(|_| self.moved.is_none())
+    }
+
+    /// Whether it is that secret which was moved away.
+    pub(super) fn is_of(&self, secret: &Secret) -> bool {
+        self.moved == Some(secret.record())
     }
 
     pub(super) fn acl(&self) -> &Acl {
@@ -68,12 +76,14 @@ impl Heritage {
 
     /// Of a secret that was removed: its id and lists.
     fn of_removed(secret: &Secret) -> Self {
-        Self { id: Some(secret.id().clone()), acl: Arc::clone(secret.acl()) }
+        let (id, acl) = (Some(secret.id().clone()), Arc::clone(secret.acl()));
+        Self { id, acl, moved: None }
     }
 
-    /// Of a secret that was moved away and keeps its id: its lists.
+    /// Of a secret that was moved away. If another one takes its place, that gets the id, and this one, which
+    /// is its backup, a new one.
     fn of_moved(secret: &Secret) -> Self {
-        Self { id: None, acl: Arc::clone(secret.acl()) }
+        Self { moved: Some(secret.record()), ..Self::of_removed(secret) }
     }
 }
 
@@ -114,6 +124,16 @@ impl Vault {
         done: Done,
     ) {
         self.store(actor, target, tail, append, origin, done);
+    }
+
+    /// Stores the value of a secret once more, under a node of its own, if `node` is its current one. It
+    /// stays the same version.
+    pub fn renumber(&self, record: RecordId, node: u64, done: Done) {
+        let plan = move |transaction: &mut Transaction<'_>| match transaction.by_record(record) {
+            Some(secret) if secret.value().node() == node => transaction.renumber(secret),
+            _ => Ok(()),
+        };
+        self.committer.submit(Box::new(plan), done);
     }
 
     /// `change` is for a secret that exists.
@@ -208,9 +228,27 @@ pub(super) fn create(
 ) -> Result<(), VaultError> {
     transaction.allowed_by(check_create(caller, key, heritage)?);
     let acl = heritage.map_or_else(|| initial_lists(caller), |left| Acl::clone(&left.acl));
-    // Somebody may have taken the id since: the secret gets one of its own then.
-    let id = heritage.and_then(|left| left.id.clone()).filter(|id| transaction.is_free(id));
+    let id = match heritage {
+        Some(left) => take_id(transaction, left)?,
+        None => None,
+    };
     transaction.create(caller, key.clone(), id, acl, value)
+}
+
+/// The id of a secret whose place another one takes. Somebody may have taken the id since: there is none then.
+fn take_id(
+    transaction: &mut Transaction<'_>,
+    left: &Heritage,
+) -> Result<Option<SecretId>, VaultError> {
+    let Some(id) = &left.id else { return Ok(None) };
+    match transaction.by_id(id) {
+        None => Ok(Some(id.clone())),
+        Some(owner) if left.moved == Some(owner.record()) => {
+            transaction.renew_id(owner)?;
+            Ok(Some(id.clone()))
+        }
+        Some(_) => Ok(None),
+    }
 }
 
 /// The lists of a secret that `caller` creates without saying more.

@@ -23,6 +23,7 @@ mod append;
 mod at_rest;
 mod attributes;
 mod backup;
+mod bind;
 mod create;
 mod disclosure;
 mod encrypt;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::verify;
+use crate::bind::Bind;
 use crate::harness::{ALICE, BOB, Mount, Person, ROOT};
 use exact::Exact;
 use ledger::Ledger;
@@ -41,7 +42,16 @@ enum Role {
     /// Reads what these writers write.
     Read(Style, bool),
     Write(Writer),
+    /// As `Read` and `Write`, through bind mounts of the files.
+    ReadBound(Style),
+    WriteBound(Writer),
     Exact(Exact),
+}
+
+impl Role {
+    fn is_bound(self) -> bool {
+        matches!(self, Self::ReadBound(_) | Self::WriteBound(_))
+    }
 }
 
 /// What a process did and what it saw that nobody may see.
@@ -99,7 +109,8 @@ pub(crate) fn run(job: &Job) -> String {
     let ledger = Ledger::open(&job.ledger);
     let report = match job.role {
         Role::Read(style, churn_too) => reader::run(style, churn_too, job, &ledger),
-        Role::Write(writer) => writer::run(writer, job, &ledger),
+        Role::ReadBound(style) => reader::run(style, false, job, &ledger),
+        Role::Write(writer) | Role::WriteBound(writer) => writer::run(writer, job, &ledger),
         Role::Exact(exact) => exact::run(exact, job),
     };
     serde_json::to_string(&report).expect("plain data")
@@ -110,6 +121,37 @@ fn writers_never_disturb_readers() {
     let Some(mount) = Mount::start() else { return };
     let parts = parts();
     assert_eq!(play(&mount, &parts, seconds(4), || {}), 0, "nothing takes a buffer away");
+}
+
+/// Readers and writers of the same secrets by path and through bind mounts of their files.
+#[test]
+fn bind_mounts_disturb_nobody() {
+    let Some(mount) = Mount::start() else { return };
+    assert_eq!(play(&mount, &bound_parts(), seconds(4), || {}), 0, "nothing takes a buffer away");
+}
+
+#[test]
+fn a_killed_server_disturbs_no_bind_mount() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--crash-limit", "10000"]).started();
+    let seconds = seconds(6);
+    let mut killed = 0;
+    let lost = play(&mount, &bound_parts(), seconds, || killed = kill_servers(&mount, seconds));
+    assert!(lost <= 1 + killed as u64 / 20, "{lost} writers lost their buffers");
+}
+
+/// Those that read or write through bind mounts, and others beside them.
+fn bound_parts() -> Vec<(Person, Role)> {
+    let mut parts: Vec<(Person, Role)> = vec![
+        (ALICE, Role::WriteBound(Writer::InPlace)),
+        (ALICE, Role::WriteBound(Writer::Bash)),
+        (ALICE, Role::WriteBound(Writer::Killed)),
+        (ALICE, Role::Write(Writer::Rename)),
+    ];
+    let bound = [Style::Whole, Style::Chunks, Style::Held, Style::Cat];
+    parts.extend(bound.map(|style| (BOB, Role::ReadBound(style))));
+    parts.extend([Style::Whole, Style::Map].map(|style| (ROOT, Role::Read(style, false))));
+    parts
 }
 
 /// The server is killed at random moments. `SECRETFS_KILLS` says how often at least.
@@ -127,25 +169,28 @@ fn a_killed_server_disturbs_nobody() {
     let kills = std::env::var("SECRETFS_KILLS")
         .map_or(3, |text| text.parse().expect("SECRETFS_KILLS is a number"));
     let mut killed = 0;
-    let lost = play(&mount, &parts, seconds, || {
-        // Half a second before the end all is to be still.
-        let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
-        let mut random = u64::from(std::process::id());
-        let witness = mount.user(ROOT);
-        while Instant::now() < end {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            // Mostly a server that serves; sometimes one that is about to.
-            if random >> 62 != 0 {
-                witness.stat(".status").unwrap();
-            }
-            std::thread::sleep(Duration::from_micros((random >> 33) % 400_000));
-            killed += usize::from(mount.kill_server());
-        }
-    });
+    let lost = play(&mount, &parts, seconds, || killed = kill_servers(&mount, seconds));
     let record = verify(&mount.state(), 0);
     eprintln!("killed {killed} times; {}", record.trim_end());
     assert!(lost <= 1 + killed as u64 / 20, "{lost} writers lost their buffers");
     assert!(killed >= kills, "killed {killed} times only");
+}
+
+/// Kills the server at random moments, until half a second before the end. How often.
+fn kill_servers(mount: &Mount, seconds: u64) -> usize {
+    let end = Instant::now() + Duration::from_secs(seconds) - Duration::from_millis(500);
+    let (mut random, mut killed) = (u64::from(std::process::id()), 0);
+    let witness = mount.user(ROOT);
+    while Instant::now() < end {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Mostly a server that serves; sometimes one that is about to.
+        if random >> 62 != 0 {
+            witness.stat(".status").unwrap();
+        }
+        std::thread::sleep(Duration::from_micros((random >> 33) % 400_000));
+        killed += usize::from(mount.kill_server());
+    }
+    killed
 }
 
 /// Another build serves, again and again. `SECRETFS_UPGRADES` says how often at least, and
@@ -207,10 +252,22 @@ fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl F
         assert_eq!(root.write(&format!("{key}.acl"), "readers: [alice, bob]\n"), Ok(()));
     }
     let folder = mount.point().join("alice");
+    let bound_folder = mount.outside().join("bound");
+    std::fs::create_dir(&bound_folder).unwrap();
+    let mut binds = Vec::new();
+    if parts.iter().any(|(_, role)| role.is_bound()) {
+        for writer in Writer::ALL.into_iter().filter(|&writer| writer != Writer::Churn) {
+            let bind = Bind::new(&folder.join(writer.key()), bound_folder.join(writer.key()));
+            // Who reads a version keeps others from writing through its node: from now on nobody does.
+            assert_eq!(alice.write_with(bind.path(), libc::O_TRUNC, value::of(0)), Ok(()));
+            binds.push(bind);
+        }
+    }
     let reports: Vec<(String, Result<Report, String>)> = std::thread::scope(|scope| {
         let running: Vec<_> = parts
             .iter()
             .map(|&(person, role)| {
+                let folder = if role.is_bound() { &bound_folder } else { &folder };
                 let (folder, ledger) = (folder.clone(), ledger.clone());
                 let job = Job { role, folder, ledger, seconds };
                 let user = mount.user(person);

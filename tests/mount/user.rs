@@ -122,6 +122,11 @@ impl User {
         Ok(Handle { user: self, file: parse(&answer) })
     }
 
+    /// A file that was opened before and not closed: they are numbered from 1 on.
+    pub(crate) fn opened(&self, file: u32) -> Handle<'_> {
+        Handle { user: self, file }
+    }
+
     pub(crate) fn read_bytes(&self, name: &str) -> Result<Vec<u8>, Errno> {
         let handle = self.open(name, libc::O_RDONLY)?;
         let value = handle.read_to_end()?;

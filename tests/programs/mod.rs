@@ -1,6 +1,7 @@
 //! Other people's software on a real mount: each program as the UID that it would have, with its own
 //! checks of owners and modes. A program that is not there is skipped with a word.
 
+mod bind;
 mod children;
 mod databases;
 mod editors;
@@ -8,6 +9,7 @@ mod environment;
 mod examples;
 mod git;
 mod gpg;
+mod replace;
 mod ssh;
 mod systemd;
 mod transfer;

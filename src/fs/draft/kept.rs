@@ -87,6 +87,7 @@ impl Draft {
             ended: state.ended,
             flushed: state.flushed,
             abandoned: state.abandoned == Abandoned::ByChild,
+            bound: state.bound,
         })
     }
 
@@ -125,6 +126,7 @@ impl Draft {
         {
             let mut state = draft.state.lock();
             state.handles = kept.handles;
+            state.bound = kept.bound;
             state.ended = kept.ended;
             state.flushed = kept.flushed;
             if kept.abandoned {

@@ -18,6 +18,7 @@ use crate::model::{MAX_VALUE_BYTES, Plaintext};
 use crate::vault::{RecordId, Value, Vault, WriteTarget};
 
 use super::aside::Aside;
+use super::bound::BoundBy;
 use super::closing::Abandoned;
 use super::error::FsError;
 use super::nodes::sidecar_number;
@@ -63,6 +64,8 @@ struct State {
     mode: u16,
     modified: SystemTime,
     handles: Vec<u64>,
+    /// The open of a bound node that made it.
+    bound: Option<BoundBy>,
     /// The version whose bytes these are, if they are stored.
     shows: Option<u64>,
     shelf: Shelf,
@@ -177,6 +180,7 @@ impl Draft {
             mode,
             modified: SystemTime::now(),
             handles: Vec::new(),
+            bound: None,
             shows,
             shelf: Shelf::default(),
             aside: None,
@@ -266,6 +270,24 @@ impl Draft {
         }
         state.handles.clear();
         true
+    }
+
+    /// It is about to be opened through a bound node.
+    pub(super) fn bind(&self, by: BoundBy) {
+        self.state.lock().bound = Some(by);
+    }
+
+    /// The open of a bound node that made it.
+    pub(super) fn bound(&self) -> Option<BoundBy> {
+        self.state.lock().bound
+    }
+
+    /// Whether nothing was done with it since it was opened.
+    pub(super) fn is_untouched(&self) -> bool {
+        let state = self.state.lock();
+        state.dirty == Dirty::Clean
+            && !state.flushed
+            && !matches!(state.content, Content::Appended { .. })
     }
 
     pub(super) fn last_handle(&self) -> Option<u64> {

@@ -140,7 +140,7 @@ impl Fs {
             Next::Apply(bytes, zeros, waiter) => (bytes, zeros, waiter),
         };
         if occasion != Occasion::Release {
-            self.tasks.remember(who, Note::Applied(Arc::clone(&file)));
+            self.remember_of_process(who, Note::Applied(Arc::clone(&file)));
         }
         let process = self.programs.process(who);
         let fs = Arc::clone(self);

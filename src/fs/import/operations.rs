@@ -61,7 +61,7 @@ impl Fs {
             }
             _ => None,
         };
-        self.tasks.find(who, just_applied).map(Import::File)
+        self.find_of_process(who, just_applied).map(Import::File)
     }
 
     fn dropped(&self, who: &Requester, path: &str) -> Option<Arc<Dropped>> {

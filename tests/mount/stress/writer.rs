@@ -20,7 +20,7 @@ use super::{Job, Report, Watch, value};
 pub(super) enum Writer {
     /// open with O_TRUNC, several writes, close.
     InPlace,
-    /// bash's `>`.
+    /// bash's `>`, of a command of its own or of children.
     Bash,
     /// A temporary name, then rename: in turn one with a dot and one without.
     Rename,
@@ -99,10 +99,14 @@ fn write_chunks(options: &OpenOptions, path: &Path, sequence: u64) -> io::Result
 
 fn with_bash(path: &Path, sequence: u64) -> io::Result<()> {
     let value = String::from_utf8(value::of(sequence)).expect("letters");
-    let output = Command::new("bash")
-        .args(["-c", "printf %s \"$1\" > \"$2\"", "bash", &value])
-        .arg(path)
-        .output()?;
+    // In turn by the shell, and by two children that inherit the descriptor.
+    let script = match sequence % 2 {
+        0 => "printf %s \"$1$2\" > \"$3\"",
+        _ => "{ sh -c 'printf %s \"$0\"' \"$1\"; sh -c 'printf %s \"$0\"' \"$2\"; } > \"$3\"",
+    };
+    let (first, second) = value.split_at(value.len() / 2);
+    let output =
+        Command::new("bash").args(["-c", script, "bash", first, second]).arg(path).output()?;
     if output.status.success() {
         return Ok(());
     }

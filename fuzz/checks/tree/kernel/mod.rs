@@ -48,6 +48,10 @@ impl KernelCache for Cache {
 
     fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
+    fn forget_attributes(&self, _node: u64) {}
+
+    fn outdate(&self, _node: u64) {}
+
     fn wake(&self, _waiter: u64) {}
 
     fn knows(&self, _node: u64) -> bool {
@@ -252,7 +256,7 @@ impl Kernel {
         file: Descriptor,
     ) -> Result<Vec<u8>, i32> {
         let who = self.thread(uid);
-        let read = self.fs.read(&who, file.node, file.handle, 0, 2 << 20).map_err(number)?;
+        let read = self.fs.read(&who, file.node, file.handle, 0, 2 << 20, false).map_err(number)?;
         Ok(read.expose().to_vec())
     }
 
