@@ -6,13 +6,13 @@ use crate::audit::{Action, Actor, Subject};
 use crate::document::parse_lists;
 use crate::model::{AclPatch, Caller, ListName, Operation, Plaintext};
 
-use super::Vault;
 use super::committer::Done;
 use super::error::VaultError;
 use super::receipts::Origin;
 use super::secret::{RecordId, Secret};
 use super::trail::Ask;
 use super::transaction::Transaction;
+use super::{Vault, check};
 
 impl Vault {
     /// Replaces the lists that `document` names. Each list that would really change is checked for
@@ -60,12 +60,14 @@ pub(super) fn change(
     secret: &Arc<Secret>,
     patch: &AclPatch,
 ) -> Result<Vec<ListName>, VaultError> {
+    // Whether the lists stand as written is not told to a caller in none of them: this denial comes first.
+    check(caller, Operation::ReadLists, secret)?;
     let acl = secret.acl().patched(patch);
     let changed: Vec<_> = secret.acl().differing(&acl).collect();
     for &list in &changed {
         transaction.check(caller, Operation::ChangeList(list), secret)?;
     }
-    // Who is in none of the lists may not even learn that they stand as written.
+    // Where nothing changes, this is what is recorded as the grant.
     transaction.check(caller, Operation::ReadLists, secret)?;
     if !changed.is_empty() {
         transaction.set_acl(Arc::clone(secret), acl)?;

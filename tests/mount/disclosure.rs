@@ -124,6 +124,23 @@ fn an_import_tells_an_outsider_nothing() {
 }
 
 #[test]
+fn replacing_a_sidecar_tells_an_outsider_nothing() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, bob) = (mount.user(ROOT), mount.user(BOB));
+    root.put("svc/K", "hidden", "readers: [alice]\n");
+    let told = ["alice", "bob"].map(|reader| {
+        bob.write("bob/.lists.tmp", format!("readers: [{reader}]\n")).unwrap();
+        assert_eq!(bob.rename("bob/.lists.tmp", "svc/K.acl"), Err(EACCES), "{reader}");
+        let said = bob.read(".status/last-error").unwrap();
+        said.lines().next_back().unwrap().split_once(' ').unwrap().1.to_owned()
+    });
+    assert_eq!(told[0], told[1], "whether the list stands or not");
+    assert_eq!(bob.open("svc/K.acl", libc::O_RDWR).map(drop), Err(EACCES));
+    assert_eq!(bob.truncate("svc/K.acl", 0), Err(EACCES));
+    assert_eq!(root.lists("svc/K")["readers"], ["alice"]);
+}
+
+#[test]
 fn an_id_occupies_no_key() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
