@@ -258,7 +258,7 @@ fn without_room_for_a_line_nothing_is_done_until_there_is() {
     let audit = mount.state().join("audit");
     fs::create_dir(&audit).unwrap();
     let Some(tmpfs) = Tmpfs::mount(&audit, "1m") else { return };
-    let mut mount = mount.started();
+    let mut mount = mount.with_args(&["--audit-repeats", "each"]).started();
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("K", "value", "readers: [alice]\n");
     assert_eq!(alice.read("K").as_deref(), Ok("value"));
