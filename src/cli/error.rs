@@ -198,6 +198,7 @@ pub(super) fn exit_of(error: &io::Error) -> Exit {
         ErrorKind::NotConnected
         | ErrorKind::ConnectionAborted
         | ErrorKind::StorageFull
+        | ErrorKind::QuotaExceeded
         | ErrorKind::ReadOnlyFilesystem
         | ErrorKind::StaleNetworkFileHandle
         | ErrorKind::ResourceBusy
@@ -216,6 +217,9 @@ pub(super) fn explain(error: &io::Error) -> String {
         ErrorKind::IsADirectory => "it is a folder; name a file",
         ErrorKind::NotADirectory => "a part of the path is a file; name a folder there",
         ErrorKind::StorageFull => "the disk is full; make room and try again",
+        ErrorKind::QuotaExceeded => {
+            "a quota is used up; `.status/last-error` in the mount says which"
+        }
         ErrorKind::InvalidFilename => "the name is too long; shorten it",
         _ => return format!("{error}; see to that and try again"),
     };
@@ -249,7 +253,7 @@ mod tests {
             (Exit::Denied, [EACCES, EPERM].as_slice()),
             (Exit::NotFound, &[ENOENT]),
             (Exit::BadInput, &[EINVAL, EBADMSG, EEXIST, EFBIG, ENAMETOOLONG, EISDIR, ENOTDIR]),
-            (Exit::Unavailable, &[ENOTCONN, ENOSPC, EIO, EROFS, ESTALE, ECONNABORTED]),
+            (Exit::Unavailable, &[ENOTCONN, ENOSPC, EDQUOT, EIO, EROFS, ESTALE, ECONNABORTED]),
             (Exit::Internal, &[ENOMEM, EMFILE]),
         ] {
             for &errno in errnos {

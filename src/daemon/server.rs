@@ -89,7 +89,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     };
     let vault = Arc::new(vault);
     let telemetry = Arc::clone(vault.telemetry());
-    let options = Options { list_sidecars: settings.list_acl };
+    let options = Options { list_sidecars: settings.list_acl, memory: settings.memory };
     let life = Life { mount, shelf, inheritance, outage: outage.unwrap_or_default() };
     let fs =
         Fs::new(Arc::clone(&vault), Arc::clone(&confined.identities), options, fuse::code, life);

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::audit;
 use crate::cluster::{ClusterAddress, Credentials};
+use crate::fs::MemoryLimits;
 use crate::vault::Limits;
 
 use super::error::DaemonError;
@@ -144,6 +145,16 @@ pub struct MountSettings {
     #[arg(long, value_name = "SIZE")]
     pub bytes_per_slug: Option<Size>,
 
+    /// How much memory of the server one user may hold (such as 128M): open files, files being written,
+    /// reports. Users without a name share one such limit [default: 128M]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_per_user: Option<Size>,
+
+    /// How much memory of the server all users together may hold; the limit of the process must be higher
+    /// [default: 384M]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+
     /// Give up after the server died more often than this within a minute [default: 10]
     #[arg(long, value_name = "N")]
     pub crash_limit: Option<u16>,
@@ -217,6 +228,7 @@ pub(super) struct Resolved {
     pub(super) list_acl: bool,
     pub(super) audit: audit::Options,
     pub(super) limits: Limits,
+    pub(super) memory: MemoryLimits,
     pub(super) threads: usize,
     pub(super) crash_limit: usize,
     pub(super) log_level: LogLevel,
@@ -240,6 +252,7 @@ impl Resolved {
         };
         Ok(Self {
             audit: audit_options(&flags, &file, &state_dir),
+            memory: memory_limits(&flags, &file),
             store: Shared::from(&flags, &file)?,
             limits: limits(&flags, &file),
             mountpoint: flags
@@ -298,6 +311,8 @@ impl Resolved {
         flags.extend(audit_flags(&self.audit));
         flags.extend(["--secrets-per-slug".into(), self.limits.secrets.to_string().into()]);
         flags.extend(["--bytes-per-slug".into(), self.limits.bytes.to_string().into()]);
+        flags.extend(["--memory-per-user".into(), self.memory.per_user.to_string().into()]);
+        flags.extend(["--memory".into(), self.memory.total.to_string().into()]);
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
         flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");
@@ -345,6 +360,17 @@ fn limits(flags: &MountSettings, file: &MountSettings) -> Limits {
     Limits {
         secrets: flags.secrets_per_slug.or(file.secrets_per_slug).unwrap_or(usual.secrets),
         bytes: bytes.map_or(usual.bytes, Size::bytes),
+    }
+}
+
+fn memory_limits(flags: &MountSettings, file: &MountSettings) -> MemoryLimits {
+    let usual = MemoryLimits::default();
+    let bytes = |size: Option<Size>, usual| {
+        size.map_or(usual, |size| usize::try_from(size.bytes()).unwrap_or(usize::MAX))
+    };
+    MemoryLimits {
+        per_user: bytes(flags.memory_per_user.or(file.memory_per_user), usual.per_user),
+        total: bytes(flags.memory.or(file.memory), usual.total),
     }
 }
 
@@ -433,11 +459,16 @@ mod tests {
     fn flags_go_before_the_file_and_the_file_before_defaults() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
-        std::fs::write(&config, "mountpoint: /a\nstate-dir: /b\nlist-acl: true\nlog-level: warn\n")
-            .unwrap();
+        std::fs::write(
+            &config,
+            "mountpoint: /a\nstate-dir: /b\nlist-acl: true\nlog-level: warn\n\
+             memory: 50M\nmemory-per-user: 7M\n",
+        )
+        .unwrap();
         let flags = MountSettings {
             config: Some(config),
             state_dir: Some("/c".into()),
+            memory: Some("99M".parse().unwrap()),
             ..MountSettings::default()
         };
         let resolved = Resolved::from(flags).unwrap();
@@ -446,6 +477,10 @@ mod tests {
         assert!(resolved.list_acl);
         assert_eq!(resolved.log_level, LogLevel::Warn);
         assert_eq!(resolved.threads, DEFAULT_THREADS);
+        assert_eq!(resolved.memory, MemoryLimits { per_user: 7 << 20, total: 99 << 20 });
+        let flags = resolved.to_flags();
+        let total = flags.iter().position(|flag| flag == "--memory").unwrap();
+        assert_eq!(flags[total + 1], (99 << 20).to_string().as_str());
     }
 
     #[test]

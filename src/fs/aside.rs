@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::model::Plaintext;
 use crate::vault::Vault;
 
+use super::budget::{Account, Charge};
 use super::shelf::{BLOCK_BYTES, KeptBytes, Room, Shelf};
 
 /// The plaintext in one block: what its length and the seal leave.
@@ -22,6 +23,7 @@ pub(super) struct Aside {
     node: u64,
     size: usize,
     blocks: Vec<u32>,
+    charge: Charge,
 }
 
 impl Aside {
@@ -32,7 +34,7 @@ impl Aside {
         before: Option<Self>,
         shelf: &Shelf,
         vault: &Vault,
-        node: u64,
+        (node, account): (u64, Account),
         bytes: &Plaintext,
         changed: Range<usize>,
     ) -> (Option<Self>, Option<Self>) {
@@ -43,8 +45,10 @@ impl Aside {
                 (aside.put(vault, bytes, start..changed.end), None)
             }
             before => {
-                let aside =
-                    shelf.room().map(|room| Self { room, node, size: 0, blocks: Vec::new() });
+                let aside = shelf.room().map(|room| {
+                    let charge = room.budget.nothing(account);
+                    Self { room, node, size: 0, blocks: Vec::new(), charge }
+                });
                 (aside.and_then(|aside| aside.put(vault, bytes, 0..bytes.len())), before)
             }
         }
@@ -57,6 +61,7 @@ impl Aside {
             let content = bytes.slice((page * PAGE_BYTES) as u64, PAGE_BYTES);
             let sealed = vault.seal_aside(self.node, page as u64, content);
             while self.blocks.len() <= page {
+                self.charge.resize((self.blocks.len() + 1) * BLOCK_BYTES, "").ok()?;
                 let block = self.room.take()?;
                 self.blocks.push(block);
             }
@@ -75,7 +80,7 @@ impl Aside {
     pub(super) fn inherit(
         shelf: &Shelf,
         vault: &Vault,
-        node: u64,
+        (node, uid): (u64, u32),
         kept: &KeptBytes,
     ) -> Option<(Self, Plaintext)> {
         let (room, size) = (shelf.room()?, kept.size as usize);
@@ -87,7 +92,9 @@ impl Aside {
             // The last page may be newer than its slot.
             bytes.push(content.slice(0, size.saturating_sub(bytes.len())));
         }
-        let aside = Self { room, node, size, blocks: kept.blocks.clone() };
+        let blocks = kept.blocks.clone();
+        let charge = room.budget.restore(Account::User(uid), blocks.len() * BLOCK_BYTES);
+        let aside = Self { room, node, size, blocks, charge };
         (bytes.len() == size).then_some((aside, bytes))
     }
 }

@@ -20,18 +20,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Operation;
+use crate::model::{Caller, Operation};
 use crate::telemetry::pulse;
 use crate::vault::{Change, Secret, Value};
 
 use super::attr::SECRET_MODE;
+use super::budget::{Account, HANDLE_BYTES};
 use super::courier::Errand;
 use super::draft::Draft;
 use super::filler::Fill;
 use super::handles::Handle;
 use super::nodes::Node;
 use super::settling::PATIENCE;
-use super::shelf::Kept;
+use super::shelf::{Kept, SLOT_BYTES};
 use super::task::process_of;
 use super::{Attr, Caching, Fs, FsError, NEVER, Opened, Requester};
 
@@ -171,19 +172,30 @@ impl Bound {
 
 impl Fs {
     /// Opens the current value through a bound node.
-    pub(super) fn read_bound(&self, who: &Requester, node: u64, value: &Arc<Value>) -> Opened {
+    ///
+    /// # Errors
+    /// [`FsError::OutOfMemory`].
+    pub(super) fn read_bound(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        value: &Arc<Value>,
+    ) -> Result<Opened, FsError> {
         self.bound.bind(node);
         if let Some(handle) = self.bound.given_for(node, who) {
-            return Opened { handle, caching: Caching::Bound };
+            return Ok(Opened { handle, caching: Caching::Bound });
         }
         let (value, by) = (Arc::clone(value), BoundBy::new(node, who));
-        let handle = self.handles.add_numbered(|handle| {
+        let (account, bytes) = (Account::of(caller), 2 * HANDLE_BYTES + SLOT_BYTES);
+        let charge = self.budget.charge(account, bytes, "the file")?;
+        let handle = self.handles.add_numbered(charge, |handle| {
             let kept = Kept::Followed { handle, node: value.node(), by };
-            let slot = self.shelf.put(&kept).map(Arc::new);
+            let slot = self.shelf.put(account, &kept).map(Arc::new);
             Handle::Version { value: Arc::clone(&value), bound: true, _slot: slot }
         });
         self.bound.opened(BoundHandle { handle, by, shown: Shown::Version(value) });
-        Opened { handle, caching: Caching::Bound }
+        Ok(Opened { handle, caching: Caching::Bound })
     }
 
     /// Opens a draft through a bound node.
@@ -193,6 +205,7 @@ impl Fs {
     pub(super) fn write_bound(
         &self,
         who: &Requester,
+        caller: &Caller,
         node: u64,
         draft: Draft,
     ) -> Result<Opened, FsError> {
@@ -207,7 +220,7 @@ impl Fs {
         let by = BoundBy::new(node, who);
         draft.bind(by);
         let draft = Arc::new(draft);
-        let opened = self.start(Arc::clone(&draft))?;
+        let opened = self.start(caller, Arc::clone(&draft))?;
         let (handle, shown) = (opened.handle, Shown::Draft(draft));
         self.bound.opened(BoundHandle { handle, by, shown });
         Ok(Opened { caching: Caching::Bound, ..opened })
@@ -355,10 +368,12 @@ impl Fs {
         who: &Requester,
         secret: &Secret,
     ) -> Result<Draft, FsError> {
-        self.vault.check(&*self.caller(who)?, Operation::Write, secret)?;
+        let caller = self.caller(who)?;
+        self.vault.check(&caller, Operation::Write, secret)?;
         let (node, path) = (self.nodes.next_private(), secret.key().as_str());
         let current = Arc::clone(secret.value());
-        Ok(Draft::of_value(node, self.opener(who), path, current, SECRET_MODE))
+        let opener = self.opener(who, &caller, path)?;
+        Ok(Draft::of_value(node, opener, path, current, SECRET_MODE))
     }
 
     /// What the process before this one gave.

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use crate::model::{Caller, Plaintext};
 use crate::vault::{RekeyState, RekeyStatus, RekeyTask};
 
+use super::budget::{Account, HANDLE_BYTES, buffer_bytes};
 use super::handles::Handle;
 use super::status::StatusFile;
-use super::{Fs, FsError, Opened, Requester};
+use super::{Caching, Fs, FsError, Opened, Requester};
 
 /// What can be written.
 const COMMANDS: &str = "write `start` to re-seal, or `count` to count the records of each key";
@@ -17,7 +18,10 @@ impl Fs {
     pub(super) fn open_control(&self, caller: &Caller) -> Result<Opened, FsError> {
         self.vault.check_rekey(caller)?;
         let text = self.status_text(StatusFile::Rekey, caller);
-        Ok(self.private(Handle::Control(Plaintext::from(text.into_bytes()).into())))
+        let bytes = HANDLE_BYTES + buffer_bytes(text.len());
+        let charge = self.budget.charge(Account::of(caller), bytes, ".status/rekey")?;
+        let handle = Handle::Control(Plaintext::from(text.into_bytes()).into());
+        Ok(Opened { handle: self.handles.add(handle, charge), caching: Caching::Private })
     }
 
     /// Whether what is written to this handle is a command, which needs to know its caller.

@@ -7,6 +7,7 @@ use crate::audit::{Action, Subject};
 use crate::model::{Caller, KeyError, Operation, SIDECAR_SUFFIX, may_create};
 use crate::vault::{Change, WriteTarget};
 
+use super::budget::{Account, OBJECT_BYTES};
 use super::callers::KnownCaller;
 use super::commit::stale_name;
 use super::courier::StaleName;
@@ -14,6 +15,7 @@ use super::draft::{Draft, Occasion};
 use super::lookup::is_reserved;
 use super::nodes::Node;
 use super::scratch::Scratch;
+use super::shelf::SLOT_BYTES;
 use super::task::process_of;
 use super::tasks::Note;
 use super::trail::Decision;
@@ -113,7 +115,7 @@ impl Fs {
             return self.create_dropped(who, &folder, name, mode);
         }
         if name.as_encoded_bytes().starts_with(b".") {
-            return self.create_scratch(who, parent, name, mode);
+            return self.create_scratch(who, caller, parent, name, mode);
         }
         let draft = match self.created_before(who, parent, name)? {
             Some(draft) => {
@@ -123,7 +125,7 @@ impl Fs {
             }
             None => self.draft_new(who, caller, parent, name, mode, exclusive, decision)?,
         };
-        let opened = self.start_once(who, Arc::clone(&draft))?;
+        let opened = self.start_once(who, caller, Arc::clone(&draft))?;
         Ok((self.private_entry(Node::Draft(draft), caller)?, opened))
     }
 
@@ -183,29 +185,35 @@ impl Fs {
         });
         let node = self.nodes.next_private();
         let creator = process_of(who.task);
-        Ok(Arc::new(Draft::of_new(node, self.opener(who), creator, &path, target, mode)))
+        let opener = self.opener(who, caller, &path)?;
+        Ok(Arc::new(Draft::of_new(node, opener, creator, &path, target, mode)))
     }
 
     fn create_scratch(
         &self,
         who: &Requester,
+        caller: &Caller,
         parent: u64,
         name: &OsStr,
         mode: u32,
     ) -> Result<(Entry, Opened), FsError> {
-        let caller = self.caller(who)?;
         let folder = self.folder(who, parent)?;
         let name = checked_name(&folder, name)?;
-        self.may_make(&caller, &folder, name)?;
+        self.may_make(caller, &folder, name)?;
         if name.chars().any(char::is_control) {
             let error = KeyError::ControlCharacter;
             return Err(FsError::BadName { path: join(&folder, name), error });
         }
-        let scratch =
-            Arc::new(Scratch::new(self.nodes.next_private(), who.uid, who.gid, mode as u16));
-        self.scratch.put(&folder, name, Arc::clone(&scratch))?;
-        let entry = self.private_entry(Node::Scratch(Arc::clone(&scratch)), &caller)?;
-        Ok((entry, self.start_scratch(who, scratch)))
+        let path = join(&folder, name);
+        let charge = self.budget.charge(Account::of(caller), Scratch::BYTES, &path)?;
+        let (node, owner) = (self.nodes.next_private(), (who.uid, who.gid));
+        let scratch = Arc::new(Scratch::new(node, owner, mode as u16, charge));
+        let opened = self.start_scratch(who, caller, Arc::clone(&scratch))?;
+        if let Err(error) = self.scratch.put(&folder, name, Arc::clone(&scratch)) {
+            self.handles.remove(opened.handle);
+            return Err(error);
+        }
+        Ok((self.private_entry(Node::Scratch(scratch), caller)?, opened))
     }
 
     fn private_entry(&self, node: Node, caller: &Caller) -> Result<Entry, FsError> {
@@ -252,7 +260,9 @@ impl Fs {
         if self.vault.is_folder(&path) || self.vault.secret(&path).is_some() {
             return Err(FsError::Exists(path));
         }
-        self.folders.make(&path, who.uid)?;
+        let bytes = OBJECT_BYTES + SLOT_BYTES;
+        let charge = self.budget.charge(Account::of(&caller), bytes, &path)?;
+        self.folders.make(&path, who.uid, charge)?;
         self.look_up(who, parent, name)
     }
 

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use crate::model::{Caller, Key, KeyError};
 
+use super::budget::Account;
 use super::nodes::{Node, path_number};
-use super::quota::Quota;
 use super::sealing::Sealing;
 use super::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
 
@@ -24,8 +24,6 @@ use super::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
 pub(super) const ENCRYPT_NAME: &str = ".encrypt";
 /// What makes a name a folder, known or not.
 const FOLDER_PREFIX: &str = ".in:";
-/// How many files one UID may have open: each can take 1 MiB of memory.
-const PER_UID: usize = 64;
 
 /// A node in `.encrypt`.
 #[derive(Clone)]
@@ -94,11 +92,6 @@ impl EncryptFile {
     }
 }
 
-/// The limit on open files.
-pub(super) fn quota() -> Quota {
-    Quota::new(PER_UID, "you have 64 files of .encrypt open; close some first")
-}
-
 impl Fs {
     /// What a name in a folder of `.encrypt` means. There is a file for every key.
     ///
@@ -135,7 +128,7 @@ impl Fs {
             FsError::BadName { error, .. } => bad_name(&path, error),
             other => other,
         })?;
-        let (node, uid) = (self.nodes.next_private(), who.uid);
+        let (node, uid) = (self.nodes.next_transient(), who.uid);
         Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, open: Mutex::default() })))
     }
 
@@ -147,6 +140,7 @@ impl Fs {
     pub(super) fn open_to_encrypt(
         &self,
         who: &Requester,
+        caller: &Caller,
         file: &EncryptFile,
         (read, write): (bool, bool),
     ) -> Result<Opened, FsError> {
@@ -159,10 +153,10 @@ impl Fs {
             let what = "open it for reading and writing: write a value, then read its document";
             return Err(FsError::Forbidden { path, what });
         }
-        let place = self.encrypting.take(who.uid, &path)?;
-        let sealing = Arc::new(Sealing::new(file.key.clone(), place));
+        let charge = self.budget.charge(Account::of(caller), Sealing::BYTES, &path)?;
+        let sealing = Arc::new(Sealing::new(file.key.clone(), charge));
         *file.open.lock() = Arc::downgrade(&sealing);
-        Ok(self.private(super::handles::Handle::Sealing(sealing)))
+        self.private(caller, &path, super::handles::Handle::Sealing(sealing))
     }
 }
 

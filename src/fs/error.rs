@@ -94,6 +94,20 @@ pub enum FsError {
         /// The limit and what to do.
         what: &'static str,
     },
+    /// The daemon keeps no more in memory for the user, or for all users together.
+    #[error(
+        "{path}: {} may hold {limit} MiB of the daemon's memory, and that is in use; \
+         close files that you have open and finish what you are writing, then try again",
+        if *own { "one user" } else { "all users together" }
+    )]
+    OutOfMemory {
+        /// The path.
+        path: String,
+        /// The limit that is reached, in MiB.
+        limit: usize,
+        /// Whether it is that of the user alone.
+        own: bool,
+    },
     /// This cannot be moved by renaming.
     #[error("{0}: this cannot be moved by renaming; copy it and remove the original")]
     CrossDevice(String),

@@ -9,22 +9,20 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::audit::{Actor, Subject};
-use crate::model::{Caller, Key, Plaintext};
+use crate::model::{Caller, Key, MAX_VALUE_BYTES, Plaintext};
 use crate::vault::{Export, Vault};
 
+use super::budget::Account;
 use super::handles::Handle;
 use super::nodes::{Node, path_number};
-use super::quota::{Place, Quota};
 use super::trail::Decision;
-use super::{Fs, FsError, Opened, Requester, join, nothing_is_made_in};
+use super::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
 
 /// The folder's name in the root.
 pub(super) const EXPORT_NAME: &str = ".export";
 /// The name in the root of the file that holds everything.
 pub(super) const EXPORT_ALL_NAME: &str = ".export.yaml";
 const SUFFIX: &str = ".yaml";
-/// How many files one UID may have open: each keeps the values that it holds from being removed.
-const PER_UID: usize = 16;
 
 /// How many sizes are remembered. All are forgotten when one more comes.
 const MAX_SIZES: usize = 1024;
@@ -63,7 +61,6 @@ pub(super) struct ExportFile {
 /// A text that is open.
 pub(super) struct OpenExport {
     export: Export,
-    _place: Place,
 }
 
 impl Exported {
@@ -111,6 +108,10 @@ impl ExportFile {
 }
 
 impl OpenExport {
+    /// What an open text takes: the document that was made last, in base64, and the secrets by reference.
+    const BYTES: usize = 2 * MAX_VALUE_BYTES;
+    const BYTES_PER_SECRET: usize = 16;
+
     /// Some of its secrets, from the document `next` on, for the record; none at the end.
     pub(super) fn subjects(&self, actor: &Actor, next: usize) -> Vec<Subject> {
         self.export.subjects(&actor.caller, next)
@@ -121,11 +122,6 @@ impl From<Exported> for Node {
     fn from(node: Exported) -> Self {
         Self::Exported(node)
     }
-}
-
-/// The limit on open files.
-pub(super) fn quota() -> Quota {
-    Quota::new(PER_UID, "you have 16 exports open; close some first")
 }
 
 impl ExportSizes {
@@ -151,7 +147,7 @@ impl Fs {
     /// The file that holds everything that the caller may read below a prefix.
     pub(super) fn export_file(&self, who: &Requester, prefix: &str) -> Exported {
         Exported::File(Arc::new(ExportFile {
-            node: self.nodes.next_private(),
+            node: self.nodes.next_transient(),
             uid: who.uid,
             prefix: prefix.into(),
             open: Mutex::default(),
@@ -206,12 +202,15 @@ impl Fs {
         if write {
             return Err(nothing_is_made_in(&file.path()));
         }
-        let place = self.exporting.take(who.uid, &file.path())?;
+        let (path, account) = (file.path(), Account::of(caller));
+        let mut charge = self.budget.charge(account, OpenExport::BYTES, &path)?;
         let export = self.vault.export(caller, &file.prefix);
-        let open = Arc::new(OpenExport { export, _place: place });
+        charge.resize(OpenExport::BYTES + export.len() * OpenExport::BYTES_PER_SECRET, &path)?;
+        let open = Arc::new(OpenExport { export });
         *file.open.lock() = Arc::downgrade(&open);
         *decision = Some(Decision::export(Arc::clone(&open)));
-        Ok(self.private(Handle::Export(open)))
+        let handle = self.handles.add(Handle::Export(open), charge);
+        Ok(Opened { handle, caching: Caching::Private })
     }
 
     pub(super) fn read_export(

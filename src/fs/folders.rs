@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use parking_lot::Mutex;
 
+use super::budget::Charge;
 use super::error::FsError;
 use super::shelf::{Kept, Shelf, Slot};
 
@@ -21,6 +22,7 @@ struct Made {
     uid: u32,
     /// They last as long as the mount, whichever process serves it.
     _slot: Option<Slot>,
+    _charge: Charge,
 }
 
 impl MadeFolders {
@@ -29,8 +31,8 @@ impl MadeFolders {
     }
 
     /// A folder that was made when another process served the mount.
-    pub(super) fn inherit(&self, path: String, uid: u32, slot: Slot) {
-        self.folders.lock().insert(path, Made { uid, _slot: Some(slot) });
+    pub(super) fn inherit(&self, path: String, uid: u32, slot: Slot, charge: Charge) {
+        self.folders.lock().insert(path, Made { uid, _slot: Some(slot), _charge: charge });
     }
 
     /// Whether `uid` made this folder.
@@ -42,7 +44,7 @@ impl MadeFolders {
     ///
     /// # Errors
     /// It is there already, or its UID has too many.
-    pub(super) fn make(&self, path: &str, uid: u32) -> Result<(), FsError> {
+    pub(super) fn make(&self, path: &str, uid: u32, charge: Charge) -> Result<(), FsError> {
         let mut folders = self.folders.lock();
         if folders.contains_key(path) {
             return Err(FsError::Exists(path.to_owned()));
@@ -53,8 +55,8 @@ impl MadeFolders {
                 what: "you have made 1,024 folders that are empty; put secrets into them first",
             });
         }
-        let slot = self.shelf.put(&Kept::Folder { path: path.to_owned(), uid });
-        folders.insert(path.to_owned(), Made { uid, _slot: slot });
+        let slot = self.shelf.put(charge.account(), &Kept::Folder { path: path.to_owned(), uid });
+        folders.insert(path.to_owned(), Made { uid, _slot: slot, _charge: charge });
         Ok(())
     }
 

@@ -4,20 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::model::Plaintext;
 use crate::vault::Value;
 
+use super::budget::Charge;
 use super::draft::Draft;
 use super::error::FsError;
 use super::export::OpenExport;
 use super::import::Dropped;
-use super::listing::Listed;
+use super::listing::Listing;
 use super::scratch::Scratch;
 use super::sealing::Sealing;
 use super::shelf::Slot;
 use super::task::now_since_boot;
+use super::texts::Text;
 
 /// What a handle stands for. Readers of a version need none: its node says everything.
 #[derive(Clone)]
@@ -28,8 +30,10 @@ pub(super) enum Handle {
     Scratch(Arc<Scratch>),
     /// A version, where the node is not that of one. `bound` if others see another one through that node.
     Version { value: Arc<Value>, bound: bool, _slot: Option<Arc<Slot>> },
-    /// Bytes as they were at the open, and the same on the shelf where they are no secret.
-    Snapshot { bytes: Arc<Plaintext>, _slot: Option<Arc<Slot>> },
+    /// What one writer is writing, as it is when it is read.
+    View(Arc<Draft>),
+    /// A text as it was at the open, and the same on the shelf.
+    Text { text: Arc<Text>, _slot: Option<Arc<Slot>> },
     /// A file in the drop box.
     Dropped(Arc<Dropped>),
     /// A file of `.encrypt`.
@@ -39,7 +43,7 @@ pub(super) enum Handle {
     /// A text of the export.
     Export(Arc<OpenExport>),
     /// A folder being listed; the listing is made at its first read, and anew when it is rewound.
-    Folder(Arc<Mutex<Option<Arc<[Listed]>>>>),
+    Folder(Arc<Listing>),
 }
 
 /// Numbers with this bit stand for handles that take writes: whoever closes one that is not known has
@@ -53,8 +57,13 @@ pub(super) fn is_writer(number: u64) -> bool {
 
 /// All handles, by number. Numbers are never used again, not by the next process either; 0 is none.
 pub(super) struct Handles {
-    open: RwLock<HashMap<u64, Handle>>,
+    open: RwLock<HashMap<u64, Open>>,
     next: AtomicU64,
+}
+
+struct Open {
+    handle: Handle,
+    _charge: Charge,
 }
 
 impl Handles {
@@ -65,21 +74,21 @@ impl Handles {
     }
 
     /// A handle that the process before this one gave.
-    pub(super) fn inherit(&self, number: u64, handle: Handle) {
-        self.open.write().insert(number, handle);
+    pub(super) fn inherit(&self, number: u64, handle: Handle, charge: Charge) {
+        self.open.write().insert(number, Open { handle, _charge: charge });
     }
 
-    pub(super) fn add(&self, handle: Handle) -> u64 {
+    /// `charge` is for the handle, without what others share with it.
+    pub(super) fn add(&self, handle: Handle, charge: Charge) -> u64 {
         let number = self.number(&handle);
-        self.open.write().insert(number, handle);
+        self.inherit(number, handle, charge);
         number
     }
 
     /// Adds a handle that is made with its number.
-    pub(super) fn add_numbered(&self, make: impl FnOnce(u64) -> Handle) -> u64 {
+    pub(super) fn add_numbered(&self, charge: Charge, make: impl FnOnce(u64) -> Handle) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let handle = make(number);
-        self.open.write().insert(number, handle);
+        self.inherit(number, make(number), charge);
         number
     }
 
@@ -89,7 +98,8 @@ impl Handles {
                 WRITER
             }
             Handle::Version { .. }
-            | Handle::Snapshot { .. }
+            | Handle::View(_)
+            | Handle::Text { .. }
             | Handle::Control(_)
             | Handle::Export(_)
             | Handle::Folder(_) => 0,
@@ -100,10 +110,11 @@ impl Handles {
     /// # Errors
     /// There is no such handle.
     pub(super) fn find(&self, number: u64) -> Result<Handle, FsError> {
-        self.open.read().get(&number).cloned().ok_or(FsError::BadHandle)
+        let open = self.open.read();
+        open.get(&number).map(|open| open.handle.clone()).ok_or(FsError::BadHandle)
     }
 
     pub(super) fn remove(&self, number: u64) -> Option<Handle> {
-        self.open.write().remove(&number)
+        self.open.write().remove(&number).map(|open| open.handle)
     }
 }

@@ -76,13 +76,16 @@ impl Fs {
             };
         }
         match self.handles.find(handle).map_err(|_| FsError::Lost)? {
-            Handle::Draft(draft) => Ok(whole(draft.read(&self.vault, offset, length)?)),
+            Handle::Draft(draft) | Handle::View(draft) => {
+                Ok(whole(draft.read(&self.vault, offset, length)?))
+            }
             Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length)?)),
             Handle::Dropped(file) => Ok(whole(file.read(offset, length))),
             Handle::Version { value, .. } => Ok(whole(self.vault.read(&value, offset, length)?)),
-            Handle::Snapshot { bytes, .. } | Handle::Control(bytes) => {
-                Ok(FileBytes { bytes, offset, length })
+            Handle::Text { text, .. } => {
+                Ok(FileBytes { bytes: Arc::clone(&text.bytes), offset, length })
             }
+            Handle::Control(bytes) => Ok(FileBytes { bytes, offset, length }),
             Handle::Sealing(sealing) => {
                 let seal = |key: &Key, value: &Plaintext| self.vault.seal(key, value);
                 let Excerpt { document, offset } = sealing.read(offset, seal)?;
@@ -116,7 +119,8 @@ impl Fs {
             Ok(Handle::Control(_)) => self.control(who, bytes),
             Ok(
                 Handle::Version { .. }
-                | Handle::Snapshot { .. }
+                | Handle::View(_)
+                | Handle::Text { .. }
                 | Handle::Export(_)
                 | Handle::Folder(_),
             ) => Err(FsError::BadHandle),

@@ -8,13 +8,17 @@ use parking_lot::Mutex;
 use crate::model::{Caller, SIDECAR_SUFFIX};
 use crate::vault::ChildKind;
 
+use super::budget::{Account, Charge, HANDLE_BYTES};
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::handles::{Handle, is_writer};
 use super::import::Import;
 use super::nodes::{Node, folder_number};
 use super::status::StatusFile;
-use super::{Caching, FileKind, Fs, FsError, Opened, Requester, join};
+use super::{FileKind, Fs, FsError, Opened, Requester, join};
+
+/// What an entry of a listing takes beside its name.
+const LISTED_BYTES: usize = size_of::<Listed>() + 16;
 
 /// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub struct Listed {
     pub kind: FileKind,
 }
 
+/// An open folder: what it held when it was read first or rewound.
+#[derive(Default)]
+pub(super) struct Listing(Mutex<Option<(Arc<[Listed]>, Charge)>>);
+
 impl Fs {
     /// Opens a folder for listing.
     ///
@@ -37,10 +45,10 @@ impl Fs {
         if !node.is_folder() {
             return Err(FsError::NotFolder("the file".to_owned()));
         }
-        let opened = self.caller(who).and_then(|caller| self.check_listing(who, &caller, &node));
+        let caller = self.caller(who)?;
+        let opened = self.check_listing(who, &caller, &node);
         self.note(who, "open", opened)?;
-        let handle = self.handles.add(Handle::Folder(Arc::new(Mutex::new(None))));
-        Ok(Opened { handle, caching: Caching::Private })
+        self.private(&caller, "the folder", Handle::Folder(Arc::default()))
     }
 
     /// Whether the caller may open a directory to list it: not if it can see nothing there. Who lists a
@@ -81,16 +89,27 @@ impl Fs {
             // The process that gave the handle was killed.
             Err(_) if !is_writer(handle) => {
                 let listing = Arc::default();
-                self.handles.inherit(handle, Handle::Folder(Arc::clone(&listing)));
+                let account = Account::of(&*self.caller(who)?);
+                let charge = self.budget.charge(account, HANDLE_BYTES, "the folder")?;
+                self.handles.inherit(handle, Handle::Folder(Arc::clone(&listing)), charge);
                 listing
             }
             Ok(_) | Err(_) => return Err(FsError::BadHandle),
         };
-        if !rewound && let Some(listed) = &*listing.lock() {
-            return Ok(Arc::clone(listed));
-        }
+        let before = {
+            let mut kept = listing.0.lock();
+            match &*kept {
+                Some((listed, _)) if !rewound => return Ok(Arc::clone(listed)),
+                _ => kept.take(),
+            }
+        };
+        drop(before);
         let listed = self.list_now(who, node)?;
-        *listing.lock() = Some(Arc::clone(&listed));
+        let names: usize = listed.iter().map(|one| one.name.len()).sum();
+        let bytes = names + listed.len() * LISTED_BYTES;
+        let account = Account::of(&*self.caller(who)?);
+        let charge = self.budget.charge(account, bytes, "the folder")?;
+        *listing.0.lock() = Some((Arc::clone(&listed), charge));
         Ok(listed)
     }
 

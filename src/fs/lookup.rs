@@ -9,6 +9,7 @@ use crate::model::{Caller, Key, KeyError, MAX_COMPONENT_BYTES, Operation, SIDECA
 use crate::vault::Secret;
 
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
+use super::budget::Account;
 use super::draft::Draft;
 use super::encrypt::{ENCRYPT_NAME, Encrypt};
 use super::export::{EXPORT_ALL_NAME, EXPORT_NAME, Exported};
@@ -19,7 +20,7 @@ use super::tasks::Note;
 use super::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Requester, join};
 
 /// The folder of status files, in the root.
-const STATUS_NAME: &str = ".status";
+pub(super) const STATUS_NAME: &str = ".status";
 
 /// Whether a path has a meaning of its own, so that no scratch file can have it.
 pub(super) fn is_reserved(path: &str) -> bool {
@@ -44,13 +45,14 @@ impl Fs {
                     return Err(FsError::BadName { path, error: KeyError::ComponentTooLong });
                 }
                 Node::Folder(folder) => {
-                    self.find(who, &caller, &folder, text()?).ok_or_else(not_found)?
+                    self.find(who, &caller, &folder, text()?)?.ok_or_else(not_found)?
                 }
                 Node::StatusFolder => {
                     let file = StatusFile::parse(text()?).ok_or_else(not_found)?;
                     (Node::Status(file, who.uid), NEVER)
                 }
                 Node::Encrypt(Encrypt::Folder(folder)) => {
+                    self.nodes.touch(parent);
                     (self.find_to_encrypt(who, &caller, &folder, name)?.into(), NEVER)
                 }
                 Node::Import(Import::Folder(folder)) => {
@@ -63,7 +65,12 @@ impl Fs {
                 }
                 _ => return Err(FsError::NotFolder(name.to_string_lossy().into_owned())),
             };
-            self.nodes.look_up(&node);
+            if node.is_transient() {
+                let (account, path) = (Account::of(&caller), self.path_of(&node));
+                self.nodes.look_up_transient(&node, &self.budget, account, &path)?;
+            } else {
+                self.nodes.look_up(&node);
+            }
             // Between the index and the table of nodes a commit may have replaced this version, and
             // have seen nothing to make the kernel forget.
             if lifetime == FOREVER && self.is_outdated(&node) {
@@ -102,37 +109,40 @@ impl Fs {
         caller: &Caller,
         folder: &Arc<str>,
         name: &str,
-    ) -> Option<(Node, Duration)> {
+    ) -> Result<Option<(Node, Duration)>, FsError> {
         if folder.is_empty()
             && let Some(node) = self.find_reserved(who, name)
         {
-            return Some((node, NEVER));
+            return Ok(Some((node, NEVER)));
         }
         if name.starts_with('.') {
-            return Some((Node::Scratch(self.scratch.find(who.uid, folder, name)?), NEVER));
+            let scratch = self.scratch.find(who.uid, folder, name);
+            return Ok(scratch.map(|scratch| (Node::Scratch(scratch), NEVER)));
         }
         let path = join(folder, name);
         self.settling.wait_for(&path);
         if let Some(secret) = self.vault.secret(&path) {
-            return Some(self.node_for_retry(who, &path, &secret, |node| {
-                let mode = SECRET_MODE;
-                Draft::of_value(node, self.opener(who), &path, Arc::clone(secret.value()), mode)
-            }));
+            let found = self.node_for_retry(who, &path, &secret, |node| {
+                let (opener, base) = (self.opener(who, caller, &path)?, secret.value());
+                Ok(Draft::of_value(node, opener, &path, Arc::clone(base), SECRET_MODE))
+            });
+            return found.map(Some);
         }
         // A file that was only created makes its folder and its sidecar exist, too.
         self.settling.wait_for_around(&path);
         if self.vault.is_folder(&path) || self.folders.holds(&path) {
-            return Some((Node::Folder(path.into()), FOREVER));
+            return Ok(Some((Node::Folder(path.into()), FOREVER)));
         }
         if let Some(secret) =
             path.strip_suffix(SIDECAR_SUFFIX).and_then(|key| self.vault.secret(key))
         {
-            return Some(self.sidecar_for_retry(who, &path, &secret));
+            return self.sidecar_for_retry(who, caller, &path, &secret).map(Some);
         }
         if let Some(draft) = self.drafts.creating(&path, who) {
-            return Some((Node::Draft(draft), NEVER));
+            return Ok(Some((Node::Draft(draft), NEVER)));
         }
-        self.is_folder_to(who, caller, &path).then(|| (Node::Folder(path.into()), NEVER))
+        let is_folder = self.is_folder_to(who, caller, &path);
+        Ok(is_folder.then(|| (Node::Folder(path.into()), NEVER)))
     }
 
     /// Names in the root that mean something of their own.
@@ -172,29 +182,30 @@ impl Fs {
         who: &Requester,
         path: &str,
         secret: &Arc<Secret>,
-        make_draft: impl FnOnce(u64) -> Draft,
-    ) -> (Node, Duration) {
+        make_draft: impl FnOnce(u64) -> Result<Draft, FsError>,
+    ) -> Result<(Node, Duration), FsError> {
         if let Some(draft) = self.draft_for_retry(who, path, make_draft) {
-            return (Node::Draft(draft), NEVER);
+            return Ok((Node::Draft(draft?), NEVER));
         }
         self.tasks.serve(who, secret.value().node());
-        (Node::Value(Arc::clone(secret.value())), FOREVER)
+        Ok((Node::Value(Arc::clone(secret.value())), FOREVER))
     }
 
     fn sidecar_for_retry(
         &self,
         who: &Requester,
+        caller: &Caller,
         path: &str,
         secret: &Arc<Secret>,
-    ) -> (Node, Duration) {
+    ) -> Result<(Node, Duration), FsError> {
         let make = |node| {
-            let text = emit_lists(secret.acl());
-            Draft::of_lists(node, self.opener(who), path, secret.record(), &text)
+            let (opener, text) = (self.opener(who, caller, path)?, emit_lists(secret.acl()));
+            Draft::of_lists(node, opener, path, secret.record(), &text)
         };
-        match self.draft_for_retry(who, path, make) {
-            Some(draft) => (Node::Draft(draft), NEVER),
+        Ok(match self.draft_for_retry(who, path, make) {
+            Some(draft) => (Node::Draft(draft?), NEVER),
             None => (Node::Sidecar(secret.record()), NEVER),
-        }
+        })
     }
 
     /// The kernel looks the path up twice; both look-ups get the same draft.
@@ -202,19 +213,19 @@ impl Fs {
         &self,
         who: &Requester,
         path: &str,
-        make_draft: impl FnOnce(u64) -> Draft,
-    ) -> Option<Arc<Draft>> {
+        make_draft: impl FnOnce(u64) -> Result<Draft, FsError>,
+    ) -> Option<Result<Arc<Draft>, FsError>> {
         let mut make_draft = Some(make_draft);
         self.tasks.find(who, |note| match note {
             Note::Rewrite { only: Some(_), .. } => None,
             // The thread has changed its UID since.
             Note::Rewrite { draft: Some(draft), .. } if draft.uid() != who.uid => None,
             Note::Rewrite { path: Some(other), .. } if other != path => None,
-            Note::Rewrite { draft: Some(draft), .. } => Some(Arc::clone(draft)),
+            Note::Rewrite { draft: Some(draft), .. } => Some(Ok(Arc::clone(draft))),
             Note::Rewrite { path: of, draft, .. } => {
                 *of = Some(path.to_owned());
-                let made = Arc::new(make_draft.take()?(self.nodes.next_private()));
-                Some(Arc::clone(draft.insert(made)))
+                let made = make_draft.take()?(self.nodes.next_private());
+                Some(made.map(|made| Arc::clone(draft.insert(Arc::new(made)))))
             }
             _ => None,
         })

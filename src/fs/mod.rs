@@ -13,6 +13,7 @@ mod access;
 mod aside;
 mod attr;
 mod bound;
+mod budget;
 mod callers;
 mod closing;
 mod commit;
@@ -39,7 +40,6 @@ mod open;
 mod operations;
 mod poll;
 mod programs;
-mod quota;
 mod remove;
 mod rename;
 mod replaced;
@@ -53,6 +53,7 @@ mod status;
 mod successor;
 mod task;
 mod tasks;
+mod texts;
 mod trail;
 mod trials;
 mod vitals;
@@ -72,6 +73,7 @@ use crate::vault::Vault;
 
 pub use access::Wanted;
 pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
+pub use budget::MemoryLimits;
 pub use callers::KnownCaller;
 pub use courier::KernelCache;
 pub use error::FsError;
@@ -89,6 +91,7 @@ pub use trials::Trial;
 pub use watchers::{Touch, Touched};
 
 use bound::Bound;
+use budget::Budget;
 use courier::Courier;
 use drafts::Drafts;
 use executor::Executor;
@@ -102,10 +105,10 @@ use nodes::{Node, Nodes};
 use operations::Operations;
 use poll::Pollers;
 use programs::Programs;
-use quota::Quota;
 use scratch::ScratchFiles;
 use settling::Settling;
 use tasks::{PER_PROCESS, PER_TASK, Tasks};
+use texts::Texts;
 use trials::Trials;
 use watchers::Watchers;
 
@@ -135,6 +138,8 @@ pub type NameError = fn(&FsError) -> ErrorCode;
 pub struct Options {
     /// Whether listings show sidecars too.
     pub list_sidecars: bool,
+    /// How much memory callers may hold.
+    pub memory: MemoryLimits,
 }
 
 /// The file system.
@@ -155,12 +160,12 @@ pub struct Fs {
     drafts: Drafts,
     tasks: Tasks,
     processes: Tasks,
+    texts: Texts,
     scratch: ScratchFiles,
     folders: MadeFolders,
     settling: Settling,
     failures: Failures,
-    encrypting: Quota,
-    exporting: Quota,
+    budget: Budget,
     export_sizes: ExportSizes,
     import: DropBox,
     pollers: Arc<Pollers>,
@@ -192,6 +197,7 @@ impl Fs {
         let fs = Arc::new(Self {
             vault,
             identities,
+            budget: Budget::new(options.memory),
             executor: callers::executor(),
             options,
             started,
@@ -205,12 +211,11 @@ impl Fs {
             drafts: Drafts::default(),
             tasks: Tasks::new(shelf.clone(), PER_TASK),
             processes: Tasks::new(shelf.clone(), PER_PROCESS),
+            texts: Texts::default(),
             scratch: ScratchFiles::new(shelf.clone()),
             folders: MadeFolders::new(shelf.clone()),
             settling: Settling::default(),
             failures: Failures::default(),
-            encrypting: encrypt::quota(),
-            exporting: export::quota(),
             export_sizes: ExportSizes::default(),
             import: DropBox::default(),
             courier: Courier::new(Arc::clone(&pollers)),

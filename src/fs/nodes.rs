@@ -1,18 +1,20 @@
 //! The nodes that the kernel knows.
 
-use std::collections::HashSet;
 use std::collections::hash_map::Entry;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use blake2::{Blake2s256, Digest};
 use foldhash::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::vault::{NODE_LIMIT, RecordId, Value};
 
+use super::budget::{Account, Budget, Charge, OBJECT_BYTES};
 use super::draft::Draft;
 use super::encrypt::Encrypt;
+use super::error::FsError;
 use super::export::Exported;
 use super::import::Import;
 use super::scratch::Scratch;
@@ -128,6 +130,18 @@ impl Node {
         }
     }
 
+    /// Whether it is made anew by every look-up of a name that anybody can think of, so that it can be
+    /// given up.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Encrypt(Encrypt::Folder(path)) => !path.is_empty(),
+            Self::Status(..)
+            | Self::Encrypt(Encrypt::File(_))
+            | Self::Exported(Exported::File(_)) => true,
+            _ => false,
+        }
+    }
+
     /// The only UID that paths lead to this node; none if they lead every caller there.
     pub(super) fn owner(&self) -> Option<u32> {
         match self {
@@ -204,6 +218,9 @@ pub(super) struct Nodes {
     /// The newest version that the process before this one knew. Later ones have higher numbers.
     last_inherited: AtomicU64,
     next_private: AtomicU64,
+    /// Nodes that exist for every name that somebody may look up, in the order in which they were.
+    /// Locked before `known`.
+    transient: Mutex<HashMap<Account, VecDeque<u64>>>,
 }
 
 struct Known {
@@ -213,7 +230,17 @@ struct Known {
     filled: AtomicBool,
     /// How often the version is open through its own node.
     readers: AtomicU64,
+    /// Of a transient node.
+    _charge: Option<Charge>,
+    /// Whether a transient node was used since it was last considered for removal.
+    used: AtomicBool,
 }
+
+/// How many transient nodes are kept for one account. The kernel may know more; it looks a name up
+/// again if its node is not known any more ([`FsError::Stale`]).
+const MAX_TRANSIENT: usize = 1024;
+/// How many are considered for removal when one more comes.
+const MAX_CONSIDERED: usize = 16;
 
 impl Nodes {
     /// Numbers of private nodes go on from `start`, which a clock makes larger on every start.
@@ -224,7 +251,14 @@ impl Nodes {
             is_heir: AtomicBool::new(false),
             last_inherited: AtomicU64::new(0),
             next_private: AtomicU64::new(start & (PRIVATE - 1)),
+            transient: Mutex::default(),
         }
+    }
+
+    /// A number for a transient node that no other path leads to. It is among those of folders: one that
+    /// is not known is looked up again.
+    pub(super) fn next_transient(&self) -> u64 {
+        FOLDER | self.next_private.fetch_add(1, Ordering::Relaxed) & (PRIVATE - 1)
     }
 
     /// A number for a node that no other path leads to.
@@ -297,6 +331,10 @@ impl Nodes {
         if matches!(number, ROOT | STATUS) {
             return;
         }
+        self.add(number, node, None);
+    }
+
+    fn add(&self, number: u64, node: &Node, charge: Option<Charge>) {
         let mut known = self.known.write();
         known
             .entry(number)
@@ -305,8 +343,80 @@ impl Nodes {
                 lookups: 0,
                 filled: AtomicBool::new(false),
                 readers: AtomicU64::new(0),
+                _charge: charge,
+                used: AtomicBool::new(false),
             })
             .lookups += 1;
+    }
+
+    /// As [`Nodes::look_up`], of a transient node. Older ones of the account make way for it.
+    ///
+    /// # Errors
+    /// [`FsError::OutOfMemory`].
+    pub(super) fn look_up_transient(
+        &self,
+        node: &Node,
+        budget: &Budget,
+        account: Account,
+        path: &str,
+    ) -> Result<(), FsError> {
+        let number = node.number();
+        if let Some(known) = self.known.write().get_mut(&number) {
+            known.lookups += 1;
+            known.used.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut transient = self.transient.lock();
+        let own = transient.entry(account).or_default();
+        if own.len() >= MAX_TRANSIENT {
+            self.give_up_one(own);
+        }
+        let bytes = OBJECT_BYTES + path.len();
+        let charge = budget.charge(account, bytes, path).or_else(|error| {
+            if self.give_up_one(own) { budget.charge(account, bytes, path) } else { Err(error) }
+        });
+        match charge {
+            Ok(charge) => {
+                own.push_back(number);
+                self.add(number, node, Some(charge));
+                Ok(())
+            }
+            Err(error) => {
+                if own.is_empty() {
+                    transient.remove(&account);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A look-up below a transient node.
+    pub(super) fn touch(&self, number: u64) {
+        if let Some(known) = self.known.read().get(&number) {
+            known.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up the node that was used longest ago, as far as that is known. Whether there is room for
+    /// another one.
+    fn give_up_one(&self, own: &mut VecDeque<u64>) -> bool {
+        for _ in 0..MAX_CONSIDERED.min(own.len()) {
+            let Some(number) = own.pop_front() else { break };
+            let mut known = self.known.write();
+            match known.get(&number) {
+                None => return true,
+                Some(one) if one.node.is_open() || one.used.swap(false, Ordering::Relaxed) => {
+                    own.push_back(number);
+                }
+                Some(_) => {
+                    let gone = known.remove(&number);
+                    drop(known);
+                    drop(gone);
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// The version of that node is opened through it. Gives the version, once: for who gives the kernel its
@@ -371,5 +481,52 @@ impl Nodes {
         }
         // Dropped without the lock: it may be the last holder of a version.
         drop(forgotten);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::budget::MemoryLimits;
+
+    fn folder(number: usize) -> Node {
+        Node::Encrypt(Encrypt::Folder(format!("f{number}").into()))
+    }
+
+    #[test]
+    fn transient_nodes_are_bounded_and_the_used_ones_stay() {
+        let (nodes, budget) = (Nodes::new(1), Budget::new(MemoryLimits::default()));
+        let look_up = |node: &Node, uid| {
+            nodes.look_up_transient(node, &budget, Account::User(uid), "f").unwrap();
+        };
+        let (used, other) = (folder(1_000_000), folder(2_000_000));
+        look_up(&used, 7);
+        look_up(&other, 8);
+        for number in 0..10 * MAX_TRANSIENT {
+            look_up(&folder(number), 7);
+            nodes.touch(used.number());
+        }
+        assert!(nodes.find(used.number()).is_some(), "it is used all the time");
+        assert!(nodes.find(other.number()).is_some(), "it is another user's");
+        assert!(nodes.find(folder(0).number()).is_none());
+        assert!(nodes.known.read().len() <= MAX_TRANSIENT + 1);
+        let known: Vec<u64> = nodes.known.read().keys().copied().collect();
+        known.into_iter().for_each(|number| nodes.forget(number, u64::MAX, || {}));
+        assert_eq!(budget.used(), 0, "what the kernel forgot takes nothing");
+    }
+
+    #[test]
+    fn transient_nodes_make_way_for_each_other_in_a_full_account() {
+        let limits = MemoryLimits { per_user: 10 << 10, total: 1 << 20 };
+        let (nodes, budget) = (Nodes::new(1), Budget::new(limits));
+        for number in 0..100 {
+            nodes
+                .look_up_transient(&folder(number), &budget, Account::User(7), "f")
+                .expect("an older one makes way");
+        }
+        let left = 10 << 10;
+        let all = budget.charge(Account::User(8), left, "f").unwrap();
+        assert!(budget.used() <= 2 * left);
+        drop(all);
     }
 }

@@ -9,18 +9,20 @@ use crate::model::{Caller, Operation, Plaintext};
 use crate::vault::{RecordId, Secret, Value, WriteTarget};
 
 use super::attr::SECRET_MODE;
+use super::budget::{Account, HANDLE_BYTES};
 use super::draft::{Draft, Target};
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::filler::{Fill, LARGEST};
 use super::handles::Handle;
+use super::lookup::STATUS_NAME;
 use super::nodes::Node;
 use super::scratch::Scratch;
-use super::shelf::Kept;
+use super::shelf::{Kept, SLOT_BYTES};
 use super::status::StatusFile;
 use super::tasks::Note;
 use super::trail::Decision;
-use super::{Caching, Fs, FsError, Opened, Requester, nothing_is_made_in};
+use super::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
 
 /// How a file is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +143,7 @@ impl Fs {
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let node = match self.node_or_draft(who, number, true) {
-            Err(FsError::Stale) => return Err(self.retry_unknown(who, number, wish)),
+            Err(FsError::Stale) => return Err(self.retry_unknown(who, caller, number, wish)),
             node => node?,
         };
         match node {
@@ -156,7 +158,7 @@ impl Fs {
             Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
             Node::Scratch(scratch) => {
                 self.check_reachable(who, &Node::Scratch(Arc::clone(&scratch)))?;
-                Ok(self.start_scratch(who, scratch))
+                self.start_scratch(who, caller, scratch)
             }
             Node::Status(StatusFile::Rekey, _) => {
                 let opened = self.open_control(caller);
@@ -166,18 +168,21 @@ impl Fs {
                 opened
             }
             Node::Status(..) if wish.write => Err(nothing_is_made_in(".status")),
-            Node::Status(file, _) => Ok(self.text(self.status_text(file, caller))),
+            Node::Status(file, _) => {
+                let path = join(STATUS_NAME, file.name());
+                self.text(caller, number, &path, self.status_text(file, caller))
+            }
             Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
             Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
             Node::Encrypt(Encrypt::File(file)) => {
-                let opened = self.open_to_encrypt(who, &file, (wish.read, wish.write));
+                let opened = self.open_to_encrypt(who, caller, &file, (wish.read, wish.write));
                 let subject = Subject::of(file.key().as_str());
                 *decision = Some(Decision::new(Action::Encrypt, subject));
                 opened
             }
             Node::Import(node) => {
                 self.check_reachable(who, &Node::Import(node.clone()))?;
-                self.open_in_drop_box(who, &node, wish.write)
+                self.open_in_drop_box(who, caller, &node, wish.write)
             }
             Node::Exported(Exported::File(file)) => {
                 self.open_export(who, caller, &file, wish.write, decision)
@@ -204,7 +209,7 @@ impl Fs {
         if let Some(secret) = &current
             && self.bound.contains(value.node())
         {
-            return Ok(self.read_bound(who, value.node(), secret.value()));
+            return self.read_bound(who, caller, value.node(), secret.value());
         }
         if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
             self.tasks.settle(who, value.node());
@@ -231,13 +236,9 @@ impl Fs {
                 Err(FsError::NotFound("the file".to_owned()))
             }
             (Some((node, None)), Some(secret)) if node == value.node() => {
-                Ok(self.read_bound(who, node, secret.value()))
+                self.read_bound(who, caller, node, secret.value())
             }
-            _ => {
-                let note = Note::Reopen { node: value.node(), served: None };
-                self.tasks.remember(who, note);
-                Err(FsError::Stale)
-            }
+            _ => Err(self.retry(who, caller, Note::Reopen { node: value.node(), served: None })),
         }
     }
 
@@ -259,16 +260,17 @@ impl Fs {
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let Some(secret) = self.settled_secret(value.record()) else {
-            return Err(self.retry_as_draft(who, value.node(), None));
+            return Err(self.retry_as_draft(who, caller, value.node(), None));
         };
         self.check_write(caller, &secret, wish, decision)?;
         if self.bound.contains(value.node()) || self.is_second_try(who, value.node()) {
             let (node, path) = (self.nodes.next_private(), secret.key().as_str());
             let current = Arc::clone(secret.value());
-            let draft = Draft::of_value(node, self.opener(who), path, current, SECRET_MODE);
-            return self.write_bound(who, value.node(), draft);
+            let opener = self.opener(who, caller, path)?;
+            let draft = Draft::of_value(node, opener, path, current, SECRET_MODE);
+            return self.write_bound(who, caller, value.node(), draft);
         }
-        Err(self.retry_as_draft(who, value.node(), Some(secret.key().to_string())))
+        Err(self.retry_as_draft(who, caller, value.node(), Some(secret.key().to_string())))
     }
 
     fn open_sidecar(
@@ -284,34 +286,45 @@ impl Fs {
         self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
         let (path, text) = (format!("{}.acl", secret.key()), emit_lists(secret.acl()));
         if !wish.write {
-            return Ok(self.text(text));
+            return self.text(caller, node, &path, text);
         }
         if self.bound.contains(node) || self.is_second_try(who, node) {
             let private = self.nodes.next_private();
-            let draft = Draft::of_lists(private, self.opener(who), &path, record, &text);
-            return self.write_bound(who, node, draft);
+            let opener = self.opener(who, caller, &path)?;
+            let draft = Draft::of_lists(private, opener, &path, record, &text)?;
+            return self.write_bound(who, caller, node, draft);
         }
-        Err(self.retry_as_draft(who, node, Some(path)))
+        Err(self.retry_as_draft(who, caller, node, Some(path)))
     }
 
     /// A version that is not known any more. The kernel looks the path up again once, and only once.
-    fn retry_unknown(&self, who: &Requester, node: u64, wish: Wish) -> FsError {
+    fn retry_unknown(&self, who: &Requester, caller: &Caller, node: u64, wish: Wish) -> FsError {
         if wish.write {
-            return self.retry_as_draft(who, node, None);
+            return self.retry_as_draft(who, caller, node, None);
         }
-        self.tasks.remember(who, Note::Reopen { node, served: None });
-        FsError::Stale
+        self.retry(who, caller, Note::Reopen { node, served: None })
+    }
+
+    /// Remembers what the thread is to look up again, and gives what makes it do so.
+    fn retry(&self, who: &Requester, caller: &Caller, note: Note) -> FsError {
+        match self.budget.charge(Account::of(caller), Note::BYTES, "the file") {
+            Ok(charge) => {
+                self.tasks.remember(who, note, charge);
+                FsError::Stale
+            }
+            Err(error) => error,
+        }
     }
 
     /// The thread's next look-up of the path gives it a draft.
     pub(super) fn retry_as_draft(
         &self,
         who: &Requester,
+        caller: &Caller,
         node: u64,
         path: Option<String>,
     ) -> FsError {
-        self.tasks.remember(who, Note::Rewrite { node, path, draft: None, only: None });
-        FsError::Stale
+        self.retry(who, caller, Note::Rewrite { node, path, draft: None, only: None })
     }
 
     /// Whether this thread was told to look again and came back with the same node: there is no
@@ -346,17 +359,16 @@ impl Fs {
                 // Somebody who does not write gets the value as it is.
                 if !wish.write {
                     self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
-                    return Ok(self.version(Arc::clone(secret.value())));
+                    return self.version(caller, Arc::clone(secret.value()));
                 }
                 self.check_write(caller, &secret, wish, decision)?;
             }
             Target::Value(WriteTarget::New { .. }) if wish.write => {}
             Target::Value(WriteTarget::New { .. }) => {
-                let bytes = Arc::new(draft.read(&self.vault, 0, usize::MAX)?);
-                return Ok(self.private(Handle::Snapshot { bytes, _slot: None }));
+                return self.private(caller, &draft.path(), Handle::View(Arc::clone(&draft)));
             }
         }
-        self.start_once(who, draft)
+        self.start_once(who, caller, draft)
     }
 
     /// A draft that a descriptor of another UID leads to: what the path means to this caller. What it
@@ -378,7 +390,7 @@ impl Fs {
                     return Err(FsError::Stale);
                 }
                 self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
-                Ok(self.version(Arc::clone(secret.value())))
+                self.version(caller, Arc::clone(secret.value()))
             }
             Target::Lists(record) => {
                 let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
@@ -386,17 +398,22 @@ impl Fs {
                 if wish.write {
                     return Err(FsError::Stale);
                 }
-                Ok(self.text(emit_lists(secret.acl())))
+                self.text(caller, draft.node(), &draft.path(), emit_lists(secret.acl()))
             }
         }
     }
 
     /// As [`Fs::start`]; if the process before this one gave a handle and died before it said so, that
     /// one is given.
-    pub(super) fn start_once(&self, who: &Requester, draft: Arc<Draft>) -> Result<Opened, FsError> {
+    pub(super) fn start_once(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        draft: Arc<Draft>,
+    ) -> Result<Opened, FsError> {
         match draft.last_handle() {
             Some(handle) if who.is_resent => Ok(Opened { handle, caching: Caching::Private }),
-            _ => self.start(draft),
+            _ => self.start(caller, draft),
         }
     }
 
@@ -415,49 +432,56 @@ impl Fs {
     }
 
     /// Gives a handle on a draft.
-    pub(super) fn start(&self, draft: Arc<Draft>) -> Result<Opened, FsError> {
+    pub(super) fn start(&self, caller: &Caller, draft: Arc<Draft>) -> Result<Opened, FsError> {
+        let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, &draft.path())?;
         if !draft.is_open() {
             self.drafts.add(&draft)?;
         }
-        let handle = self.handles.add(Handle::Draft(Arc::clone(&draft)));
+        let handle = self.handles.add(Handle::Draft(Arc::clone(&draft)), charge);
         draft.opened(handle, &self.shelf);
         Ok(Opened { handle, caching: Caching::Private })
     }
 
     /// Gives a handle on a scratch file, as [`Fs::start_once`] does on a draft.
-    pub(super) fn start_scratch(&self, who: &Requester, scratch: Arc<Scratch>) -> Opened {
-        let given = scratch.last_handle().filter(|_| who.is_resent);
-        let handle = given.unwrap_or_else(|| {
-            let handle = self.handles.add(Handle::Scratch(Arc::clone(&scratch)));
-            scratch.opened(handle);
-            handle
-        });
-        Opened { handle, caching: Caching::Private }
-    }
-
-    /// Text that is no secret, as it is now.
-    pub(super) fn text(&self, text: String) -> Opened {
-        let text = text.into_bytes();
-        let handle = self.handles.add_numbered(|handle| {
-            let kept = Kept::Text { handle, text };
-            let slot = self.shelf.put(&kept).map(Arc::new);
-            let Kept::Text { text, .. } = kept else { unreachable!("it was made just now") };
-            Handle::Snapshot { bytes: Arc::new(Plaintext::from(text)), _slot: slot }
-        });
-        Opened { handle, caching: Caching::Private }
+    pub(super) fn start_scratch(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        scratch: Arc<Scratch>,
+    ) -> Result<Opened, FsError> {
+        let handle = match scratch.last_handle().filter(|_| who.is_resent) {
+            Some(given) => given,
+            None => {
+                let account = Account::of(caller);
+                let charge = self.budget.charge(account, HANDLE_BYTES, "a scratch file")?;
+                let handle = self.handles.add(Handle::Scratch(Arc::clone(&scratch)), charge);
+                scratch.opened(handle);
+                handle
+            }
+        };
+        Ok(Opened { handle, caching: Caching::Private })
     }
 
     /// A version, through a node that is not its own.
-    fn version(&self, value: Arc<Value>) -> Opened {
-        let handle = self.handles.add_numbered(|handle| {
-            let slot = self.shelf.put(&Kept::Version { handle, node: value.node() });
+    fn version(&self, caller: &Caller, value: Arc<Value>) -> Result<Opened, FsError> {
+        let bytes = HANDLE_BYTES + SLOT_BYTES;
+        let account = Account::of(caller);
+        let charge = self.budget.charge(account, bytes, "the file")?;
+        let handle = self.handles.add_numbered(charge, |handle| {
+            let slot = self.shelf.put(account, &Kept::Version { handle, node: value.node() });
             Handle::Version { value, bound: false, _slot: slot.map(Arc::new) }
         });
-        Opened { handle, caching: Caching::Private }
+        Ok(Opened { handle, caching: Caching::Private })
     }
 
-    pub(super) fn private(&self, handle: Handle) -> Opened {
-        Opened { handle: self.handles.add(handle), caching: Caching::Private }
+    pub(super) fn private(
+        &self,
+        caller: &Caller,
+        path: &str,
+        handle: Handle,
+    ) -> Result<Opened, FsError> {
+        let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, path)?;
+        Ok(Opened { handle: self.handles.add(handle, charge), caching: Caching::Private })
     }
 }
 

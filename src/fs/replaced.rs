@@ -6,6 +6,7 @@
 
 use crate::vault::Heritage;
 
+use super::budget::{Account, Charge};
 use super::task::{parent_of, process_of};
 use super::tasks::Note;
 use super::{Fs, Requester};
@@ -19,18 +20,21 @@ impl Fs {
         heritage: Heritage,
         moved: bool,
     ) {
+        // Never refused: the lists would be lost. What is removed was stored before, and this is forgotten
+        // soon.
+        let charge = || self.budget.restore(Account::User(who.uid), Note::BYTES);
         let process = of_process(who);
         let note = |heritage, by_child| Note::Replaced { key: key.to_owned(), heritage, by_child };
         if let Some(parent) = parent_of(process.task).filter(|_| moved) {
             let parent = Requester { task: parent, ..process };
-            self.processes.remember(&parent, note(heritage.clone(), true));
+            self.processes.remember(&parent, note(heritage.clone(), true), charge());
         }
-        self.processes.remember(&process, note(heritage, false));
+        self.processes.remember(&process, note(heritage, false), charge());
     }
 
     /// Remembers something else of the caller's process.
-    pub(super) fn remember_of_process(&self, who: &Requester, note: Note) {
-        self.processes.remember(&of_process(who), note);
+    pub(super) fn remember_of_process(&self, who: &Requester, note: Note, charge: Charge) {
+        self.processes.remember(&of_process(who), note, charge);
     }
 
     /// Shows what is remembered of the caller's process to `find`.

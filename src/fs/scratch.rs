@@ -11,9 +11,11 @@ use crate::model::Plaintext;
 use crate::vault::Vault;
 
 use super::aside::Aside;
+use super::budget::{Account, Budget, Charge, OBJECT_BYTES, buffer_bytes};
 use super::draft::within_limit;
 use super::error::FsError;
-use super::shelf::{Kept, KeptBytes, KeptScratch, Shelf, Slot};
+use super::join;
+use super::shelf::{Kept, KeptBytes, KeptScratch, SLOT_BYTES, Shelf, Slot};
 
 /// How many scratch files one UID may have.
 const PER_UID: usize = 64;
@@ -28,6 +30,8 @@ pub(super) struct Scratch {
 
 struct State {
     bytes: Plaintext,
+    /// For all that is kept of it.
+    charge: Charge,
     /// The process before this one was killed and took the bytes with it.
     lost: bool,
     mode: u16,
@@ -43,9 +47,14 @@ struct State {
 }
 
 impl Scratch {
-    pub(super) fn new(node: u64, uid: u32, gid: u32, mode: u16) -> Self {
+    /// What a file takes without its bytes: itself, its name, its slot.
+    pub(super) const BYTES: usize = 2 * OBJECT_BYTES + SLOT_BYTES;
+
+    /// `charge` is for [`Self::BYTES`].
+    pub(super) fn new(node: u64, (uid, gid): (u32, u32), mode: u16, charge: Charge) -> Self {
         let state = State {
             bytes: Plaintext::default(),
+            charge,
             lost: false,
             mode: mode & 0o777,
             modified: SystemTime::now(),
@@ -64,8 +73,11 @@ impl Scratch {
         found: Option<(Aside, Plaintext)>,
         slot: Slot,
         shelf: &Shelf,
+        budget: &Budget,
     ) -> Self {
-        let file = Self::new(kept.node, kept.uid, kept.gid, kept.mode);
+        let bytes = found.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        let charge = budget.restore(Account::User(kept.uid), Self::bytes_for(bytes));
+        let file = Self::new(kept.node, (kept.uid, kept.gid), kept.mode, charge);
         {
             let mut state = file.state.lock();
             state.lost = found.is_none();
@@ -127,19 +139,25 @@ impl Scratch {
         });
         state.slot = match slot {
             Some(slot) => slot.replace(&kept),
-            None => state.shelf.put(&kept),
+            None => state.shelf.put(state.charge.account(), &kept),
         };
     }
 
     /// The next process is to have what was written.
     fn keep_written(&self, vault: &Vault, state: &mut State, changed: Range<usize>) {
         let before = state.aside.take();
+        let whose = (self.node, state.charge.account());
         let (aside, before) =
-            Aside::keep(before, &state.shelf, vault, self.node, &state.bytes, changed);
+            Aside::keep(before, &state.shelf, vault, whose, &state.bytes, changed);
         state.aside = aside;
         self.shelve(state);
         // It goes once nothing on the shelf names it.
         drop(before);
+    }
+
+    /// What it takes with so many bytes: the buffer, and the copy that the next process finds.
+    fn bytes_for(length: usize) -> usize {
+        Self::BYTES + 2 * buffer_bytes(length)
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -176,6 +194,7 @@ impl Scratch {
         let offset = within_limit(offset, bytes.len(), "a scratch file")?;
         let mut state = self.state.lock();
         state.check_there()?;
+        state.charge_up_to(offset + bytes.len())?;
         state.bytes.write_at(offset, bytes);
         state.modified = SystemTime::now();
         self.keep_written(vault, &mut state, offset..offset + bytes.len());
@@ -188,6 +207,11 @@ impl Scratch {
         // Whoever truncates it does not want what is lost.
         state.lost &= size > 0;
         state.check_there()?;
+        if size == 0 {
+            state.bytes = Plaintext::default();
+            state.charge.shrink(Self::BYTES);
+        }
+        state.charge_up_to(size)?;
         state.bytes.resize(size);
         state.modified = SystemTime::now();
         self.keep_written(vault, &mut state, 0..size);
@@ -196,6 +220,18 @@ impl Scratch {
 }
 
 impl State {
+    fn charge_up_to(&mut self, end: usize) -> Result<(), FsError> {
+        let bytes = Scratch::bytes_for(end.max(self.bytes.len()));
+        if bytes <= self.charge.bytes() {
+            return Ok(());
+        }
+        let path = match &self.place {
+            Some((folder, name)) => join(folder, name),
+            None => "a scratch file".to_owned(),
+        };
+        self.charge.resize(bytes, &path)
+    }
+
     fn check_there(&self) -> Result<(), FsError> {
         if self.lost { Err(FsError::Lost) } else { Ok(()) }
     }
@@ -221,9 +257,10 @@ impl ScratchFiles {
         kept: KeptScratch,
         found: Option<(Aside, Plaintext)>,
         slot: Slot,
+        budget: &Budget,
     ) -> Arc<Scratch> {
         let (place, uid) = (kept.place.clone(), kept.uid);
-        let file = Arc::new(Scratch::inherited(kept, found, slot, &self.shelf));
+        let file = Arc::new(Scratch::inherited(kept, found, slot, &self.shelf, budget));
         if let Some((folder, name)) = place {
             let place = (folder.into(), name);
             self.files.lock().entry(uid).or_default().insert(place, Arc::clone(&file));

@@ -11,16 +11,21 @@ use parking_lot::Mutex;
 
 use crate::model::{Key, Plaintext};
 
+use super::budget::{Charge, OBJECT_BYTES, buffer_bytes};
 use super::draft::within_limit;
 use super::error::FsError;
-use super::quota::Place;
 
 /// The state of one open file, private to its descriptor. Its lock is held while the value is
 /// sealed, which nobody but the descriptor's own users waits for.
 pub(super) struct Sealing {
     key: Key,
-    state: Mutex<State>,
-    _place: Place,
+    state: Mutex<Charged>,
+}
+
+struct Charged {
+    state: State,
+    /// For the file and what is in its state.
+    charge: Charge,
 }
 
 enum State {
@@ -37,13 +42,17 @@ pub(super) struct Excerpt {
 }
 
 impl Sealing {
-    pub(super) fn new(key: Key, place: Place) -> Self {
-        Self { key, state: Mutex::new(State::nothing(0)), _place: place }
+    /// What an open file takes without its bytes.
+    pub(super) const BYTES: usize = 2 * OBJECT_BYTES;
+
+    /// `charge` is for [`Self::BYTES`].
+    pub(super) fn new(key: Key, charge: Charge) -> Self {
+        Self { key, state: Mutex::new(Charged { state: State::nothing(0), charge }) }
     }
 
     /// Where the file ends.
     pub(super) fn end(&self) -> u64 {
-        match &*self.state.lock() {
+        match &self.state.lock().state {
             State::Writing { start, value, .. } => start + value.len() as u64,
             State::Reading { start, document } => start + document.len() as u64,
         }
@@ -51,16 +60,20 @@ impl Sealing {
 
     /// Takes some of a value; nothing is allocated if it would be over the limit.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
-        let mut state = self.state.lock();
-        let continues = match &*state {
+        let Charged { state, charge } = &mut *self.state.lock();
+        let continues = match state {
             State::Writing { start, value, .. } => !value.is_empty() && offset >= *start,
             State::Reading { .. } => false,
         };
         if !continues {
             *state = State::nothing(offset);
+            charge.shrink(Self::BYTES);
         }
-        let State::Writing { start, value, cut_off } = &mut *state else { return Ok(()) };
-        let within = within_limit(offset - *start, bytes.len(), &self.path());
+        let State::Writing { start, value, cut_off } = state else { return Ok(()) };
+        let within = within_limit(offset - *start, bytes.len(), &self.path()).and_then(|start| {
+            self.charge_up_to(charge, value.len().max(start + bytes.len()))?;
+            Ok(start)
+        });
         // What did fit must not be sealed as if it were all.
         *cut_off |= within.is_err();
         value.write_at(within?, bytes);
@@ -70,11 +83,13 @@ impl Sealing {
     /// Cuts or extends the value; after a read, that of the next one.
     pub(super) fn resize(&self, size: u64) -> Result<(), FsError> {
         let size = within_limit(size, 0, &self.path())?;
-        let mut state = self.state.lock();
-        if size == 0 || matches!(*state, State::Reading { .. }) {
+        let Charged { state, charge } = &mut *self.state.lock();
+        if size == 0 || matches!(state, State::Reading { .. }) {
             *state = State::nothing(0);
+            charge.shrink(Self::BYTES);
         }
-        if let State::Writing { value, .. } = &mut *state {
+        self.charge_up_to(charge, size)?;
+        if let State::Writing { value, .. } = state {
             value.resize(size);
         }
         Ok(())
@@ -86,16 +101,18 @@ impl Sealing {
         offset: u64,
         seal: impl FnOnce(&Key, &Plaintext) -> String,
     ) -> Result<Excerpt, FsError> {
-        let mut state = self.state.lock();
-        if let State::Writing { start, value, cut_off } = &*state {
+        let Charged { state, charge } = &mut *self.state.lock();
+        if let State::Writing { start, value, cut_off } = state {
             if *cut_off {
                 return Err(FsError::TooLarge(self.path()));
             }
-            let end = start + value.len() as u64;
+            // Base64 of the value, and the rest of the document.
+            charge.resize(Self::BYTES + 2 * value.len() + 2 * OBJECT_BYTES, &self.path())?;
+            let end = *start + value.len() as u64;
             let document = Arc::new(Plaintext::from(seal(&self.key, value).into_bytes()));
             *state = State::Reading { start: end, document };
         }
-        match &mut *state {
+        match state {
             State::Reading { start, document } => {
                 if offset < *start {
                     *start = 0;
@@ -104,6 +121,11 @@ impl Sealing {
             }
             State::Writing { .. } => unreachable!("it was sealed just now"),
         }
+    }
+
+    fn charge_up_to(&self, charge: &mut Charge, end: usize) -> Result<(), FsError> {
+        let bytes = Self::BYTES + buffer_bytes(end);
+        if bytes > charge.bytes() { charge.resize(bytes, &self.path()) } else { Ok(()) }
     }
 
     fn path(&self) -> String {
@@ -120,12 +142,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::quota::Quota;
+    use crate::fs::budget::{Account, Budget, MemoryLimits};
     use crate::model::MAX_VALUE_BYTES;
 
     fn sealing() -> Sealing {
-        let place = Quota::new(1, "").take(7, "").unwrap();
-        Sealing::new(Key::parse("a/K").unwrap(), place)
+        let budget = Budget::new(MemoryLimits::default());
+        let charge = budget.charge(Account::User(7), Sealing::BYTES, "").unwrap();
+        Sealing::new(Key::parse("a/K").unwrap(), charge)
     }
 
     /// A "document" that shows the value.

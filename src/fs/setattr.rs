@@ -191,7 +191,8 @@ impl Fs {
                 // `>` truncates first.
                 Handle::Control(_) => {}
                 Handle::Version { .. }
-                | Handle::Snapshot { .. }
+                | Handle::View(_)
+                | Handle::Text { .. }
                 | Handle::Export(_)
                 | Handle::Folder(_) => {
                     return Err(FsError::BadHandle);
@@ -227,10 +228,12 @@ impl Fs {
             Node::Sidecar(record) => {
                 let make = || {
                     let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
-                    self.vault.check(&*self.caller(who)?, Operation::ReadLists, &secret)?;
+                    let caller = self.caller(who)?;
+                    self.vault.check(&caller, Operation::ReadLists, &secret)?;
                     let (path, text) = (self.path_of(node), emit_lists(secret.acl()));
                     let private = self.nodes.next_private();
-                    Ok(Draft::of_lists(private, self.opener(who), &path, *record, &text))
+                    let opener = self.opener(who, &caller, &path)?;
+                    Draft::of_lists(private, opener, &path, *record, &text)
                 };
                 if let Some(draft) = self.truncate_bound(who, node.number(), size, make)? {
                     return Ok(draft.map_or(Truncated::Kept, Truncated::ToStore));
@@ -262,7 +265,7 @@ impl Fs {
     ) -> Result<FsError, FsError> {
         let caller = self.caller(who)?;
         let Some(secret) = self.vault.secret_of(record) else {
-            return Ok(self.retry_as_draft(who, node, None));
+            return Ok(self.retry_as_draft(who, &caller, node, None));
         };
         self.vault.check(&caller, operation, &secret)?;
         let path = match operation {
@@ -270,7 +273,7 @@ impl Fs {
             _ => format!("{}{SIDECAR_SUFFIX}", secret.key()),
         };
         within_limit(size, 0, &path)?;
-        Ok(self.retry_as_draft(who, node, Some(path)))
+        Ok(self.retry_as_draft(who, &caller, node, Some(path)))
     }
 
     fn forget_rewrite(&self, who: &Requester, draft: &Arc<Draft>) {

@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::store::next_data;
 
 use super::bound::BoundBy;
+use super::budget::{Account, Budget, Charge, MemoryLimits};
 
 /// The first two bytes are the length of what follows; 0 is an empty slot.
-const SLOT_BYTES: usize = 2048;
+pub(super) const SLOT_BYTES: usize = 2048;
 /// More facts than this are not kept: a restart then loses some.
 const SLOTS: u64 = 1 << 15;
 /// A page of the machine, so that no write crosses one.
@@ -176,6 +177,8 @@ pub struct Shelf(Option<Arc<Inner>>);
 struct Inner {
     file: File,
     free: Mutex<Free>,
+    /// Nobody takes the slots of all others.
+    budget: Budget,
     room: Arc<Room>,
 }
 
@@ -183,6 +186,8 @@ struct Inner {
 pub(super) struct Room {
     file: File,
     free: Mutex<FreeBlocks>,
+    /// Nobody takes the blocks of all others.
+    pub(super) budget: Budget,
 }
 
 #[derive(Default)]
@@ -203,6 +208,7 @@ struct Free {
 pub(super) struct Slot {
     shelf: Arc<Inner>,
     number: u64,
+    _charge: Option<Charge>,
 }
 
 impl Shelf {
@@ -211,8 +217,14 @@ impl Shelf {
     /// # Errors
     /// There are too many open files.
     pub fn new(file: File) -> io::Result<Self> {
-        let room = Arc::new(Room { file: file.try_clone()?, free: Mutex::default() });
-        Ok(Self(Some(Arc::new(Inner { file, free: Mutex::default(), room }))))
+        let budget = |total: usize| Budget::new(MemoryLimits { per_user: total / 4, total });
+        let room = Arc::new(Room {
+            file: file.try_clone()?,
+            free: Mutex::default(),
+            budget: budget(BLOCKS as usize * BLOCK_BYTES),
+        });
+        let budget = budget(SLOTS as usize * SLOT_BYTES);
+        Ok(Self(Some(Arc::new(Inner { file, free: Mutex::default(), budget, room }))))
     }
 
     /// Gives back the memory of all buffers on the shelf in `file`. Nobody may serve meanwhile; the next
@@ -257,7 +269,11 @@ impl Shelf {
             // A slot that another version of the program wrote is no use to this one.
             let kept = bytes[..count].get(2..2 + length).filter(|kept| !kept.is_empty());
             match kept.and_then(|kept| postcard::from_bytes::<Kept>(kept).ok()) {
-                Some(kept) => found.push((Slot { shelf: Arc::clone(shelf), number }, kept)),
+                Some(kept) => {
+                    let charge = shelf.budget.restore(kept.account(), SLOT_BYTES);
+                    let shelf = Arc::clone(shelf);
+                    found.push((Slot { shelf, number, _charge: Some(charge) }, kept));
+                }
                 None => drop(free.slots.insert(number)),
             }
         }
@@ -267,8 +283,18 @@ impl Shelf {
         Ok(found)
     }
 
-    /// Puts a fact there; nothing if there is no room, or it does not fit a slot.
-    pub(super) fn put(&self, kept: &Kept) -> Option<Slot> {
+    /// Puts a fact there on behalf of an account; nothing if there is no room, or it does not fit a slot.
+    pub(super) fn put(&self, account: Account, kept: &Kept) -> Option<Slot> {
+        let charge = self.0.as_ref()?.budget.charge(account, SLOT_BYTES, "").ok()?;
+        self.put_charged(Some(charge), kept)
+    }
+
+    /// As [`Shelf::put`], of a fact that is the server's own.
+    pub(super) fn put_own(&self, kept: &Kept) -> Option<Slot> {
+        self.put_charged(None, kept)
+    }
+
+    fn put_charged(&self, charge: Option<Charge>, kept: &Kept) -> Option<Slot> {
         let shelf = self.0.as_ref()?;
         let number = {
             let mut free = shelf.free.lock();
@@ -281,7 +307,7 @@ impl Shelf {
                 None => return None,
             }
         };
-        let slot = Slot { shelf: Arc::clone(shelf), number };
+        let slot = Slot { shelf: Arc::clone(shelf), number, _charge: charge };
         slot.write(kept).then_some(slot)
     }
 }
@@ -293,6 +319,21 @@ fn next_used(file: &File, from: u64) -> io::Result<Option<u64>> {
 }
 
 impl Kept {
+    /// To whom the slot is charged. Of some facts it is not kept whose they are.
+    fn account(&self) -> Account {
+        match self {
+            Self::Note(KeptNote { uid, .. })
+            | Self::Draft(KeptDraft { uid, .. })
+            | Self::Scratch(KeptScratch { uid, .. })
+            | Self::Folder { uid, .. } => Account::User(*uid),
+            Self::Version { .. }
+            | Self::Followed { .. }
+            | Self::Text { .. }
+            | Self::Waiter(_)
+            | Self::Trial(_) => Account::Nameless,
+        }
+    }
+
     fn bytes(&self) -> Option<&KeptBytes> {
         match self {
             Self::Draft(KeptDraft {
@@ -385,6 +426,19 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
+    const ALICE: Account = Account::User(7);
+
+    #[test]
+    fn nobody_takes_all_slots() {
+        let file = tempfile::tempfile().unwrap();
+        let shelf = Shelf::new(file).unwrap();
+        let all: Vec<_> = std::iter::from_fn(|| shelf.put(ALICE, &folder("a"))).collect();
+        assert_eq!(all.len() as u64, SLOTS / 4);
+        assert!(shelf.put(Account::User(8), &folder("b")).is_some());
+        drop(all);
+        assert!(shelf.put(ALICE, &folder("a")).is_some());
+    }
+
     fn folder(path: &str) -> Kept {
         Kept::Folder { path: path.to_owned(), uid: 7 }
     }
@@ -402,12 +456,12 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
         assert!(shelf.inherit().unwrap().is_empty());
-        let a = shelf.put(&folder("a")).unwrap();
-        let b = shelf.put(&folder("b")).unwrap();
-        let c = shelf.put(&folder("c")).unwrap();
+        let a = shelf.put(ALICE, &folder("a")).unwrap();
+        let b = shelf.put(ALICE, &folder("b")).unwrap();
+        let c = shelf.put(ALICE, &folder("c")).unwrap();
         drop(b);
         assert_eq!(left(&file), [folder("a"), folder("c")]);
-        let d = shelf.put(&folder("d")).unwrap();
+        let d = shelf.put(ALICE, &folder("d")).unwrap();
         let a = a.replace(&folder("aa")).unwrap();
         assert_eq!(left(&file), [folder("aa"), folder("d"), folder("c")]);
         drop((a, c, d));
@@ -418,12 +472,12 @@ mod tests {
     fn its_successor_goes_on_with_the_same_slots() {
         let file = tempfile::tempfile().unwrap();
         let first = Shelf::new(file.try_clone().unwrap()).unwrap();
-        std::mem::forget(first.put(&folder("a")));
-        std::mem::forget(first.put(&folder("b")));
+        std::mem::forget(first.put(ALICE, &folder("a")));
+        std::mem::forget(first.put(ALICE, &folder("b")));
         let second = Shelf::new(file.try_clone().unwrap()).unwrap();
         let mut inherited = second.inherit().unwrap();
         inherited.remove(0);
-        let c = second.put(&folder("c")).unwrap();
+        let c = second.put(ALICE, &folder("c")).unwrap();
         assert_eq!(left(&file), [folder("c"), folder("b")]);
         drop((c, inherited));
     }
@@ -432,10 +486,10 @@ mod tests {
     fn what_does_not_fit_is_not_kept() {
         let file = tempfile::tempfile().unwrap();
         let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
-        assert!(shelf.put(&folder(&"x".repeat(SLOT_BYTES))).is_none());
-        let slot = shelf.put(&folder("a")).unwrap();
+        assert!(shelf.put(ALICE, &folder(&"x".repeat(SLOT_BYTES))).is_none());
+        let slot = shelf.put(ALICE, &folder("a")).unwrap();
         assert!(slot.replace(&folder(&"x".repeat(SLOT_BYTES))).is_none());
         assert!(left(&file).is_empty());
-        assert!(Shelf::default().put(&folder("a")).is_none());
+        assert!(Shelf::default().put(ALICE, &folder("a")).is_none());
     }
 }

@@ -12,12 +12,13 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::document::emit_lists;
-use crate::model::{Key, Plaintext, SIDECAR_SUFFIX, Timestamp};
+use crate::model::{Caller, Key, SIDECAR_SUFFIX, Timestamp};
 use crate::vault::{Inheritance, Origin, Receipt, RecordId, Secret, Value, WriteTarget};
 
 use super::aside::Aside;
 use super::attr::SECRET_MODE;
 use super::bound::Shown;
+use super::budget::{Account, HANDLE_BYTES, OBJECT_BYTES};
 use super::commit::stale_name;
 use super::courier::Errand;
 use super::draft::{Base, Draft, Occasion, Target};
@@ -27,9 +28,12 @@ use super::handles::Handle;
 use super::import::Import;
 use super::nodes::{Clue, Node, Review, folder_number};
 use super::replaced::of_process;
-use super::shelf::{Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, Shelf, Slot};
+use super::shelf::{
+    Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, SLOT_BYTES, Shelf, Slot,
+};
 use super::task::{now_since_boot, start_of};
 use super::tasks::Note;
+use super::texts::Text;
 use super::{Answer, Fs, FsError, KernelCache, Requester};
 
 /// How often the kernel is asked whether somebody still has a superseded version open.
@@ -143,7 +147,8 @@ impl Fs {
     ) -> Result<Node, FsError> {
         match self.any_node(who, number) {
             Err(FsError::Lost) => {
-                let draft = self.draft_again(who, number, opens).ok_or(FsError::Lost)?;
+                let caller = self.caller(who)?;
+                let draft = self.draft_again(who, &caller, number, opens).ok_or(FsError::Lost)?;
                 let node = Node::Draft(draft);
                 self.nodes.look_up(&node);
                 Ok(node)
@@ -152,7 +157,13 @@ impl Fs {
         }
     }
 
-    fn draft_again(&self, who: &Requester, number: u64, opens: bool) -> Option<Arc<Draft>> {
+    fn draft_again(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        number: u64,
+        opens: bool,
+    ) -> Option<Arc<Draft>> {
         let (stale, path) = self.tasks.find(who, |note| match note {
             Note::Rewrite { node, path: Some(path), draft: None, only }
                 if only.is_none_or(|only| only == number && opens) =>
@@ -162,17 +173,12 @@ impl Fs {
             _ => None,
         })?;
         let secret = self.secret_behind(stale)?;
+        let opener = self.opener(who, caller, &path).ok()?;
         let draft = Arc::new(match Clue::of(stale) {
             Clue::Sidecar(record) => {
-                Draft::of_lists(number, self.opener(who), &path, record, &emit_lists(secret.acl()))
+                Draft::of_lists(number, opener, &path, record, &emit_lists(secret.acl())).ok()?
             }
-            _ => Draft::of_value(
-                number,
-                self.opener(who),
-                &path,
-                Arc::clone(secret.value()),
-                SECRET_MODE,
-            ),
+            _ => Draft::of_value(number, opener, &path, Arc::clone(secret.value()), SECRET_MODE),
         });
         self.tasks.find(who, |note| match note {
             Note::Rewrite { node, draft: made @ None, .. } if *node == stale => {
@@ -215,25 +221,37 @@ impl Fs {
                 Kept::Note(note) => self.inherit_note(note, slot),
                 Kept::Draft(draft) => self.inherit_draft(draft, slot),
                 Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
-                Kept::Folder { path, uid } => self.folders.inherit(path, uid, slot),
+                Kept::Folder { path, uid } => {
+                    let bytes = OBJECT_BYTES + SLOT_BYTES;
+                    let charge = self.budget.restore(Account::User(uid), bytes);
+                    self.folders.inherit(path, uid, slot, charge);
+                }
                 Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
                 Kept::Trial(trial) => self.trials.inherit(trial, slot, self.outage.by_crash),
                 Kept::Text { handle, text } => {
-                    let (bytes, slot) = (Arc::new(Plaintext::from(text)), Some(Arc::new(slot)));
-                    self.handles.inherit(handle, Handle::Snapshot { bytes, _slot: slot });
+                    // Whose it is was not kept.
+                    let text = Text::restored(&self.budget, Account::Nameless, text);
+                    let slot = Some(Arc::new(slot));
+                    let charge = self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
+                    let handle_on = Handle::Text { text: Arc::new(text), _slot: slot };
+                    self.handles.inherit(handle, handle_on, charge);
                 }
                 Kept::Version { handle, node } => {
                     if let Some(Node::Value(value)) = self.nodes.find(node) {
                         let slot = Some(Arc::new(slot));
+                        let charge =
+                            self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
                         let handle_of = Handle::Version { value, bound: false, _slot: slot };
-                        self.handles.inherit(handle, handle_of);
+                        self.handles.inherit(handle, handle_of, charge);
                     }
                 }
                 Kept::Followed { handle, node, by } => {
                     if let Some(Node::Value(value)) = self.nodes.find(node) {
                         let (slot, shown) = (Some(Arc::new(slot)), Arc::clone(&value));
+                        let charge =
+                            self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
                         let handle_of = Handle::Version { value, bound: true, _slot: slot };
-                        self.handles.inherit(handle, handle_of);
+                        self.handles.inherit(handle, handle_of, charge);
                         self.inherit_bound(handle, by, Shown::Version(shown));
                     }
                 }
@@ -285,7 +303,8 @@ impl Fs {
         let age = age.saturating_sub(down);
         for (key, heritage) in receipt.left {
             let note = Note::Replaced { key, heritage, by_child: false };
-            self.processes.inherit(&origin, age, note, None);
+            let charge = self.budget.restore(Account::User(origin.uid), Note::BYTES);
+            self.processes.inherit(&origin, age, note, None, charge);
         }
     }
 
@@ -304,7 +323,8 @@ impl Fs {
         };
         let age = self.outage.since.saturating_sub(Duration::from_nanos(kept.at));
         let origin = Origin { mount: self.mount, unique, task, started, uid };
-        self.tasks.inherit(&origin, age, note, Some(slot));
+        let charge = self.budget.restore(Account::User(uid), Note::BYTES);
+        self.tasks.inherit(&origin, age, note, Some(slot), charge);
     }
 
     fn inherit_draft(&self, kept: KeptDraft, slot: Slot) {
@@ -321,7 +341,7 @@ impl Fs {
         let base = match (&kept.content, &target) {
             (KeptContent::Emptied, _) => None,
             (KeptContent::Written(bytes), _) => {
-                match Aside::inherit(&self.shelf, &self.vault, kept.node, bytes) {
+                match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
                     Some((aside, bytes)) => Some(Base::Written(aside, bytes)),
                     None => return,
                 }
@@ -332,7 +352,7 @@ impl Fs {
                     Some(Some(Node::Value(value))) => Some(value),
                     Some(_) => return,
                 };
-                match Aside::inherit(&self.shelf, &self.vault, kept.node, bytes) {
+                match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
                     Some((aside, tail)) => Some(Base::Appended(base, aside, tail, *appending)),
                     None => return,
                 }
@@ -347,7 +367,7 @@ impl Fs {
             },
         };
         let handles = kept.handles.clone();
-        let draft = Arc::new(Draft::inherited(kept, target, base, slot, &self.shelf));
+        let draft = Arc::new(Draft::inherited(kept, target, base, slot, &self.shelf, &self.budget));
         if let Err(error) = self.drafts.add(&draft) {
             tracing::warn!(%error, "a file that was being written cannot be taken over");
             return;
@@ -357,7 +377,8 @@ impl Fs {
         }
         self.nodes.look_up(&Node::Draft(Arc::clone(&draft)));
         for handle in handles {
-            self.handles.inherit(handle, Handle::Draft(Arc::clone(&draft)));
+            let charge = self.budget.restore(Account::User(draft.uid()), HANDLE_BYTES);
+            self.handles.inherit(handle, Handle::Draft(Arc::clone(&draft)), charge);
             if let Some(by) = draft.bound() {
                 self.inherit_bound(handle, by, Shown::Draft(Arc::clone(&draft)));
             }
@@ -365,15 +386,15 @@ impl Fs {
     }
 
     fn inherit_scratch(&self, kept: KeptScratch, slot: Slot) {
-        let found = kept
-            .bytes
-            .as_ref()
-            .and_then(|bytes| Aside::inherit(&self.shelf, &self.vault, kept.node, bytes));
+        let found = kept.bytes.as_ref().and_then(|bytes| {
+            Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes)
+        });
         let handles = kept.handles.clone();
-        let file = self.scratch.inherit(kept, found, slot);
+        let file = self.scratch.inherit(kept, found, slot, &self.budget);
         self.nodes.look_up(&Node::Scratch(Arc::clone(&file)));
         for handle in handles {
-            self.handles.inherit(handle, Handle::Scratch(Arc::clone(&file)));
+            let charge = self.budget.restore(Account::User(file.owner().0), HANDLE_BYTES);
+            self.handles.inherit(handle, Handle::Scratch(Arc::clone(&file)), charge);
         }
     }
 

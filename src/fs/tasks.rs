@@ -12,9 +12,10 @@ use crate::telemetry::clock;
 use crate::vault::{Heritage, Origin};
 
 use super::Requester;
+use super::budget::{Charge, OBJECT_BYTES};
 use super::draft::Draft;
 use super::import::Dropped;
-use super::shelf::{Kept, KeptNote, Shelf, Slot};
+use super::shelf::{Kept, KeptNote, SLOT_BYTES, Shelf, Slot};
 use super::task::{FRESH, now_since_boot, start_of};
 
 /// How long it is remembered that a thread removed something.
@@ -54,6 +55,9 @@ pub(super) enum Note {
 }
 
 impl Note {
+    /// What a note takes, its slot included.
+    pub(super) const BYTES: usize = OBJECT_BYTES + SLOT_BYTES;
+
     fn lifetime(&self) -> Duration {
         match self {
             Self::Reopen { .. } | Self::Reopened { .. } | Self::Rewrite { .. } => RETRY,
@@ -90,6 +94,7 @@ struct Noted {
     at: Instant,
     note: Note,
     slot: Option<Slot>,
+    charge: Charge,
 }
 
 impl Tasks {
@@ -106,11 +111,13 @@ impl Tasks {
     }
 
     /// Remembers `note` of the thread that sent the request.
-    pub(super) fn remember(&self, who: &Requester, note: Note) {
+    pub(super) fn remember(&self, who: &Requester, note: Note, charge: Charge) {
         let (started, seen) = (start_of(who.task), Some(clock::tick()));
         let (uid, request, at) = (who.uid, who.unique, Instant::now());
-        let mut noted = Noted { started, seen, uid, request, at, note, slot: None };
-        noted.slot = noted.kept(who.task).and_then(|kept| self.shelf.put(&Kept::Note(kept)));
+        let mut noted = Noted { started, seen, uid, request, at, note, slot: None, charge };
+        let account = noted.charge.account();
+        let kept = noted.kept(who.task).map(Kept::Note);
+        noted.slot = kept.and_then(|kept| self.shelf.put(account, &kept));
         // It has got the answer to what it asked before.
         let answered = self.spent.lock().remove(&who.task);
         drop(answered);
@@ -118,14 +125,22 @@ impl Tasks {
     }
 
     /// Remembers a note of a thread that the process before this one made `age` ago.
-    pub(super) fn inherit(&self, origin: &Origin, age: Duration, note: Note, slot: Option<Slot>) {
+    pub(super) fn inherit(
+        &self,
+        origin: &Origin,
+        age: Duration,
+        note: Note,
+        slot: Option<Slot>,
+        charge: Charge,
+    ) {
         let &Origin { unique: request, task, started, uid, .. } = origin;
         // One that is spent is asked for once more, soon or never.
         let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
         if let Some(at) = Instant::now().checked_sub(age)
             && age < note.lifetime()
         {
-            let mut noted = Noted { started, seen: None, uid, request, at, note, slot: None };
+            let mut noted =
+                Noted { started, seen: None, uid, request, at, note, slot: None, charge };
             // The time in which nobody answered does not count.
             let kept = noted.kept(task).map(Kept::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));

@@ -7,7 +7,8 @@ use crate::audit::{Action, Actor, Attempt, Process, Subject};
 use crate::model::{Caller, Grant, Operation};
 use crate::vault::{Secret, VaultError};
 
-use super::draft::Opener;
+use super::budget::Account;
+use super::draft::{Draft, Opener};
 use super::export::OpenExport;
 use super::handles::Handle;
 use super::{Fs, FsError, Opened, Requester};
@@ -62,9 +63,19 @@ impl Fs {
         Actor { caller, process: self.process(who) }
     }
 
-    /// Who opens a draft. The process is needed without a record, too: its close commits.
-    pub(super) fn opener(&self, who: &Requester) -> Opener {
-        Opener { uid: who.uid, process: self.programs.process(who) }
+    /// Who opens a draft of what lies at that path. The process is needed without a record, too: its close
+    /// commits.
+    ///
+    /// # Errors
+    /// [`FsError::OutOfMemory`].
+    pub(super) fn opener(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        path: &str,
+    ) -> Result<Opener, FsError> {
+        let charge = self.budget.charge(Account::of(caller), Draft::BYTES, path)?;
+        Ok(Opener { uid: who.uid, process: self.programs.process(who), charge })
     }
 
     /// Nobody asks for its name where there is no record.

@@ -80,7 +80,7 @@ impl Trials {
         let kept = Kept::Trial(KeptTrial { unique, crashes, is_running: true });
         let slot = match awaited {
             Some((_, slot)) => slot.replace(&kept),
-            None => self.shelf.put(&kept),
+            None => self.shelf.put_own(&kept),
         };
         self.running.lock().insert(unique, Running { _slot: slot, _turn: turn });
         Ok(Trial(Some((Arc::clone(self), unique))))

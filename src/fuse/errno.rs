@@ -64,7 +64,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::BadName { error, .. } => of_name(*error),
         FsError::TooLarge(_) | FsError::DropTooLarge(_) => Errno::EFBIG,
         FsError::NotApplied { why, .. } => of_import(why),
-        FsError::TooMany { .. } => Errno::ENOSPC,
+        FsError::TooMany { .. } | FsError::OutOfMemory { .. } => Errno::EDQUOT,
         FsError::CrossDevice(_) => Errno::EXDEV,
         FsError::NoAttribute => Errno::ENODATA,
         FsError::Unsupported(_) => Errno::EOPNOTSUPP,

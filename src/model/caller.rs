@@ -40,6 +40,11 @@ impl Caller {
         self.own.as_ref()
     }
 
+    /// Whether the caller has another slug than `uid:N`.
+    pub fn is_named(&self) -> bool {
+        self.slugs.len() > 1
+    }
+
     /// Every slug that the caller stands for, its own one first.
     pub fn slugs(&self) -> &[Slug] {
         &self.slugs

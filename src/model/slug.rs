@@ -45,6 +45,11 @@ impl Slug {
         Self(Arc::new(format!("gid:{gid}").into()))
     }
 
+    /// Whether anybody else holds the same copy.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The slug as text.
     pub fn as_str(&self) -> &str {
         &self.0

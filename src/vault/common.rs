@@ -1,9 +1,11 @@
 //! What many secrets have in common, held once.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use blake2::{Blake2s256, Digest};
 use foldhash::HashMap;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
@@ -21,69 +23,113 @@ pub(super) fn names_of(acl: &Acl) -> EncodedLists<'_> {
 #[derive(Default)]
 pub(super) struct Common {
     pub(super) lists: Lists,
-    slugs: HashSet<Slug>,
 }
 
 impl Common {
     /// The slug of that text, if it is one.
     pub(super) fn slug(&mut self, text: &str) -> Option<Slug> {
-        shared_slug(&mut self.slugs, text)
+        self.lists.slugs.parse(text)
     }
 }
 
-fn shared_slug(slugs: &mut HashSet<Slug>, text: &str) -> Option<Slug> {
-    if let Some(slug) = slugs.get(text) {
-        return Some(slug.clone());
+/// Slugs shared by reference. Where every secret has lists of its own, they still name the same users.
+#[derive(Default)]
+struct Slugs(HashSet<Slug>);
+
+impl Slugs {
+    fn parse(&mut self, text: &str) -> Option<Slug> {
+        match self.0.get(text) {
+            Some(shared) => Some(shared.clone()),
+            None => Slug::parse(text).ok().map(|slug| self.keep(slug)),
+        }
     }
-    let slug = Slug::parse(text).ok()?;
-    slugs.insert(slug.clone());
-    Some(slug)
+
+    fn share(&mut self, slug: &Slug) -> Slug {
+        match self.0.get(slug) {
+            Some(shared) => shared.clone(),
+            None => self.keep(slug.clone()),
+        }
+    }
+
+    fn keep(&mut self, slug: Slug) -> Slug {
+        if self.0.len() >= FIRST_PRUNE && self.0.len().is_power_of_two() {
+            self.0.retain(Slug::is_shared);
+        }
+        self.0.insert(slug.clone());
+        slug
+    }
 }
 
 /// Lists shared by reference: a million secrets have a few hundred different sets of lists.
 #[derive(Default)]
-pub(super) struct Lists(HashMap<Box<[u8]>, Arc<Acl>>);
+pub(super) struct Lists {
+    lists: HashMap<Box<[u8]>, Arc<Acl>>,
+    slugs: Slugs,
+}
 
-/// Unused lists are looked for when there are more than this, and then at every doubling.
+/// Unused lists and slugs are looked for when there are more than this, and then at every doubling.
 const FIRST_PRUNE: usize = 1024;
+/// Longer encoded lists are found by a hash, so that their names are not held a second time.
+const MAX_PLAIN_BYTES: usize = 200;
+/// Begins a hash. Encoded lists that begin so are longer than [`MAX_PLAIN_BYTES`]: the first has over 126
+/// names of at least two bytes each.
+const HASH_MARK: u8 = 0xff;
+
+/// Under what lists that are encoded so are found.
+fn place_of(encoded: &[u8]) -> Cow<'_, [u8]> {
+    if encoded.len() <= MAX_PLAIN_BYTES {
+        return Cow::Borrowed(encoded);
+    }
+    let mut place = vec![HASH_MARK];
+    place.extend_from_slice(&Blake2s256::digest(encoded));
+    Cow::Owned(place)
+}
 
 impl Lists {
     /// The one shared copy of these lists.
     pub(super) fn intern(&mut self, acl: Acl) -> Arc<Acl> {
         let encoded = postcard::to_stdvec(&names_of(&acl)).expect("strings always encode");
-        match self.0.get(encoded.as_slice()) {
-            Some(shared) => Arc::clone(shared),
-            None => self.keep(encoded.into(), acl),
+        let place = place_of(&encoded);
+        if let Some(shared) = self.lists.get(&*place) {
+            return Arc::clone(shared);
         }
+        let mut shared = Acl::default();
+        for name in ListName::ALL {
+            let list = acl.list(name).iter().map(|slug| self.slugs.share(slug));
+            shared.set(name, list.collect());
+        }
+        self.keep(place.into(), shared)
     }
 
     /// The one shared copy of the lists that are encoded so; none if these are no lists.
     pub(super) fn decode(&mut self, encoded: &[u8]) -> Option<Arc<Acl>> {
-        if let Some(shared) = self.0.get(encoded) {
+        let place = place_of(encoded);
+        if let Some(shared) = self.lists.get(&*place) {
             return Some(Arc::clone(shared));
         }
         let names: EncodedLists<'_> = postcard::from_bytes(encoded).ok()?;
-        let (mut acl, mut slugs) = (Acl::default(), HashSet::new());
+        let mut acl = Acl::default();
         for (name, names) in ListName::ALL.into_iter().zip(names) {
-            let list = names.into_iter().map(|name| shared_slug(&mut slugs, name));
+            let list = names.into_iter().map(|name| self.slugs.parse(name));
             acl.set(name, list.collect::<Option<_>>()?);
         }
-        Some(self.keep(encoded.into(), acl))
+        Some(self.keep(place.into(), acl))
     }
 
     /// Takes over what others hold. Lists that are here already stay two copies where they are used.
     pub(super) fn extend(&mut self, others: Self) {
-        for (encoded, acl) in others.0 {
-            self.0.entry(encoded).or_insert(acl);
+        for (place, acl) in others.lists {
+            self.lists.entry(place).or_insert(acl);
         }
+        self.slugs.0.extend(others.slugs.0);
     }
 
-    fn keep(&mut self, encoded: Box<[u8]>, acl: Acl) -> Arc<Acl> {
-        if self.0.len() >= FIRST_PRUNE && self.0.len().is_power_of_two() {
-            self.0.retain(|_, shared| Arc::strong_count(shared) > 1);
+    fn keep(&mut self, place: Box<[u8]>, acl: Acl) -> Arc<Acl> {
+        if self.lists.len() >= FIRST_PRUNE && self.lists.len().is_power_of_two() {
+            self.lists.retain(|_, shared| Arc::strong_count(shared) > 1);
         }
         let shared = Arc::new(acl);
-        self.0.insert(encoded, Arc::clone(&shared));
+        self.lists.insert(place, Arc::clone(&shared));
         shared
     }
 }
@@ -140,6 +186,26 @@ mod tests {
     }
 
     #[test]
+    fn long_lists_share_their_slugs_and_hold_each_once() {
+        let names: Vec<_> = (0..300).map(|number| format!("team-{number}")).collect();
+        let mut names: Vec<_> = names.iter().map(String::as_str).collect();
+        let mut lists = Lists::default();
+        let stored = lists.intern(acl(&names));
+        let encoded = postcard::to_stdvec(&names_of(&stored)).unwrap();
+        assert!(lists.lists.keys().all(|place| place.len() <= MAX_PLAIN_BYTES));
+        names.pop();
+        let (one, other) = (lists.decode(&encoded).unwrap(), lists.intern(acl(&names)));
+        assert!(Arc::ptr_eq(&stored, &one) && !Arc::ptr_eq(&one, &other));
+        let mut loaded = Lists::default();
+        let encoded = [&stored, &other].map(|acl| postcard::to_stdvec(&names_of(acl)).unwrap());
+        let [one, other] = encoded.map(|encoded| loaded.decode(&encoded).unwrap());
+        let texts = |acl: &Acl| -> Vec<*const u8> {
+            acl.list(ListName::Readers).iter().map(|slug| slug.as_str().as_ptr()).collect()
+        };
+        assert_eq!(texts(&one)[..299], texts(&other)[..], "loaded slugs are shared as well");
+    }
+
+    #[test]
     fn what_is_no_list_is_refused() {
         let mut lists = Lists::default();
         let bad =
@@ -153,7 +219,8 @@ mod tests {
         let mut lists = Lists::default();
         let held = lists.intern(acl(&["held"]));
         (0..FIRST_PRUNE).for_each(|number| drop(lists.intern(acl(&[&format!("team-{number}")]))));
-        assert_eq!(lists.0.len(), 2);
+        assert_eq!(lists.lists.len(), 2);
+        assert!(lists.slugs.0.len() < 2 * FIRST_PRUNE, "their slugs go too");
         assert!(Arc::ptr_eq(&held, &lists.intern(acl(&["held"]))));
     }
 }

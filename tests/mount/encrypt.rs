@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use nix::errno::Errno::{EFBIG, EINVAL, EISDIR, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM};
+use nix::errno::Errno::{EDQUOT, EFBIG, EINVAL, EISDIR, ENAMETOOLONG, ENOTDIR, EPERM};
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
 use crate::user::{Handle, User};
@@ -255,14 +255,26 @@ fn reading_or_writing_alone_leads_to_nothing() {
 }
 
 #[test]
-fn sixty_four_at_a_time() {
-    let Some(mount) = Mount::start() else { return };
+fn as_many_at_a_time_as_a_user_has_memory_for() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--memory-per-user", "8M"]).started();
     let (alice, bob) = (mount.user(ALICE), mount.user(BOB));
-    let mut open: Vec<_> = (0..64).map(|_| alice.open(".encrypt/K", READ_WRITE).unwrap()).collect();
-    assert_eq!(alice.open(".encrypt/K", READ_WRITE).err(), Some(ENOSPC));
-    assert!(bob.open(".encrypt/K", READ_WRITE).is_ok(), "the limit is each UID's own");
+    let value = vec![b'x'; 1 << 20];
+    let mut open: Vec<_> = (0..7)
+        .map(|_| {
+            let file = alice.open(".encrypt/K", READ_WRITE).unwrap();
+            file.write(&value).unwrap();
+            file
+        })
+        .collect();
+    let refused = alice.open(".encrypt/K", READ_WRITE).unwrap();
+    assert_eq!(refused.write(&value), Err(EDQUOT));
+    assert_eq!(refused.close(), Ok(()));
+    assert!(bob.open(".encrypt/K", READ_WRITE).unwrap().write(&value).is_ok(), "his own limit");
     open.pop().unwrap().close().unwrap();
-    eventually("a place is free", || alice.open(".encrypt/K", READ_WRITE).is_ok());
+    eventually("there is room", || {
+        alice.open(".encrypt/K", READ_WRITE).unwrap().write(&value).is_ok()
+    });
 }
 
 #[test]

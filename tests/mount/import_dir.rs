@@ -202,3 +202,27 @@ fn a_secret_in_two_files_is_warned_about() {
     assert!(all.contains("0 unchanged; `K` stands in a.yaml too: keep one of them"), "{all}");
     assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("two"), "in the order of their names");
 }
+
+/// Neither all descriptors nor all of the time are one owner's.
+#[test]
+fn a_user_with_many_files_leaves_room_to_others() {
+    let Some((mount, folder)) = prepare() else { return };
+    let mount = mount.started();
+    let server = mount.server().unwrap();
+    fs::create_dir(folder.join("a")).unwrap();
+    for number in 0..1500 {
+        put(&folder.join(format!("a/{number}.yaml")), ALICE, &format!("key: alice/{number}\n"));
+    }
+    put(&folder.join("z.yaml"), ROOT, "key: app/K\nvalue: v\n");
+    let root = mount.user(ROOT);
+    let mut most = 0;
+    eventually("the other's file is applied", || {
+        let open = fs::read_dir(format!("/proc/{server}/fd")).unwrap().count();
+        most = most.max(open);
+        root.read("app/K").as_deref() == Ok("v")
+    });
+    let done = root.read(".status/import-dir").unwrap().lines().count();
+    println!("{done} files were applied before, {most} descriptors were open");
+    assert!(most < 200, "{most} descriptors");
+    eventually("all are applied", || root.stat("alice/1499").is_ok());
+}

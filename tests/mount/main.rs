@@ -47,6 +47,7 @@ mod leaks;
 mod lifecycle;
 mod logging;
 mod memory;
+mod memory_quota;
 mod names;
 mod ordinary_user;
 mod programs;

@@ -1,6 +1,6 @@
 //! Section 4, "Scratch files": names that start with a dot, for programs that write and then rename.
 
-use nix::errno::Errno::{EACCES, EFBIG, ENOENT, ENOSPC};
+use nix::errno::Errno::{EACCES, EDQUOT, EFBIG, ENOENT};
 
 use crate::acl::all_six;
 use crate::harness::{ALICE, BOB, Mount, ROOT};
@@ -74,7 +74,7 @@ fn there_are_64_of_a_mebibyte_each() {
     for number in 1..64 {
         assert_eq!(alice.write(&format!("alice/.{number}"), "x"), Ok(()), "number {number}");
     }
-    assert_eq!(alice.write("alice/.64", "x"), Err(ENOSPC));
+    assert_eq!(alice.write("alice/.64", "x"), Err(EDQUOT));
     assert_eq!(bob.write("bob/.0", "x"), Ok(()), "the limit is each UID's own");
     alice.unlink("alice/.1").unwrap();
     assert_eq!(alice.write("alice/.64", "x"), Ok(()));

@@ -58,7 +58,9 @@ pub(super) struct Found {
     pub(super) print: Print,
     /// Whose it is.
     pub(super) uid: u32,
-    file: Result<File, Fault>,
+    /// Whether it may be applied. It is opened again for that: a user may have more files here than a
+    /// process can have open.
+    file: Result<(), Fault>,
 }
 
 impl Print {
@@ -78,8 +80,13 @@ impl Found {
     ///
     /// # Errors
     /// It must not be applied, or cannot be read.
-    pub(super) fn read(self) -> Result<Plaintext, Fault> {
-        let file = self.file?;
+    pub(super) fn read(self, root: &OwnedFd, path: &Path) -> Result<Plaintext, Fault> {
+        self.file?;
+        let file = reopen(root, path)?;
+        // What it is tells whose it is and who may change it, too.
+        if Print::of(&stat(&file)?) != self.print {
+            return Err(Fault::Changing);
+        }
         let size = usize::try_from(file.metadata()?.size()).unwrap_or(usize::MAX);
         let limit = MAX_FILE_BYTES + 1;
         // One more than its size shows whether it grows.
@@ -111,14 +118,14 @@ pub(super) fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
 
 /// Every file `*.yaml` and `*.yml` in the folder and the folders below, by its path in it. What
 /// begins with a dot is passed over: programs keep there what is not finished, or not meant. `visit`
-/// is told of each folder before it is looked through.
+/// is told of each folder before it is looked through. Gives the folder as well, to read them in.
 ///
 /// # Errors
 /// The folder itself cannot be read.
 pub(super) fn find(
     folder: &Path,
     mut visit: impl FnMut(&Path),
-) -> io::Result<BTreeMap<PathBuf, Found>> {
+) -> io::Result<(OwnedFd, BTreeMap<PathBuf, Found>)> {
     visit(folder);
     let root = open_folder(folder)?;
     let mut found = BTreeMap::new();
@@ -138,7 +145,7 @@ pub(super) fn find(
             }
         }
     }
-    Ok(found)
+    Ok((root, found))
 }
 
 /// Gives the folders in it.
@@ -202,7 +209,7 @@ fn open(root: &OwnedFd, path: &Path, entry: &FileStat, folder_owner: u32) -> Opt
         }
         () => None,
     };
-    let file = fault.map_or(Ok(file), Err);
+    let file = fault.map_or(Ok(()), Err);
     Some(Found { print: Print::of(&stat), uid: stat.st_uid, file })
 }
 
@@ -212,6 +219,13 @@ fn open_below(root: &OwnedFd, path: &Path, flags: OFlag, links: bool) -> io::Res
     let resolve = if links { resolve } else { resolve | ResolveFlag::RESOLVE_NO_SYMLINKS };
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     Ok(openat2(root.as_fd(), path, how)?)
+}
+
+/// Opens a file that was found.
+fn reopen(root: &OwnedFd, path: &Path) -> io::Result<File> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    Ok(openat2(root.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))?.into())
 }
 
 fn stat(file: &File) -> io::Result<FileStat> {
@@ -229,10 +243,10 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn names(folder: &Path) -> Vec<String> {
-        let found = find(folder, |_| {}).unwrap();
+        let (root, found) = find(folder, |_| {}).unwrap();
         found
             .into_iter()
-            .map(|(path, found)| match found.read() {
+            .map(|(path, found)| match found.read(&root, &path) {
                 Ok(text) => format!("{}={}", path.display(), text.len()),
                 Err(fault) => format!("{}: {fault}", path.display()),
             })
@@ -285,6 +299,17 @@ mod tests {
             format!("out.yaml: {not_a_file}"),
         ];
         assert_eq!(names(folder.path()), expected);
+    }
+
+    #[test]
+    fn what_is_not_what_was_found_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "a.yaml", 0o644);
+        let (root, mut found) = find(folder.path(), |_| {}).unwrap();
+        fs::remove_file(folder.path().join("a.yaml")).unwrap();
+        write(folder.path(), "a.yaml", 0o644);
+        let (path, found) = found.pop_first().unwrap();
+        assert!(matches!(found.read(&root, &path), Err(Fault::Changing)));
     }
 
     #[test]

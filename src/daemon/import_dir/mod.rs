@@ -9,8 +9,10 @@
 mod files;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -36,6 +38,9 @@ const RETRY: Duration = Duration::from_secs(60);
 const NAMES: Duration = Duration::from_millis(300);
 /// When it is looked whether the owners of the files that were left out are known.
 const NAMES_POLL: Duration = Duration::from_millis(500);
+/// How many files of one owner are applied before the folder is looked through again: what others put
+/// there meanwhile does not wait for all of them.
+const PIECE: usize = 512;
 /// How long the start waits for the first files.
 const START: Duration = Duration::from_secs(10);
 
@@ -56,6 +61,7 @@ pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
         identity,
         since: Instant::now(),
         known: BTreeMap::new(),
+        files: HashMap::new(),
         readable: true,
         first: Some(first),
     };
@@ -78,9 +84,20 @@ struct Importer {
     since: Instant,
     /// What was done about each file, by its path in the folder.
     known: BTreeMap<PathBuf, Known>,
+    /// The file in which each secret was seen last.
+    files: HashMap<Key, PathBuf>,
     /// Whether the folder could be read the last time.
     readable: bool,
     first: Option<Sender<()>>,
+}
+
+/// What a look through the folder left to do.
+enum Rest {
+    Nothing,
+    /// The names of owners are still being looked up.
+    Names,
+    /// More files than are applied at once.
+    Files,
 }
 
 struct Known {
@@ -89,7 +106,8 @@ struct Known {
     /// When it failed for a reason that is not in the file.
     failed: Option<Instant>,
     good: bool,
-    said: String,
+    /// A hash of what was said about it.
+    said: u64,
     /// What stands in it, if it was applied.
     keys: Vec<Key>,
 }
@@ -98,21 +116,24 @@ impl Importer {
     fn run(mut self, mut watch: Watch) {
         loop {
             let Some(fs) = self.fs.upgrade() else { return };
-            let is_complete = self.look_through(&fs, &mut watch);
+            let rest = self.look_through(&fs, &mut watch);
             drop(fs);
-            if is_complete {
-                // The start waits no longer.
-                drop(self.first.take());
+            match rest {
+                Rest::Files => {}
+                Rest::Names => watch.wait(NAMES_POLL, SETTLED, LONGEST),
+                Rest::Nothing => {
+                    // The start waits no longer.
+                    drop(self.first.take());
+                    watch.wait(POLL, SETTLED, LONGEST);
+                }
             }
-            watch.wait(if is_complete { POLL } else { NAMES_POLL }, SETTLED, LONGEST);
         }
     }
 
-    /// Applies what is due. Not if it is not known yet who the owner of a file is: that file is left out,
-    /// and this gives `false`.
-    fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> bool {
+    /// Applies what is due. Not if it is not known yet who the owner of a file is: that file is left out.
+    fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> Rest {
         self.make_way_if_it_was_replaced();
-        let found = match files::find(&self.folder, |folder| watch.add(folder)) {
+        let (root, found) = match files::find(&self.folder, |folder| watch.add(folder)) {
             Ok(found) => found,
             Err(error) => {
                 let folder = self.folder.display();
@@ -121,25 +142,39 @@ impl Importer {
                 }
                 let why = format!("{folder} cannot be read: {error}; its secrets stay as they are");
                 fs.report_health(Part::ImportDir, Err(why));
-                return true;
+                return Rest::Nothing;
             }
         };
         self.readable = true;
         let gone: Vec<_> =
             self.known.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
-        for path in gone {
-            self.forget(fs, &path);
+        for path in &gone {
+            self.forget(fs, path);
         }
         let due: Vec<_> =
             found.into_iter().filter(|(path, found)| self.is_due(path, found)).collect();
         let unknown = fs.still_unknown(due.iter().map(|(_, found)| found.uid).collect(), NAMES);
+        let mut by_owner: BTreeMap<u32, VecDeque<_>> = BTreeMap::new();
         for (path, found) in due {
             if !unknown.contains(&found.uid) {
-                self.apply(fs, path, found);
+                by_owner.entry(found.uid).or_default().push_back((path, found));
             }
         }
+        // Owners take turns.
+        for _ in 0..PIECE {
+            for of_owner in by_owner.values_mut() {
+                if let Some((path, found)) = of_owner.pop_front() {
+                    self.apply(fs, &root, path, found);
+                }
+            }
+            by_owner.retain(|_, of_owner| !of_owner.is_empty());
+        }
         fs.report_health(Part::ImportDir, self.health());
-        unknown.is_empty()
+        match (by_owner.is_empty(), unknown.is_empty()) {
+            (false, _) => Rest::Files,
+            (true, false) => Rest::Names,
+            (true, true) => Rest::Nothing,
+        }
     }
 
     /// A server may read the folder that was there when it started, and no other. Ends it if there is
@@ -174,6 +209,7 @@ impl Importer {
 
     /// Removing a file removes nothing, and that is said.
     fn forget(&mut self, fs: &Fs, path: &Path) {
+        self.forget_keys(path);
         if let Some(known) = self.known.remove(path) {
             let path = path.display().to_string();
             tracing::info!(%path, "import-dir: the file is gone; its secrets stay until they are removed");
@@ -183,21 +219,35 @@ impl Importer {
     }
 
     /// Warns of a secret that stands in another file as well: which of them holds is chance.
-    fn also_in(&self, path: &Path, keys: &[Key]) -> String {
-        let keys: HashSet<_> = keys.iter().collect();
-        let mut others = self.known.iter().filter(|(other, _)| *other != path);
-        let found = others.find_map(|(other, known)| {
-            Some((known.keys.iter().find(|key| keys.contains(key))?, other.display()))
-        });
-        found.map_or_else(String::new, |(key, other)| {
-            format!("; `{key}` stands in {other} too: keep one of them, or whichever is applied last holds")
-        })
+    fn also_in(&mut self, path: &Path, keys: &[Key]) -> String {
+        self.forget_keys(path);
+        let mut said = String::new();
+        for key in keys {
+            let other = self.files.insert(key.clone(), path.to_owned());
+            if let Some(other) = other.filter(|other| other != path)
+                && said.is_empty()
+            {
+                let other = other.display();
+                said = format!(
+                    "; `{key}` stands in {other} too: keep one of them, or whichever is applied last holds"
+                );
+            }
+        }
+        said
     }
 
-    fn apply(&mut self, fs: &Fs, path: PathBuf, found: Found) {
+    fn forget_keys(&mut self, path: &Path) {
+        for key in self.known.get(path).into_iter().flat_map(|known| &known.keys) {
+            if self.files.get(key).is_some_and(|file| file == path) {
+                self.files.remove(key);
+            }
+        }
+    }
+
+    fn apply(&mut self, fs: &Fs, root: &OwnedFd, path: PathBuf, found: Found) {
         let (print, uid) = (found.print, found.uid);
         let (mut keys, mut for_log) = (Vec::new(), None);
-        let (said, good, failed) = match found.read() {
+        let (said, good, failed) = match found.read(root, &path) {
             Err(fault) => {
                 let failed = matches!(fault, Fault::Unreadable(_) | Fault::Changing);
                 (fault.to_string(), false, failed.then(Instant::now))
@@ -218,7 +268,8 @@ impl Importer {
             },
         };
         let name = path.display().to_string();
-        if self.known.get(&path).is_none_or(|known| known.said != said || known.print != print) {
+        let hash = foldhash::fast::FixedState::default().hash_one(&said);
+        if self.known.get(&path).is_none_or(|known| known.said != hash || known.print != print) {
             let for_log = for_log.as_ref().unwrap_or(&said);
             let lines: Vec<_> = for_log.lines().map(printable).collect();
             let (path, lines) = (printable(&name), lines.join("\n"));
@@ -227,8 +278,8 @@ impl Importer {
             } else {
                 tracing::warn!(%path, uid, "import-dir: {lines}");
             }
-            fs.note_imported(&name, uid, said.clone(), !good);
+            fs.note_imported(&name, uid, said, !good);
         }
-        self.known.insert(path, Known { print, uid, failed, good, said, keys });
+        self.known.insert(path, Known { print, uid, failed, good, said: hash, keys });
     }
 }

@@ -112,8 +112,8 @@ impl Draft {
                 self.shelve(&mut state);
             }
         }
-        if state.cut_off {
-            return Next::Refuse(FsError::TooLarge(state.path.clone()), waiter);
+        if let Some(why) = &state.cut_off {
+            return Next::Refuse(why.clone(), waiter);
         }
         if !due || state.ended {
             return Next::Answer(waiter);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::audit::Process;
 use crate::fs::aside::Aside;
+use crate::fs::budget::{Account, Budget, buffer_bytes};
 use crate::fs::closing::Abandoned;
 use crate::fs::shelf::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
 use crate::model::Plaintext;
@@ -36,7 +37,7 @@ impl Draft {
         let slot = state.slot.take();
         state.slot = self.kept(state).and_then(|kept| match slot {
             Some(slot) => slot.replace(&Kept::Draft(kept)),
-            None => state.shelf.put(&Kept::Draft(kept)),
+            None => state.shelf.put(state.charge.account(), &Kept::Draft(kept)),
         });
     }
 
@@ -60,17 +61,20 @@ impl Draft {
             (Dirty::Emptied, ..) => KeptContent::Emptied,
             (Dirty::Clean, None, None) => return None,
         };
-        if state.handles.is_empty() || state.abandoned == Abandoned::ByOpener || state.cut_off {
+        if state.handles.is_empty()
+            || state.abandoned == Abandoned::ByOpener
+            || state.cut_off.is_some()
+        {
             return None;
         }
         Some(KeptDraft {
             handles: state.handles.clone(),
             node: self.node,
             inode: self.inode,
-            uid: self.opener.uid,
-            gid: self.opener.process.gid,
-            pid: self.opener.process.pid,
-            program: self.opener.process.program.as_deref().map(str::to_owned),
+            uid: self.uid,
+            gid: self.process.gid,
+            pid: self.process.pid,
+            program: self.process.program.as_deref().map(str::to_owned),
             creator: self.creator,
             path: state.path.clone(),
             target: match &state.target {
@@ -98,10 +102,21 @@ impl Draft {
         base: Option<Base>,
         slot: Slot,
         shelf: &Shelf,
+        budget: &Budget,
     ) -> Self {
         let program = kept.program.as_deref().map(Into::into);
         let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
-        let opener = Opener { uid: kept.uid, process };
+        let bytes = match &base {
+            Some(Base::Written(_, bytes)) => 2 * buffer_bytes(bytes.len()),
+            Some(Base::Appended(base, _, tail, _)) => {
+                let base = base.as_ref().map_or(0, |base| base.size() as usize);
+                2 * buffer_bytes(base + tail.len())
+            }
+            Some(Base::Lists(text)) => text.len(),
+            Some(Base::Version(_)) | None => 0,
+        };
+        let charge = budget.restore(Account::User(kept.uid), Self::BYTES + bytes);
+        let opener = Opener { uid: kept.uid, process, charge };
         let (mut kept_aside, mut appending) = (None, None);
         let (content, dirty) = match base {
             Some(Base::Version(value)) => (Content::Base(value), Dirty::Clean),
@@ -149,8 +164,8 @@ impl Draft {
                 Changed::Part(changed) => (before.take(), changed),
                 Changed::All => (None, 0..bytes.len()),
             };
-            let (aside, replaced) =
-                Aside::keep(same, &state.shelf, vault, self.node, bytes, changed);
+            let whose = (self.node, state.charge.account());
+            let (aside, replaced) = Aside::keep(same, &state.shelf, vault, whose, bytes, changed);
             state.aside = aside;
             self.shelve(state);
             // It goes once nothing on the shelf names it.

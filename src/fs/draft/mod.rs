@@ -19,10 +19,11 @@ use crate::vault::{RecordId, Value, Vault, WriteTarget};
 
 use super::aside::Aside;
 use super::bound::BoundBy;
+use super::budget::{Charge, OBJECT_BYTES, buffer_bytes};
 use super::closing::Abandoned;
 use super::error::FsError;
 use super::nodes::sidecar_number;
-use super::shelf::{Shelf, Slot};
+use super::shelf::{SLOT_BYTES, Shelf, Slot};
 use commit::Appending;
 use content::Content;
 use kept::Changed;
@@ -32,7 +33,8 @@ use kept::Changed;
 pub(super) struct Draft {
     node: u64,
     inode: u64,
-    opener: Opener,
+    uid: u32,
+    process: Process,
     /// The process that creates the file; nothing for a file that exists.
     creator: Option<u32>,
     state: Mutex<State>,
@@ -42,6 +44,8 @@ pub(super) struct Draft {
 pub(super) struct Opener {
     pub(super) uid: u32,
     pub(super) process: Process,
+    /// For the draft without its bytes.
+    pub(super) charge: Charge,
 }
 
 /// Where a draft goes when it is committed.
@@ -60,6 +64,8 @@ struct State {
     path: String,
     target: Target,
     content: Content,
+    /// For all that is kept of it.
+    charge: Charge,
     dirty: Dirty,
     mode: u16,
     modified: SystemTime,
@@ -80,8 +86,8 @@ struct State {
     /// A descriptor was closed. The kernel closes without that what could not be opened to the end: a
     /// truncation that failed.
     flushed: bool,
-    /// A write did not fit: what did must not be published as if it were all.
-    cut_off: bool,
+    /// A write did not fit, and why: what did must not be published as if it were all.
+    cut_off: Option<FsError>,
     committing: bool,
     /// What is being appended, or was when the process before this one ended.
     appending: Option<Appending>,
@@ -99,6 +105,9 @@ enum Dirty {
 }
 
 impl Draft {
+    /// What a draft takes without the bytes that are written: itself, its path, its slot.
+    pub(super) const BYTES: usize = 2 * OBJECT_BYTES + SLOT_BYTES;
+
     /// A draft that starts as a copy of a version.
     pub(super) fn of_value(
         node: u64,
@@ -113,15 +122,19 @@ impl Draft {
     }
 
     /// A draft that starts with these bytes.
+    ///
+    /// # Errors
+    /// [`FsError::OutOfMemory`].
     pub(super) fn of_lists(
         node: u64,
-        opener: Opener,
+        mut opener: Opener,
         path: &str,
         of: RecordId,
         text: &str,
-    ) -> Self {
+    ) -> Result<Self, FsError> {
+        opener.charge.resize(Self::BYTES + text.len(), path)?;
         let content = Content::Own(Plaintext::copy_of(text.as_bytes()));
-        Self::new(
+        Ok(Self::new(
             (node, sidecar_number(of)),
             opener,
             None,
@@ -130,7 +143,7 @@ impl Draft {
             content,
             Dirty::Clean,
             0o600,
-        )
+        ))
     }
 
     /// A draft of a file that the process `creator` is creating.
@@ -172,10 +185,12 @@ impl Draft {
             (Content::Own(_), Dirty::Clean) => Some(0),
             (Content::Own(_) | Content::Appended { .. }, _) => None,
         };
+        let Opener { uid, process, charge } = opener;
         let state = State {
             path: path.to_owned(),
             target,
             content,
+            charge,
             dirty,
             mode,
             modified: SystemTime::now(),
@@ -188,12 +203,12 @@ impl Draft {
             abandoned: Abandoned::No,
             ended: false,
             flushed: false,
-            cut_off: false,
+            cut_off: None,
             committing: false,
             appending: None,
             waiting: Vec::new(),
         };
-        Self { node, inode, opener, creator, state: Mutex::new(state) }
+        Self { node, inode, uid, process, creator, state: Mutex::new(state) }
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -207,30 +222,30 @@ impl Draft {
 
     /// Whether that process of that UID is creating the file.
     pub(super) fn is_creator(&self, uid: u32, process: Option<u32>) -> bool {
-        self.opener.uid == uid && self.creator == process
+        self.uid == uid && self.creator == process
     }
 
     /// The process whose close means that the file is finished, if it is known: what `/proc` tells nothing
     /// about has no program.
     pub(super) fn finisher(&self) -> Option<u32> {
-        let process = &self.opener.process;
+        let process = &self.process;
         process.program.as_ref().map(|_| process.pid)
     }
 
     /// The process that opened it.
     pub(super) fn process(&self) -> &Process {
-        &self.opener.process
+        &self.process
     }
 
     /// UID and group that opened it: a file that is being written belongs to its writer, who may
     /// give it what attributes it likes.
     pub(super) fn owner(&self) -> (u32, u32) {
-        (self.opener.uid, self.opener.process.gid)
+        (self.uid, self.process.gid)
     }
 
     /// The UID that opened it.
     pub(super) fn uid(&self) -> u32 {
-        self.opener.uid
+        self.uid
     }
 
     pub(super) fn path(&self) -> String {
@@ -336,12 +351,14 @@ impl Draft {
         self.state.lock().content.read(vault, offset, length)
     }
 
-    /// Writes; nothing is changed and nothing allocated if the end is over the limit.
+    /// Writes; nothing is changed and nothing allocated if the end is over a limit.
     pub(super) fn write(&self, vault: &Vault, at: WriteAt, bytes: &[u8]) -> Result<(), FsError> {
         let mut state = self.state.lock();
-        let within = state.start_of_write(at, bytes.len());
-        if within.is_err() {
-            state.cut_off = true;
+        let within = state
+            .start_of_write(at, bytes.len())
+            .and_then(|start| state.charge_up_to(start + bytes.len()).map(|()| start));
+        if let Err(error) = &within {
+            state.cut_off = Some(error.clone());
             state.slot = None;
         }
         let offset = within?;
@@ -369,8 +386,10 @@ impl Draft {
         let was_appended = state.content.is_appended();
         if size == 0 {
             state.content = Content::Own(Plaintext::default());
-            state.cut_off = false;
+            state.charge.shrink(Self::BYTES);
+            state.cut_off = None;
         } else {
+            state.charge_up_to(size)?;
             state.content.make_own(vault)?.resize(size);
         }
         // Truncated to nothing, a shell may still be about to write; to a size, it is the content.
@@ -397,6 +416,14 @@ impl Draft {
 }
 
 impl State {
+    /// Charges for own bytes that end there, or where they end already: the buffer, and the copy that
+    /// the next process finds.
+    fn charge_up_to(&mut self, end: usize) -> Result<(), FsError> {
+        let size = self.content.size().max(end);
+        let bytes = Draft::BYTES + 2 * buffer_bytes(size);
+        if bytes > self.charge.bytes() { self.charge.resize(bytes, &self.path) } else { Ok(()) }
+    }
+
     fn touched(&mut self, dirty: Dirty) {
         self.dirty = dirty;
         self.abandoned.resumed();

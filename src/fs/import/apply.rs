@@ -140,11 +140,13 @@ impl Fs {
             Next::Apply(bytes, zeros, waiter) => (bytes, zeros, waiter),
         };
         if occasion != Occasion::Release {
-            self.remember_of_process(who, Note::Applied(Arc::clone(&file)));
+            // Forgotten in a moment, and the process cannot have many.
+            let charge = self.budget.restore(file.account(), Note::BYTES);
+            self.remember_of_process(who, Note::Applied(Arc::clone(&file)), charge);
         }
         let process = self.programs.process(who);
         let fs = Arc::clone(self);
-        let (of, who) = (Arc::clone(&file), *who);
+        let (of, who, size) = (Arc::clone(&file), *who, bytes.len());
         let work = move |importer: Answer| {
             // It may have waited for others of the UID.
             let importer = fs.identities.known(of.uid()).unwrap_or(importer);
@@ -158,7 +160,7 @@ impl Fs {
         // The threads that apply files serve all UIDs: none of them waits for a name service.
         let (queue, uid) = (Arc::clone(&self.import.queue), file.uid());
         let submit = move |importer: Answer| {
-            if let Err(error) = queue.submit(uid, Box::new(move || work(importer))) {
+            if let Err(error) = queue.submit(uid, size, Box::new(move || work(importer))) {
                 // The waiter went with the work; dropping it answers that something is wrong.
                 tracing::error!(%error, "no thread could be started to apply a file");
                 file.applied().into_iter().for_each(|waiter| waiter(Err(FsError::BadHandle)));
@@ -196,7 +198,9 @@ impl Fs {
 
     fn report(&self, file: &Dropped, text: String) {
         let (node, at) = (self.nodes.next_private(), SystemTime::now());
-        self.import.reports.add(Report { node, uid: file.uid(), path: file.path(), text, at });
+        let (uid, path) = (file.uid(), file.path());
+        let text = self.import.reports.text(&self.budget, (uid, file.account()), &path, text);
+        self.import.reports.add(Report { node, uid, path, text, at });
     }
 }
 

@@ -1,12 +1,12 @@
 //! One file in the drop box.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use crate::document::MAX_FILE_BYTES;
+use crate::fs::budget::{Account, Charge, OBJECT_BYTES, buffer_bytes};
 use crate::fs::closing::{Abandoned, Closer};
 use crate::fs::draft::{Occasion, Waiter, then_again};
 use crate::fs::{FsError, Requester};
@@ -14,17 +14,11 @@ use crate::model::Plaintext;
 
 use super::{full_path, is_unfinished};
 
-/// How many bytes the files of one UID may hold at once: 128 MiB, two of the largest.
-const BYTES_PER_UID: usize = 2 * MAX_FILE_BYTES;
-/// How many bytes all of them may hold: 512 MiB.
-const BYTES: usize = 8 * MAX_FILE_BYTES;
-
 /// A file that is being written, or waits for its rename.
 pub(in crate::fs) struct Dropped {
     node: u64,
     uid: u32,
     gid: u32,
-    budget: Arc<Budget>,
     state: Mutex<State>,
 }
 
@@ -34,6 +28,8 @@ struct State {
     /// The process that opened it last.
     writer: Option<u32>,
     bytes: Arc<Plaintext>,
+    /// For all that is kept of it.
+    charge: Charge,
     /// May be more than was written: what is only asked for takes no memory.
     length: usize,
     dirty: bool,
@@ -44,7 +40,8 @@ struct State {
     handles: u32,
     abandoned: Abandoned,
     removed: bool,
-    cut_off: bool,
+    /// A write did not fit, and why.
+    cut_off: Option<FsError>,
     applying: bool,
     waiting: Vec<Waiter>,
 }
@@ -62,18 +59,23 @@ pub(super) enum Next {
 }
 
 impl Dropped {
+    /// What a file takes without its bytes.
+    pub(super) const BYTES: usize = 2 * OBJECT_BYTES;
+
+    /// `charge` is for [`Self::BYTES`].
     pub(super) fn new(
         node: u64,
         who: &Requester,
         writer: Option<u32>,
         path: String,
         mode: u16,
-        budget: &Arc<Budget>,
+        charge: Charge,
     ) -> Self {
         let state = State {
             path,
             writer,
             bytes: Arc::default(),
+            charge,
             length: 0,
             dirty: false,
             was_applied: false,
@@ -82,12 +84,11 @@ impl Dropped {
             handles: 0,
             abandoned: Abandoned::No,
             removed: false,
-            cut_off: false,
+            cut_off: None,
             applying: false,
             waiting: Vec::new(),
         };
-        let (uid, gid, budget) = (who.uid, who.gid, Arc::clone(budget));
-        Self { node, uid, gid, budget, state: Mutex::new(state) }
+        Self { node, uid: who.uid, gid: who.gid, state: Mutex::new(state) }
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -96,6 +97,11 @@ impl Dropped {
 
     pub(super) fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// To whom its memory is charged.
+    pub(super) fn account(&self) -> Account {
+        self.state.lock().charge.account()
     }
 
     /// UID and group that made it.
@@ -183,11 +189,12 @@ impl Dropped {
     pub(in crate::fs) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
         let mut state = self.state.lock();
         let room = within_limit(offset, bytes.len(), &state.path).and_then(|(start, end)| {
-            let more = end.saturating_sub(state.bytes.len());
-            self.budget.take(self.uid, more, &state.path)?;
+            state.charge_up_to(end)?;
             Ok((start, end))
         });
-        state.cut_off |= room.is_err();
+        if let Err(error) = &room {
+            state.cut_off = Some(error.clone());
+        }
         let (start, end) = room?;
         own(&mut state.bytes).write_at(start, bytes);
         state.length = state.length.max(end);
@@ -203,10 +210,8 @@ impl Dropped {
             self.empty(&mut state);
             return Ok(());
         }
-        let less = state.bytes.len().saturating_sub(size);
-        if less > 0 {
+        if size < state.bytes.len() {
             own(&mut state.bytes).resize(size);
-            self.budget.give_back(self.uid, less);
         }
         state.length = size;
         state.touched();
@@ -214,9 +219,8 @@ impl Dropped {
     }
 
     fn empty(&self, state: &mut State) {
-        self.budget.give_back(self.uid, state.bytes.len());
-        state.bytes = Arc::default();
-        (state.length, state.dirty, state.cut_off) = (0, false, false);
+        state.forget_bytes();
+        (state.length, state.dirty, state.cut_off) = (0, false, None);
         state.modified = SystemTime::now();
     }
 
@@ -247,8 +251,8 @@ impl Dropped {
             return Next::Answer(waiter);
         }
         state.was_applied = true;
-        if state.cut_off {
-            return Next::Refuse(FsError::DropTooLarge(full_path(&state.path)), waiter);
+        if let Some(why) = &state.cut_off {
+            return Next::Refuse(why.clone(), waiter);
         }
         (state.dirty, state.applying) = (false, true);
         let zeros = state.length - state.bytes.len();
@@ -264,9 +268,7 @@ impl Dropped {
 
     /// It is gone but for its name, which its writer may still use; nobody can read it any more.
     pub(super) fn forget_bytes(&self) {
-        let mut state = self.state.lock();
-        self.budget.give_back(self.uid, state.bytes.len());
-        state.bytes = Arc::default();
+        self.state.lock().forget_bytes();
     }
 
     /// Whether it was applied and nobody has it open.
@@ -281,13 +283,20 @@ impl Dropped {
     }
 }
 
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.budget.give_back(self.uid, self.state.get_mut().bytes.len());
-    }
-}
-
 impl State {
+    fn charge_up_to(&mut self, end: usize) -> Result<(), FsError> {
+        let bytes = Dropped::BYTES + buffer_bytes(end.max(self.bytes.len()));
+        if bytes <= self.charge.bytes() {
+            return Ok(());
+        }
+        self.charge.resize(bytes, &full_path(&self.path))
+    }
+
+    fn forget_bytes(&mut self) {
+        self.bytes = Arc::default();
+        self.charge.shrink(Dropped::BYTES);
+    }
+
     fn touched(&mut self) {
         self.dirty = true;
         self.abandoned.resumed();
@@ -312,57 +321,21 @@ fn within_limit(offset: u64, length: usize, path: &str) -> Result<(usize, usize)
         .ok_or_else(|| FsError::DropTooLarge(full_path(path)))
 }
 
-/// How many bytes the drop box holds, by UID. The lock is a leaf.
-#[derive(Default)]
-pub(super) struct Budget(Mutex<Taken>);
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    by_uid: HashMap<u32, usize>,
-}
-
-impl Budget {
-    fn take(&self, uid: u32, bytes: usize, path: &str) -> Result<(), FsError> {
-        let mut taken = self.0.lock();
-        let own = taken.by_uid.get(&uid).copied().unwrap_or(0) + bytes;
-        let what = if own > BYTES_PER_UID {
-            "your files in the drop box hold more than 128 MiB together; drop one after the other"
-        } else if taken.all + bytes > BYTES {
-            "the drop box is full for a moment; try again"
-        } else {
-            taken.all += bytes;
-            taken.by_uid.insert(uid, own);
-            return Ok(());
-        };
-        Err(FsError::TooMany { path: full_path(path), what })
-    }
-
-    fn give_back(&self, uid: u32, bytes: usize) {
-        let mut taken = self.0.lock();
-        taken.all -= bytes;
-        if let Some(own) = taken.by_uid.get_mut(&uid) {
-            *own -= bytes;
-            if *own == 0 {
-                taken.by_uid.remove(&uid);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::budget::{Budget, MemoryLimits};
 
     const WHO: Requester = Requester { uid: 7, gid: 7, task: 0, unique: 0, is_resent: false };
 
-    fn file(budget: &Arc<Budget>) -> Arc<Dropped> {
-        Arc::new(Dropped::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, budget))
+    fn file(budget: &Budget) -> Arc<Dropped> {
+        let charge = budget.charge(Account::User(7), Dropped::BYTES, "a.yaml").unwrap();
+        Arc::new(Dropped::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, charge))
     }
 
     #[test]
     fn what_is_only_asked_for_takes_no_memory() {
-        let budget = Arc::default();
+        let budget = Budget::new(MemoryLimits::default());
         let file = file(&budget);
         file.resize(MAX_FILE_BYTES as u64).unwrap();
         assert!(file.state.lock().bytes.is_empty());
@@ -379,21 +352,22 @@ mod tests {
 
     #[test]
     fn a_uid_has_a_budget_that_comes_back() {
-        let budget: Arc<Budget> = Arc::default();
+        let limits = MemoryLimits { per_user: 129 << 20, total: 512 << 20 };
+        let budget = Budget::new(limits);
         let files: Vec<_> = (0..2).map(|_| file(&budget)).collect();
         files.iter().for_each(|file| file.write(MAX_FILE_BYTES as u64 - 1, b"x").unwrap());
         let more = file(&budget);
-        assert!(matches!(more.write(0, b"x"), Err(FsError::TooMany { .. })));
+        let refused = more.write(2 << 20, b"x");
+        assert!(matches!(refused, Err(FsError::OutOfMemory { own: true, .. })));
         files[0].resize(0).unwrap();
         more.write(0, b"x").unwrap();
         drop((files, more));
-        assert!(budget.0.lock().by_uid.is_empty());
-        assert_eq!(budget.0.lock().all, 0);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]
     fn what_is_being_applied_does_not_change() {
-        let budget = Arc::default();
+        let budget = Budget::new(MemoryLimits::default());
         let file = file(&budget);
         file.opened(Some(None));
         file.write(0, b"first").unwrap();

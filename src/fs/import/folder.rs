@@ -1,6 +1,6 @@
 //! What became of the files of the folder that is imported (`--import-dir`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::time::SystemTime;
 
@@ -14,10 +14,13 @@ use crate::vault::{Applied, Change};
 
 use super::NotApplied;
 
-/// How many files are kept; those that were looked at longest ago go first.
+/// How many files are kept. Of the owner who has most of them, the one that was looked at longest ago
+/// goes first.
 const FILES: usize = 4096;
 /// How many lines are kept of each.
 const LINES: usize = 20;
+/// How many bytes are kept of each.
+const BYTES: usize = 8192;
 
 /// How often a file is applied that other hosts may be applying, too.
 const TRIES: u32 = 10;
@@ -37,7 +40,11 @@ impl FolderStatus {
     fn note(&self, path: &str, status: FileStatus) {
         let mut files = self.0.lock();
         if files.len() >= FILES && !files.contains_key(path) {
-            let oldest = files.iter().min_by_key(|(_, status)| status.at);
+            let mut counts: HashMap<u32, usize> = HashMap::new();
+            files.values().for_each(|one| *counts.entry(one.uid).or_default() += 1);
+            let most = counts.into_iter().max_by_key(|&(_, count)| count).map(|(uid, _)| uid);
+            let of_owner = files.iter().filter(|(_, status)| Some(status.uid) == most);
+            let oldest = of_owner.min_by_key(|(_, status)| status.at);
             if let Some(oldest) = oldest.map(|(path, _)| path.clone()) {
                 files.remove(&oldest);
             }
@@ -101,12 +108,26 @@ impl Fs {
     /// Remembers what became of a file of the imported folder, for `.status/import-dir`.
     pub fn note_imported(&self, path: &str, uid: u32, said: String, failed: bool) {
         let at = SystemTime::now().into();
+        let said = first_lines(&said);
         self.import.folder.note(path, FileStatus { uid, at, failed, said });
     }
 
     pub(in crate::fs) fn import_dir_text(&self, caller: &Caller) -> String {
         self.import.folder.text(caller)
     }
+}
+
+/// What is kept of a text: the lines that are shown, and one that shows that there are more.
+fn first_lines(text: &str) -> String {
+    let mut kept = String::new();
+    for line in text.lines().take(LINES + 2) {
+        if kept.len() + line.len() >= BYTES {
+            break;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -132,6 +153,8 @@ mod tests {
         note("a.yaml", 7, &"x\n".repeat(50), true);
         assert_eq!(of(7, false).lines().count(), 22);
         (0..5000).for_each(|number| note(&format!("f{number}"), 9, "x", false));
-        assert_eq!(of(9, true).lines().filter(|line| line.contains(" ok f")).count(), FILES);
+        // The files of the others stay.
+        assert_eq!(of(9, true).lines().filter(|line| line.contains(" ok f")).count(), FILES - 2);
+        assert!(of(9, true).contains(" a.yaml (UID 7)"));
     }
 }

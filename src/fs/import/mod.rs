@@ -22,7 +22,6 @@ pub use apply::NotApplied;
 
 pub(super) use dropped::Dropped;
 
-use dropped::Budget;
 use files::Files;
 use folder::FolderStatus;
 use folders::Folders;
@@ -81,7 +80,6 @@ pub(super) struct DropBox {
     folders: Folders,
     reports: Reports,
     folder: FolderStatus,
-    budget: Arc<Budget>,
     queue: Arc<Queue>,
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use crate::fs::budget::{Account, HANDLE_BYTES};
 use crate::fs::closing::Close;
 use crate::fs::draft::Occasion;
 use crate::fs::handles::Handle;
@@ -11,8 +12,8 @@ use crate::fs::nodes::Node;
 use crate::fs::task::process_of;
 use crate::fs::tasks::Note;
 use crate::fs::{
-    Answer, Attr, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester, checked_name,
-    join,
+    Answer, Attr, Caching, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester,
+    checked_name, join,
 };
 use crate::model::{Caller, Key};
 
@@ -83,7 +84,7 @@ impl Fs {
                 Attr { size, mode, modified, uid, gid, ..file }
             }
             Import::Report(report) => Attr {
-                size: report.text.len() as u64,
+                size: report.text.bytes.len() as u64,
                 mode: REPORT_MODE,
                 uid: report.uid,
                 gid: report.uid,
@@ -128,38 +129,46 @@ impl Fs {
         let path = drop_path(folder, name)?;
         let caller = self.caller(who)?;
         let (node, writer) = (self.nodes.next_private(), process_of(who.task));
-        let budget = &self.import.budget;
+        let full = full_path(&path);
+        let charge = self.budget.charge(Account::of(&caller), Dropped::BYTES, &full)?;
+        let opened = self.budget.charge(Account::of(&caller), HANDLE_BYTES, &full)?;
         // A new file of the name takes the place of one that was only waiting.
         self.import.files.remove_waiting(who.uid, &path);
-        let file = Arc::new(Dropped::new(node, who, writer, path, mode as u16, budget));
+        let file = Arc::new(Dropped::new(node, who, writer, path, mode as u16, charge));
         self.import.files.add(&file)?;
         file.opened(Some(writer));
         let node = Node::from(Import::File(Arc::clone(&file)));
         let attr = self.attr_of(&node, &caller)?;
         self.nodes.look_up(&node);
-        Ok((Entry { attr, lifetime: NEVER }, self.private(Handle::Dropped(file))))
+        let handle = self.handles.add(Handle::Dropped(file), opened);
+        Ok((Entry { attr, lifetime: NEVER }, Opened { handle, caching: Caching::Private }))
     }
 
     pub(in crate::fs) fn open_in_drop_box(
         &self,
         who: &Requester,
+        caller: &Caller,
         node: &Import,
         write: bool,
     ) -> Result<Opened, FsError> {
         match node {
             Import::Folder(_) => Err(FsError::IsFolder(node.path())),
             Import::Report(_) if write => Err(read_only(node)),
-            Import::Report(report) => Ok(self.text(report.text.to_string())),
+            Import::Report(report) => {
+                self.open_text(caller, &node.path(), Arc::clone(&report.text))
+            }
             Import::File(file) if file.is_over() && !write => Err(FsError::NotFound(node.path())),
             Import::File(file) => {
                 let writer = write.then(|| process_of(who.task));
+                let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, &node.path())?;
                 if !file.is_open() {
                     // It waited, or was applied a moment ago.
                     self.import.files.remove(file);
                     self.import.files.add(file)?;
                 }
                 file.opened(writer);
-                Ok(self.private(Handle::Dropped(Arc::clone(file))))
+                let handle = self.handles.add(Handle::Dropped(Arc::clone(file)), charge);
+                Ok(Opened { handle, caching: Caching::Private })
             }
         }
     }

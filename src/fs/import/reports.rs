@@ -6,7 +6,10 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::{child_of, is_below};
+use crate::fs::budget::{Account, Budget};
+use crate::fs::texts::Text;
+
+use super::{child_of, full_path, is_below};
 
 /// How many reports of one UID are kept.
 const PER_UID: usize = 256;
@@ -22,15 +25,47 @@ pub(in crate::fs) struct Report {
     /// Of the file, inside the drop box.
     pub(super) path: String,
     /// A line for each document, or for each thing that is wrong.
-    pub(in crate::fs) text: String,
+    pub(in crate::fs) text: Arc<Text>,
     pub(in crate::fs) at: SystemTime,
 }
+
+/// What is kept of a report for which its importer has no memory left.
+const NOT_KEPT: &str = "there was no memory left for this report; close files that you have open, \
+                        and drop the file again to see what is wrong with it\n";
 
 /// Reports, oldest first. The lock is a leaf.
 #[derive(Default)]
 pub(super) struct Reports(Mutex<Vec<Arc<Report>>>);
 
 impl Reports {
+    /// The text of a report on the file at `path`. Older reports of its importer make way for it.
+    pub(super) fn text(
+        &self,
+        budget: &Budget,
+        (uid, account): (u32, Account),
+        path: &str,
+        text: String,
+    ) -> Arc<Text> {
+        let path = full_path(path);
+        loop {
+            match Text::new(budget, account, &path, text.clone()) {
+                Ok(text) => return Arc::new(text),
+                Err(_) if self.remove_oldest(uid) => {}
+                Err(_) => {
+                    return Arc::new(Text::restored(budget, account, NOT_KEPT.as_bytes().to_vec()));
+                }
+            }
+        }
+    }
+
+    fn remove_oldest(&self, uid: u32) -> bool {
+        let mut reports = self.0.lock();
+        let oldest = reports.iter().position(|report| report.uid == uid);
+        let removed = oldest.map(|oldest| reports.remove(oldest));
+        drop(reports);
+        removed.is_some()
+    }
+
     /// Adds a report, in the place of the one that this UID has of that path.
     pub(super) fn add(&self, report: Report) {
         let mut reports = self.0.lock();
@@ -77,7 +112,7 @@ fn prune(reports: &mut Vec<Arc<Report>>) {
         .rev()
         .filter(|report| {
             let (count, bytes) = by_uid.entry(report.uid).or_default();
-            let size = report.text.len();
+            let size = report.text.bytes.len();
             let fits = *count < PER_UID
                 && (*count == 0 || *bytes + size <= BYTES_PER_UID)
                 && (all == 0 || all + size <= BYTES);
@@ -94,10 +129,13 @@ fn prune(reports: &mut Vec<Arc<Report>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::budget::MemoryLimits;
 
     fn report(uid: u32, path: &str, size: usize) -> Report {
-        let (path, text) = (path.to_owned(), "x".repeat(size));
-        Report { node: 1, uid, path, text, at: SystemTime::now() }
+        let limits = MemoryLimits { per_user: 64 << 20, total: 128 << 20 };
+        let (budget, text) = (Budget::new(limits), "x".repeat(size));
+        let text = Arc::new(Text::new(&budget, Account::User(uid), path, text).unwrap());
+        Report { node: 1, uid, path: path.to_owned(), text, at: SystemTime::now() }
     }
 
     #[test]
@@ -120,7 +158,7 @@ mod tests {
         reports.add(report(7, "c", 17 << 20));
         assert!(reports.find(7, false, "b").is_none() && reports.find(7, false, "c").is_some());
         (0..20).for_each(|uid| reports.add(report(100 + uid, "x", 16 << 20)));
-        let left: usize = reports.0.lock().iter().map(|report| report.text.len()).sum();
+        let left: usize = reports.0.lock().iter().map(|report| report.text.bytes.len()).sum();
         assert!(left <= BYTES && reports.find(119, false, "x").is_some());
     }
 
@@ -135,6 +173,6 @@ mod tests {
         assert_eq!(reports.names(7, false, ""), [("d".to_owned(), false)]);
         assert!(reports.names(9, false, "d").is_empty() && !reports.has_below(9, false, "d"));
         reports.add(report(7, "d/a.yaml", 3));
-        assert_eq!(reports.find(7, false, "d/a.yaml").unwrap().text.len(), 3);
+        assert_eq!(reports.find(7, false, "d/a.yaml").unwrap().text.bytes.len(), 3);
     }
 }
