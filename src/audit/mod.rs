@@ -19,6 +19,7 @@
 //!   secrets, and that is recorded.
 //! - A line tells what was decided. If the store then fails, a second line with `"of"` tells so.
 
+mod administration;
 mod chain;
 mod copy;
 mod event;
@@ -44,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use administration::{Configuration, Entry};
 pub use chain::{ChainKey, StoreTag};
 pub use copy::CopyTarget;
 pub use event::{Access, Action, Actor, ErrorCode, Event, Process, Subject};
@@ -109,6 +111,17 @@ impl Known {
     /// Whether a log that is not bound to any store may be this one's.
     fn allows_unbound(self) -> bool {
         matches!(self, Self::Line(Anchor { hash: None, .. }))
+    }
+}
+
+impl Mode {
+    /// As it is written in a line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::BestEffort => "best-effort",
+            Self::Off => "off",
+        }
     }
 }
 

@@ -82,6 +82,7 @@ impl Audit {
         known: Known,
     ) -> Result<Self, OpenAuditError> {
         if options.mode == Mode::Off {
+            Self::turn_off(options, keys, known);
             return Ok(Self::off());
         }
         let progress = Arc::new(Progress::new(&options.folder));
@@ -113,6 +114,21 @@ impl Audit {
         let syncing = start_syncing(Arc::clone(&core), options.folder.clone())
             .map_err(OpenAuditError::NoThread)?;
         Ok(Self { mode: options.mode, core: Some(core), syncing: Mutex::new(Some(syncing)) })
+    }
+
+    /// If there is a log, its last line says that it was turned off.
+    fn turn_off(options: &Options, keys: &[ChainKey], known: Known) {
+        if known == Known::New || !options.folder.is_dir() {
+            return;
+        }
+        let last = Options { mode: Mode::Required, copy: None, ..options.clone() };
+        let written =
+            Self::open(&last, keys, known).map_err(|error| error.to_string()).and_then(|audit| {
+                audit.record_now(vec![Event::turned_off()]).map_err(|error| error.to_string())
+            });
+        if let Err(error) = written {
+            tracing::warn!(%error, "that there is no audit log any more is not on the audit log");
+        }
     }
 
     /// Puts an event on record, then calls `then`: on this thread, or on the one that is appending

@@ -1,6 +1,6 @@
 //! Where the shared store is, and who comes to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ClusterError;
 
@@ -29,6 +29,14 @@ pub struct Credentials {
     pub user: Option<String>,
     /// Holds the user's password, on its first line.
     pub password: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// All files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.authority, &self.certificate, &self.key, &self.password];
+        files.into_iter().filter_map(|path| path.as_deref())
+    }
 }
 
 impl ClusterAddress {

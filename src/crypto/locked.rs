@@ -1,15 +1,18 @@
 //! Memory for keys: never swapped, never in a core dump, wiped before it is given back.
 
+use std::ffi::c_void;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroize;
 
 const BYTES: usize = 32;
-const LENGTH: NonZeroUsize = NonZeroUsize::new(BYTES).expect("it is not zero");
 
 /// Whether the system once refused to keep a key out of swap.
 static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -32,21 +35,107 @@ unsafe impl Sync for KeyBytes {}
 impl KeyBytes {
     /// Zeros, to be filled in place.
     pub(super) fn zeros() -> Self {
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches nothing else.
-        let page = unsafe { mmap_anonymous(None, LENGTH, access, MapFlags::MAP_PRIVATE) }
-            .expect("a page of memory is there");
-        // SAFETY: the page was mapped above and is as long.
-        let kept = unsafe { mlock(page, BYTES) };
-        if kept.is_err() {
-            REFUSED.store(true, Ordering::Relaxed);
+        Self(pages(BYTES).cast())
+    }
+}
+
+/// Zeroed pages for so many bytes, which are neither swapped nor dumped nor inherited.
+fn pages(bytes: usize) -> NonNull<c_void> {
+    // The kernel maps whole pages.
+    let length = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new private mapping at an address of the kernel's choice touches nothing else.
+    let mapped = unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE) }
+        .expect("a page of memory is there");
+    // SAFETY: the pages were mapped above and are as long.
+    let kept = unsafe { mlock(mapped, length.get()) };
+    if kept.is_err() {
+        REFUSED.store(true, Ordering::Relaxed);
+    }
+    for advice in [MmapAdvise::MADV_DONTDUMP, MmapAdvise::MADV_DONTFORK] {
+        // SAFETY: as above; neither changes what this process sees there. Linux has known both since
+        // before FUSE, so a refusal can only mean that the pages are not there.
+        unsafe { madvise(mapped, length.get(), advice) }.expect("the pages were just mapped");
+    }
+    mapped
+}
+
+/// Gives pages back that [`pages`] gave.
+///
+/// # Safety
+/// They were mapped for as many bytes, and nobody uses them any more.
+unsafe fn give_back(mapped: NonNull<c_void>, bytes: usize) {
+    // SAFETY: as the caller promises. Unmapping unlocks.
+    let unmapped = unsafe { munmap(mapped, bytes.max(1)) };
+    debug_assert!(unmapped.is_ok());
+}
+
+/// The text of a key, on pages of its own as [`KeyBytes`]: for a process that keeps it for another one.
+pub struct LockedText {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the pages belong to this value alone, and are written only while it is made or dropped.
+unsafe impl Send for LockedText {}
+// SAFETY: as above.
+unsafe impl Sync for LockedText {}
+
+impl LockedText {
+    /// A copy of a text, whose owner wipes his own.
+    pub fn copy_of(text: &[u8]) -> Self {
+        let locked = Self { start: pages(text.len()).cast(), length: text.len() };
+        // SAFETY: the pages are new, and at least as long.
+        unsafe { locked.start.copy_from_nonoverlapping(NonNull::from(text).cast(), text.len()) };
+        locked
+    }
+}
+
+impl Deref for LockedText {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the pages are mapped and written, until drop.
+        unsafe { NonNull::slice_from_raw_parts(self.start, self.length).as_ref() }
+    }
+}
+
+impl Clone for LockedText {
+    fn clone(&self) -> Self {
+        Self::copy_of(self)
+    }
+}
+
+impl Drop for LockedText {
+    fn drop(&mut self) {
+        // SAFETY: the pages are mapped until the next line, and nobody else has them.
+        unsafe { NonNull::slice_from_raw_parts(self.start, self.length).as_mut() }.zeroize();
+        // SAFETY: they were mapped for this length, and this is the last use.
+        unsafe { give_back(self.start.cast(), self.length) };
+    }
+}
+
+impl Serialize for LockedText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LockedText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = LockedText;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("the text of a key")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, text: &[u8]) -> Result<LockedText, E> {
+                Ok(LockedText::copy_of(text))
+            }
         }
-        for advice in [MmapAdvise::MADV_DONTDUMP, MmapAdvise::MADV_DONTFORK] {
-            // SAFETY: as above; neither changes what this process sees in the page. Linux has known
-            // both since before FUSE, so a refusal can only mean that the page is not there.
-            unsafe { madvise(page, BYTES, advice) }.expect("the page was just mapped");
-        }
-        Self(page.cast())
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
@@ -69,9 +158,8 @@ impl DerefMut for KeyBytes {
 impl Drop for KeyBytes {
     fn drop(&mut self) {
         self.zeroize();
-        // SAFETY: mapped by `zeros` with this length; nobody can use it any more. Unmapping unlocks.
-        let unmapped = unsafe { munmap(self.0.cast(), BYTES) };
-        debug_assert!(unmapped.is_ok());
+        // SAFETY: mapped by `zeros` with this length; nobody can use it any more.
+        unsafe { give_back(self.0.cast(), BYTES) };
     }
 }
 
@@ -107,5 +195,21 @@ mod tests {
         assert!(has("dd") && has("dc"), "{flags}");
         assert_eq!(has("lo"), keys_are_locked(), "{flags}");
         assert_eq!(*key, [7; BYTES]);
+    }
+
+    #[test]
+    fn a_text_lies_in_such_memory_and_is_passed_on() {
+        for length in [0, 1, 5000] {
+            let text: Vec<_> = (0..length).map(|number| number as u8).collect();
+            let locked = LockedText::copy_of(&text);
+            let flags = flags_of(locked.as_ptr() as usize);
+            let has = |flag| flags.split(' ').any(|one| one == flag);
+            assert!(has("dd") && has("dc"), "{flags}");
+            let sent = postcard::to_stdvec(&locked.clone()).unwrap();
+            let received: LockedText = postcard::from_bytes(&sent).unwrap();
+            assert_eq!((&*locked, &*received), (&text[..], &text[..]));
+            // As a text was sent before.
+            assert_eq!(sent, postcard::to_stdvec(&text).unwrap());
+        }
     }
 }

@@ -26,7 +26,7 @@ pub use derive::Purpose;
 pub use document::{SealedValue, SealedValueError, SealingSeed};
 pub use error::OpenError;
 pub use keyring::Keyring;
-pub use locked::keys_are_locked;
+pub use locked::{LockedText, keys_are_locked};
 pub use master::{BUILT_IN_KEY, KeyId, KeyTextError, MasterKey, Weakness};
 pub use record::record_key_id;
 pub use set::{SET_KEY_BYTES, SetKey, SetSum};

@@ -26,7 +26,7 @@ use nix::unistd::{ForkResult, fork, getpid, getppid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Directory, Group, Lookup, Nss, NssError, User};
+use crate::identity::{Directory, Group, Lookup, Nss, NssError, Trust, User};
 
 use super::control::Control;
 use super::error::DaemonError;
@@ -73,7 +73,7 @@ enum Answer {
     UserByName(Result<Option<u32>, Failure>),
     Groups(Result<Vec<u32>, Failure>),
     Group(Result<Group, Failure>),
-    Open(Result<(), i32>),
+    Open(Result<(), Refusal>),
     GroupByName(Result<Option<u32>, Failure>),
 }
 
@@ -81,6 +81,14 @@ enum Answer {
 struct Failure {
     lookup: Lookup,
     errno: i32,
+}
+
+/// Why a file was not opened.
+#[derive(Serialize, Deserialize)]
+struct Refusal {
+    errno: Option<i32>,
+    /// What was wrong, if it was not the kernel that refused.
+    what: String,
 }
 
 /// The server's end of it.
@@ -107,11 +115,11 @@ impl Clerk {
     /// Opens one of the files that were named at the start.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// It cannot be opened, or others than root and the mounting user could change it.
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
         match self.ask(&Question::Open(path.to_owned()))? {
             (Answer::Open(Ok(())), Some(file)) => Ok(file.into()),
-            (Answer::Open(Err(errno)), _) => Err(io::Error::from_raw_os_error(errno)),
+            (Answer::Open(Err(refusal)), _) => Err(refusal.into()),
             _ => Err(misunderstood().into()),
         }
     }
@@ -215,6 +223,19 @@ impl Directory for Clerk {
     }
 }
 
+impl From<Refusal> for io::Error {
+    fn from(Refusal { errno, what }: Refusal) -> Self {
+        let other = || Self::new(io::ErrorKind::PermissionDenied, what);
+        errno.map_or_else(other, Self::from_raw_os_error)
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { errno: error.raw_os_error(), what: error.to_string() }
+    }
+}
+
 impl From<Failure> for NssError {
     fn from(Failure { lookup, errno }: Failure) -> Self {
         Self { lookup, errno: Errno::from_raw(errno) }
@@ -235,6 +256,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
     let Some((Order::Begin { account, files }, _)) = control.receive().map_err(failed)? else {
         return Err(DaemonError::NoHolder);
     };
+    let trust = Trust::in_this_user();
     // Name services read and connect to what they like. They write nothing.
     let everything = Files { readable: vec!["/".into()], network: true, ..Files::default() };
     sandbox::enter(&Needs {
@@ -250,7 +272,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
     // SAFETY: ignoring runs no code of ours.
     unsafe { handle(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| failed(error.into()))?;
     while let Ok(Some((Order::Start, _))) = control.receive() {
-        let (started, line) = match start_child(&control, &files) {
+        let (started, line) = match start_child(&control, &files, trust) {
             Ok(line) => (Ok(()), Some(line)),
             Err(error) => (Err(errno(&error)), None),
         };
@@ -264,7 +286,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
 }
 
 /// Starts a child that answers questions. Gives the server's end of the line to it.
-fn start_child(control: &Control, files: &[PathBuf]) -> io::Result<OwnedFd> {
+fn start_child(control: &Control, files: &[PathBuf], trust: Trust) -> io::Result<OwnedFd> {
     let (ours, theirs) = Control::pair()?;
     let wait = TimeVal::seconds(ANSWER_TIMEOUT.as_secs().cast_signed());
     setsockopt(&theirs, ReceiveTimeout, &wait)?;
@@ -278,7 +300,7 @@ fn start_child(control: &Control, files: &[PathBuf]) -> io::Result<OwnedFd> {
             unsafe { libc::close(control.as_fd().as_raw_fd()) };
             let is_tied = set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == parent;
             if is_tied && let Ok(limit) = Limit::new() {
-                answer_all(&ours, files, &limit);
+                answer_all(&ours, files, trust, &limit);
             }
             // Nothing of the parent's is to be done again here.
             // SAFETY: it ends this process.
@@ -287,10 +309,10 @@ fn start_child(control: &Control, files: &[PathBuf]) -> io::Result<OwnedFd> {
     }
 }
 
-fn answer_all(line: &Control, files: &[PathBuf], limit: &Limit) {
+fn answer_all(line: &Control, files: &[PathBuf], trust: Trust, limit: &Limit) {
     while let Ok(Some((question, _))) = line.receive() {
         limit.set(QUESTION_TIMEOUT);
-        let (answer, file) = answer(question, files);
+        let (answer, file) = answer(question, files, trust);
         limit.set(Duration::ZERO);
         let file = file.as_ref().map(AsFd::as_fd);
         if line.send(&answer, file.as_slice()).is_err() {
@@ -326,7 +348,7 @@ impl Limit {
     }
 }
 
-fn answer(question: Question, files: &[PathBuf]) -> (Answer, Option<File>) {
+fn answer(question: Question, files: &[PathBuf], trust: Trust) -> (Answer, Option<File>) {
     let found = match question {
         Question::User(uid) => Answer::User(Nss.user_by_uid(uid).map_err(Failure::from)),
         Question::UserByName(name) => {
@@ -339,18 +361,14 @@ fn answer(question: Question, files: &[PathBuf]) -> (Answer, Option<File>) {
         Question::Group(gid) => Answer::Group(Nss.group(gid).map_err(Failure::from)),
         Question::Open(path) => {
             let opened = match files.contains(&path) {
-                true => File::open(&path),
+                true => trust.open(&path),
                 false => Err(Errno::EACCES.into()),
             };
             return match opened {
                 Ok(file) => (Answer::Open(Ok(())), Some(file)),
-                Err(error) => (Answer::Open(Err(errno(&error))), None),
+                Err(error) => (Answer::Open(Err(error.into())), None),
             };
         }
     };
     (found, None)
-}
-
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(Errno::EIO as i32)
 }

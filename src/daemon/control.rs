@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::crypto::LockedText;
 use crate::fs::Outage;
 
 use super::notify;
@@ -29,7 +30,7 @@ pub(super) enum Order {
     /// Open the store, and say [`Report::Ready`]. Brings the shelf.
     Prepare {
         /// The encryption key of the holder's environment.
-        key: Option<Zeroizing<String>>,
+        key: Option<LockedText>,
         /// The keys of the server before, which need not be read again: their files may be gone by now.
         kept: Option<KeyTexts>,
         /// A number for the mount.
@@ -57,9 +58,9 @@ pub(super) enum Order {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct KeyTexts {
     /// Of the file of the current key; none if it is in no file.
-    pub(super) current: Option<Zeroizing<Vec<u8>>>,
+    pub(super) current: Option<LockedText>,
     /// Of the file of the previous ones; none if there is no such file.
-    pub(super) previous: Option<Zeroizing<Vec<u8>>>,
+    pub(super) previous: Option<LockedText>,
 }
 
 impl KeyTexts {
@@ -120,12 +121,14 @@ impl Control {
         message: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let bytes = Zeroizing::new(postcard::to_stdvec(message).map_err(io::Error::other)?);
+        // With room for any: growing would leave copies behind.
+        let mut room = Zeroizing::new(vec![0; LONGEST]);
+        let bytes = &*postcard::to_slice(message, &mut room).map_err(io::Error::other)?;
         let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
         let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<UnixAddr>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None)?;
+        sendmsg::<UnixAddr>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], rights, flags, None)?;
         Ok(())
     }
 

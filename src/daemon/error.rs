@@ -21,7 +21,7 @@ pub enum DaemonError {
         what: String,
     },
     /// A file that was named cannot be read.
-    #[error("{path} cannot be read: {source}; name another file or change its mode")]
+    #[error("{path} cannot be used: {source}; name another file or change its owner or mode")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -96,7 +96,7 @@ pub enum DaemonError {
     },
     /// The folder to import from cannot be used.
     #[error(
-        "--import-dir {path}: {source}; name a folder that can be read, or leave the option out"
+        "--import-dir {path}: {source}; name a directory that can be read and that only root and the user who mounts may change, or leave the option out"
     )]
     ImportDir {
         /// The folder.
@@ -127,7 +127,7 @@ pub enum DaemonError {
     NotMounted(PathBuf),
     /// Nobody listens who could upgrade.
     #[error(
-        "the holder of {path} cannot be asked: {source}; only root and whoever mounted it may, and not through another network namespace"
+        "the supervisor of {path} cannot be asked ({source}); only root and the user who mounted it may ask, in the same mount namespace; SIGHUP to it upgrades as well"
     )]
     Unreachable {
         /// The mountpoint.

@@ -1,13 +1,13 @@
 //! Where the encryption key comes from: a file, the environment, systemd, or nowhere.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::crypto::{KeyTextError, Keyring, MasterKey, Weakness};
+use crate::crypto::{KeyTextError, Keyring, LockedText, MasterKey, Weakness};
+use crate::identity::Trust;
 
 use super::clerk::Clerk;
 use super::control::KeyTexts;
@@ -108,8 +108,18 @@ impl KeyFiles {
         self.paths().filter(readable)
     }
 
+    fn open(&self, path: &Path) -> std::io::Result<std::fs::File> {
+        match &self.clerk {
+            Some(clerk) => clerk.open(path),
+            None => Trust::in_this_user().open(path),
+        }
+    }
+
     fn read_all(&self) -> Result<KeyTexts, DaemonError> {
-        let read = |path: &Option<PathBuf>| path.as_deref().map(|path| self.read(path)).transpose();
+        let read = |path: &Option<PathBuf>| {
+            let text = path.as_deref().map(|path| self.read(path)).transpose()?;
+            Ok::<_, DaemonError>(text.map(|text| LockedText::copy_of(&text)))
+        };
         Ok(KeyTexts { current: read(&self.current)?, previous: read(&self.previous)? })
     }
 
@@ -129,11 +139,7 @@ impl KeyFiles {
 
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, DaemonError> {
         let unreadable = |source| DaemonError::Unreadable { path: path.to_owned(), source };
-        let opened = match &self.clerk {
-            Some(clerk) => clerk.open(path),
-            None => File::open(path),
-        };
-        let mut file = opened.map_err(unreadable)?;
+        let mut file = self.open(path).map_err(unreadable)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
         file.read_to_end(&mut bytes).map_err(unreadable)?;
         Ok(bytes)

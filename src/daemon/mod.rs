@@ -1,5 +1,6 @@
 //! From settings to a mount that is served, and to its end.
 
+mod administration;
 mod allocator;
 mod audit;
 mod carrier;

@@ -115,6 +115,11 @@ pub(super) fn device_number(path: &Path) -> io::Result<Option<String>> {
     find(path, |mount| mount.device.to_owned())
 }
 
+/// The kernel's number of the secretfs that is mounted exactly there, and the UID that mounted it, if one is.
+pub(super) fn device(path: &Path) -> io::Result<Option<(String, u32)>> {
+    find(path, |mount| (mount.device.to_owned(), mount.owner))
+}
+
 /// The options of the secretfs that is mounted exactly there, as the kernel has them.
 pub(super) fn mount_options(path: &Path) -> io::Result<Option<String>> {
     find(path, |mount| mount.options.to_owned())
@@ -137,6 +142,8 @@ struct Mount<'a> {
     point: String,
     options: &'a str,
     kind: &'a str,
+    /// The UID that mounted it.
+    owner: u32,
 }
 
 /// Reads one line of mountinfo (proc_pid_mountinfo(5)).
@@ -149,7 +156,11 @@ fn parse_mount(line: &str) -> Option<Mount<'_>> {
         .iter()
         .zip([" ", "\t", "\n", "\\"])
         .fold(point.to_owned(), |text, (code, character)| text.replace(code, character));
-    Some(Mount { device, point: unescaped, options, kind: after.split(' ').next()? })
+    let (kind, options_of_kind) = after.split_once(' ')?;
+    let owner = options_of_kind.rsplit(' ').next()?.split(',');
+    let owner = owner.filter_map(|option| option.strip_prefix("user_id=")).next();
+    let owner = owner.and_then(|owner| owner.parse().ok()).unwrap_or(0);
+    Some(Mount { device, point: unescaped, options, kind, owner })
 }
 
 #[cfg(test)]
@@ -158,10 +169,10 @@ mod tests {
 
     #[test]
     fn reads_the_table_of_mounts() {
-        let line = "36 35 0:40 / /mnt/a\\040b rw,nosuid shared:1 - fuse.secretfs secretfs rw";
+        let line = "36 35 0:40 / /mnt/a\\040b rw,nosuid shared:1 - fuse.secretfs secretfs rw,user_id=7,group_id=8";
         let options = "rw,nosuid";
-        let mount =
-            Mount { device: "0:40", point: "/mnt/a b".to_owned(), options, kind: "fuse.secretfs" };
+        let (point, kind) = ("/mnt/a b".to_owned(), "fuse.secretfs");
+        let mount = Mount { device: "0:40", point, options, kind, owner: 7 };
         assert_eq!(parse_mount(line), Some(mount));
         assert_eq!(parse_mount("garbage"), None);
         assert!(!is_secretfs(Path::new("/proc")).unwrap());

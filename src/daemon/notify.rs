@@ -3,15 +3,14 @@
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, send, sendmsg};
 
 use super::error::DaemonError;
 use super::hardening::take_encryption_key;
@@ -42,8 +41,20 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Says that requests are served.
 pub(super) fn ready() -> io::Result<()> {
-    tell(READY, None)?;
+    if is_in_background() {
+        tell_parent()?;
+    } else {
+        tell(READY, None)?;
+    }
     let_go_of_stderr()
+}
+
+/// Tells the process that started this one in the background. Its socket is standard input: a name could
+/// be taken by others, who could also say that this process is ready.
+fn tell_parent() -> io::Result<()> {
+    send(io::stdin().as_raw_fd(), READY.as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(())
 }
 
 /// Tells the service manager, or whoever waits; whether there is one.
@@ -134,25 +145,26 @@ pub(super) fn let_go_of_stderr() -> io::Result<()> {
 /// Starts this program again, as a daemon of its own, and waits until it serves.
 pub(super) fn start_in_background(settings: &Resolved) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::System { what: "the daemon could not be started", source };
-    let name = format!("secretfs-ready-{}", std::process::id());
-    let address = SocketAddr::from_abstract_name(&name).map_err(failed)?;
-    let socket = UnixDatagram::bind_addr(&address).map_err(failed)?;
+    let (socket, theirs) = UnixDatagram::pair().map_err(failed)?;
     socket.set_read_timeout(Some(LOOK)).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command
         .arg0(PROGRAM)
         .arg("mount")
         .args(settings.to_flags())
-        .env(SOCKET, format!("@{name}"))
         .env(BACKGROUND, "1")
-        .stdin(Stdio::null())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null());
+    for variable in VARIABLES {
+        command.env_remove(variable);
+    }
     if let Some(key) = take_encryption_key() {
         command.env("OB_ENCRYPTION_KEY", &*key);
     }
     // SAFETY: setsid is async-signal-safe and touches no memory.
     unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
     let mut daemon = command.spawn().map_err(failed)?;
+    drop(command);
     let mut message = [0; 64];
     loop {
         match socket.recv(&mut message) {

@@ -1,14 +1,17 @@
 //! What SIGHUP reads again: who is who, and the encryption keys.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::audit::Event;
 use crate::crypto::Weakness;
 use crate::identity::Resolver;
 use crate::telemetry::Part;
 use crate::vault::Vault;
 
+use super::administration;
 use super::control::{Control, KeyTexts, Report};
 use super::error::DaemonError;
 use super::key::KeyFiles;
@@ -39,7 +42,17 @@ impl Reload {
         }
         // Last, since something is told about them in any case: who waits for a line about the
         // identities has waited for all.
-        let identities = self.identities.reload();
+        let record = |changes: &_| {
+            let events = administration::events_of(changes);
+            self.vault.record_administration(events).map_err(|error| error.to_string())
+        };
+        let identities = self.identities.reload(record);
+        let refused = [("keys", keys.is_err()), ("identities", identities.is_err())];
+        let refused = refused.into_iter().filter(|(_, is_refused)| *is_refused);
+        let refused = refused.map(|(what, _)| Event::reload_refused(what)).collect();
+        if let Err(error) = self.vault.record_administration(refused) {
+            tracing::error!(%error, "that files were refused is not on the audit log");
+        }
         match &identities {
             Ok(()) => tracing::info!("the identities were read again"),
             Err(error) => tracing::error!(%error, "the identities stay as they were"),
@@ -52,6 +65,11 @@ impl Reload {
         self.weaknesses.lock().iter().map(ToString::to_string).collect()
     }
 
+    /// The files that say who may do what.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.identities.file().into_iter().chain(self.key_files.paths())
+    }
+
     fn reload_keys(&self) -> Result<(), DaemonError> {
         let now = self.vault.keyring();
         let weaknesses = self.weaknesses.lock().clone();
@@ -60,6 +78,10 @@ impl Reload {
             return Ok(());
         }
         let current = keys.keyring.current_id();
+        let [before, after] = [&now, &keys.keyring].map(|keyring| administration::key_ids(keyring));
+        self.vault
+            .record_administration(vec![Event::keys_changed(&before, &after)])
+            .map_err(|error| DaemonError::Rekey(Box::new(error.into())))?;
         self.vault.replace_keyring(keys.keyring).map_err(Box::new).map_err(DaemonError::Rekey)?;
         *self.weaknesses.lock() = keys.weaknesses;
         keep(&self.holder, keys.texts);

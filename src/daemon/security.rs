@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::audit::Mode;
+use crate::identity::Trust;
 
 use super::mountpoint::mount_options;
 use super::reload::Reload;
@@ -16,6 +17,8 @@ pub(super) struct SetUp {
     pub(super) reload: Arc<Reload>,
     pub(super) state_dir: PathBuf,
     pub(super) mountpoint: PathBuf,
+    pub(super) import_dir: Option<PathBuf>,
+    pub(super) trust: Trust,
     /// Whether no page of this process can be swapped out.
     pub(super) memory_is_locked: bool,
     /// What the kernel could not take from it, a phrase each.
@@ -28,6 +31,14 @@ impl SetUp {
         let mut reasons = self.reload.key_weaknesses();
         reasons.extend(self.reload.key_files.readable_by_others().map(|path| {
             format!("its key file {} can be read by others; give it mode 0600", path.display())
+        }));
+        reasons.extend(self.reload.files().filter_map(|path| {
+            let fault = self.trust.fault_of_file(path)?;
+            Some(format!("{} is not read again: {fault}", path.display()))
+        }));
+        reasons.extend(self.import_dir.iter().filter_map(|path| {
+            let error = self.trust.check_directory(path).err()?;
+            Some(format!("nothing more is imported from {}: {error}", path.display()))
         }));
         reasons.extend(unsafe_folder(&self.state_dir));
         let problem = self.reload.vault.store_problem();

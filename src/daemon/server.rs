@@ -13,12 +13,13 @@ use nix::sys::signal::{SigHandler, SigSet, Signal as UnixSignal, signal as handl
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Life, Options, Shelf};
 use crate::fuse::{self, Device, LINES, Service, Toucher};
-use crate::identity::{IdentitiesError, Resolver};
+use crate::identity::{IdentitiesError, Resolver, Trust};
 use crate::store::SledStore;
 use crate::telemetry::{Part, pulse};
 use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
@@ -34,7 +35,7 @@ use super::reload::{self, Reload};
 use super::sandbox::{self, Account, Calls, Files, Needs, Sandbox};
 use super::security::SetUp;
 use super::settings::Resolved;
-use super::{allocator, hardening, import_dir, notify};
+use super::{administration, allocator, hardening, import_dir, notify};
 
 /// How long the messenger may take to end once the holder is gone, in milliseconds.
 const MESSENGER_PATIENCE: u16 = 2000;
@@ -62,10 +63,14 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
     let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
     let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
-    hardening::inherit_encryption_key(key.take());
+    hardening::inherit_encryption_key(key.take().as_deref().map(text_of));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
-    let for_all = nix::unistd::geteuid().is_root();
-    let confined = confine(settings, kept.take(), account.as_ref(), memory_is_locked, &shelf)?;
+    let mounting_user = nix::unistd::geteuid().as_raw();
+    let for_all = mounting_user == 0;
+    // Whatever user the server becomes.
+    let trust = Trust::in_this_user();
+    let confined =
+        confine(settings, kept.take(), account.as_ref(), memory_is_locked, &shelf, takes_over)?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
@@ -100,8 +105,11 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let (identities, key_files) = (confined.identities, confined.key_files);
     let (holder, busy) = (Arc::clone(&control), Mutex::default());
     let reload = Arc::new(Reload { identities, vault, key_files, holder, weaknesses, busy });
+    administration::record_start(&reload.vault, &reload.identities, mounting_user);
     let set_up = SetUp {
         reload: Arc::clone(&reload),
+        import_dir: settings.import_dir.clone(),
+        trust,
         state_dir: settings.state_dir.clone(),
         mountpoint: settings.mountpoint.clone(),
         memory_is_locked,
@@ -148,7 +156,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         .map_err(system("the mount cannot be served"))?;
         // What is there is applied before anybody is told that secrets can be read.
         if let Some(folder) = &settings.import_dir
-            && let Err(source) = import_dir::start(&fs, folder)
+            && let Err(source) = import_dir::start(&fs, folder, trust)
         {
             let error = DaemonError::ImportDir { path: folder.clone(), source };
             if !takes_over {
@@ -241,6 +249,7 @@ fn confine(
     account: Option<&Account>,
     memory_is_locked: bool,
     shelf: &Shelf,
+    takes_over: bool,
 ) -> Result<Confined, DaemonError> {
     let failed = system("the helpers of the server could not be started");
     let key_files = KeyFiles::find(settings);
@@ -256,6 +265,16 @@ fn confine(
     )?;
     let user = nix::unistd::geteuid();
     let identities = if user.is_root() { identities } else { identities.mounted_by(user.as_raw()) };
+    // Refused before there is a mount that somebody waits for.
+    if let Some(path) = settings.import_dir.as_deref().filter(|_| !takes_over)
+        && let Err(source) = Trust::in_this_user().check_directory(path)
+    {
+        return Err(DaemonError::ImportDir { path: path.to_owned(), source });
+    }
+    for path in settings.store.iter().flat_map(|shared| shared.credentials.files()) {
+        let unusable = |source| DaemonError::Unreadable { path: path.to_owned(), source };
+        Trust::in_this_user().open(path).map_err(unusable)?;
+    }
     let carrier = settings
         .store
         .as_ref()
@@ -394,6 +413,10 @@ impl Signals {
             }
         }
     }
+}
+
+fn text_of(key: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(String::from_utf8_lossy(key).into_owned())
 }
 
 fn conversation(source: std::io::Error) -> DaemonError {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::audit;
 use crate::cluster::{ClusterAddress, Credentials};
 use crate::fs::MemoryLimits;
+use crate::identity::Trust;
 use crate::vault::Limits;
 
 use super::error::DaemonError;
@@ -431,8 +432,8 @@ fn audit_flags(options: &audit::Options) -> Vec<OsString> {
 }
 
 fn read_config(path: &Path) -> Result<MountSettings, DaemonError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| DaemonError::Unreadable { path: path.to_owned(), source })?;
+    let read = Trust::in_this_user().open(path).and_then(std::io::read_to_string);
+    let text = read.map_err(|source| DaemonError::Unreadable { path: path.to_owned(), source })?;
     if text.trim().is_empty() {
         return Ok(MountSettings::default());
     }

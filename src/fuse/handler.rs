@@ -109,6 +109,14 @@ macro_rules! begin {
     };
 }
 
+/// Wipes the bytes of a write in the buffer of this thread: the next request may be shorter, and would
+/// leave the rest of them there.
+fn wipe_request(data: &[u8]) {
+    // SAFETY: the bytes are a part of the buffer into which the library lets the kernel write requests. It
+    // reads none of this request once its handler has returned, and the handlers read none after this.
+    unsafe { libc::explicit_bzero(data.as_ptr().cast_mut().cast(), data.len()) };
+}
+
 impl Filesystem for Handler {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Several look-ups in one folder at a time, and listings that save the look-ups after them.
@@ -374,7 +382,9 @@ impl Filesystem for Handler {
             );
         }
         let _begun = begin!(self, request, Write, reply);
-        match self.fs.write(&requester(request), handle.0, offset, flags.0, data) {
+        let outcome = self.fs.write(&requester(request), handle.0, offset, flags.0, data);
+        wipe_request(data);
+        match outcome {
             Ok(()) => reply.written(written),
             Err(error) => reply.error(errno(&error)),
         }

@@ -132,6 +132,16 @@ impl Identities {
         self.uid_by_slug.get(slug).copied()
     }
 
+    /// The slugs that make their bearers admins.
+    pub fn admins(&self) -> &[Slug] {
+        &self.admins
+    }
+
+    /// The UIDs that have an entry.
+    pub fn uids(&self) -> impl Iterator<Item = u32> {
+        self.by_uid.keys().copied()
+    }
+
     /// Whether this slug makes its bearer an admin.
     pub fn is_admin(&self, slug: &Slug) -> bool {
         self.admins.contains(slug)

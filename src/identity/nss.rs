@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::unistd::{self, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::Trust;
+
 /// Where users and groups are looked up: [`Nss`], or something else in tests.
 pub trait Directory: Send + Sync {
     /// The user with this UID; none if the directory knows none.
@@ -38,9 +40,9 @@ pub trait Directory: Send + Sync {
     /// Opens the identities file, for processes that may not open it themselves.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// It cannot be opened, or others than root and the mounting user could change it.
     fn open(&self, path: &Path) -> io::Result<File> {
-        File::open(path)
+        Trust::in_this_user().open(path)
     }
 }
 

@@ -3,7 +3,6 @@
 //! comes for the first time.
 
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,9 @@ use foldhash::HashMap;
 use parking_lot::RwLock;
 
 use super::lookups::{Lookups, Then};
-use super::{Directory, FileFault, Identities, MAX_IDENTITIES_BYTES, Nss, NssError, rules};
+use super::{
+    Changes, Directory, FileFault, Identities, MAX_IDENTITIES_BYTES, Nss, NssError, rules,
+};
 use crate::model::{Caller, Slug};
 
 /// How long an answer is given again without a new look-up.
@@ -39,6 +40,7 @@ struct Shared {
     directory: Box<dyn Directory>,
     keeper: Box<dyn Keeper>,
     mounting_user: Option<u32>,
+    changes_at_start: Option<Changes>,
     state: RwLock<State>,
     lookups: Lookups,
 }
@@ -108,16 +110,16 @@ pub struct ResolveError {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentitiesError {
     /// It cannot be read.
-    #[error("identities file {path:?} cannot be read ({source}); check its path and mode")]
+    #[error("identities file {path:?} cannot be used ({source}); check its path, owner and mode")]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// Everyone may write to it, and so make himself anybody.
-    #[error("identities file {0:?} may be written by everyone; take that right away (chmod o-w)")]
-    WritableByAll(PathBuf),
+    /// The audit log must tell of a change, and cannot.
+    #[error("the identities are not changed, since that cannot be recorded: {0}")]
+    NotRecorded(String),
     /// Its content is wrong.
     #[error("identities file {path:?} is not valid: {source}")]
     Invalid {
@@ -159,19 +161,23 @@ impl Resolver {
         directory: Box<dyn Directory>,
         keeper: Box<dyn Keeper>,
     ) -> Result<(Self, Option<IdentitiesError>), IdentitiesError> {
-        let read = read(file.as_deref(), directory.as_ref(), keeper.as_ref());
-        let (identities, fault) = match read {
-            Ok(identities) => (identities, None),
-            Err(fault) => match keeper.kept().and_then(|text| Identities::parse(&text).ok()) {
-                Some(identities) => (identities, Some(fault)),
-                None => return Err(fault),
-            },
-        };
+        let before = keeper.kept().and_then(|text| Identities::parse(&text).ok());
+        let (identities, fault, changes_at_start) =
+            match (read(file.as_deref(), directory.as_ref()), before) {
+                (Ok((identities, text)), before) => {
+                    keep(keeper.as_ref(), &text);
+                    let changes = before.map(|before| before.changes_to(&identities));
+                    (identities, None, changes)
+                }
+                (Err(fault), Some(before)) => (before, Some(fault), None),
+                (Err(fault), None) => return Err(fault),
+            };
         let identities = Arc::new(identities);
         let state = RwLock::new(State { identities, callers: HashMap::default(), generation: 0 });
         let lookups = Lookups::default();
         let mounting_user = None;
-        let shared = Shared { file, directory, keeper, mounting_user, state, lookups };
+        let shared =
+            Shared { file, directory, keeper, mounting_user, changes_at_start, state, lookups };
         Ok((Self(Arc::new(shared)), fault))
     }
 
@@ -226,18 +232,43 @@ impl Resolver {
         self.0.state.read().identities.uid_of(&slug).is_some()
     }
 
-    /// Reads the identities file again and forgets every answer.
+    /// The identities file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// What the file says.
+    pub fn identities(&self) -> Arc<Identities> {
+        Arc::clone(&self.0.state.read().identities)
+    }
+
+    /// How what the file says differs from what the process before had last read; none if there was none,
+    /// or that still holds.
+    pub fn changes_at_start(&self) -> Option<&Changes> {
+        self.0.changes_at_start.as_ref()
+    }
+
+    /// Reads the identities file again and forgets every answer. `record` is told what is about to change.
     ///
     /// # Errors
-    /// The file cannot be read or is wrong: what it said before still holds. The answers are
-    /// forgotten all the same.
-    pub fn reload(&self) -> Result<(), IdentitiesError> {
+    /// The file cannot be read or is wrong, or the change is not recorded: what it said before still
+    /// holds. The answers are forgotten all the same.
+    pub fn reload(
+        &self,
+        record: impl FnOnce(&Changes) -> Result<(), String>,
+    ) -> Result<(), IdentitiesError> {
         let Shared { file, directory, keeper, state, .. } = &*self.0;
-        let identities = read(file.as_deref(), directory.as_ref(), keeper.as_ref());
+        let read = read(file.as_deref(), directory.as_ref());
+        let recorded = read.and_then(|(identities, text)| {
+            let changes = self.identities().changes_to(&identities);
+            record(&changes).map_err(IdentitiesError::NotRecorded)?;
+            keep(keeper.as_ref(), &text);
+            Ok(identities)
+        });
         let mut state = state.write();
         state.callers.clear();
         state.generation += 1;
-        state.identities = Arc::new(identities?);
+        state.identities = Arc::new(recorded?);
         Ok(())
     }
 }
@@ -331,24 +362,22 @@ impl State {
 fn read(
     path: Option<&Path>,
     directory: &dyn Directory,
-    keeper: &dyn Keeper,
-) -> Result<Identities, IdentitiesError> {
-    let Some(path) = path else { return Ok(Identities::default()) };
+) -> Result<(Identities, Vec<u8>), IdentitiesError> {
+    let Some(path) = path else { return Ok((Identities::default(), Vec::new())) };
     let unreadable = |source| IdentitiesError::Unreadable { path: path.to_owned(), source };
     let file = directory.open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    if mode & 0o002 != 0 {
-        return Err(IdentitiesError::WritableByAll(path.to_owned()));
-    }
     let mut bytes = Vec::new();
     let limit = MAX_IDENTITIES_BYTES as u64 + 1;
     file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
     let identities = Identities::parse(&bytes)
         .map_err(|source| IdentitiesError::Invalid { path: path.to_owned(), source })?;
-    if let Err(error) = keeper.keep(&bytes) {
+    Ok((identities, bytes))
+}
+
+fn keep(keeper: &dyn Keeper, text: &[u8]) {
+    if let Err(error) = keeper.keep(text) {
         tracing::warn!(%error, "the identities are not kept for the case of a crash");
     }
-    Ok(identities)
 }
 
 #[cfg(test)]
@@ -357,6 +386,7 @@ mod tests {
     use super::super::{Group, User};
     use super::*;
     use crate::model::Slug;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc;
 
     /// The same fake, seen by the test as well.
@@ -475,18 +505,18 @@ mod tests {
         assert_eq!(own(&resolver.resolve(1000).unwrap()), Some("robert"));
 
         std::fs::write(&path, "identities: [{slug: rob, uid: 1000}]").unwrap();
-        resolver.reload().unwrap();
+        resolver.reload(|_| Ok(())).unwrap();
         assert_eq!(own(&resolver.resolve(1000).unwrap()), Some("rob"));
 
         std::fs::write(&path, "identities: [{slug: rob}]").unwrap();
         let asked = fake.asked();
-        let error = resolver.reload().unwrap_err().to_string();
+        let error = resolver.reload(|_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("identities.yaml") && error.contains("uid"), "{error}");
         assert_eq!(own(&resolver.resolve(1000).unwrap()), Some("rob"));
         assert_eq!(fake.asked(), asked + 1, "the answers are forgotten all the same");
 
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(resolver.reload(), Err(IdentitiesError::Unreadable { .. })));
+        assert!(matches!(resolver.reload(|_| Ok(())), Err(IdentitiesError::Unreadable { .. })));
     }
 
     #[test]
@@ -516,7 +546,7 @@ mod tests {
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| resolver.resolve(5).unwrap());
             was_asked.recv().unwrap();
-            resolver.reload().unwrap();
+            resolver.reload(|_| Ok(())).unwrap();
             answer.send(()).unwrap();
             // It is asked again, by what holds now.
             was_asked.recv().unwrap();
@@ -536,7 +566,7 @@ mod tests {
         assert!(matches!(refused(), Some(IdentitiesError::Invalid { .. })));
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(refused(), Some(IdentitiesError::WritableByAll(_))));
+        assert!(matches!(refused(), Some(IdentitiesError::Unreadable { .. })));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(refused().is_none());
     }

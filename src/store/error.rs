@@ -36,6 +36,14 @@ pub enum StoreError {
         /// The effective UID of this process.
         user: u32,
     },
+    /// Root does not work in a folder where another user could lead it elsewhere.
+    #[error("root does not work in a state folder with {path} in it, since {what}, which the folder's user may have made to lead root elsewhere: look at it and remove it", path = .path.display())]
+    Planted {
+        /// What lies there.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The state folder is a file, a symbolic link or something else.
     #[error("{} is not a folder: choose another --state-dir", .path.display())]
     NotAFolder {

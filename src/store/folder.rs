@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::fstatvfs;
 
+use super::exclusive::Exclusive;
 use super::{Space, StoreError};
 
 /// Right after a `kill -9` the kernel may still hold the dead daemon's lock.
@@ -21,6 +22,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    // Before the lock, so that it is given back while it is locked.
+    exclusive: Option<Exclusive>,
     lock: Flock<File>,
 }
 
@@ -28,7 +31,9 @@ impl Folder {
     /// Makes the folder if it is missing, checks who may enter it, and locks it.
     pub(super) fn open(path: &Path) -> Result<Folder, StoreError> {
         make(path)?;
-        Self::open_existing(path)
+        let mut folder = Self::open_existing(path)?;
+        folder.exclusive = Exclusive::take(&folder)?;
+        Ok(folder)
     }
 
     /// As [`Folder::open`], for one that is there. Root may work on one that is another user's.
@@ -40,7 +45,7 @@ impl Folder {
             check_owner(path, &metadata, user.as_raw())?;
         }
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
-        Ok(Folder { path: path.to_owned(), lock: lock(path, file)? })
+        Ok(Folder { path: path.to_owned(), exclusive: None, lock: lock(path, file)? })
     }
 
     /// Makes the folder if it is missing, and checks whose it is.

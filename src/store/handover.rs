@@ -12,9 +12,9 @@ use nix::unistd::{Gid, Uid, fchown};
 use super::StoreError;
 use super::folder::{Folder, make};
 
-const ROOT: u32 = 0;
+pub(super) const ROOT: u32 = 0;
 /// Deeper than any folder of ours.
-const MAX_DEPTH: usize = 8;
+pub(super) const MAX_DEPTH: usize = 8;
 
 /// Makes the folder if it is missing, and gives it to `user` with all that root
 /// has in it: an older version made it, or root worked on it offline. A folder of somebody else's is
@@ -29,17 +29,27 @@ pub(super) fn hand_over(path: &Path, user: u32, group: u32) -> Result<(), StoreE
     if stat.st_uid != ROOT && stat.st_uid != user {
         return Err(StoreError::Owner { path: path.to_owned(), owner: stat.st_uid, user });
     }
-    owner.take_content(top, MAX_DEPTH).map_err(failed)?;
-    // Last: as long as this is not done, all of it is done again.
-    owner.take(top, &stat).map_err(failed)
+    owner.give_all(top).map_err(failed)
 }
 
-struct Owner {
-    user: Uid,
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) user: Uid,
     group: Gid,
 }
 
 impl Owner {
+    pub(super) fn of(stat: &FileStat) -> Self {
+        Self { user: Uid::from_raw(stat.st_uid), group: Gid::from_raw(stat.st_gid) }
+    }
+
+    /// Gives the user the folder and what root has in it.
+    pub(super) fn give_all(&self, top: impl AsFd) -> io::Result<()> {
+        self.take_content(&top, MAX_DEPTH)?;
+        // Last: as long as this is not done, all of it is done again.
+        self.take(&top, &fstat(&top)?)
+    }
+
     fn take_content(&self, folder: impl AsFd, depth: usize) -> io::Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let again = openat(&folder, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?;

@@ -8,6 +8,7 @@ mod batch;
 #[cfg(test)]
 mod contract;
 mod error;
+mod exclusive;
 mod folder;
 mod handover;
 mod memory;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use crate::audit::{
-    Action, Actor, Anchor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, Report, StoreTag,
-    Subject, VerifyError, verify,
+    Action, Actor, Anchor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, NotRecorded, Report,
+    StoreTag, Subject, VerifyError, verify,
 };
 use crate::crypto::{Keyring, Purpose};
 use crate::model::Grant;
@@ -173,6 +173,18 @@ impl Vault {
         if let Ok(Err(error)) = answered.recv() {
             tracing::warn!(%error, "the store does not know how far the audit log goes");
         }
+    }
+
+    /// Puts changes by the administrator on record, and waits until they are on the disk.
+    ///
+    /// # Errors
+    /// They are not on record and must be.
+    pub fn record_administration(&self, events: Vec<Event>) -> Result<(), NotRecorded> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.shared.audit.record_now(events)?;
+        self.shared.audit.sync().map(drop)
     }
 
     /// The audit log goes on in a new file.

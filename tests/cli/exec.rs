@@ -106,3 +106,24 @@ fn a_program_that_cannot_run_is_named() {
         "Error: cannot run `./text`: you may not; ask its owner or use another account\n",
     );
 }
+
+#[test]
+fn the_key_of_the_service_is_not_passed_on() {
+    let Some(cli) = Cli::start() else { return };
+    cli.run(ALICE, "secretfs save DB v").done();
+    let shown = "bash -c 'echo ${OB_ENCRYPTION_KEY-none} $DB'";
+    cli.run(ALICE, &format!("OB_ENCRYPTION_KEY=k secretfs exec --env DB=alice/DB -- {shown}"))
+        .is(0, "none v\n", "");
+    cli.run(
+        ALICE,
+        &format!("OB_ENCRYPTION_KEY=k secretfs watch --initial --once alice/DB -- {shown}"),
+    )
+    .is(0, "none \n", "");
+    // Unless it is asked for.
+    cli.run(
+        ALICE,
+        "OB_ENCRYPTION_KEY=k secretfs exec --env OB_ENCRYPTION_KEY=alice/DB -- \
+         bash -c 'echo $OB_ENCRYPTION_KEY'",
+    )
+    .is(0, "v\n", "");
+}

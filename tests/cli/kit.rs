@@ -91,7 +91,8 @@ impl Cli {
 
     /// The person's own folder.
     pub(crate) fn home(&self, person: Person) -> PathBuf {
-        let home = self.mount.outside().join(person.name);
+        // As homes are: what lies there is not for others to replace.
+        let home = self.mount.roots().join(person.name);
         if !home.is_dir() {
             fs::create_dir(&home).expect("the folder is ours");
             std::os::unix::fs::chown(&home, Some(person.uid), Some(person.uid)).expect("as root");
@@ -113,7 +114,7 @@ impl Cli {
         };
         let text = String::from_utf8_lossy(output).into_owned();
         let text = replace(text, &self.mount.point(), "/secrets");
-        let text = replace(text, &self.mount.outside(), "/home");
+        let text = replace(text, &self.mount.roots(), "/home");
         let text = replace(text, &self.mount.state(), "/state");
         replace_words(&text)
     }

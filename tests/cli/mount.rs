@@ -12,14 +12,14 @@ fn what_is_wrong_is_named_and_nothing_is_made() {
         (
             "m --config nope.yaml",
             4,
-            "nope.yaml cannot be read: No such file or directory (os error 2); name another file or \
-             change its mode",
+            "nope.yaml cannot be used: No such file or directory (os error 2); name another file or \
+             change its owner or mode",
         ),
         (
             "m --encryption-key-file nope",
             4,
-            "nope cannot be read: No such file or directory (os error 2); name another file or change \
-             its mode",
+            "nope cannot be used: No such file or directory (os error 2); name another file or change \
+             its owner or mode",
         ),
         (
             "$SECRETFS_MOUNT --log-level error",
@@ -52,8 +52,8 @@ fn in_the_background_it_returns_once_it_serves() {
     cli.run(ROOT, line).is(
         6,
         "",
-        "Error: nope cannot be read: No such file or directory (os error 2); name another file or \
-         change its mode\n\
+        "Error: nope cannot be used: No such file or directory (os error 2); name another file or \
+         change its owner or mode\n\
          Error: the daemon did not start; its own message stands above\n",
     );
 }

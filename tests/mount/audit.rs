@@ -9,7 +9,9 @@ use nix::errno::Errno::{EACCES, EEXIST, EIO};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, BOB, DAVE, KEY, Mount, ROOT, eventually};
+use crate::harness::{
+    ALICE, BOB, DAVE, IDENTITIES, KEY, Mount, ROOT, UNKNOWN, eventually, set_mode,
+};
 use crate::tmpfs::Tmpfs;
 
 /// All lines of the log, parsed.
@@ -393,7 +395,7 @@ fn verify_needs_the_key_of_each_time() {
     mount.user(ROOT).write("K", "value").unwrap();
     mount.stop();
     let another = "11".repeat(32);
-    let previous = mount.outside().join("previous");
+    let previous = mount.roots().join("previous");
     fs::write(&previous, KEY).unwrap();
     let previous = previous.to_str().unwrap().to_owned();
     let mut mount = mount
@@ -478,4 +480,127 @@ fn tail_follows_through_a_rotation() {
 
 fn newest_file(state: &Path) -> PathBuf {
     fs::read_dir(state.join("audit")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+/// The lines about administration, without what differs from run to run.
+fn administration(state: &Path) -> Vec<Value> {
+    let is_of_it = |line: &Value| {
+        let op = line["op"].as_str().unwrap();
+        ["configuration", "reload"].contains(&op) || op.starts_with("change-")
+    };
+    lines(state).into_iter().filter(is_of_it).collect()
+}
+
+#[test]
+fn what_a_reload_changes_is_on_record() {
+    let Some(mount) = Mount::prepare() else { return };
+    let directory = mount.roots();
+    let (key, previous) = (directory.join("key"), directory.join("previous"));
+    for path in [&key, &previous] {
+        fs::write(path, KEY).unwrap();
+        set_mode(path, 0o600);
+    }
+    fs::write(&previous, "").unwrap();
+    let flags = ["--encryption-key-file", key.to_str().unwrap()];
+    let more = ["--previous-encryption-key-file", previous.to_str().unwrap()];
+    let mount = mount.with_args(&flags).with_args(&more).started();
+    mount.user(ROOT).write("K", "value").unwrap();
+    let state = mount.state();
+    let start = administration(&state);
+    assert_eq!(start.len(), 1, "{start:?}");
+    assert_eq!(start[0]["admins"], json!(["root", "secret-admins"]));
+    let fields = ["mountedBy", "identities", "audit"].map(|name| start[0][name].clone());
+    assert_eq!(fields, [json!(0), json!(5), json!("required")]);
+    let old_keys = start[0]["keys"].clone();
+    assert_eq!(old_keys.as_array().unwrap().len(), 1);
+
+    // Who became an admin, and which identity is another one now.
+    let changed = IDENTITIES
+        .replace("[root, secret-admins]", "[root, alice]")
+        .replace("  - slug: bob\n    uid: 2200\n", "  - slug: eve\n    uid: 2300\n")
+        .replace("uid: 2101\n    teams: [devops-team]", "uid: 2101\n    teams: [a, b]");
+    let mount = mount.with_identities(&changed);
+    mount.signal(Signal::SIGHUP);
+    eventually("it reads them", || mount.said().contains("the identities were read again"));
+    let lines = administration(&state);
+    let shown: Vec<_> = lines[1..]
+        .iter()
+        .map(|line| {
+            let mut line = line.as_object().unwrap().clone();
+            ["seq", "time", "hash", "host"].iter().for_each(|name| drop(line.remove(*name)));
+            Value::Object(line)
+        })
+        .collect();
+    let expected = json!([
+        {"op": "change-admins", "change": "added", "slug": "alice"},
+        {"op": "change-admins", "change": "removed", "slug": "secret-admins"},
+        {"op": "change-identity", "change": "changed", "ofUid": 2101, "slug": "dave",
+            "teams": ["a", "b"], "oldSlug": "dave", "oldTeams": ["devops-team"]},
+        {"op": "change-identity", "change": "removed", "ofUid": 2200, "oldSlug": "bob",
+            "oldTeams": []},
+        {"op": "change-identity", "change": "added", "ofUid": 2300, "slug": "eve", "teams": []},
+    ]);
+    assert_eq!(Value::Array(shown), expected);
+
+    // A file that is refused changes nothing, and that is told as well.
+    let mount = mount.with_identities("admins: [\n");
+    mount.signal(Signal::SIGHUP);
+    let last = || administration(&state).pop().unwrap();
+    eventually("it is refused", || last()["op"] == "reload");
+    assert_eq!((&last()["outcome"], &last()["what"]), (&json!("failed"), &json!("identities")));
+
+    // Keys by their ids.
+    let mount = mount.with_identities(&changed);
+    fs::write(&previous, KEY).unwrap();
+    fs::write(&key, "another key that is a phrase").unwrap();
+    mount.signal(Signal::SIGHUP);
+    eventually("the keys are told", || last()["op"] == "change-keys");
+    assert_eq!(last()["oldKeys"], old_keys);
+    assert_eq!(last()["keys"][1], old_keys[0]);
+    let text = fs::read_to_string(mount.state().join("audit/audit-00000001.jsonl")).unwrap();
+    assert!(!text.contains(KEY) && !text.contains("a phrase"));
+
+    // What changed while no server ran is told by the next one.
+    assert!(mount.kill_server());
+    mount.user(ROOT).write("K", "another").unwrap();
+    let before = administration(&state).len();
+    let mount = mount.with_identities(&changed.replace("[root, alice]", "[root, alice, dave]"));
+    assert!(mount.kill_server());
+    mount.user(ROOT).write("K", "a third").unwrap();
+    let news = administration(&state).split_off(before);
+    assert_eq!(news.len(), 2, "{news:?}");
+    assert_eq!((&news[1]["op"], &news[1]["slug"]), (&json!("change-admins"), &json!("dave")));
+}
+
+#[test]
+fn a_change_that_cannot_be_recorded_is_not_made() {
+    let Some(mount) = Mount::prepare() else { return };
+    let audit = mount.state().join("audit");
+    fs::create_dir(&audit).unwrap();
+    let Some(tmpfs) = Tmpfs::mount(&audit, "64k") else { return };
+    let mount = mount.started();
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    root.write("K", "value").unwrap();
+    tmpfs.fill();
+    eventually("nothing can be recorded", || root.read("K") == Err(EIO));
+    let changed = IDENTITIES.replace("[root, secret-admins]", "[root, alice]");
+    let mount = mount.with_identities(&changed);
+    mount.signal(Signal::SIGHUP);
+    eventually("it is refused", || mount.said().contains("since that cannot be recorded"));
+    assert!(alice.read(".status/whoami").unwrap().contains("admin: false"));
+    drop(mount);
+    drop(tmpfs);
+}
+
+#[test]
+fn that_the_log_is_turned_off_is_its_last_word() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).write("K", "value").unwrap();
+    mount.stop();
+    mount = mount.with_args(&["--audit", "off"]).started();
+    mount.user(ROOT).write("K", "another").unwrap();
+    mount.stop();
+    let told = administration(&mount.state()).pop().unwrap();
+    assert_eq!((&told["op"], &told["audit"]), (&json!("change-audit"), &json!("off")));
+    verify(&mount.state(), 0);
 }

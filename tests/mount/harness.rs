@@ -477,6 +477,14 @@ impl Mount {
         self.folder.path().join("outside")
     }
 
+    /// A directory outside the mount that is root's alone.
+    pub(crate) fn roots(&self) -> PathBuf {
+        let path = self.folder.path().join("roots");
+        fs::create_dir_all(&path).expect("the test's folder takes files");
+        set_mode(&path, 0o755);
+        path
+    }
+
     /// The line of `/proc/self/mountinfo` for the mountpoint.
     pub(crate) fn mounted(&self) -> Option<String> {
         let table = fs::read_to_string("/proc/self/mountinfo").expect("Linux has it");

@@ -30,7 +30,7 @@ ended() { for i in $(seq 1000); do pgrep -x secretfs > $T/pids || return 0; slee
 #[track_caller]
 fn run(script: &str) -> Option<String> {
     let mount = Mount::prepare()?.with_identities(IDENTITIES);
-    let key = mount.outside().join("key");
+    let key = mount.roots().join("key");
     fs::write(&key, KEY).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let output = Command::new("unshare")

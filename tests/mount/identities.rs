@@ -1,9 +1,14 @@
 //! Section 2: who is calling, from the identities file and the system's users and groups.
 
+use std::fs;
+use std::os::unix::fs::chown;
+
 use nix::errno::Errno::{EACCES, ENOENT};
 use nix::sys::signal::Signal;
 
-use crate::harness::{ALICE, BOB, CAROL, IDENTITIES, Mount, Person, ROOT, eventually};
+use crate::harness::{
+    ALICE, BOB, CAROL, IDENTITIES, KEY, Mount, Person, ROOT, eventually, set_mode,
+};
 
 /// On every Debian system, in the group `nogroup`, which is no user's name.
 const NOBODY: Person = Person { name: "nobody", uid: 65534 };
@@ -187,4 +192,59 @@ fn a_bad_file_does_not_keep_the_next_server_from_serving() {
     assert_eq!(alice.read("K"), Err(EACCES));
     mount.stop();
     assert!(mount.refused().contains("identities"), "a start is another matter");
+}
+
+#[test]
+fn what_others_can_change_refuses_the_start_and_no_reload() {
+    let Some(mut mount) = Mount::prepare() else { return };
+    let directory = mount.roots();
+    let [config, key, previous] = ["config", "key", "previous"].map(|name| directory.join(name));
+    fs::write(&config, "list-acl: false\n").unwrap();
+    for path in [&key, &previous] {
+        fs::write(path, KEY).unwrap();
+        set_mode(path, 0o600);
+    }
+    let files = [("--config", &config), ("--encryption-key-file", &key)];
+    for (flag, path) in files.into_iter().chain([("--previous-encryption-key-file", &previous)]) {
+        mount = mount.with_args(&[flag, path.to_str().unwrap()]);
+    }
+    for path in [&mount.identities(), &config, &key, &previous] {
+        for mode in [0o620, 0o602, 0o666] {
+            set_mode(path, mode);
+            let said = mount.refused();
+            assert!(
+                said.contains(&format!("(mode {mode:04o}); run chmod go-w")),
+                "{path:?}: {said}"
+            );
+        }
+        set_mode(path, 0o600);
+        chown(path, Some(BOB.uid), None).unwrap();
+        assert!(mount.refused().contains("belongs to UID 2200, who is neither root"), "{path:?}");
+        chown(path, Some(0), None).unwrap();
+    }
+    // Whoever may write to the directory puts another file of root's in the place of one.
+    set_mode(&directory, 0o777);
+    assert!(mount.refused().contains("roots (mode 0777)"));
+    set_mode(&directory, 0o755);
+    mount.go();
+    let (root, bob) = (mount.user(ROOT), mount.user(BOB));
+    root.put("K", "value", "readers: [devops-team]\n");
+    let joined = IDENTITIES.replace("  - slug: bob\n", "  - slug: bob\n    teams: [devops-team]\n");
+    let mount = mount.with_identities(&joined);
+    set_mode(&mount.identities(), 0o664);
+    mount.signal(Signal::SIGHUP);
+    let stays = "the identities stay as they were";
+    eventually("the file is refused", || mount.said().contains(stays));
+    assert!(mount.said().contains("(mode 0664)"), "{}", mount.said());
+    assert_eq!(bob.read("K"), Err(EACCES));
+    let health = || bob.read(".status/health").unwrap();
+    assert!(health().contains("identities: ") && health().contains("mode 0664"), "{}", health());
+    let told = || bob.read(".status/is-secure").unwrap();
+    assert!(told().contains("is not read again: others than its owner may write"), "{}", told());
+    set_mode(&mount.identities(), 0o644);
+    set_mode(&key, 0o620);
+    mount.signal(Signal::SIGHUP);
+    eventually("bob is in the team", || bob.read("K").as_deref() == Ok("value"));
+    eventually("the key is refused", || mount.said().contains("the encryption keys stay"));
+    assert!(told().contains("key is not read again"), "{}", told());
 }

@@ -11,7 +11,7 @@ use crate::harness::{ALICE, BOB, Mount, Person, ROOT, UNKNOWN, eventually, set_m
 /// A mount that is not started yet, and its folder.
 fn prepare() -> Option<(Mount, PathBuf)> {
     let mount = Mount::prepare()?;
-    let folder = mount.outside().join("import");
+    let folder = mount.roots().join("import");
     fs::create_dir(&folder).unwrap();
     set_mode(&folder, 0o755);
     Some((mount.with_args(&["--import-dir", folder.to_str().unwrap()]), folder))
@@ -225,4 +225,104 @@ fn a_user_with_many_files_leaves_room_to_others() {
     println!("{done} files were applied before, {most} descriptors were open");
     assert!(most < 200, "{most} descriptors");
     eventually("all are applied", || root.stat("alice/1499").is_ok());
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_refuses_the_start() {
+    let Some((mut mount, folder)) = prepare() else { return };
+    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: old\n");
+    // In a sticky one others cannot rename files, but they can make links to old ones.
+    for mode in [0o777, 0o1777, 0o775] {
+        set_mode(&folder, mode);
+        let said = mount.refused();
+        assert!(said.contains(&format!("import (mode {mode:04o})")), "{said}");
+        assert!(mount.mounted().is_none());
+    }
+    set_mode(&folder, 0o755);
+    chown(&folder, Some(BOB.uid), None).unwrap();
+    assert!(mount.refused().contains("import belongs to UID 2200"));
+    chown(&folder, Some(0), None).unwrap();
+    let above = mount.roots();
+    set_mode(&above, 0o777);
+    assert!(mount.refused().contains("roots (mode 0777)"));
+    // Nobody can rename what is root's there.
+    set_mode(&above, 0o1777);
+    mount.go();
+    let root = mount.user(ROOT);
+    assert_eq!(root.read("K").as_deref(), Ok("old"));
+    // Later it is not applied any more, and that is told.
+    set_mode(&folder, 0o777);
+    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: new\n");
+    let told = |name: &str| root.read(&format!(".status/{name}")).unwrap();
+    eventually("it is unwell", || told("health").contains("import (mode 0777)"));
+    assert!(told("is-secure").contains("nothing more is imported from"), "{}", told("is-secure"));
+    assert_eq!(root.read("K").as_deref(), Ok("old"));
+    set_mode(&folder, 0o755);
+    eventually("it is applied", || root.read("K").as_deref() == Ok("new"));
+}
+
+#[test]
+fn old_files_of_roots_are_not_put_in_the_place_of_new_ones() {
+    let Some((mount, folder)) = prepare() else { return };
+    let mount = mount.started();
+    let root = mount.user(ROOT);
+    let told = |what: &str| eventually(what, || status(&mount, ROOT).contains(what));
+    // A folder of root's that all may write to, and one below it.
+    let open = folder.join("open");
+    fs::create_dir_all(open.join("below")).unwrap();
+    set_mode(&open, 0o1777);
+    put(&open.join("old.yaml"), ROOT, "key: K\nvalue: old\n");
+    put(&open.join("below/old.yaml"), ROOT, "key: L\nvalue: old\n");
+    told("failed open/old.yaml (UID 0): others may write to the folder open (mode 1777)");
+    told("failed open/below/old.yaml (UID 0): others may write to the folder open (mode 1777)");
+    // Alice's folder with a file of root's in it, to which a link of root's leads.
+    fs::create_dir(folder.join("theirs")).unwrap();
+    put(&folder.join("theirs/old.yaml"), ROOT, "key: M\nvalue: old\n");
+    chown(folder.join("theirs"), Some(ALICE.uid), None).unwrap();
+    symlink("theirs/old.yaml", folder.join("link.yaml")).unwrap();
+    told("failed link.yaml (UID 0): it lies in a folder that belongs to UID 2100");
+    // One folder below, that is root's.
+    fs::create_dir(folder.join("theirs/roots")).unwrap();
+    put(&folder.join("theirs/roots/old.yaml"), ROOT, "key: N\nvalue: old\n");
+    told("failed theirs/roots/old.yaml (UID 0): it lies in a folder that belongs to UID 2100");
+    for key in ["K", "L", "M", "N"] {
+        assert_eq!(root.read(key), Err(ENOENT));
+    }
+    // Once the folder is mended, its files are applied.
+    set_mode(&open, 0o755);
+    eventually("it is applied", || root.read("K").is_ok() && root.read("L").is_ok());
+    // Her own files are applied with her rights.
+    put(&folder.join("theirs/own.yaml"), ALICE, "key: alice/K\nvalue: v\n");
+    eventually("hers is applied", || root.read("alice/K").is_ok());
+}
+
+#[test]
+fn a_read_only_mount_is_safe_whatever_its_mode() {
+    let Some((mut mount, folder)) = prepare() else { return };
+    // A ConfigMap: the kubelet makes its folder for all, and mounts it read-only.
+    fs::create_dir(folder.join("..v1")).unwrap();
+    put(&folder.join("..v1/a.yaml"), ROOT, "key: K\nvalue: v\n");
+    symlink("..v1", folder.join("..data")).unwrap();
+    symlink("..data/a.yaml", folder.join("a.yaml")).unwrap();
+    set_mode(&folder, 0o777);
+    assert!(mount.refused().contains("import (mode 0777)"));
+    let path = folder.to_str().unwrap();
+    let bound = Bound(&folder);
+    for options in [&["--bind", path, path][..], &["-o", "remount,ro,bind", path]] {
+        let mounted = std::process::Command::new("mount").args(options).status().unwrap();
+        assert!(mounted.success());
+    }
+    mount.go();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("v"));
+    mount.stop();
+    drop(bound);
+}
+
+/// Unmounted when it is dropped.
+struct Bound<'a>(&'a Path);
+
+impl Drop for Bound<'_> {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
 }

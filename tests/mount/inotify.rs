@@ -82,7 +82,7 @@ impl Watch {
 
 /// Changes `svc/K` of the import folder.
 fn through_the_import_folder(mount: &Mount, number: usize) {
-    let file = mount.outside().join("import/k.yaml");
+    let file = mount.roots().join("import/k.yaml");
     let new = file.with_extension("new");
     fs::write(&new, format!("key: svc/K\nvalue: folder-{number}\n")).unwrap();
     set_mode(&new, 0o644);
@@ -91,7 +91,7 @@ fn through_the_import_folder(mount: &Mount, number: usize) {
 
 fn start() -> Option<(Mount, User)> {
     let mount = Mount::prepare()?;
-    let folder = mount.outside().join("import");
+    let folder = mount.roots().join("import");
     fs::create_dir(&folder).unwrap();
     set_mode(&folder, 0o755);
     let mount = mount.with_args(&["--import-dir", folder.to_str().unwrap()]).started();

@@ -170,7 +170,7 @@ fn keys_and_identities_may_be_roots_alone() {
 #[test]
 fn files_to_import_may_be_their_owners_alone() {
     let Some((mount, _)) = prepare() else { return };
-    let folder = mount.outside().join("import");
+    let folder = mount.roots().join("import");
     fs::create_dir(&folder).unwrap();
     set_mode(&folder, 0o700);
     let put = |name: &str, uid: u32, text: &str| {

@@ -1,12 +1,17 @@
 //! `secretfs upgrade`: another program serves the same mount, or the old one goes on.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{ALICE, Mount, ROOT, eventually};
+use crate::harness::{ALICE, KEY, Mount, ROOT, UNKNOWN, can_mount, eventually, set_mode};
 
 /// Device and inode of the program that serves.
 fn serving(mount: &Mount) -> (u64, u64) {
@@ -103,4 +108,185 @@ fn only_root_and_its_owner_upgrade() {
     assert_eq!(mount.server(), server);
     let missing = std::process::Command::new(program).args(["upgrade", "/proc"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(6));
+}
+
+/// Does something as another user, on a thread that has its UID alone.
+fn as_uid<T: Send>(uid: u32, what: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let become_and_do = move || {
+            // SAFETY: the system call itself changes this thread alone, unlike the function of the C library.
+            let changed = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+            assert_eq!(changed, 0);
+            what()
+        };
+        scope.spawn(become_and_do).join().unwrap()
+    })
+}
+
+/// Connects for three seconds to all sockets whose names have the program's in them. How often it was let in.
+fn flood() -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let mut connected = 0;
+    while Instant::now() < deadline {
+        let table = fs::read_to_string("/proc/net/unix").unwrap();
+        let names = table.lines().filter_map(|line| line.split_whitespace().nth(7));
+        for name in names.filter(|name| name.contains("secretfs")) {
+            for _ in 0..100 {
+                let stream = match name.strip_prefix('@') {
+                    Some(name) => SocketAddr::from_abstract_name(name)
+                        .and_then(|address| UnixStream::connect_addr(&address)),
+                    None => UnixStream::connect(name),
+                };
+                connected += u32::from(stream.is_ok());
+            }
+        }
+    }
+    connected
+}
+
+/// Where the supervisor of a mount listens.
+fn socket(mount: &Mount) -> PathBuf {
+    let line = mount.mounted().unwrap();
+    Path::new("/run/secretfs-upgrade").join(line.split(' ').nth(2).unwrap())
+}
+
+#[test]
+fn strangers_cannot_wake_the_supervisor() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    root.put("K", "value", "readers: [alice]\n");
+    let server = mount.server();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(alice.read("K").as_deref(), Ok("value"));
+            }
+        });
+        let connected = as_uid(UNKNOWN.uid, flood);
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(connected, 0);
+    });
+    assert_eq!(mount.server(), server);
+    let refused = as_uid(UNKNOWN.uid, || UnixStream::connect(socket(&mount)).unwrap_err());
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_flood_of_requests_holds_up_nothing() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    root.put("K", "value", "readers: [alice]\n");
+    let (server, path) = (mount.server().unwrap(), socket(&mount));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // They do not wait for an answer, so that nothing is done for them.
+            while !over.load(Ordering::Relaxed) {
+                drop(UnixStream::connect(&path));
+            }
+        });
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(7) {
+            assert_eq!(alice.read("K").as_deref(), Ok("value"));
+        }
+        let is_served_by_another = mount.server() != Some(server);
+        // A server that hangs is noticed all the same, and not before its time.
+        let start = Instant::now();
+        let hangs = mount.server().unwrap();
+        kill(hangs, Signal::SIGSTOP).unwrap();
+        let mut reads = Vec::new();
+        while mount.server() == Some(hangs) && start.elapsed() < Duration::from_secs(60) {
+            reads.push(alice.read("K"));
+        }
+        let waited = start.elapsed();
+        over.store(true, Ordering::Relaxed);
+        assert!(reads.iter().all(|read| read.as_deref() == Ok("value")));
+        assert!(!is_served_by_another, "{}", mount.said());
+        assert!(waited > Duration::from_secs(3), "it was killed after {waited:?} already");
+        assert_ne!(mount.server(), Some(hangs));
+    });
+}
+
+#[test]
+fn the_socket_is_made_again() {
+    let Some(mut mount) = Mount::prepare() else { return };
+    mount = mount.with_copied_program().started();
+    // Those of a user are removed when he logs out.
+    fs::remove_file(socket(&mount)).unwrap();
+    eventually("the socket is made again", || socket(&mount).exists());
+    assert_eq!(mount.upgrade(), Ok(()));
+    // A dead supervisor leaves its own.
+    let stale = socket(&mount);
+    mount.kill9();
+    assert!(stale.exists());
+    eventually("its server ends", || {
+        let output = std::process::Command::new("umount").arg("-l").arg(mount.point()).output();
+        output.unwrap();
+        mount.mounted().is_none()
+    });
+    mount.go();
+    assert_eq!(mount.upgrade(), Ok(()));
+    let own = socket(&mount);
+    mount.stop();
+    assert!(!own.exists());
+    let _ = fs::remove_file(stale);
+}
+
+/// A user's own mount, in a mount namespace where users may open `/dev/fuse`.
+const AS_USER: &str = r#"
+set -eu
+mount --make-rprivate /
+mknod -m 666 $T/fuse c 10 229
+mount --bind $T/fuse /dev/fuse
+mkdir -m 700 $SQUATTED
+chown 4242 $SQUATTED
+setpriv --reuid $USER_ID --regid $USER_ID --clear-groups \
+    $PROGRAM mount $T/secrets --state-dir $T/state 2>$T/log &
+daemon=$!
+trap 'kill $daemon; wait $daemon; rm -rf $SQUATTED' EXIT
+await() {
+    for i in $(seq 600); do
+        ! eval "$1" || return 0
+        kill -0 $daemon
+        sleep 0.1
+    done
+    cat $T/log
+    exit 1
+}
+await 'grep -q "mounted at" $T/log'
+await 'grep -q "belongs to UID 4242" $T/log'
+! $PROGRAM upgrade $T/secrets 2>$T/said
+grep "belongs to UID 4242" $T/said
+# It is used as soon as it can be, and by root as well.
+rmdir $SQUATTED
+await 'test -d $SQUATTED'
+await '$PROGRAM upgrade $T/secrets'
+"#;
+
+#[test]
+fn a_directory_of_somebody_elses_is_told_of() {
+    /// Has no other mounts and no `/run/user`.
+    const NOBODY: u32 = 65_534;
+    if !can_mount() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    set_mode(folder.path(), 0o755);
+    for name in ["state", "secrets"] {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        set_mode(&path, 0o700);
+        chown(&path, Some(NOBODY), None).unwrap();
+    }
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "bash", "-c", AS_USER])
+        .env("T", folder.path())
+        .env("PROGRAM", env!("CARGO_BIN_EXE_secretfs"))
+        .env("USER_ID", NOBODY.to_string())
+        .env("SQUATTED", format!("/dev/shm/secretfs-upgrade-{NOBODY}"))
+        .env("OB_ENCRYPTION_KEY", KEY)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Result};
+use crate::daemon;
 use crate::model::Key;
 
 /// Run a program with secrets in its environment.
@@ -34,6 +35,8 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(client: &Client, args: Args) -> Result {
+    // The program gets what it is given here, and not the key to everything.
+    drop(daemon::take_encryption_key());
     let mut variables = BTreeMap::new();
     for folder in &args.env_file_dir {
         let folder = folder.trim_matches('/');

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Result};
 use crate::cli::style;
+use crate::daemon;
 use crate::model::Key;
 
 /// Without an open file that the daemon wakes (no right to read, or no such secret yet), and after
@@ -64,6 +65,8 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(client: &Client, args: Args) -> Result {
+    // The commands get the names of secrets, and not the key to everything.
+    drop(daemon::take_encryption_key());
     let keys = args.keys.iter().map(|key| super::parse_key(key)).collect::<Result<Vec<_>>>()?;
     let pause = Duration::from_millis(args.debounce);
     let failed = |action| move |source| CliError::Stream { action, source };

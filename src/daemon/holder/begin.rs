@@ -3,8 +3,8 @@
 use std::io;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use zeroize::Zeroizing;
 
+use crate::crypto::LockedText;
 use crate::fuse::Device;
 
 use super::super::error::DaemonError;
@@ -20,7 +20,7 @@ use super::{Holder, prepared, refused, system};
 /// What a holder begins with.
 pub(super) struct Begin<'a> {
     pub(super) settings: &'a Resolved,
-    pub(super) key: Option<Zeroizing<String>>,
+    pub(super) key: Option<LockedText>,
     pub(super) account: Option<Account>,
     pub(super) signals: Signals,
     pub(super) log: Log,

@@ -16,8 +16,8 @@ impl Holder {
     pub(super) fn end(&self, mut server: Server) -> Result<(), DaemonError> {
         self.unmount()?;
         let deadline = Instant::now() + GRACE;
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            if let Some(Event::ServerEnded(_)) = server.wait(&self.signals, Some(left))? {
+        while Instant::now() < deadline {
+            if let Some(Event::ServerEnded(_)) = server.wait(&self.signals, Some(deadline))? {
                 return Ok(());
             }
         }

@@ -22,13 +22,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 
+use crate::crypto::LockedText;
 use crate::fs::{Outage, Shelf};
 use crate::fuse::Device;
 
 use begin::Begin;
 use deposit::{Deposit, Note};
 use exchange::Upgrade;
-use plan::{Event, Plan, Server, Started};
+use plan::{Event, Looks, Plan, Server, Started};
 use signals::Signals;
 use watchdog::Watchdog;
 
@@ -55,7 +56,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let kept = notify::take_kept();
     hardening::be_spared();
     hardening::protect_memory()?;
-    let key = hardening::take_encryption_key();
+    let key = hardening::take_encryption_key().map(|key| LockedText::copy_of(key.as_bytes()));
     // Before the log has a thread: that is not to take them.
     let signals = Signals::new().map_err(system("signals could not be caught"))?;
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
@@ -97,6 +98,8 @@ struct Holder {
     leaving: Vec<Child>,
     /// While a new program has yet to show that it serves.
     upgrade: Option<Upgrade>,
+    /// Why there is no upgrade socket.
+    socket_fault: Option<String>,
     shortage: Shortage,
 }
 
@@ -122,6 +125,7 @@ impl Holder {
             outage: Outage { since: since_boot(), by_crash: false },
             leaving: Vec::new(),
             upgrade: None,
+            socket_fault: None,
             shortage: Shortage::new(),
         }
     }
@@ -138,20 +142,23 @@ impl Holder {
             if let Err(error) = self.plan.connect(&mut server, &self.device, &serve) {
                 tracing::debug!(%error, "the server died before it got the mount");
             }
+            let mut looks = Looks::new();
             let status = loop {
-                let looks = served || somebody_waits || self.upgrade.is_some();
-                self.signals.answers_door = served && self.upgrade.is_none();
-                match server.wait(&self.signals, looks.then_some(LOOK))? {
+                let is_looked_at = served || somebody_waits || self.upgrade.is_some();
+                self.signals.accepts_requests = served && self.upgrade.is_none();
+                let event = server.wait(&self.signals, is_looked_at.then_some(looks.next))?;
+                let is_look = is_looked_at && looks.are_due();
+                match event {
                     Some(Event::Report(Report::Serving)) => {
                         served = true;
                         watchdog = Watchdog::new();
                         if server.reads_again {
                             server.forward(Signal::SIGHUP);
                         }
-                        self.open_door();
+                        self.keep_upgrade_socket();
                         if let Some(upgrade) = self.upgrade.take() {
                             tracing::info!(program = %self.plan.program_path.display(), "upgraded");
-                            upgrade.caller.iter().for_each(|caller| caller.tell(&Ok(())));
+                            upgrade.requesters.iter().for_each(|requester| requester.tell(&Ok(())));
                         }
                         if !announced {
                             (announced, somebody_waits) = (true, true);
@@ -170,7 +177,7 @@ impl Holder {
                         if served
                             && self.upgrade.is_none()
                             && self.plan.is_replaced()
-                            && self.begin_upgrade(None) =>
+                            && self.begin_upgrade(Vec::new()) =>
                     {
                         // The next one reads everything anew.
                         let _ = server.process.kill();
@@ -178,8 +185,8 @@ impl Holder {
                     Some(Event::Signal(Signal::SIGHUP)) if !served => server.reads_again = true,
                     Some(Event::Signal(other)) if served => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
-                    Some(Event::Upgrade(caller)) => {
-                        if self.begin_upgrade(Some(caller)) {
+                    Some(Event::Upgrade(requesters)) => {
+                        if self.begin_upgrade(requesters) {
                             // As good as a crash, which nobody notices.
                             let _ = server.process.kill();
                         }
@@ -187,13 +194,14 @@ impl Holder {
                     Some(Event::Report(Report::Keys(texts))) => self.plan.kept = Some(texts),
                     Some(Event::Report(Report::Alive)) => watchdog.hear(false),
                     Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
-                    None if served => watchdog.look(&server.control),
-                    None if somebody_waits => server.kill_if_idle(&mut progress),
                     Some(Event::Signal(_) | Event::Report(Report::Ready)) | None => {}
                 }
-                if served {
-                    self.open_door();
+                if is_look && served {
+                    watchdog.look(&server.control);
+                    self.keep_upgrade_socket();
                     self.note_that_all_is_well();
+                } else if is_look && somebody_waits {
+                    server.kill_if_idle(&mut progress);
                 }
                 if let Some(upgrade) = self.upgrade.as_ref().filter(|_| !served)
                     && upgrade.until < Instant::now()
@@ -209,7 +217,7 @@ impl Holder {
                     watchdog = Watchdog::new();
                 }
             };
-            self.signals.answers_door = false;
+            self.signals.accepts_requests = false;
             // It ends without its server, as soon as it does not wait for a caller any more.
             self.leaving.extend(server.messenger.take());
             self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));

@@ -8,12 +8,12 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use zeroize::Zeroizing;
 
+use crate::crypto::LockedText;
 use crate::fs::Outage;
 use crate::fuse::{self, Device};
 
@@ -23,7 +23,7 @@ use super::super::notify;
 use super::super::progress::Progress;
 use super::super::sandbox::Account;
 use super::super::settings::Resolved;
-use super::super::upgrade::Caller;
+use super::super::upgrade::Requester;
 use super::signals::Signals;
 use super::{LOOK, MINUTE, system};
 
@@ -37,7 +37,7 @@ pub(super) struct Plan {
     /// Where it came from.
     pub(super) program_path: PathBuf,
     pub(super) arguments: Vec<OsString>,
-    pub(super) key: Option<Zeroizing<String>>,
+    pub(super) key: Option<LockedText>,
     /// Those with which a server has opened the store.
     pub(super) kept: Option<KeyTexts>,
     /// Whom the server and the messenger become.
@@ -65,19 +65,40 @@ pub(super) enum Started {
     Stopped,
 }
 
+/// When a server is looked at: once a second, whatever else happens in between. Looks are counted and not
+/// the time: a machine that was suspended is not a server that hangs.
+pub(super) struct Looks {
+    pub(super) next: Instant,
+}
+
+impl Looks {
+    pub(super) fn new() -> Self {
+        Self { next: Instant::now() + LOOK }
+    }
+
+    /// Whether it is time for one; the next one is a second later then.
+    pub(super) fn are_due(&mut self) -> bool {
+        let is_due = self.next <= Instant::now();
+        if is_due {
+            *self = Self::new();
+        }
+        is_due
+    }
+}
+
 /// Why the holder stops waiting.
 pub(super) enum Event {
     Signal(Signal),
     ServerEnded(ExitStatus),
     Report(Report),
-    Upgrade(Caller),
+    Upgrade(Vec<Requester>),
 }
 
 impl Plan {
     pub(super) fn new(
         settings: &Resolved,
         path: &Path,
-        key: Option<Zeroizing<String>>,
+        key: Option<LockedText>,
         account: Option<Account>,
         mount: u64,
         shelf: OwnedFd,
@@ -158,15 +179,17 @@ impl Plan {
         let mut server = Server { process, control, messenger: None, reads_again: false };
         // Nobody waits for the first one but whoever mounts.
         let somebody_waits = outage.is_some();
+        let mut looks = Looks::new();
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+            if until.is_some_and(|until| until <= Instant::now()) {
                 // It may have ended by itself.
                 let _ = server.process.kill();
             }
-            let time = somebody_waits.then(|| left.map_or(LOOK, |left| left.min(LOOK)));
-            match server.wait(signals, time)? {
-                None if somebody_waits => server.kill_if_idle(&mut progress),
+            let event = server.wait(signals, somebody_waits.then(|| looks.next))?;
+            if somebody_waits && looks.are_due() {
+                server.kill_if_idle(&mut progress);
+            }
+            match event {
                 Some(Event::Report(Report::Ready)) => return Ok(Started::Ready(server)),
                 Some(Event::ServerEnded(status)) => return Ok(Started::Ended(status)),
                 Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
@@ -183,30 +206,36 @@ impl Plan {
 }
 
 impl Server {
-    /// Waits until something happens; nothing if the time is over before.
+    /// Waits until something happens; nothing at this time, and only then.
     pub(super) fn wait(
         &mut self,
         signals: &Signals,
-        time: Option<Duration>,
+        until: Option<Instant>,
     ) -> Result<Option<Event>, DaemonError> {
         let lost = || system("the server was lost");
-        if let Some(status) = self.process.try_wait().map_err(lost())? {
-            return Ok(Some(Event::ServerEnded(status)));
-        }
-        let wakeup = signals.wait(Some(&self.control), time.unwrap_or(MINUTE))?;
-        if let Some(signal) = wakeup.signal.filter(|&signal| signal != Signal::SIGCHLD) {
-            return Ok(Some(Event::Signal(signal)));
-        }
-        if let Some(caller) = wakeup.caller {
-            return Ok(Some(Event::Upgrade(caller)));
-        }
-        if !wakeup.message {
-            return Ok(None);
-        }
-        match self.control.receive().map_err(lost())? {
-            Some((report, _)) => Ok(Some(Event::Report(report))),
-            // It is dying.
-            None => self.process.wait().map(Event::ServerEnded).map(Some).map_err(lost()),
+        loop {
+            if let Some(status) = self.process.try_wait().map_err(lost())? {
+                return Ok(Some(Event::ServerEnded(status)));
+            }
+            let left =
+                until.map_or(MINUTE, |until| until.saturating_duration_since(Instant::now()));
+            let wakeup = signals.wait(Some(&self.control), left)?;
+            if let Some(signal) = wakeup.signal.filter(|&signal| signal != Signal::SIGCHLD) {
+                return Ok(Some(Event::Signal(signal)));
+            }
+            if !wakeup.requesters.is_empty() {
+                return Ok(Some(Event::Upgrade(wakeup.requesters)));
+            }
+            if wakeup.message {
+                return match self.control.receive().map_err(lost())? {
+                    Some((report, _)) => Ok(Some(Event::Report(report))),
+                    // It is dying.
+                    None => self.process.wait().map(Event::ServerEnded).map(Some).map_err(lost()),
+                };
+            }
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(None);
+            }
         }
     }
 

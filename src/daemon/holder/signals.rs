@@ -1,8 +1,9 @@
-//! What the holder waits for: signals, its server, and who knocks at its door.
+//! What the holder waits for: signals, its server, and requests for an upgrade.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -11,20 +12,31 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::super::control::Control;
 use super::super::error::DaemonError;
 use super::super::notify::Heart;
-use super::super::upgrade::{Caller, Door};
+use super::super::upgrade::{Requester, UpgradeSocket};
 use super::system;
+
+/// How long requests for an upgrade wait after others were accepted: a flood of them must not occupy the
+/// holder.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long after an upgrade was asked for.
+const UPGRADE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Signals {
     heart: Heart,
     signals: SignalFd,
-    pub(super) door: Option<Door>,
-    /// Whoever knocks while there is no server to replace waits until there is one.
-    pub(super) answers_door: bool,
+    pub(super) upgrade_socket: Option<UpgradeSocket>,
+    /// Requests wait while there is no server to replace.
+    pub(super) accepts_requests: bool,
+    next_accept: Cell<Instant>,
+    /// Whether the last event was a signal: a message goes before the next one.
+    was_signal: Cell<bool>,
 }
 
+/// What there is; nothing, if the time is over or the wake-up had no content.
+#[derive(Default)]
 pub(super) struct Wakeup {
     pub(super) signal: Option<Signal>,
-    pub(super) caller: Option<Caller>,
+    pub(super) requesters: Vec<Requester>,
     pub(super) message: bool,
 }
 
@@ -43,40 +55,70 @@ impl Signals {
         mask.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let signals = SignalFd::with_flags(&mask, flags)?;
-        Ok(Self { heart: Heart::new(), signals, door: None, answers_door: false })
+        Ok(Self {
+            heart: Heart::new(),
+            signals,
+            upgrade_socket: None,
+            accepts_requests: false,
+            next_accept: Cell::new(Instant::now()),
+            was_signal: Cell::new(false),
+        })
     }
 
-    /// Waits for a signal or a message, at most that long.
+    /// Waits for a signal, a message or a request for an upgrade, at most that long. Gives one of them.
     pub(super) fn wait(
         &self,
         control: Option<&Control>,
-        time: Duration,
+        mut time: Duration,
     ) -> Result<Wakeup, DaemonError> {
         self.heart.beat();
         let failed = || system("waiting for signals failed");
         let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let door = self.door.as_ref().filter(|_| self.answers_door);
-        sources.extend(door.map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
-        let others = sources.len();
         sources.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
+        let others = sources.len();
+        let mut socket = self.upgrade_socket.as_ref().filter(|_| self.accepts_requests);
+        if let Some(accepting) = socket {
+            // They are looked at again in turn.
+            if accepting.is_listening() {
+                time = time.min(ACCEPT_PAUSE);
+            }
+            let pause = self.next_accept.get().saturating_duration_since(Instant::now());
+            if !pause.is_zero() {
+                (socket, time) = (None, time.min(pause));
+            }
+        }
+        sources.extend(socket.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
         // Rounded up: to be early would mean to wait for nothing.
         let time =
             PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         match poll(&mut sources, time) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(Wakeup::default()),
             Err(error) => return Err(failed()(error.into())),
         }
         let is_due = |source: &PollFd<'_>| source.any().unwrap_or(false);
-        let message = sources.get(others).is_some_and(is_due);
+        let message = control.is_some() && sources.get(1).is_some_and(is_due);
+        // In turn, so that neither of them can hold up the other.
+        if message && self.was_signal.replace(false) {
+            return Ok(Wakeup { message, ..Wakeup::default() });
+        }
         let signal = self.signals.read_signal().map_err(|error| failed()(error.into()))?;
         let signal = signal
             .and_then(|info| i32::try_from(info.ssi_signo).ok())
             .and_then(|number| Signal::try_from(number).ok());
-        // One thing at a time.
-        let caller = match signal {
-            None | Some(Signal::SIGCHLD) => door.and_then(Door::knock),
-            Some(_) => None,
-        };
-        Ok(Wakeup { signal, caller, message })
+        if signal.is_some() {
+            self.was_signal.set(true);
+            return Ok(Wakeup { signal, ..Wakeup::default() });
+        }
+        let mut wakeup = Wakeup { message, ..Wakeup::default() };
+        if let Some(socket) = socket
+            && !message
+            && (socket.is_listening() || sources.get(others).is_some_and(is_due))
+        {
+            wakeup.requesters = socket.accept();
+            let pause = if wakeup.requesters.is_empty() { ACCEPT_PAUSE } else { UPGRADE_PAUSE };
+            self.next_accept.set(Instant::now() + pause);
+        }
+        Ok(wakeup)
     }
 }

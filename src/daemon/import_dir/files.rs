@@ -1,6 +1,6 @@
 //! The files of documents in the folder, and whose they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,14 +9,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::document::MAX_FILE_BYTES;
+use crate::identity::is_on_read_only_mount;
 use crate::model::Plaintext;
 
 /// How deep folders may lie in each other.
 const MAX_DEPTH: usize = 64;
+/// How many links may follow each other.
+const MAX_LINKS: usize = 40;
 /// The root's UID.
 const ROOT: u32 = 0;
 
@@ -35,6 +39,10 @@ pub(super) enum Fault {
         "it lies in a folder that belongs to UID {0}, who could put another file in its place; move it, or chown the folder"
     )]
     ForeignFolder(u32),
+    #[error(
+        "others may write to the folder {path} (mode {mode:04o}) that it lies in, and put another file in its place, so it is not applied; run chmod go-w on the folder"
+    )]
+    WritableFolder { path: String, mode: u32 },
     #[error(
         "the link belongs to UID {link}, the file to UID {file}: whose rights are meant is not clear; chown the link"
     )]
@@ -76,6 +84,11 @@ impl Print {
 }
 
 impl Found {
+    /// Why it must not be read.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.file.as_ref().err().map(Fault::to_string)
+    }
+
     /// All bytes, or as many as show that it is too large.
     ///
     /// # Errors
@@ -129,13 +142,13 @@ pub(super) fn find(
     visit(folder);
     let root = open_folder(folder)?;
     let mut found = BTreeMap::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(inside) = folders.pop() {
+    let mut folders = vec![(PathBuf::new(), Above::default())];
+    while let Some((inside, above)) = folders.pop() {
         let is_top = inside.as_os_str().is_empty();
         if !is_top {
             visit(&folder.join(&inside));
         }
-        match look_into(&root, &inside, &mut found) {
+        match look_into(&root, &inside, above, &mut found) {
             Ok(below) if inside.components().count() < MAX_DEPTH => folders.extend(below),
             Ok(_) => {}
             Err(error) if is_top => return Err(error),
@@ -148,16 +161,60 @@ pub(super) fn find(
     Ok((root, found))
 }
 
+/// Who else could put another file in the place of one: what the directories and links on its path tell.
+#[derive(Clone, Default)]
+struct Above {
+    /// The owners of the directories, without root.
+    directories: BTreeSet<u32>,
+    /// The owners of the links, without root.
+    links: BTreeSet<u32>,
+    /// A directory that others than its owner may write to. The sticky bit does not help: where all may
+    /// make files, they may make links to old files of root's.
+    writable: Option<(PathBuf, u32)>,
+}
+
+impl Above {
+    fn add_directory(&mut self, path: &Path, directory: &OwnedFd) -> io::Result<()> {
+        let stat = fstat(directory)?;
+        self.directories.extend(Some(stat.st_uid).filter(|&uid| uid != ROOT));
+        if stat.st_mode & 0o022 != 0 && !is_on_read_only_mount(directory)? {
+            self.writable.get_or_insert_with(|| (path.to_owned(), stat.st_mode & 0o7777));
+        }
+        Ok(())
+    }
+
+    fn add_link(&mut self, stat: &FileStat) {
+        self.links.extend(Some(stat.st_uid).filter(|&uid| uid != ROOT));
+    }
+
+    /// Why a file of this user's must not be applied.
+    fn fault(self, uid: u32) -> Option<Fault> {
+        let foreign = |owners: BTreeSet<u32>| owners.into_iter().find(|&owner| owner != uid);
+        if let Some(owner) = foreign(self.directories) {
+            return Some(Fault::ForeignFolder(owner));
+        }
+        if let Some(link) = foreign(self.links) {
+            return Some(Fault::ForeignLink { link, file: uid });
+        }
+        let name = |path: &Path| match path.as_os_str().is_empty() {
+            true => ".".to_owned(),
+            false => path.display().to_string(),
+        };
+        self.writable.map(|(path, mode)| Fault::WritableFolder { path: name(&path), mode })
+    }
+}
+
 /// Gives the folders in it.
 fn look_into(
     root: &OwnedFd,
     inside: &Path,
+    mut above: Above,
     found: &mut BTreeMap<PathBuf, Found>,
-) -> io::Result<Vec<PathBuf>> {
+) -> io::Result<Vec<(PathBuf, Above)>> {
     let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let name = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
-    let descriptor = open_below(root, name, folder_flags, false)?;
-    let owner = fstat(&descriptor)?.st_uid;
+    let descriptor = open_below(root, name, folder_flags)?;
+    above.add_directory(inside, &descriptor)?;
     let mut folder = Dir::from_fd(descriptor.try_clone()?)?;
     let mut below = Vec::new();
     for entry in folder.iter() {
@@ -169,9 +226,9 @@ fn look_into(
         let Ok(stat) = fstatat(&descriptor, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
         let path = inside.join(name);
         if kind(&stat) == SFlag::S_IFDIR {
-            below.push(path);
+            below.push((path, above.clone()));
         } else if is_yaml(name) {
-            found.extend(open(root, &path, &stat, owner).map(|found| (path, found)));
+            found.extend(open(root, &path, &stat, above.clone()).map(|found| (path, found)));
         }
     }
     Ok(below)
@@ -183,12 +240,16 @@ fn is_yaml(name: &std::ffi::OsStr) -> bool {
 }
 
 /// Opens what has the name of a file of documents; nothing if it went meanwhile.
-fn open(root: &OwnedFd, path: &Path, entry: &FileStat, folder_owner: u32) -> Option<Found> {
+fn open(root: &OwnedFd, path: &Path, entry: &FileStat, mut above: Above) -> Option<Found> {
     let is_link = kind(entry) == SFlag::S_IFLNK;
     let at_fault = |fault| Found { print: Print::of(entry), uid: entry.st_uid, file: Err(fault) };
     // Without waiting for a FIFO's writer. A link leads to a file in the folder, or nowhere.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = match open_below(root, path, flags, is_link) {
+    let opened = match is_link {
+        true => follow(root, path, &mut above).and_then(|path| open_below(root, &path, flags)),
+        false => open_below(root, path, flags),
+    };
+    let file = match opened {
         Ok(descriptor) => File::from(descriptor),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link => return None,
         Err(_) if is_link => return Some(at_fault(Fault::NotAFile)),
@@ -201,22 +262,58 @@ fn open(root: &OwnedFd, path: &Path, entry: &FileStat, folder_owner: u32) -> Opt
     let fault = match () {
         () if kind(&stat) != SFlag::S_IFREG => Some(Fault::NotAFile),
         () if stat.st_mode & 0o022 != 0 => Some(Fault::Writable(stat.st_mode & 0o7777)),
-        () if ![ROOT, stat.st_uid].contains(&folder_owner) => {
-            Some(Fault::ForeignFolder(folder_owner))
-        }
-        () if is_link && ![ROOT, stat.st_uid].contains(&entry.st_uid) => {
-            Some(Fault::ForeignLink { link: entry.st_uid, file: stat.st_uid })
-        }
-        () => None,
+        () => above.fault(stat.st_uid),
     };
     let file = fault.map_or(Ok(()), Err);
     Some(Found { print: Print::of(&stat), uid: stat.st_uid, file })
 }
 
-/// Opens what lies in the folder. Nobody who may write to a part of it can lead out of it.
-fn open_below(root: &OwnedFd, path: &Path, flags: OFlag, links: bool) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let resolve = if links { resolve } else { resolve | ResolveFlag::RESOLVE_NO_SYMLINKS };
+/// Where a link leads in the folder, over at most [`MAX_LINKS`] others. All that is on the way is added to
+/// what tells who could change it.
+fn follow(root: &OwnedFd, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
+    let mut current = PathBuf::new();
+    let mut pending: Vec<_> =
+        path.components().rev().map(|name| name.as_os_str().to_owned()).collect();
+    let mut links = 0;
+    while let Some(name) = pending.pop() {
+        if name == "." {
+            continue;
+        }
+        if name == ".." {
+            // Not out of the folder.
+            if !current.pop() {
+                return Err(Errno::EXDEV.into());
+            }
+            continue;
+        }
+        let next = current.join(name);
+        let descriptor = open_below(root, &next, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        let stat = fstat(&descriptor)?;
+        if kind(&stat) == SFlag::S_IFLNK {
+            links += 1;
+            above.add_link(&stat);
+            let target = PathBuf::from(readlinkat(&descriptor, "")?);
+            if target.is_absolute() || links > MAX_LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            pending.extend(target.components().rev().map(|name| name.as_os_str().to_owned()));
+        } else if kind(&stat) == SFlag::S_IFDIR {
+            above.add_directory(&next, &descriptor)?;
+            current = next;
+        } else if pending.is_empty() {
+            return Ok(next);
+        } else {
+            return Err(Errno::ENOTDIR.into());
+        }
+    }
+    Err(Errno::EISDIR.into())
+}
+
+/// Opens what lies in the folder, over no link. Nobody who may write to a part of it can lead out of it.
+fn open_below(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_MAGICLINKS
+        | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     Ok(openat2(root.as_fd(), path, how)?)
 }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::fs::{Fs, NotApplied};
+use crate::identity::Trust;
 use crate::model::{Key, printable};
 use crate::telemetry::Part;
 
@@ -49,8 +50,9 @@ const START: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The folder is not one or cannot be read, or no thread can be started.
-pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
+pub(super) fn start(fs: &Arc<Fs>, folder: &Path, trust: Trust) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
+    trust.check_directory(&folder)?;
     files::open_folder(&folder)?;
     let identity = identity_of(&folder)?;
     let watch = Watch::new()?;
@@ -58,6 +60,7 @@ pub(super) fn start(fs: &Arc<Fs>, folder: &Path) -> io::Result<()> {
     let importer = Importer {
         fs: Arc::downgrade(fs),
         folder,
+        trust,
         identity,
         since: Instant::now(),
         known: BTreeMap::new(),
@@ -79,6 +82,8 @@ fn identity_of(folder: &Path) -> io::Result<(u64, u64)> {
 struct Importer {
     fs: Weak<Fs>,
     folder: PathBuf,
+    /// Whose the folder and those above it must be.
+    trust: Trust,
     /// Device and inode of the folder that this process may read.
     identity: (u64, u64),
     since: Instant,
@@ -108,6 +113,8 @@ struct Known {
     good: bool,
     /// A hash of what was said about it.
     said: u64,
+    /// A hash of why it was not even read: that may lie in the directories above it.
+    refusal: Option<u64>,
     /// What stands in it, if it was applied.
     keys: Vec<Key>,
 }
@@ -133,14 +140,16 @@ impl Importer {
     /// Applies what is due. Not if it is not known yet who the owner of a file is: that file is left out.
     fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> Rest {
         self.make_way_if_it_was_replaced();
-        let (root, found) = match files::find(&self.folder, |folder| watch.add(folder)) {
+        let is_safe = self.trust.check_directory(&self.folder);
+        let found = is_safe.and_then(|_| files::find(&self.folder, |folder| watch.add(folder)));
+        let (root, found) = match found {
             Ok(found) => found,
             Err(error) => {
                 let folder = self.folder.display();
                 if std::mem::take(&mut self.readable) {
-                    tracing::error!(%folder, %error, "import-dir: the folder cannot be read; its secrets stay as they are");
+                    tracing::error!(%folder, %error, "import-dir: the folder cannot be used; its secrets stay as they are");
                 }
-                let why = format!("{folder} cannot be read: {error}; its secrets stay as they are");
+                let why = format!("{folder} cannot be used: {error}; its secrets stay as they are");
                 fs.report_health(Part::ImportDir, Err(why));
                 return Rest::Nothing;
             }
@@ -203,7 +212,9 @@ impl Importer {
 
     fn is_due(&self, path: &Path, found: &Found) -> bool {
         self.known.get(path).is_none_or(|known| {
-            known.print != found.print || known.failed.is_some_and(|at| at.elapsed() > RETRY)
+            known.print != found.print
+                || known.refusal != refusal_of(found)
+                || known.failed.is_some_and(|at| at.elapsed() > RETRY)
         })
     }
 
@@ -245,7 +256,7 @@ impl Importer {
     }
 
     fn apply(&mut self, fs: &Fs, root: &OwnedFd, path: PathBuf, found: Found) {
-        let (print, uid) = (found.print, found.uid);
+        let (print, uid, refusal) = (found.print, found.uid, refusal_of(&found));
         let (mut keys, mut for_log) = (Vec::new(), None);
         let (said, good, failed) = match found.read(root, &path) {
             Err(fault) => {
@@ -268,7 +279,7 @@ impl Importer {
             },
         };
         let name = path.display().to_string();
-        let hash = foldhash::fast::FixedState::default().hash_one(&said);
+        let hash = hash(&said);
         if self.known.get(&path).is_none_or(|known| known.said != hash || known.print != print) {
             let for_log = for_log.as_ref().unwrap_or(&said);
             let lines: Vec<_> = for_log.lines().map(printable).collect();
@@ -280,6 +291,15 @@ impl Importer {
             }
             fs.note_imported(&name, uid, said, !good);
         }
-        self.known.insert(path, Known { print, uid, failed, good, said: hash, keys });
+        self.known.insert(path, Known { print, uid, failed, good, said: hash, refusal, keys });
     }
+}
+
+/// A hash of why a file must not be read.
+fn refusal_of(found: &Found) -> Option<u64> {
+    found.refusal().map(|refusal| hash(&refusal))
+}
+
+fn hash(text: &str) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(text)
 }

@@ -95,6 +95,7 @@ const SERVING: &[c_long] = &[
     libc::SYS_statx,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
+    libc::SYS_readlinkat,
     libc::SYS_fstatfs,
     libc::SYS_getcwd,
     libc::SYS_getdents64,

@@ -1,0 +1,41 @@
+//! Putting on the audit log what the administrator changed.
+
+use crate::audit::{Configuration, Entry, Event};
+use crate::crypto::Keyring;
+use crate::identity::{Changes, Resolver};
+use crate::model::Slug;
+use crate::vault::Vault;
+
+/// A line for each change of the identities file.
+pub(super) fn events_of(changes: &Changes) -> Vec<Event> {
+    let added = changes.admins_added.iter().map(|slug| Event::admin_changed(slug, true));
+    let removed = changes.admins_removed.iter().map(|slug| Event::admin_changed(slug, false));
+    let identities = changes.identities.iter().map(|change| {
+        Event::identity_changed(change.uid, entry(&change.before), entry(&change.now))
+    });
+    added.chain(removed).chain(identities).collect()
+}
+
+fn entry(of: &Option<(Slug, Vec<Slug>)>) -> Option<Entry<'_>> {
+    of.as_ref().map(|(slug, teams)| (slug, &teams[..]))
+}
+
+/// The ids of all keys, the current one first.
+pub(super) fn key_ids(keyring: &Keyring) -> Vec<String> {
+    keyring.ids().map(|id| id.to_string()).collect()
+}
+
+/// Records what holds at the start of a server, and what it takes to be changed since the server before.
+/// A start is not refused if that fails: callers may be waiting, and what they do is recorded or fails.
+pub(super) fn record_start(vault: &Vault, identities: &Resolver, uid: u32) {
+    let keys = key_ids(&vault.keyring());
+    let now = identities.identities();
+    let (admins, count) = (now.admins(), now.uids().count());
+    let configuration = Configuration { uid, admins, identities: count, keys: &keys };
+    let mode = vault.audit_status().mode;
+    let mut events = vec![Event::configuration(&configuration, mode)];
+    events.extend(identities.changes_at_start().into_iter().flat_map(events_of));
+    if let Err(error) = vault.record_administration(events) {
+        tracing::error!(%error, "the start is not on the audit log");
+    }
+}
