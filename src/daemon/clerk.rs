@@ -372,3 +372,7 @@ fn answer(question: Question, files: &[PathBuf], trust: Trust) -> (Answer, Optio
     };
     (found, None)
 }
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(Errno::EIO as i32)
+}
