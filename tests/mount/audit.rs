@@ -9,9 +9,7 @@ use nix::errno::Errno::{EACCES, EEXIST, EIO};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{
-    ALICE, BOB, DAVE, IDENTITIES, KEY, Mount, ROOT, UNKNOWN, eventually, set_mode,
-};
+use crate::harness::{ALICE, BOB, DAVE, IDENTITIES, KEY, Mount, ROOT, eventually, set_mode};
 use crate::tmpfs::Tmpfs;
 
 /// All lines of the log, parsed.
