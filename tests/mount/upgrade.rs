@@ -123,14 +123,19 @@ fn as_uid<T: Send>(uid: u32, what: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Connects for three seconds to all sockets whose names have the program's in them. How often it was let in.
-fn flood() -> u32 {
+/// Connects for three seconds to the socket of a mount, and to all others of this program that are named
+/// after it. How often it was let in.
+fn flood(mount: &str, socket: &str) -> u32 {
     let deadline = Instant::now() + Duration::from_secs(3);
     let mut connected = 0;
     while Instant::now() < deadline {
         let table = fs::read_to_string("/proc/net/unix").unwrap();
         let names = table.lines().filter_map(|line| line.split_whitespace().nth(7));
-        for name in names.filter(|name| name.contains("secretfs")) {
+        let is_of_mount = |name: &&str| {
+            let before = name.strip_suffix(mount);
+            before.is_some_and(|before| before.contains("secretfs") && before.ends_with(['-', '/']))
+        };
+        for name in names.filter(is_of_mount).chain([socket]) {
             for _ in 0..100 {
                 let stream = match name.strip_prefix('@') {
                     Some(name) => SocketAddr::from_abstract_name(name)
@@ -144,10 +149,23 @@ fn flood() -> u32 {
     connected
 }
 
+/// The kernel's number of a mount.
+fn number(mount: &Mount) -> String {
+    mount.mounted().unwrap().split(' ').nth(2).unwrap().to_owned()
+}
+
 /// Where the supervisor of a mount listens.
 fn socket(mount: &Mount) -> PathBuf {
-    let line = mount.mounted().unwrap();
-    Path::new("/run/secretfs-upgrade").join(line.split(' ').nth(2).unwrap())
+    Path::new("/run/secretfs-upgrade").join(number(mount))
+}
+
+/// Ends the threads of a test when it is dropped, also where the test fails: it would wait for them.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -155,17 +173,16 @@ fn strangers_cannot_wake_the_supervisor() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("K", "value", "readers: [alice]\n");
-    let server = mount.server();
+    let (server, number, path) = (mount.server(), number(&mount), socket(&mount));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = End(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 assert_eq!(alice.read("K").as_deref(), Ok("value"));
             }
         });
-        let connected = as_uid(UNKNOWN.uid, flood);
-        over.store(true, Ordering::Relaxed);
-        assert_eq!(connected, 0);
+        assert_eq!(as_uid(UNKNOWN.uid, || flood(&number, path.to_str().unwrap())), 0);
     });
     assert_eq!(mount.server(), server);
     let refused = as_uid(UNKNOWN.uid, || UnixStream::connect(socket(&mount)).unwrap_err());
@@ -180,6 +197,7 @@ fn a_flood_of_requests_holds_up_nothing() {
     let (server, path) = (mount.server().unwrap(), socket(&mount));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let end = End(&over);
         scope.spawn(|| {
             // They do not wait for an answer, so that nothing is done for them.
             while !over.load(Ordering::Relaxed) {
@@ -200,7 +218,7 @@ fn a_flood_of_requests_holds_up_nothing() {
             reads.push(alice.read("K"));
         }
         let waited = start.elapsed();
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         assert!(reads.iter().all(|read| read.as_deref() == Ok("value")));
         assert!(!is_served_by_another, "{}", mount.said());
         assert!(waited > Duration::from_secs(3), "it was killed after {waited:?} already");
@@ -239,12 +257,14 @@ set -eu
 mount --make-rprivate /
 mknod -m 666 $T/fuse c 10 229
 mount --bind $T/fuse /dev/fuse
+# Earlier mounts of this user have left their directory in the one of the system.
+mount -t tmpfs -o mode=1777 shm /dev/shm
 mkdir -m 700 $SQUATTED
 chown 4242 $SQUATTED
 setpriv --reuid $USER_ID --regid $USER_ID --clear-groups \
     $PROGRAM mount $T/secrets --state-dir $T/state 2>$T/log &
 daemon=$!
-trap 'kill $daemon; wait $daemon; rm -rf $SQUATTED' EXIT
+trap 'kill $daemon; wait $daemon' EXIT
 await() {
     for i in $(seq 600); do
         ! eval "$1" || return 0
