@@ -111,10 +111,14 @@ macro_rules! begin {
 
 /// Wipes the bytes of a write in the buffer of this thread: the next request may be shorter, and would
 /// leave the rest of them there.
+///
+/// The library lends the bytes for reading only, so they are written to through the buffer's own memory,
+/// which the allocator of the program has exposed.
 fn wipe_request(data: &[u8]) {
-    // SAFETY: the bytes are a part of the buffer into which the library lets the kernel write requests. It
-    // reads none of this request once its handler has returned, and the handlers read none after this.
-    unsafe { libc::explicit_bzero(data.as_ptr().cast_mut().cast(), data.len()) };
+    let start = std::ptr::with_exposed_provenance_mut(data.as_ptr().addr());
+    // SAFETY: the bytes lie in the buffer of this thread, which no other thread uses. The library reads none
+    // of this request once its handler has returned, and the handler reads none after this.
+    unsafe { libc::explicit_bzero(start, data.len()) };
 }
 
 impl Filesystem for Handler {
