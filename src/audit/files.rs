@@ -2,8 +2,14 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::Uid;
 
 const PREFIX: &str = "audit-";
 const SUFFIX: &str = ".jsonl";
@@ -26,15 +32,15 @@ pub(super) fn name_of(number: u64) -> String {
 
 /// The numbers of all files, in order. A folder that is not there has none.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    let entries = match std::fs::read_dir(folder) {
+    let directory = match open_part(folder, Path::new(""), OFlag::O_DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+        directory => directory?,
     };
     let mut numbers = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let digits = name
-            .to_str()
+    for entry in Dir::from_fd(directory)?.iter() {
+        let entry = entry?;
+        let digits = std::str::from_utf8(entry.file_name().to_bytes())
+            .ok()
             .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX))
             .filter(|digits| digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit()));
         numbers.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
@@ -45,7 +51,8 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
 
 /// The size of all files, in bytes; 0 where it cannot be told.
 pub fn log_bytes(folder: &Path) -> u64 {
-    let size = |number| std::fs::metadata(path_of(folder, number)).map_or(0, |file| file.len());
+    let size =
+        |number| std::fs::symlink_metadata(path_of(folder, number)).map_or(0, |file| file.len());
     list(folder).unwrap_or_default().into_iter().map(size).sum()
 }
 
@@ -58,6 +65,58 @@ pub(super) fn create(folder: &Path, number: u64) -> io::Result<File> {
 /// A file that exists, to be read and appended to.
 pub(super) fn open(folder: &Path, number: u64) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).open(path_of(folder, number))
+}
+
+/// A file of the log, to be read.
+///
+/// # Errors
+/// It cannot be opened, or is no file of the log's.
+pub(super) fn open_to_read(folder: &Path, number: u64) -> io::Result<File> {
+    regular(open_part(folder, Path::new(&name_of(number)), OFlag::empty())?)
+}
+
+/// As [`open_to_read`], for a file in the state directory itself.
+///
+/// # Errors
+/// As there.
+pub(super) fn open_beside(path: &Path) -> io::Result<File> {
+    regular(open_part(path, Path::new(""), OFlag::empty())?)
+}
+
+/// Opens `name` in `path`, or `path` itself if that is empty, to be read. `path` lies in the state directory.
+///
+/// Root reads the logs of other users, who may put what they like into their state directories. So root
+/// follows no link there, and does not wait for the writer of a FIFO.
+fn open_part(path: &Path, name: &Path, kind: OFlag) -> io::Result<OwnedFd> {
+    let state = path.parent().filter(|state| !state.as_os_str().is_empty());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let state = nix::fcntl::open(state.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+    let is_foreign = Uid::effective().is_root() && fstat(&state)?.st_uid != 0;
+    let waits_for_nothing = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut how = OpenHow::new().flags(OFlag::O_RDONLY | kind | waits_for_nothing);
+    if is_foreign {
+        how = how.resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_SYMLINKS,
+        );
+    }
+    let part = Path::new(path.file_name().unwrap_or_default());
+    let part = if name.as_os_str().is_empty() { part.to_owned() } else { part.join(name) };
+    openat2(&state, &part, how).map_err(|errno| match io::Error::from(errno) {
+        error if is_foreign && error.kind() != io::ErrorKind::NotFound => io::Error::other(format!(
+            "{error}; root follows no symbolic link in the state directory of another user: remove it"
+        )),
+        error => error,
+    })
+}
+
+fn regular(file: OwnedFd) -> io::Result<File> {
+    let file = File::from(file);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file; remove it")),
+    }
 }
 
 /// Removes the files before `first`.
@@ -89,5 +148,45 @@ mod tests {
         assert_eq!(list(folder.path()).unwrap(), [1, 3, 100_000_000]);
         assert!(create(folder.path(), 3).is_err(), "never into a file that is there");
         assert_eq!(list(&folder.path().join("missing")).unwrap(), [0; 0]);
+    }
+
+    #[test]
+    fn a_fifo_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = path_of(folder.path(), 1);
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        for opened in [open_to_read(folder.path(), 1), open_beside(&fifo)] {
+            assert!(opened.unwrap_err().to_string().contains("not a regular file"));
+        }
+    }
+
+    #[test]
+    fn root_follows_no_links_of_another_user() {
+        use std::os::unix::fs::{chown, symlink};
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let above = tempfile::tempdir().unwrap();
+        let at = |name: &str| above.path().join(name);
+        std::fs::create_dir_all(at("state/audit")).unwrap();
+        std::fs::create_dir(at("elsewhere")).unwrap();
+        std::fs::write(at("elsewhere/audit-00000001.jsonl"), "root's").unwrap();
+        symlink(at("elsewhere/audit-00000001.jsonl"), at("state/audit/audit-00000001.jsonl"))
+            .unwrap();
+        symlink(at("elsewhere/audit-00000001.jsonl"), at("state/audit.head")).unwrap();
+        let (file, head) = (
+            || open_to_read(&at("state/audit"), 1).map(drop).map_err(|error| error.to_string()),
+            || open_beside(&at("state/audit.head")).map(drop).map_err(|error| error.to_string()),
+        );
+        // In its own state directory an administrator may put the log on another disk.
+        assert_eq!((file(), head()), (Ok(()), Ok(())));
+        chown(at("state"), Some(60_314), None).unwrap();
+        assert!(file().unwrap_err().contains("symbolic link"));
+        assert!(head().unwrap_err().contains("symbolic link"));
+        assert_eq!(list(&at("state/audit")).unwrap(), [1]);
+        std::fs::remove_dir_all(at("state/audit")).unwrap();
+        symlink(at("elsewhere"), at("state/audit")).unwrap();
+        assert!(file().unwrap_err().contains("symbolic link"));
+        assert!(list(&at("state/audit")).unwrap_err().to_string().contains("symbolic link"));
     }
 }

@@ -5,7 +5,7 @@
 //! ([`Head::synced`], [`Head::boot`]), the daemon can tell that from a log that was cut off.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -148,6 +148,13 @@ impl HeadFile {
 /// How often a head that does not unseal is read again: it may be just being written.
 const ATTEMPTS: usize = 20;
 
+/// Gives one byte more than a head has, if there are more.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    files::open_beside(path)?.take(BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads the head.
 ///
 /// # Errors
@@ -155,7 +162,7 @@ const ATTEMPTS: usize = 20;
 pub(super) fn read(path: &Path, keys: &[ChainKey]) -> io::Result<Result<Head, NoHead>> {
     let mut outcome = Err(NoHead::Damaged);
     for _ in 0..ATTEMPTS {
-        outcome = match std::fs::read(path) {
+        outcome = match read_bytes(path) {
             Ok(bytes) => match <&[u8; BYTES]>::try_from(&bytes[..]) {
                 Ok(bytes) => Head::parse(bytes, keys),
                 Err(_) => Err(NoHead::Damaged),

@@ -88,7 +88,7 @@ impl Tail {
         let number = files::list(folder)?.last().copied().unwrap_or(0);
         let mut tail = Self { folder: folder.to_owned(), number, file: None, position: 0 };
         if number > 0 {
-            let file = File::open(files::path_of(folder, number))?;
+            let file = files::open_to_read(folder, number)?;
             tail.position = end_of_lines(&file)?;
             tail.file = Some(file);
         }
@@ -103,7 +103,7 @@ impl Tail {
         let mut numbers = files::list(&self.folder)?;
         numbers.retain(|&number| number <= self.number);
         for &number in numbers.iter().rev() {
-            let file = File::open(files::path_of(&self.folder, number))?;
+            let file = files::open_to_read(&self.folder, number)?;
             let end = if number == self.number { self.position } else { end_of_lines(&file)? };
             if !lines_backwards(&file, end, visit)? {
                 break;
@@ -124,7 +124,7 @@ impl Tail {
                 self.position = lines_forwards(file, self.position, visit)?;
             }
             let Some(next) = next else { return Ok(()) };
-            self.file = Some(File::open(files::path_of(&self.folder, next))?);
+            self.file = Some(files::open_to_read(&self.folder, next)?);
             (self.number, self.position) = (next, 0);
         }
     }

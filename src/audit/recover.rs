@@ -254,7 +254,7 @@ fn begin_of(folder: &Path, number: u64) -> io::Result<Option<Begin>> {
     if number == 0 {
         return Ok(None);
     }
-    let file = File::open(files::path_of(folder, number))?;
+    let file = files::open_to_read(folder, number)?;
     let mut bytes = vec![0; LONGEST_LINE];
     let length = file.read_at(&mut bytes, 0)?;
     Ok(bytes[..length].split(|&byte| byte == b'\n').next().and_then(Begin::parse))

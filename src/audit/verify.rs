@@ -133,7 +133,7 @@ pub fn verify(
         let newest = numbers.last().copied().unwrap_or_default();
         for number in numbers {
             let path = files::path_of(folder, number);
-            match File::open(&path) {
+            match files::open_to_read(folder, number) {
                 Ok(file) => {
                     walk.file(number, number == newest, file, progress).map_err(failed(path))?;
                 }
@@ -158,7 +158,7 @@ pub fn verify(
 fn store_of(folder: &Path) -> io::Result<StoreTag> {
     let mut numbers = files::list(folder)?.into_iter().rev();
     let tag = numbers.find_map(|number| {
-        let file = File::open(files::path_of(folder, number)).ok()?;
+        let file = files::open_to_read(folder, number).ok()?;
         let mut text = Vec::new();
         BufReader::new(file).take(LONGEST_LINE).read_until(b'\n', &mut text).ok()?;
         Begin::parse(&text)?.store_tag()

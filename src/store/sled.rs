@@ -1,10 +1,10 @@
 //! Records on disk, in sled, which needs to be watched: see `pieces.rs` for the size of entries and
 //! `room.rs` for full disks.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::ops::{Bound, ControlFlow};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ::sled::{Db, Mode};
@@ -104,7 +104,11 @@ impl SledStore {
 
     /// Whether a process has the store in the state folder `dir` open.
     pub fn is_in_use(dir: &Path) -> bool {
-        let file = File::open(dir.join(FOLDER_NAME).join(RECORDS_NAME));
+        // Root may ask about the store of another user, who may put a FIFO or a link there.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags);
+        let file = options.open(dir.join(FOLDER_NAME).join(RECORDS_NAME));
         let lock = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
         file.is_ok_and(|file| matches!(lock(file), Err((_, Errno::EWOULDBLOCK))))
     }

@@ -602,3 +602,46 @@ fn that_the_log_is_turned_off_is_its_last_word() {
     assert_eq!((&told["op"], &told["audit"]), (&json!("change-audit"), &json!("off")));
     verify(&mount.state(), 0);
 }
+
+#[test]
+fn root_follows_nothing_that_the_servers_user_left_in_its_state_directory() {
+    /// The user of the server.
+    const USER: u32 = 60_315;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("state/audit")).unwrap();
+    set_mode(&at("state"), 0o700);
+    fs::write(at("private"), "root's own text\n").unwrap();
+    std::os::unix::fs::chown(at("state"), Some(USER), None).unwrap();
+    let refuses = |what: &str| {
+        for action in [&["audit", "tail"][..], &["audit", "verify"]] {
+            let output = secretfs(&at("state"), action);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_ne!(output.status.code(), Some(0), "{action:?}: {said}");
+            assert!(said.contains(what), "{action:?}: {said}");
+            assert!(!String::from_utf8_lossy(&output.stdout).contains("root's"), "{action:?}");
+        }
+    };
+    let line = at("state/audit/audit-00000001.jsonl");
+    std::os::unix::fs::symlink(at("private"), &line).unwrap();
+    refuses("symbolic link");
+    fs::remove_file(&line).unwrap();
+    // Nobody ever writes to it.
+    nix::unistd::mkfifo(&line, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    refuses("not a regular file");
+    fs::remove_file(&line).unwrap();
+    let head = at("state/audit.head");
+    nix::unistd::mkfifo(&head, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let output = secretfs(&at("state"), &["audit", "verify"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("audit.head") && said.contains("not a regular file"), "{said}");
+    fs::remove_file(&head).unwrap();
+    fs::create_dir(at("state/store")).unwrap();
+    nix::unistd::mkfifo(&at("state/store/db"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let output = secretfs(&at("state"), &["audit", "verify"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("neither a file nor a folder"), "{said}");
+}
