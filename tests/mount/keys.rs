@@ -1,8 +1,10 @@
 //! Section 6: which encryption key is used, and that it does not leak.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::harness::{KEY, Mount, ROOT, eventually, set_mode};
 
@@ -166,4 +168,40 @@ fn the_key_is_wiped_from_the_process() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "it could leave a core dump: {core}");
     assert!(!mount.stop().contains(KEY), "the key was printed");
+}
+
+/// The byte of a value that is looked for in the memory of a server.
+const MARK: u8 = 0xA7;
+
+/// Whether a part of a value that consists of this byte lies in the memory of a process.
+fn is_in_memory(pid: Pid) -> bool {
+    /// More than the 128 bytes that the cipher works on at a time, which stay on the stack of a thread.
+    const RUN: usize = 256;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut block = vec![0; 1 << 20];
+    maps.lines().any(|line| {
+        let (range, _) = line.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|digits| u64::from_str_radix(digits, 16).unwrap());
+        (start..end).step_by(block.len()).any(|at| {
+            let length = block.len().min(usize::try_from(end - at).unwrap());
+            // What the process may not read itself is not readable here.
+            let read = memory.read_at(&mut block[..length], at).unwrap_or(0);
+            block[..read].chunks_exact(RUN).any(|run| run.iter().all(|&byte| byte == MARK))
+        })
+    })
+}
+
+#[test]
+fn a_written_value_does_not_stay_in_the_memory_of_the_server() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    let server = mount.server().unwrap();
+    let writer = root.open("K", libc::O_WRONLY | libc::O_CREAT).unwrap();
+    writer.write([MARK; 160_000]).unwrap();
+    assert!(is_in_memory(server), "until it is stored it is there");
+    writer.close().unwrap();
+    root.unlink("K").unwrap();
+    eventually("it is wiped", || !is_in_memory(server));
 }
