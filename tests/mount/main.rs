@@ -38,6 +38,7 @@ mod foreign_nodes;
 mod fsck;
 mod guide;
 mod helper;
+mod hostile;
 mod identities;
 mod import;
 mod import_dir;
