@@ -93,9 +93,9 @@ impl<'a> Cursor<'a> {
             b'_' => '\u{a0}',
             b'L' => '\u{2028}',
             b'P' => '\u{2029}',
-            b'x' => self.hexadecimal(2)?,
-            b'u' => self.hexadecimal(4)?,
-            b'U' => self.hexadecimal(8)?,
+            b'x' => self.character(2)?,
+            b'u' => self.character(4)?,
+            b'U' => self.character(8)?,
             _ => return Err(self.fault(SyntaxError::BadEscape)),
         };
         self.skip(1);
@@ -103,15 +103,33 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// The character that the `digits` digits after the position stand for. The position moves to
-    /// the last of them.
-    fn hexadecimal(&mut self, digits: usize) -> Result<char, Fault> {
+    /// The character that the `digits` digits after the position stand for. JSON writes one beyond U+FFFF as
+    /// two escapes, a surrogate pair (RFC 8259, section 7). The position moves to the last digit.
+    fn character(&mut self, digits: usize) -> Result<char, Fault> {
+        let mut code = self.hexadecimal(digits)?;
+        if digits == 4
+            && (0xd800..0xdc00).contains(&code)
+            && (self.byte(1), self.byte(2)) == (b'\\', b'u')
+        {
+            let first = code;
+            self.skip(2);
+            let second = self.hexadecimal(4)?;
+            code = match second {
+                0xdc00..0xe000 => 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00),
+                _ => first,
+            };
+        }
+        char::from_u32(code).ok_or_else(|| self.fault(SyntaxError::BadEscape))
+    }
+
+    fn hexadecimal(&mut self, digits: usize) -> Result<u32, Fault> {
         let mut code = 0;
         for _ in 0..digits {
             self.skip(1);
             let digit = char::from(self.byte(0)).to_digit(16);
-            code = code * 16 + digit.ok_or_else(|| self.fault(SyntaxError::BadEscape))?;
+            // Eight digits fit.
+            code = code << 4 | digit.ok_or_else(|| self.fault(SyntaxError::BadEscape))?;
         }
-        char::from_u32(code).ok_or_else(|| self.fault(SyntaxError::BadEscape))
+        Ok(code)
     }
 }

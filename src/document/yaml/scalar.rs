@@ -265,10 +265,12 @@ impl<'a> Cursor<'a> {
         }
         let (mut ahead, mut deepest) = (*self, 0);
         while ahead.skip_line_of_spaces_noting(&mut deepest) {}
-        if ahead.byte(0) == b'\t' {
+        let is_content = ahead.column_signed() > parent;
+        // After the indentation, a tab is the first character of the text.
+        if ahead.byte(0) == b'\t' && !is_content {
             return Err(ahead.fault(SyntaxError::Tab));
         }
-        if ahead.at_end() || ahead.column_signed() <= parent || ahead.at_marker() {
+        if ahead.at_end() || !is_content || ahead.at_marker() {
             return Ok(None);
         }
         if deepest > ahead.column() {
