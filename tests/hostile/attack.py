@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Seven attackers at once against one mount in a memory cgroup, and two users who notice nothing.
 
-Run as root:  tests/hostile/attack.py target/release/secretfs [--seconds 60] [--slowest-ms 100]
+Run as root:  tests/hostile/attack.py target/release/secretfs [--seconds 60] [--slowest-ms 100] [--quick]
 
 The daemon runs in a control group of 512 MiB. A reader opens and reads one secret, a writer replaces
 another one and reads it back, each as its own UID. Each attacker is a UID with a slug and without any right
 on other users' secrets. As systemd does for its slices, every user has a fair share of the processors.
 Fails if the reader or the writer gets an error or a wrong value, if one of their opens takes longer than
---slowest-ms, if the server is restarted, or if an attack did not reach its limit, since it then shows nothing.
+--slowest-ms, if the server is restarted, or if an attack did not reach its limit within ten times the seconds,
+since it then shows nothing. With --quick the quotas are smaller, so that a debug build gets there.
 """
 
 import argparse
 import errno
 import json
+import mmap
 import os
 import random
 import resource
@@ -33,14 +35,17 @@ KEY = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8"
 # What an attacker may be told. Every other error is a defect.
 EXPECTED = {errno.EDQUOT, errno.EACCES, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EBADF,
             errno.ECONNREFUSED, errno.EPERM, errno.ESTALE, errno.EAGAIN, errno.EINTR}
+# Quotas that a debug build reaches in seconds.
+QUICK = ["--memory-per-user", "32M", "--memory", "96M", "--bytes-per-slug", "1M"]
 
 
 class Limits:
     """Counts what an attack did, and which errors it met."""
 
-    def __init__(self):
+    def __init__(self, notice):
         self.done = 0
         self.refused = {}
+        self.notice = notice
 
     def attempt(self, operation):
         """The result of the operation, or None if it was refused."""
@@ -53,6 +58,7 @@ class Limits:
                 raise
             name = errno.errorcode[error.errno]
             self.refused[name] = self.refused.get(name, 0) + 1
+            self.notice(name)
             return None
 
 
@@ -199,7 +205,7 @@ def connect(point, slug, limits, is_over):
 
 # Each attack, and the refusal that shows that it reached a limit of the daemon.
 ATTACKS = [
-    (hold_texts, "EDQUOT"),
+    (hold_texts, None),
     (ask_for_names, None),
     (hold_removed_scratch_files, "EDQUOT"),
     (hold_unfinished_files, "EDQUOT"),
@@ -312,7 +318,7 @@ def run(arguments, folder):
     log = open(f"{folder}/log", "w")
     daemon = subprocess.Popen(
         [arguments.program, "mount", point, "--state-dir", f"{folder}/state", "--identities",
-         f"{folder}/identities.yaml", "--encryption-key-file", key],
+         f"{folder}/identities.yaml", "--encryption-key-file", key] + (QUICK if arguments.quick else []),
         stderr=log, preexec_fn=lambda: limit_memory(arguments.memory))
     try:
         while not os.path.ismount(point):
@@ -338,8 +344,15 @@ def run(arguments, folder):
 
 def attack(arguments, point, daemon):
     before = serving(daemon)
-    deadline = time.monotonic() + arguments.seconds
-    is_over = lambda: time.monotonic() >= deadline
+    started = time.monotonic()
+    # One byte for each attack that has not met its limit, shared with all processes.
+    waiting = mmap.mmap(-1, len(ATTACKS))
+    for number, (_, limit) in enumerate(ATTACKS):
+        waiting[number] = limit is not None
+
+    def is_over():
+        elapsed = time.monotonic() - started
+        return elapsed >= arguments.seconds and (not any(waiting[:]) or elapsed >= 10 * arguments.seconds)
 
     def victim(work):
         slowest = []
@@ -349,7 +362,11 @@ def attack(arguments, point, daemon):
                 "p99_ms": slowest[len(slowest) * 99 // 100] * 1000}
 
     def attacker(number, work):
-        limits = Limits()
+        def notice(refusal):
+            if refusal == ATTACKS[number][1]:
+                waiting[number] = 0
+
+        limits = Limits(notice)
         work(point, f"mallory{number}", limits, is_over)
         return {"done": limits.done, "refused": limits.refused}
 
@@ -357,7 +374,7 @@ def attack(arguments, point, daemon):
              ("writer", None, start(WRITER, "writer", lambda: victim(write_often)))]
     for number, (work, limit) in enumerate(ATTACKS):
         uid = FIRST_ATTACKER + number
-        users.append((work.__name__, limit, start(uid, "attackers", lambda: attacker(number, work))))
+        users.append((work.__name__, limit, start(uid, f"attacker{number}", lambda: attacker(number, work))))
     faults = []
     for name, limit, (process, answer) in users:
         told = json.load(answer)
@@ -383,6 +400,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--slowest-ms", type=float, default=100)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--memory", type=int, default=512, help="MiB of the daemon's control group")
     arguments = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="secretfs-hostile-")
@@ -391,7 +409,8 @@ def main():
         faults = run(arguments, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for controller, share in [("memory", "daemon"), ("cpu", "reader"), ("cpu", "writer"), ("cpu", "attackers")]:
+        shares = [("cpu", f"attacker{number}") for number in range(len(ATTACKS))]
+        for controller, share in [("memory", "daemon"), ("cpu", "reader"), ("cpu", "writer"), *shares]:
             for root in (f"/sys/fs/cgroup/{controller}", "/sys/fs/cgroup"):
                 try:
                     os.rmdir(f"{root}/secretfs-hostile-{share}")
