@@ -194,7 +194,7 @@ fn tail_shows_counts() {
 #[test]
 fn the_setting_is_one_of_the_configuration_too() {
     let Some(mount) = Mount::prepare() else { return };
-    let config: PathBuf = mount.outside().join("config.yaml");
+    let config: PathBuf = mount.roots().join("config.yaml");
     fs::write(&config, "audit-repeats: each\n").unwrap();
     fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let mount = mount.with_args(&["--config", config.to_str().unwrap()]).started();

@@ -172,7 +172,7 @@ fn the_number_of_secrets_is_for_admins() {
 #[test]
 fn the_log_quotes_nothing_that_was_not_understood() {
     let Some(mount) = Mount::prepare() else { return };
-    let folder = mount.outside().join("import");
+    let folder = mount.roots().join("import");
     std::fs::create_dir(&folder).unwrap();
     let values = ["hunter2 is a value\u{202e}", "hunter3\\nFAKE LINE"];
     let text = format!(

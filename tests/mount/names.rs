@@ -210,7 +210,7 @@ fn a_slow_service_delays_only_whom_it_is_asked_about() {
 fn a_service_that_hangs_ends_nothing() {
     let Some(service) = NameService::enter("a_service_that_hangs_ends_nothing") else { return };
     let Some(mount) = Mount::prepare() else { return };
-    let folder = mount.outside().join("import");
+    let folder = mount.roots().join("import");
     fs::create_dir(&folder).unwrap();
     let put = |name: &str, person: Person, value: &str| {
         let path = folder.join(format!(".{name}"));
