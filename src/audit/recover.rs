@@ -144,12 +144,13 @@ fn is_foreign(
 fn set_aside(folder: &Path) -> io::Result<PathBuf> {
     let free = |number: u32| {
         let aside = folder.with_extension(format!("of-another-store-{number}"));
+        let head = folder.with_extension(format!("of-another-store-{number}.head"));
         let is_free = |path: &Path| !path.try_exists().unwrap_or(true);
-        (is_free(&aside) && is_free(&aside.with_added_extension("head"))).then_some(aside)
+        (is_free(&aside) && is_free(&head)).then_some((aside, head))
     };
-    let aside = (1..1000).find_map(free).ok_or(io::ErrorKind::AlreadyExists)?;
+    let (aside, head) = (1..1000).find_map(free).ok_or(io::ErrorKind::AlreadyExists)?;
     std::fs::rename(folder, &aside)?;
-    match std::fs::rename(head_of(folder), aside.with_added_extension("head")) {
+    match std::fs::rename(head_of(folder), head) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -78,7 +78,7 @@ impl Reload {
             return Ok(());
         }
         let current = keys.keyring.current_id();
-        let [before, after] = [&now, &keys.keyring].map(|keyring| administration::key_ids(keyring));
+        let [before, after] = [&now, &keys.keyring].map(administration::key_ids);
         self.vault
             .record_administration(vec![Event::keys_changed(&before, &after)])
             .map_err(|error| DaemonError::Rekey(Box::new(error.into())))?;

@@ -160,7 +160,10 @@ mod tests {
         vault.apply(&root, parse(text.as_bytes()).unwrap()).map(drop).unwrap();
     }
 
-    fn records(store: &MemoryStore, kind: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// Records as they are stored: addresses and what is sealed.
+    type Stored = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn records(store: &MemoryStore, kind: u8) -> Stored {
         let mut found = Vec::new();
         let mut visit = |address: &[u8], sealed: &[u8]| {
             found.push((address.to_vec(), sealed.to_vec()));
@@ -184,7 +187,7 @@ mod tests {
     }
 
     /// A store whose secret `K` bob may no longer read, and the head that let him.
-    fn revoked() -> (Arc<MemoryStore>, Vec<(Vec<u8>, Vec<u8>)>) {
+    fn revoked() -> (Arc<MemoryStore>, Stored) {
         let store = Arc::new(MemoryStore::new());
         let vault = open(&store);
         apply(&vault, "[{key: K, value: v, readers: [bob]}, {key: L, value: v}]");

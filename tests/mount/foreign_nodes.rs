@@ -47,17 +47,29 @@ fn accessible(path: &CString, mode: i32) -> Result<(), Errno> {
     outcome(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) })
 }
 
+fn truncate(path: &CString) -> Result<(), Errno> {
+    // SAFETY: the path ends in NUL.
+    outcome(unsafe { libc::truncate(path.as_ptr(), 0) })
+}
+
+fn chmod(path: &CString) -> Result<(), Errno> {
+    // SAFETY: the path ends in NUL.
+    outcome(unsafe { libc::chmod(path.as_ptr(), 0o400) })
+}
+
+fn set_times(path: &CString) -> Result<(), Errno> {
+    // SAFETY: the path ends in NUL, and no times mean the current one.
+    outcome(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) })
+}
+
 const DEEDS: [(&str, Deed); 10] = [
     ("open to read", |path| open_behind(path, libc::O_RDONLY)),
     ("open to write", |path| open_behind(path, libc::O_WRONLY)),
     ("open for both", |path| open_behind(path, libc::O_RDWR)),
     ("open and truncate", |path| open_behind(path, libc::O_WRONLY | libc::O_TRUNC)),
-    // SAFETY (this and those below): the path ends in NUL.
-    ("truncate", |path| outcome(unsafe { libc::truncate(path.as_ptr(), 0) })),
-    ("chmod", |path| outcome(unsafe { libc::chmod(path.as_ptr(), 0o400) })),
-    ("set times", |path| {
-        outcome(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) })
-    }),
+    ("truncate", truncate),
+    ("chmod", chmod),
+    ("set times", set_times),
     ("access R_OK", |path| accessible(path, libc::R_OK)),
     ("access W_OK", |path| accessible(path, libc::W_OK)),
     ("access R_OK and W_OK", |path| accessible(path, libc::R_OK | libc::W_OK)),

@@ -39,7 +39,7 @@ fn a_slug_stores_no_more_than_its_quota_and_nobody_else_notices() {
         }
         assert_eq!(alice.write("alice/large", vec![b'x'; 95_000]), Ok(()));
         assert_eq!(alice.write("alice/more", vec![b'x'; 10_000]), Err(EDQUOT));
-        assert_eq!(alice.append("alice/large", &vec![b'x'; 10_000]), Err(EDQUOT));
+        assert_eq!(alice.append("alice/large", vec![b'x'; 10_000]), Err(EDQUOT));
         assert_eq!(
             alice.stat("alice/large").map(|stat| stat.size),
             Ok(95_000),

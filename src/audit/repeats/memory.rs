@@ -105,7 +105,7 @@ impl CountMemory {
         // SAFETY: the slot is free, so nobody else reads or writes there, and the text fits.
         unsafe {
             let to = self.0.add(place + HEADER);
-            to.copy_from_nonoverlapping(NonNull::from_ref(text).cast(), text.len());
+            to.copy_from_nonoverlapping(NonNull::from(text).cast(), text.len());
         }
         self.number(place + 32).store(text.len() as u64, Ordering::Release);
     }
@@ -133,7 +133,7 @@ impl CountMemory {
         // SAFETY: a text of that length was written before the length was, and stays while it is used.
         unsafe {
             let from = self.0.add(place(slot).0 + HEADER);
-            from.copy_to_nonoverlapping(NonNull::from_mut(&mut text[..]).cast(), length);
+            from.copy_to_nonoverlapping(NonNull::from(&mut text[..]).cast(), length);
         }
         text
     }

@@ -185,7 +185,7 @@ impl Plan {
                 // It may have ended by itself.
                 let _ = server.process.kill();
             }
-            let event = server.wait(signals, somebody_waits.then(|| looks.next))?;
+            let event = server.wait(signals, somebody_waits.then_some(looks.next))?;
             if somebody_waits && looks.are_due() {
                 server.kill_if_idle(&mut progress);
             }

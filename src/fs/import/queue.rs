@@ -93,7 +93,7 @@ impl State {
     fn next(&mut self) -> Option<(u32, Waiting)> {
         let may = |(uid, of_uid): &(u32, VecDeque<Waiting>)| {
             let is_large = of_uid.front().is_some_and(|first| first.is_large);
-            !self.busy.contains(uid) && !(is_large && self.large_is_busy)
+            !(self.busy.contains(uid) || is_large && self.large_is_busy)
         };
         let at = self.waiting.iter().position(may)?;
         let (uid, mut of_uid) = self.waiting.remove(at)?;
