@@ -118,7 +118,7 @@ fn the_key_of_the_service_is_not_passed_on() {
         ALICE,
         &format!("OB_ENCRYPTION_KEY=k secretfs watch --initial --once alice/DB -- {shown}"),
     )
-    .is(0, "none \n", "");
+    .is(0, "none\n", "");
     // Unless it is asked for.
     cli.run(
         ALICE,
