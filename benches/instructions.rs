@@ -177,7 +177,6 @@ impl Directory for OneUser {
     }
 }
 
-#[derive(Clone)]
 struct NoCache;
 
 impl KernelCache for NoCache {
@@ -186,8 +185,6 @@ impl KernelCache for NoCache {
     fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
     fn forget_attributes(&self, _node: u64) {}
-
-    fn outdate(&self, _node: u64) {}
 
     fn wake(&self, _waiter: u64) {}
 

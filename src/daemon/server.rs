@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::audit;
 use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Life, Options, Shelf};
-use crate::fuse::{self, Device, LINES, Service, Toucher};
+use crate::fuse::{self, Device, Service, Toucher};
 use crate::identity::{IdentitiesError, Resolver, Trust};
 use crate::store::SledStore;
 use crate::telemetry::{Part, pulse};
@@ -130,8 +130,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         return Err(DaemonError::NoHolder);
     };
     let (device, lines) = device_and_lines(descriptors)?;
-    let lines = <[_; LINES]>::try_from(lines).map_err(|_| DaemonError::NoHolder)?;
-    let messenger = lines[0].try_clone().map_err(conversation)?;
+    let messenger = lines.first().ok_or(DaemonError::NoHolder)?;
+    let messenger = messenger.try_clone().map_err(conversation)?;
     let threads = settings.threads + fs.threads_for_suspects();
     let service = Service { for_all, takes_over, threads };
     let runtime = tokio::runtime::Builder::new_current_thread()

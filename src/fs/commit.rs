@@ -259,9 +259,13 @@ impl Fs {
             let after = change.after.as_deref();
             let same_value = after.is_some_and(|new| new.value().node() == before.value().node());
             let same_key = after.is_some_and(|new| new.key() == before.key());
-            if !(same_value && same_key) && self.nodes.knows(before.value().node()) {
-                let version = (!same_value).then(|| before.value().node());
-                stale.push(StaleName { version, ..stale_name(before.key().as_str()) });
+            if !(same_value && same_key) {
+                let name = stale_name(before.key().as_str());
+                // Where the kernel is yet to forget what was there before, the answer waits for that.
+                if self.nodes.knows(before.value().node()) || self.courier.is_busy_in(name.parent) {
+                    let version = (!same_value).then(|| before.value().node());
+                    stale.push(StaleName { version, ..name });
+                }
             }
             if !same_key {
                 self.vanished(before, &mut stale);
@@ -284,5 +288,10 @@ impl Fs {
 
 pub(super) fn stale_name(path: &str) -> StaleName {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    StaleName { parent: Fs::folder_node(folder), name: name.to_owned(), version: None }
+    StaleName {
+        parent: Fs::folder_node(folder),
+        name: name.to_owned(),
+        top: StaleName::top_of(path),
+        version: None,
+    }
 }

@@ -11,11 +11,11 @@ use parking_lot::{Condvar, Mutex};
 /// After this time a thread ends that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
 
-pub(super) type Work = Box<dyn FnOnce() + Send>;
+type Work = Box<dyn FnOnce() + Send>;
 
 /// Threads that are started as they are needed, up to a limit.
 #[derive(Clone)]
-pub(super) struct Executor(Arc<Shared>);
+pub(crate) struct Executor(Arc<Shared>);
 
 struct Shared {
     name: &'static str,
@@ -26,12 +26,12 @@ struct Shared {
 
 /// How many threads there are.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) threads: usize,
+pub(crate) struct Limits {
+    pub(crate) threads: usize,
     /// How many of them work for one key at a time.
-    pub(super) per_key: usize,
+    pub(crate) per_key: usize,
     /// How many are kept that have nothing to do.
-    pub(super) kept: usize,
+    pub(crate) kept: usize,
 }
 
 #[derive(Default)]
@@ -43,6 +43,7 @@ struct State {
     idle: usize,
     /// Threads that have not looked for work yet.
     starting: usize,
+    is_over: bool,
 }
 
 #[derive(Default)]
@@ -53,19 +54,22 @@ struct Due {
 }
 
 impl Executor {
-    pub(super) fn new(name: &'static str, limits: Limits) -> Self {
+    pub(crate) fn new(name: &'static str, limits: Limits) -> Self {
         let (state, news) = Default::default();
         Self(Arc::new(Shared { name, limits, state, news }))
     }
 
-    #[cfg(test)]
-    fn start(&self) -> io::Result<()> {
+    /// Starts one of the threads already.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start(&self) -> io::Result<()> {
         self.0.state.lock().add_thread();
         self.spawn()
     }
 
     /// Has this done. If there is no thread, and none can be started, it is done here.
-    pub(super) fn submit(&self, key: u64, work: Work) {
+    pub(crate) fn submit(&self, key: u64, work: Work) {
         let mut state = self.0.state.lock();
         state.due.entry(key).or_default().work.push_back(work);
         state.take_turn(key, self.0.limits.per_key);
@@ -78,10 +82,30 @@ impl Executor {
         }
         state.add_thread();
         drop(state);
-        if self.spawn().is_err() {
-            // Does what is due, unless another thread does, and ends as that would.
-            self.run(Duration::ZERO);
+        if self.spawn().is_ok() {
+            return;
         }
+        let mut state = self.0.state.lock();
+        if state.threads > 1 {
+            // Another one does it.
+            state.threads -= 1;
+            state.starting -= 1;
+            return;
+        }
+        drop(state);
+        // Does what is due, and ends as a thread would.
+        self.run(Duration::ZERO);
+    }
+
+    /// How much of this key has not begun.
+    pub(crate) fn waiting(&self, key: u64) -> usize {
+        self.0.state.lock().due.get(&key).map_or(0, |due| due.work.len())
+    }
+
+    /// Lets the threads end when nothing is left to do.
+    pub(super) fn stop(&self) {
+        self.0.state.lock().is_over = true;
+        self.0.news.notify_all();
     }
 
     fn spawn(&self) -> io::Result<()> {
@@ -117,11 +141,14 @@ impl Executor {
                 state.done(key, limits.per_key);
                 continue;
             }
-            state.idle += 1;
-            let wait = news.wait_for(&mut state, patience);
-            state.idle -= 1;
-            let is_kept = state.threads <= limits.kept && !patience.is_zero();
-            if wait.timed_out() && state.turns.is_empty() && !is_kept {
+            let is_over = state.is_over || {
+                state.idle += 1;
+                let wait = news.wait_for(&mut state, patience);
+                state.idle -= 1;
+                let is_kept = state.threads <= limits.kept && !patience.is_zero();
+                state.is_over || (wait.timed_out() && !is_kept)
+            };
+            if is_over && state.turns.is_empty() {
                 state.threads -= 1;
                 return;
             }

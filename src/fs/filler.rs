@@ -6,6 +6,7 @@
 //! reader who waits for one. And it is not the courier's, who may be waiting for a folder.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
@@ -36,7 +37,7 @@ impl Filler {
         Self { fills, waiting: Mutex::new(Some(waiting)) }
     }
 
-    pub(super) fn start(&self, cache: impl KernelCache) -> io::Result<()> {
+    pub(super) fn start(&self, cache: Arc<dyn KernelCache>) -> io::Result<()> {
         let Some(fills) = self.waiting.lock().take() else { return Ok(()) };
         std::thread::Builder::new().name("filler".to_owned()).spawn(move || {
             for fill in fills {

@@ -60,7 +60,7 @@ mod vitals;
 mod watchers;
 mod xattr;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io as std_io;
 use std::sync::Arc;
@@ -75,8 +75,9 @@ pub use access::Wanted;
 pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
 pub use budget::MemoryLimits;
 pub use callers::KnownCaller;
-pub use courier::KernelCache;
+pub use courier::{INVALIDATIONS, KernelCache};
 pub use error::FsError;
+pub(crate) use executor::{Executor, Limits};
 pub use import::NotApplied;
 pub use io::FileBytes;
 pub use listing::Listed;
@@ -94,7 +95,6 @@ use bound::Bound;
 use budget::Budget;
 use courier::Courier;
 use drafts::Drafts;
-use executor::Executor;
 use export::ExportSizes;
 use failures::Failures;
 use filler::Filler;
@@ -175,8 +175,9 @@ pub struct Fs {
     mount: u64,
     outage: Outage,
     trials: Arc<Trials>,
-    /// The requests that the process before this one carried out, perhaps without answering.
-    done: HashSet<u64>,
+    /// The requests that the process before this one carried out, perhaps without answering, and the keys
+    /// that they changed.
+    done: HashMap<u64, Vec<String>>,
     watchers: Watchers,
 }
 
@@ -244,8 +245,9 @@ impl Fs {
     pub fn serve_caches(self: &Arc<Self>, cache: impl KernelCache) -> std_io::Result<()> {
         self.tasks.begin();
         self.processes.begin();
-        self.filler.start(cache.clone())?;
-        self.review_inheritance(cache.clone())?;
+        let cache: Arc<dyn KernelCache> = Arc::new(cache);
+        self.filler.start(Arc::clone(&cache))?;
+        self.review_inheritance(Arc::clone(&cache))?;
         self.courier.start(cache)
     }
 

@@ -518,7 +518,6 @@ mod tests {
         }
     }
 
-    #[derive(Clone)]
     struct NoCache;
 
     impl crate::fs::KernelCache for NoCache {
@@ -527,8 +526,6 @@ mod tests {
         fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
         fn forget_attributes(&self, _node: u64) {}
-
-        fn outdate(&self, _node: u64) {}
 
         fn wake(&self, _waiter: u64) {}
 

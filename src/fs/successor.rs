@@ -71,7 +71,7 @@ impl Fs {
     /// # Errors
     /// It may have been, on a shared store that cannot be reached.
     pub(super) fn was_done(&self, who: &Requester) -> Result<bool, FsError> {
-        if !who.is_resent || self.done.contains(&who.unique) {
+        if !who.is_resent || self.done.contains_key(&who.unique) {
             return Ok(who.is_resent);
         }
         Ok(self.vault.was_carried_out(self.mount, who.unique)?)
@@ -85,7 +85,7 @@ impl Fs {
     pub(super) fn settle_append(&self, draft: &Draft) -> Result<(), FsError> {
         let Some(unique) = draft.unsettled() else { return Ok(()) };
         let was_done =
-            self.done.contains(&unique) || self.vault.was_carried_out(self.mount, unique)?;
+            self.done.contains_key(&unique) || self.vault.was_carried_out(self.mount, unique)?;
         let current = || match draft.target() {
             Target::Value(WriteTarget::Existing(record)) => self.vault.secret_of(record),
             Target::Value(WriteTarget::New { key, .. }) => self.vault.secret(key.as_str()),
@@ -102,7 +102,13 @@ impl Fs {
 
     /// Answers once the kernel has forgotten what the change made stale.
     pub(super) fn answer_done(&self, who: &Requester, occasion: Occasion, answer: Answer<()>) {
-        self.answer_stored(Some(who.unique), occasion, Vec::new(), move || answer(Ok(())));
+        let keys = self.done.get(&who.unique);
+        if keys.is_none() && occasion.may_wait_for_caches() {
+            self.trials.end(who.unique);
+            return self.courier.answer_last(Box::new(move || answer(Ok(()))));
+        }
+        let stale = keys.into_iter().flatten().map(|key| stale_name(key)).collect();
+        self.answer_stored(Some(who.unique), occasion, stale, move || answer(Ok(())));
     }
 
     pub(super) fn origin(&self, who: &Requester) -> Option<Origin> {
@@ -399,7 +405,10 @@ impl Fs {
     }
 
     /// Gives up, in a thread of its own, what nobody has open any more.
-    pub(super) fn review_inheritance(self: &Arc<Self>, cache: impl KernelCache) -> io::Result<()> {
+    pub(super) fn review_inheritance(
+        self: &Arc<Self>,
+        cache: Arc<dyn KernelCache>,
+    ) -> io::Result<()> {
         if !self.nodes.is_heir() {
             return Ok(());
         }

@@ -7,18 +7,21 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use parking_lot::{Condvar, Mutex};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::fs::INVALIDATIONS;
 
 use super::device::Device;
 use super::errno::FAILED;
 
-/// How many messages can be under way at a time, each for a purpose of its own: names to forget,
-/// bytes to keep, questions.
-pub const LINES: usize = 3;
+/// How many messages can be under way at a time, each on a line of its own: names to forget, bytes to keep,
+/// and one that never waits for a caller.
+pub const LINES: usize = INVALIDATIONS + 2;
 /// Longer than any message: 128 KiB of a file and what stands before them.
 const LONGEST: usize = 160 * 1024;
 /// What `fuse_out_header` takes.
@@ -28,10 +31,10 @@ const HEADER: usize = 16;
 ///
 /// # Errors
 /// There are too many open files.
-pub fn lines() -> io::Result<[(OwnedFd, OwnedFd); LINES]> {
+pub fn lines() -> io::Result<Vec<(OwnedFd, OwnedFd)>> {
     let line =
         || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    Ok([line()?, line()?, line()?])
+    Ok((0..LINES).map(|_| line()).collect::<nix::Result<_>>()?)
 }
 
 /// Passes on messages until the server is gone.
@@ -65,33 +68,41 @@ fn pass_on_line(mut device: &File, mut line: File) -> io::Result<()> {
     }
 }
 
-/// The server's end of a line. Used by one thread.
-pub(super) struct Line(File);
+/// The server's ends of the lines.
+pub(super) struct Lines {
+    free: Mutex<Vec<File>>,
+    news: Condvar,
+}
 
-impl Line {
-    pub(super) fn new(end: OwnedFd) -> Self {
-        Self(end.into())
+impl Lines {
+    pub(super) fn new(ends: Vec<OwnedFd>) -> Self {
+        let free = Mutex::new(ends.into_iter().map(File::from).collect());
+        Self { free, news: Condvar::new() }
     }
 
-    /// Lets the kernel know, and gives the number of the error that it answered, or 0.
+    /// Lets the kernel know, on a line that is free, and gives the number of the error that it answered,
+    /// or 0.
     ///
     /// Without its messenger this process cannot keep the kernel's caches right: it ends, and another
     /// one takes over.
     pub(super) fn say(&self, message: &[u8]) -> i32 {
+        let mut free = self.free.lock();
+        let mut line = loop {
+            match free.pop() {
+                Some(line) => break line,
+                None => self.news.wait(&mut free),
+            }
+        };
+        drop(free);
         let mut answer = [0; 4];
-        let answered =
-            (&self.0).write_all(message).and_then(|()| (&self.0).read_exact(&mut answer));
+        let answered = line.write_all(message).and_then(|()| line.read_exact(&mut answer));
         if let Err(error) = answered {
             tracing::error!(%error, "the messenger to the kernel is gone; this server ends");
             std::process::abort();
         }
+        self.free.lock().push(line);
+        self.news.notify_one();
         i32::from_ne_bytes(answer)
-    }
-}
-
-impl AsFd for Line {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 
@@ -113,13 +124,13 @@ mod tests {
 
     #[test]
     fn passes_on_what_it_is_told_and_the_answer() {
-        let [(ours, theirs), ..] = lines().unwrap();
+        let (ours, theirs) = lines().unwrap().remove(0);
         let mut taken = tempfile::tempfile().unwrap();
         let device = taken.try_clone().unwrap();
         let passing = std::thread::spawn(move || pass_on_line(&device, theirs.into()));
-        let line = Line::new(ours);
-        assert_eq!(line.say(&notice(3, &[b"some", b"thing"])), 0);
-        drop(line);
+        let lines_of_server = Lines::new(vec![ours]);
+        assert_eq!(lines_of_server.say(&notice(3, &[b"some", b"thing"])), 0);
+        drop(lines_of_server);
         passing.join().unwrap().unwrap();
         let mut message = Vec::new();
         io::Seek::rewind(&mut taken).unwrap();
@@ -127,9 +138,9 @@ mod tests {
         let header = [25_u32.to_ne_bytes(), 3_u32.to_ne_bytes(), [0; 4], [0; 4]].concat();
         assert_eq!(message, [&header, &b"something"[..]].concat());
 
-        let [(ours, theirs), ..] = lines().unwrap();
+        let (ours, theirs) = lines().unwrap().remove(0);
         let full = File::options().write(true).open("/dev/full").unwrap();
         std::thread::spawn(move || pass_on_line(&full, theirs.into()));
-        assert_eq!(Line::new(ours).say(b"anything"), libc::ENOSPC);
+        assert_eq!(Lines::new(vec![ours]).say(b"anything"), libc::ENOSPC);
     }
 }

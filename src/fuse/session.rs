@@ -17,7 +17,7 @@ use crate::telemetry::pulse;
 use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
 use super::handler::Handler;
-use super::messenger::{LINES, Line, notice};
+use super::messenger::{Lines, notice};
 use super::touch::Toucher;
 
 /// How large a buffer the library allocates for requests, one for each thread that serves
@@ -61,7 +61,7 @@ pub struct Service {
 pub fn serve(
     fs: Arc<Fs>,
     device: &Device,
-    lines: [OwnedFd; LINES],
+    lines: Vec<OwnedFd>,
     first_request: &[u8],
     toucher: Toucher,
     service: Service,
@@ -87,8 +87,7 @@ pub fn serve(
     }
     replace(&session, device)?;
 
-    let [names, bytes, questions] = lines.map(|line| Arc::new(Line::new(line)));
-    fs.serve_caches(Cache { names, bytes, questions })?;
+    fs.serve_caches(Cache(Lines::new(lines)))?;
     fs.serve_watchers(toucher)?;
     if service.takes_over {
         resend(device)?;
@@ -133,19 +132,14 @@ fn resend(device: &Device) -> io::Result<()> {
     })
 }
 
-#[derive(Clone)]
-struct Cache {
-    names: Arc<Line>,
-    bytes: Arc<Line>,
-    questions: Arc<Line>,
-}
+struct Cache(Lines);
 
 impl KernelCache for Cache {
     fn forget_name(&self, parent: u64, name: &str) {
         let length = u32::try_from(name.len()).expect("a name has at most 255 bytes");
         let about = [&parent.to_ne_bytes()[..], &length.to_ne_bytes(), &[0; 4]].concat();
         let message = notice(NOTIFY_INVAL_ENTRY, &[&about, name.as_bytes(), &[0]]);
-        let errno = self.names.say(&message);
+        let errno = self.0.say(&message);
         if errno != 0 {
             // The kernel does not know the name, or the mount is gone: nothing is cached then.
             tracing::debug!(errno, "the kernel did not forget a name");
@@ -153,22 +147,23 @@ impl KernelCache for Cache {
     }
 
     fn keep_bytes(&self, node: u64, bytes: &[u8]) {
-        let errno = self.bytes.say(&notice(NOTIFY_STORE, &[&store(node, bytes.len()), bytes]));
+        let errno = self.0.say(&notice(NOTIFY_STORE, &[&store(node, bytes.len()), bytes]));
         if errno != 0 {
             tracing::debug!(errno, "the kernel did not take a file's bytes; it reads them");
         }
     }
 
+    /// `fuse_notify_inval_inode_out`: an offset below zero spares the bytes.
     fn forget_attributes(&self, node: u64) {
-        forget_attributes(&self.bytes, node);
-    }
-
-    fn outdate(&self, node: u64) {
-        forget_attributes(&self.names, node);
+        let about = [node.to_ne_bytes(), (-1_i64).to_ne_bytes(), [0; 8]].concat();
+        let errno = self.0.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
+        if errno != 0 {
+            tracing::debug!(errno, "the kernel did not forget a file's attributes");
+        }
     }
 
     fn wake(&self, waiter: u64) {
-        let errno = self.names.say(&notice(NOTIFY_POLL, &[&waiter.to_ne_bytes()]));
+        let errno = self.0.say(&notice(NOTIFY_POLL, &[&waiter.to_ne_bytes()]));
         if errno != 0 {
             tracing::debug!(errno, "the kernel did not wake who polls a file");
         }
@@ -176,16 +171,7 @@ impl KernelCache for Cache {
 
     /// Gives it no bytes of the file: all that this can change is the answer.
     fn knows(&self, node: u64) -> bool {
-        self.questions.say(&notice(NOTIFY_STORE, &[&store(node, 0)])) != IS_UNKNOWN
-    }
-}
-
-/// `fuse_notify_inval_inode_out`: an offset below zero spares the bytes.
-fn forget_attributes(line: &Line, node: u64) {
-    let about = [node.to_ne_bytes(), (-1_i64).to_ne_bytes(), [0; 8]].concat();
-    let errno = line.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
-    if errno != 0 {
-        tracing::debug!(errno, "the kernel did not forget a file's attributes");
+        self.0.say(&notice(NOTIFY_STORE, &[&store(node, 0)])) != IS_UNKNOWN
     }
 }
 

@@ -6,6 +6,7 @@
 //! of the daemon ends its waiting.
 
 use std::ffi::{CString, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -16,10 +17,16 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 
-use crate::fs::{Touch, Touched};
+use crate::fs::{Executor, Limits, Touch, Touched};
 
 /// The name by which the program knows that it is to be this process.
 const NAME: &str = "secretfs-touch";
+/// How many files are touched at a time: a caller can keep a directory locked, or a file of its own, and
+/// what touches something there waits for that.
+const LIMITS: Limits = Limits { threads: 32, per_key: 1, kept: 0 };
+/// How much waits below one name in the root. More is touched in vain: whoever watches is told of what came
+/// before.
+const MAX_WAITING: usize = 4096;
 
 /// The daemon's end of it. The process is started before anything is served.
 #[derive(Debug)]
@@ -124,6 +131,7 @@ fn serve(mountpoint: &Path, confine: impl FnOnce() -> io::Result<()>) -> io::Res
     // SAFETY: the name ends in NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     confine()?;
+    let executor = Executor::new("touch", LIMITS);
     let (mut input, mut piece, mut rest) = (io::stdin().lock(), vec![0; 64 << 10], Vec::new());
     loop {
         let length = input.read(&mut piece)?;
@@ -133,49 +141,59 @@ fn serve(mountpoint: &Path, confine: impl FnOnce() -> io::Result<()>) -> io::Res
         rest.extend_from_slice(&piece[..length]);
         let Some(end) = rest.iter().rposition(|&byte| byte == 0) else { continue };
         let lines: Vec<u8> = rest.drain(..=end).take(end).collect();
-        // The mount is held only as long as something is touched: somebody may want to unmount it.
-        if let Some(root) = Root::enter(mountpoint) {
-            lines.split(|&byte| byte == 0).filter_map(decode).for_each(|one| root.touch(&one));
+        for one in lines.split(|&byte| byte == 0).filter_map(decode) {
+            let key = key_of(&one);
+            if executor.waiting(key) < MAX_WAITING {
+                let mountpoint = mountpoint.to_owned();
+                executor.submit(key, Box::new(move || touch(&mountpoint, &one)));
+            }
         }
     }
 }
 
-/// The root of the mount, while it is there. The current folder meanwhile, since a handle is opened
-/// by that or by a descriptor that the daemon would have to be asked for.
-struct Root;
-
-impl Root {
-    fn enter(mountpoint: &Path) -> Option<Self> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
-        // What lies below a mount that is gone is none of ours.
-        let is_it = fstatfs(&folder).ok()?.filesystem_type() == FUSE_SUPER_MAGIC;
-        (is_it && nix::unistd::fchdir(&folder).is_ok()).then_some(Self)
+/// What is touched by one thread: what lies below one name in the root, and all versions.
+fn key_of(touched: &Touched) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match touched {
+        Touched::Path(path) => path.split_once('/').map_or("", |(top, _)| top).hash(&mut hasher),
+        // No name in the root is this.
+        Touched::Node(_) => "/".hash(&mut hasher),
     }
+    hasher.finish()
+}
 
-    /// Sets the time of the last change to now, which the daemon ignores. (Setting that of the last
-    /// access as well would raise IN_ATTRIB, which fewer programs look for.) What is not there any
-    /// more needs no event, and an ordinary user's daemon may open nothing by its handle.
-    fn touch(&self, touched: &Touched) {
-        match touched {
-            Touched::Path(path) => {
-                let Ok(path) = CString::new(path.as_bytes()) else { return };
-                set_time(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW);
-            }
-            Touched::Node(node) => {
+/// Sets the time of the last change to now, which the daemon ignores. (Setting that of the last
+/// access as well would raise IN_ATTRIB, which fewer programs look for.) What is not there any
+/// more needs no event, and an ordinary user's daemon may open nothing by its handle.
+fn touch(mountpoint: &Path, touched: &Touched) {
+    // The mount is held only as long as something is touched: somebody may want to unmount it.
+    let Some(root) = root_of(mountpoint) else { return };
+    match touched {
+        Touched::Path(path) => {
+            let Ok(path) = CString::new(path.as_bytes()) else { return };
+            set_time(root.as_raw_fd(), &path, libc::AT_SYMLINK_NOFOLLOW);
+        }
+        Touched::Node(node) => {
+            // A handle is opened by the current directory, or by a descriptor that the daemon would have
+            // to be asked for. One thread does this.
+            if nix::unistd::fchdir(&root).is_ok() {
                 if let Some(file) = open_node(*node) {
                     set_time(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH);
                 }
+                // There is always a root.
+                let _ = nix::unistd::chdir("/");
             }
         }
     }
 }
 
-impl Drop for Root {
-    fn drop(&mut self) {
-        // There is always a root.
-        let _ = nix::unistd::chdir("/");
-    }
+/// The root of the mount, if it is there.
+fn root_of(mountpoint: &Path) -> Option<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
+    // What lies below a mount that is gone is none of ours.
+    let is_it = fstatfs(&folder).ok()?.filesystem_type() == FUSE_SUPER_MAGIC;
+    is_it.then_some(folder)
 }
 
 fn set_time(folder: i32, path: &std::ffi::CStr, flags: i32) {

@@ -4,7 +4,7 @@
 //! the next one. A change that was stored must not be made twice, so its receipt is looked for first.
 //! A receipt also tells the names whose meaning changed, which the kernel may not have been told.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -180,9 +180,14 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
-    /// The requests of a mount for which a change was stored.
-    pub fn done_for(&self, mount: u64) -> HashSet<u64> {
-        let origins = self.receipts.iter().filter_map(|receipt| receipt.origin);
-        origins.filter(|of| of.mount == mount).map(|of| of.unique).collect()
+    /// The requests of a mount for which a change was stored, and the keys that they changed.
+    pub fn done_for(&self, mount: u64) -> HashMap<u64, Vec<String>> {
+        let mut done = HashMap::<_, Vec<_>>::new();
+        for receipt in &self.receipts {
+            if let Some(origin) = receipt.origin.filter(|of| of.mount == mount) {
+                done.entry(origin.unique).or_default().extend(receipt.keys.iter().cloned());
+            }
+        }
+        done
     }
 }

@@ -46,6 +46,7 @@ mod inotify;
 mod keys;
 mod leaks;
 mod lifecycle;
+mod locked;
 mod logging;
 mod memory;
 mod memory_quota;

@@ -68,6 +68,11 @@ pub(crate) enum Operation {
     List {
         path: PathBuf,
     },
+    /// As the kernel gives it, into the first page of a file.
+    ListInto {
+        path: PathBuf,
+        file: PathBuf,
+    },
     Truncate {
         path: PathBuf,
         length: i64,

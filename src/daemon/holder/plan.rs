@@ -146,11 +146,13 @@ impl Plan {
     ) -> io::Result<()> {
         let (process, control) = self.spawn(&mut self.command("notify"))?;
         server.messenger = Some(process);
-        let [a, b, c] = fuse::lines()?;
-        let (device, serves) = (device.as_fd(), [a.0.as_fd(), b.0.as_fd(), c.0.as_fd()]);
+        let lines = fuse::lines()?;
         let pass_on = Order::PassOn { account: self.account.clone() };
-        control.send(&pass_on, &[device, a.1.as_fd(), b.1.as_fd(), c.1.as_fd()])?;
-        server.control.send(order, &[&[device], &serves[..]].concat())
+        let (serves, passes): (Vec<_>, Vec<_>) =
+            lines.iter().map(|(ours, theirs)| (ours.as_fd(), theirs.as_fd())).unzip();
+        let device = [device.as_fd()];
+        control.send(&pass_on, &[&device[..], &passes].concat())?;
+        server.control.send(order, &[&device[..], &serves].concat())
     }
 
     /// Starts a server and waits until it has opened the store; it reads the files of keys if it is told

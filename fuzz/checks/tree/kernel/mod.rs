@@ -50,8 +50,6 @@ impl KernelCache for Cache {
 
     fn forget_attributes(&self, _node: u64) {}
 
-    fn outdate(&self, _node: u64) {}
-
     fn wake(&self, _waiter: u64) {}
 
     fn knows(&self, _node: u64) -> bool {
