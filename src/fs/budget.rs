@@ -117,8 +117,7 @@ impl Budget {
         Charge { budget: self.clone(), account, bytes }
     }
 
-    /// What is in use.
-    #[cfg(test)]
+    /// How many bytes all accounts hold.
     pub(super) fn used(&self) -> usize {
         self.0.used.lock().all
     }

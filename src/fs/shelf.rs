@@ -32,6 +32,9 @@ const SLOTS: u64 = 1 << 15;
 pub(super) const BLOCK_BYTES: usize = 4096;
 /// 256 MiB: what is written beyond that is lost if the process is killed.
 const BLOCKS: u32 = 1 << 16;
+/// 96 MiB: sealed blocks hold less than their size, so the copies of what one user may write within the
+/// default limit of memory take more than half of that limit.
+const ROOM_PER_USER: usize = BLOCKS as usize * BLOCK_BYTES / 8 * 3;
 /// Where the blocks begin.
 const BLOCKS_AT: u64 = SLOTS * SLOT_BYTES as u64;
 
@@ -217,13 +220,15 @@ impl Shelf {
     /// # Errors
     /// There are too many open files.
     pub fn new(file: File) -> io::Result<Self> {
-        let budget = |total: usize| Budget::new(MemoryLimits { per_user: total / 4, total });
+        let budget = |per_user, total| Budget::new(MemoryLimits { per_user, total });
+        let total = BLOCKS as usize * BLOCK_BYTES;
         let room = Arc::new(Room {
             file: file.try_clone()?,
             free: Mutex::default(),
-            budget: budget(BLOCKS as usize * BLOCK_BYTES),
+            budget: budget(ROOM_PER_USER, total),
         });
-        let budget = budget(SLOTS as usize * SLOT_BYTES);
+        let total = SLOTS as usize * SLOT_BYTES;
+        let budget = budget(total / 4, total);
         Ok(Self(Some(Arc::new(Inner { file, free: Mutex::default(), budget, room }))))
     }
 

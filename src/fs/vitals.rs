@@ -134,6 +134,8 @@ impl Fs {
         gauge("secretfs_secrets", "Secrets in the store.", self.vault.len() as f64);
         let bytes = self.vault.totals().bytes as f64;
         gauge("secretfs_value_bytes", "Bytes of all current values.", bytes);
+        let help = "Bytes of memory that are charged to callers, at most --memory.";
+        gauge("secretfs_memory_charged_bytes", help, self.budget.used() as f64);
         if let Ok(space) = self.vault.space() {
             let help = "Bytes that are free on the file system of the state folder.";
             gauge("secretfs_state_free_bytes", help, space.free as f64);
