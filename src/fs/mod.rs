@@ -313,6 +313,11 @@ impl Fs {
         {
             tracing::debug!(request = who.unique, uid = who.uid, operation, %error, "refused");
             self.failures.add(who.uid, operation, error);
+            if matches!(error, FsError::OutOfMemory { .. }) {
+                // What expired must not be in the way of the next attempt.
+                self.tasks.sweep();
+                self.processes.sweep();
+            }
         }
         outcome
     }

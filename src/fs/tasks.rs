@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,8 +29,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub(super) const PER_TASK: usize = 16;
 /// How many of one process: its threads may replace many files at a time.
 pub(super) const PER_PROCESS: usize = 256;
-/// Notes that are over are looked for when there are more than this.
-const SWEEP: usize = 4096;
+/// How many threads may have a note that they took last.
+const MAX_SPENT: usize = 4096;
 
 /// One thing to remember of a thread.
 #[derive(Clone)]
@@ -81,6 +81,8 @@ pub(super) struct Tasks {
     spent: Mutex<HashMap<u32, (Instant, Slot)>>,
     /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
+    /// When expired notes were dropped last, in milliseconds since boot ([`clock::tick`]).
+    swept: AtomicU64,
     made: Instant,
 }
 
@@ -106,6 +108,7 @@ impl Tasks {
             shelf,
             spent: Mutex::default(),
             threads: AtomicUsize::new(0),
+            swept: AtomicU64::new(0),
             made: Instant::now(),
         }
     }
@@ -158,10 +161,8 @@ impl Tasks {
     }
 
     fn add(&self, task: u32, noted: Noted) {
+        self.sweep_if_due();
         let mut notes = self.notes.lock();
-        if notes.len() >= SWEEP {
-            notes.retain(|_, of_task| of_task.iter().any(Noted::is_fresh));
-        }
         let of_task = notes.entry(task).or_default();
         // A thread waits for one answer at a time: what it took before that is answered.
         of_task.retain(|noted| noted.is_fresh() && !noted.note.is_spent());
@@ -172,12 +173,36 @@ impl Tasks {
         self.threads.store(notes.len(), Ordering::Release);
     }
 
+    /// Drops expired notes, of threads that have ended too: what they hold is charged to a user.
+    pub(super) fn sweep(&self) {
+        let mut notes = self.notes.lock();
+        let mut expired = Vec::new();
+        notes.retain(|_, of_task| {
+            expired.extend(of_task.extract_if(.., |noted| !noted.is_fresh()));
+            !of_task.is_empty()
+        });
+        self.threads.store(notes.len(), Ordering::Release);
+        drop(notes);
+        // What they hold takes other locks.
+        drop(expired);
+    }
+
+    fn sweep_if_due(&self) {
+        let now = u64::try_from(clock::tick().as_millis()).expect("an uptime of centuries");
+        let last = self.swept.load(Ordering::Relaxed);
+        let is_due = u128::from(now.saturating_sub(last)) >= LIFETIME.as_millis();
+        let claim = || self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        if is_due && claim().is_ok() {
+            self.sweep();
+        }
+    }
+
     fn keep_spent(&self, task: u32, slot: Slot, at: Instant) {
         let mut spent = self.spent.lock();
-        if spent.len() >= SWEEP {
+        if spent.len() >= MAX_SPENT {
             spent.retain(|_, (at, _)| at.elapsed() < RETRY);
         }
-        if spent.len() < SWEEP {
+        if spent.len() < MAX_SPENT {
             spent.insert(task, (at, slot));
         }
     }
@@ -271,6 +296,7 @@ impl Tasks {
         if self.threads.load(Ordering::Acquire) == 0 {
             return None;
         }
+        self.sweep_if_due();
         let now = clock::tick();
         let seen = |noted: &&Noted| noted.seen.is_some_and(|seen| now.saturating_sub(seen) < FRESH);
         let known = self.notes.lock().get(&who.task)?.iter().rfind(seen).map(|noted| noted.started);

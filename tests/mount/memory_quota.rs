@@ -212,11 +212,12 @@ fn what_is_closed_is_given_back() {
     let read = |name: &str| drop(alice.read(name).unwrap());
     // A thread that writes may have 16 notes for a while, with what they refer to.
     let notes = 16 * (12 << 10);
-    let kinds: [(&str, usize, &dyn Fn()); 16] = [
+    let kinds: [(&str, usize, &dyn Fn()); 17] = [
         ("secrets", 0, &|| read("alice/K")),
         ("status files", 0, &|| {
-            ["whoami", "health", "metrics", "last-error"]
-                .map(|name| read(&format!(".status/{name}")));
+            for name in ["whoami", "health", "metrics", "last-error"] {
+                read(&format!(".status/{name}"));
+            }
         }),
         ("control files", 0, &|| drop(root.read(".status/rekey").unwrap())),
         ("reports", 0, &|| read(".import/a.yaml.report")),
@@ -254,6 +255,7 @@ fn what_is_closed_is_given_back() {
             // What was refused may be told once more.
             let _ = file.close();
         }),
+        ("imports", notes, &|| alice.write(".import/a.yaml", document).unwrap()),
         ("written sidecars", notes, &|| alice.write("alice/K.acl", &lists).unwrap()),
     ];
     for (kind, more, act) in kinds {

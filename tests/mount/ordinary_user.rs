@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::harness::{KEY, can_mount, skip};
 
-/// A UID without a name, as of a user whose name service is elsewhere.
-const UID: u32 = 4_711;
+/// Debian's `nobody`: a UID without files, services or a home directory.
+const UID: u32 = 65_534;
 
 /// What root prepares in a mount namespace of the test: a device that every user may open, as udev makes it.
 /// Then the user's script.

@@ -73,6 +73,8 @@ value: v' > $T/second
         midway
         go_on
         wait $job
+        # The kernel tells the last close of all after the process has gone on.
+        eventually test -e $S/alice/IMPORTED
         is $S/alice/IMPORTED v
         "#
     ));
