@@ -134,6 +134,11 @@ impl Courier {
         Self(Arc::new(Shared { pollers, executor, kernel, directories }))
     }
 
+    /// Whether the kernel was told of every name that has come so far.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.directories.lock().is_empty()
+    }
+
     /// Starts the first thread, and does what has come so far.
     pub(super) fn start(&self, cache: Arc<dyn KernelCache>) -> io::Result<()> {
         self.0.executor.start()?;

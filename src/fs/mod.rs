@@ -251,6 +251,11 @@ impl Fs {
         self.courier.start(cache)
     }
 
+    /// Whether the kernel was told of every name that means something else by what was answered.
+    pub fn caches_are_current(&self) -> bool {
+        self.courier.is_idle()
+    }
+
     /// The kernel has forgotten that many look-ups of a node.
     pub fn forget(&self, node: u64, lookups: u64) {
         self.nodes.forget(node, lookups, || {

@@ -99,6 +99,7 @@ impl World {
         secret.value = b"settled".to_vec();
         self.kernel.write(0, self.barrier, 0, b"settled").expect("it is open");
         self.kernel.sync(0, self.barrier).expect("it is stored");
+        self.kernel.wait_for_caches();
     }
 
     fn step(&mut self, input: &mut Input<'_>) {

@@ -308,7 +308,19 @@ impl Kernel {
     pub(crate) fn release(&mut self, uid: u32, file: Descriptor) {
         if file.handle != 0 {
             let who = self.thread(uid);
-            self.fs.release(&who, file.handle, || {});
+            // What is only published now is known to everyone before the next operation.
+            let (told, answered) = std::sync::mpsc::channel();
+            self.fs.release(&who, file.handle, move || told.send(()).unwrap_or_default());
+            answered.recv().expect("a release is answered");
+        }
+    }
+
+    /// Names are forgotten for each directory on its own, after the answer to a release.
+    pub(crate) fn wait_for_caches(&self) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !self.fs.caches_are_current() {
+            assert!(std::time::Instant::now() < end, "names are not forgotten");
+            std::thread::yield_now();
         }
     }
 
