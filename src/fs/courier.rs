@@ -249,9 +249,12 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
     const NOTHING: Duration = Duration::from_millis(50);
 
+    /// The locks of directories.
+    type Gates = Mutex<HashMap<u64, Arc<Mutex<()>>>>;
+
     /// Reports what it is to forget, and waits for the locks of directories.
     #[derive(Clone)]
-    struct Cache(Arc<(Mutex<HashMap<u64, Arc<Mutex<()>>>>, Sender<(u64, String)>)>);
+    struct Cache(Arc<(Gates, Sender<(u64, String)>)>);
 
     impl Cache {
         fn new() -> (Self, Receiver<(u64, String)>) {
