@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::Uid;
 
@@ -93,18 +93,19 @@ fn open_part(path: &Path, name: &Path, kind: OFlag) -> io::Result<OwnedFd> {
     let state = nix::fcntl::open(state.unwrap_or(Path::new(".")), flags, Mode::empty())?;
     let is_foreign = Uid::effective().is_root() && fstat(&state)?.st_uid != 0;
     let waits_for_nothing = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let mut how = OpenHow::new().flags(OFlag::O_RDONLY | kind | waits_for_nothing);
-    if is_foreign {
-        how = how.resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_SYMLINKS,
-        );
-    }
+    let flags = OFlag::O_RDONLY | kind | waits_for_nothing;
     let part = Path::new(path.file_name().unwrap_or_default());
     let part = if name.as_os_str().is_empty() { part.to_owned() } else { part.join(name) };
+    if !is_foreign {
+        return Ok(openat(&state, &part, flags, Mode::empty())?);
+    }
+    let how = OpenHow::new().flags(flags).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_SYMLINKS,
+    );
     openat2(&state, &part, how).map_err(|errno| match io::Error::from(errno) {
-        error if is_foreign && error.kind() != io::ErrorKind::NotFound => io::Error::other(format!(
+        error if error.kind() != io::ErrorKind::NotFound => io::Error::other(format!(
             "{error}; root follows no symbolic link in the state directory of another user: remove it"
         )),
         error => error,
