@@ -313,6 +313,8 @@ impl Fs {
         outcome: Result<T, FsError>,
     ) -> Result<T, FsError> {
         self.operations.count(operation, &outcome);
+        self.tasks.sweep_if_due();
+        self.processes.sweep_if_due();
         if let Err(error) = &outcome
             && error.is_failure()
         {

@@ -187,7 +187,11 @@ impl Tasks {
         drop(expired);
     }
 
-    fn sweep_if_due(&self) {
+    /// As [`Tasks::sweep`], at most once in 2 s.
+    pub(super) fn sweep_if_due(&self) {
+        if self.is_empty() {
+            return;
+        }
         let now = u64::try_from(clock::tick().as_millis()).expect("an uptime of centuries");
         let last = self.swept.load(Ordering::Relaxed);
         let is_due = u128::from(now.saturating_sub(last)) >= LIFETIME.as_millis();
