@@ -17,6 +17,9 @@ use serde_json::Value;
 use crate::audit::verify;
 use crate::harness::{ALICE, BOB, DAVE, Mount, Person, ROOT, UNKNOWN};
 
+/// Denials of one UID that have a line of their own in each second; further ones are counted.
+const DENIALS_IN_A_SECOND: u64 = 100;
+
 /// How many operations there were, by UID, what was done, and its outcome.
 type Counts = BTreeMap<(u64, String, String), u64>;
 
@@ -200,7 +203,7 @@ fn as_many_as_operations(repeats: &str) {
 
 #[test]
 fn killed_at_any_moment_it_has_a_line_for_every_answer() {
-    // The supervisor is killed too, and takes counts along.
+    // The supervisor is killed too, so counts of the last second are lost.
     let Some(mut mount) = prepared("each") else { return };
     for round in 0..5 {
         let before = logged(&mount.state());
@@ -214,10 +217,28 @@ fn killed_at_any_moment_it_has_a_line_for_every_answer() {
         mount.go();
         verify(&mount.state(), 0);
         let after = logged(&mount.state());
-        for (kind, count) in &counted {
-            let new = after[kind] - before.get(kind).copied().unwrap_or(0);
+        let lines = |kind| after.get(kind).unwrap_or(&0) - before.get(kind).unwrap_or(&0);
+        for (kind, count) in counted.iter().filter(|(kind, _)| kind.2 == "allowed") {
+            let new = lines(kind);
             // What was not answered may be there too: one of each thread.
             assert!((*count..=count + 2).contains(&new), "{kind:?}: {new} lines, {count} answers");
         }
+        for (uid, count) in denials(&counted) {
+            let kinds = after.keys().filter(|kind| kind.0 == uid && kind.2 == "denied");
+            let new: u64 = kinds.map(lines).sum();
+            let written = count.min(DENIALS_IN_A_SECOND)..=count + 2;
+            assert!(written.contains(&new), "UID {uid}: {new} denials on record, {count} answers");
+        }
     }
+}
+
+/// The number of denials of each UID.
+fn denials(counts: &Counts) -> BTreeMap<u64, u64> {
+    let mut total = BTreeMap::new();
+    for ((uid, _, outcome), count) in counts {
+        if outcome == "denied" {
+            *total.entry(*uid).or_default() += count;
+        }
+    }
+    total
 }
