@@ -153,20 +153,25 @@ impl Bound {
     /// What the process that sends fstat(2) has opened last.
     fn shown_to(&self, node: u64, process: Option<u32>) -> Option<Shown> {
         process?;
-        let inner = self.inner.lock();
-        let mut opens = inner.nodes.get(&node)?.iter().rev();
-        opens.find(|open| open.by.process == process).map(|open| open.shown.clone())
+        self.last_open(node, |by| by.process == process)
     }
 
-    /// The draft that this thread opened a moment ago and did nothing with: if it was opened with
-    /// O_TRUNC, the truncation comes next.
-    fn untouched_draft(&self, node: u64, task: u32) -> Option<Arc<Draft>> {
-        let inner = self.inner.lock();
-        let last = inner.nodes.get(&node)?.iter().rfind(|open| open.by.task == task)?;
-        match &last.shown {
-            Shown::Draft(draft) if draft.is_untouched() => Some(Arc::clone(draft)),
+    /// The draft that this thread opened last, if nothing was done with it: if it was opened with O_TRUNC, the
+    /// truncation comes next. A truncation that is sent again may have been carried out.
+    fn draft_to_empty(&self, node: u64, who: &Requester) -> Option<Arc<Draft>> {
+        match self.last_open(node, |by| by.task == who.task)? {
+            Shown::Draft(draft) if draft.is_untouched() => Some(draft),
+            Shown::Draft(draft) if who.is_resent && draft.is_emptied() => Some(draft),
             _ => None,
         }
+    }
+
+    /// Opens that the process before this one gave come in any order, so the request's number tells which is
+    /// the last one.
+    fn last_open(&self, node: u64, is_meant: impl Fn(&BoundBy) -> bool) -> Option<Shown> {
+        let inner = self.inner.lock();
+        let opens = inner.nodes.get(&node)?.iter().filter(|open| is_meant(&open.by));
+        opens.max_by_key(|open| open.by.unique).map(|open| open.shown.clone())
     }
 }
 
@@ -352,7 +357,7 @@ impl Fs {
             self.bound.bind(node);
         }
         if size == 0
-            && let Some(draft) = self.bound.untouched_draft(node, who.task)
+            && let Some(draft) = self.bound.draft_to_empty(node, who)
         {
             draft.resize(&self.vault, 0)?;
             return Ok(Some(None));

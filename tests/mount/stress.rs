@@ -130,6 +130,16 @@ fn bind_mounts_disturb_nobody() {
     assert_eq!(play(&mount, &bound_parts(), seconds(4), || {}), 0, "nothing takes a buffer away");
 }
 
+#[test]
+fn a_killed_server_disturbs_no_bind_mount() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--crash-limit", "10000"]).started();
+    let seconds = seconds(6);
+    let mut killed = 0;
+    let lost = play(&mount, &bound_parts(), seconds, || killed = kill_servers(&mount, seconds));
+    assert!(lost <= 1 + killed as u64 / 20, "{lost} writers lost their buffers");
+}
+
 /// Those that read or write through bind mounts, and others beside them.
 fn bound_parts() -> Vec<(Person, Role)> {
     let mut parts: Vec<(Person, Role)> = vec![

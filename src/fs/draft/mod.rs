@@ -305,6 +305,12 @@ impl Draft {
             && !matches!(state.content, Content::Appended { .. })
     }
 
+    /// Whether it was cut to nothing and nothing was done with it since.
+    pub(super) fn is_emptied(&self) -> bool {
+        let state = self.state.lock();
+        state.dirty == Dirty::Emptied && !state.flushed
+    }
+
     pub(super) fn last_handle(&self) -> Option<u64> {
         self.state.lock().handles.last().copied()
     }
