@@ -49,6 +49,23 @@ pub struct Attr {
     pub lifetime: Duration,
 }
 
+impl Attr {
+    /// Of an empty file that belongs to root, and that the kernel keeps nothing of.
+    pub(super) fn of_file(node: u64) -> Self {
+        Self {
+            node,
+            inode: node,
+            kind: FileKind::File,
+            size: 0,
+            mode: SECRET_MODE,
+            uid: 0,
+            gid: 0,
+            modified: SystemTime::UNIX_EPOCH,
+            lifetime: NEVER,
+        }
+    }
+}
+
 /// What a look-up finds.
 #[derive(Clone, Debug)]
 pub struct Entry {

@@ -150,19 +150,38 @@ impl Bound {
         opens.find(|open| open.by.unique == who.unique).map(|open| open.handle)
     }
 
-    /// What the process that sends fstat(2) has opened last.
+    /// What the process that sends fstat(2) has opened last. Those that are not known share that.
     fn shown_to(&self, node: u64, process: Option<u32>) -> Option<Shown> {
-        process?;
         self.last_open(node, |by| by.process == process)
     }
 
     /// The draft that this thread opened last, if nothing was done with it: if it was opened with O_TRUNC, the
     /// truncation comes next. A truncation that is sent again may have been carried out.
-    fn draft_to_empty(&self, node: u64, who: &Requester) -> Option<Arc<Draft>> {
-        match self.last_open(node, |by| by.task == who.task)? {
-            Shown::Draft(draft) if draft.is_untouched() => Some(draft),
-            Shown::Draft(draft) if who.is_resent && draft.is_emptied() => Some(draft),
+    fn draft_to_empty(&self, node: u64, who: &Requester) -> Result<Option<Arc<Draft>>, FsError> {
+        if who.task == 0 {
+            return self.only_untouched(node, who.uid);
+        }
+        Ok(match self.last_open(node, |by| by.task == who.task) {
+            Some(Shown::Draft(draft)) if draft.is_untouched() => Some(draft),
+            Some(Shown::Draft(draft)) if who.is_resent && draft.is_emptied() => Some(draft),
             _ => None,
+        })
+    }
+
+    /// The draft that a thread that is not known may have opened and done nothing with.
+    ///
+    /// # Errors
+    /// There are several.
+    fn only_untouched(&self, node: u64, uid: u32) -> Result<Option<Arc<Draft>>, FsError> {
+        let inner = self.inner.lock();
+        let mut untouched =
+            inner.nodes.get(&node).into_iter().flatten().filter_map(|open| match &open.shown {
+                Shown::Draft(draft) if draft.uid() == uid && draft.is_untouched() => Some(draft),
+                _ => None,
+            });
+        match (untouched.next().cloned(), untouched.next()) {
+            (only, None) => Ok(only),
+            (_, Some(_)) => Err(FsError::Stale),
         }
     }
 
@@ -357,7 +376,7 @@ impl Fs {
             self.bound.bind(node);
         }
         if size == 0
-            && let Some(draft) = self.bound.draft_to_empty(node, who)
+            && let Some(draft) = self.bound.draft_to_empty(node, who)?
         {
             draft.resize(&self.vault, 0)?;
             return Ok(Some(None));

@@ -4,7 +4,14 @@
 //! for each child of `{ cat a; cat b; } > K`. Only the process that opened the file knows when the file is
 //! finished. A process that a signal is killing has not finished it.
 
-use super::task::{is_being_killed, process_of};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Requester;
+use super::task::{is_being_killed, may_be_being_killed, process_of};
 
 /// What the close of one descriptor means for the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +33,85 @@ pub(super) enum Closer {
     Child,
 }
 
+/// The table of open files of the process that opened a file, as far as the kernel has told it: that of the
+/// first one that wrote into the file or closed a descriptor of it. A shell closes one before it writes.
+#[derive(Debug, Default)]
+pub(super) struct OpenersFiles(AtomicU64);
+
+impl OpenersFiles {
+    pub(super) fn new(files: u64) -> Self {
+        Self(files.into())
+    }
+
+    /// 0 if it is not known.
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A process writes into the file, or closes a descriptor of it.
+    pub(super) fn are_used_by(&self, who: &Requester) {
+        // Another one may be the first.
+        let _ = self.0.compare_exchange(0, who.files, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// How many closes by threads that are not known are being judged, by UID. The lock is a leaf.
+#[derive(Clone, Default)]
+pub(super) struct UnknownClosers(Arc<Mutex<HashMap<u32, usize>>>);
+
+/// A close is being judged, until this is dropped.
+pub(super) struct Judged {
+    closers: UnknownClosers,
+    uid: u32,
+}
+
+impl UnknownClosers {
+    pub(super) fn add(&self, uid: u32) -> Judged {
+        *self.0.lock().entry(uid).or_default() += 1;
+        Judged { closers: self.clone(), uid }
+    }
+}
+
+impl Judged {
+    /// Whether a signal is killing the process. Of several closes at a time it cannot be told which one is that
+    /// of a process that is being killed, and none of them may be lost.
+    fn is_being_killed(&self) -> bool {
+        let is_alone = || self.closers.0.lock().get(&self.uid) == Some(&1);
+        may_be_being_killed(self.uid, is_alone)
+    }
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        let mut closers = self.closers.0.lock();
+        if let Some(count) = closers.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                closers.remove(&self.uid);
+            }
+        }
+    }
+}
+
 impl Close {
-    /// A close by the thread `thread` of a file that the process `opener` opened.
-    pub(super) fn by(thread: u32, opener: Option<u32>) -> Self {
-        let closer = Closer::of(thread, opener);
+    /// A close of a file that the process `opener` opened, or the one with these open files. `judged` is for a
+    /// thread that is not known.
+    pub(super) fn by(
+        who: &Requester,
+        opener: Option<u32>,
+        files: &OpenersFiles,
+        judged: Option<Judged>,
+    ) -> Self {
+        files.are_used_by(who);
+        let closer = Closer::of(who, opener, files.get());
+        let is_killed =
+            judged.map_or_else(|| is_being_killed(who.task), |unknown| unknown.is_being_killed());
         match closer {
-            _ if is_being_killed(thread) => Self::Killed(closer),
+            _ if is_killed => Self::Killed(closer),
             Closer::Opener => Self::Finished,
             Closer::Child => Self::Inherited,
         }
@@ -39,15 +119,14 @@ impl Close {
 }
 
 impl Closer {
-    /// Where the opener is not known (it lives in a PID namespace that the daemon does not see), each
-    /// close counts as the opener's. A known opener is never a thread that is not known.
-    fn of(thread: u32, opener: Option<u32>) -> Self {
-        match opener {
-            Some(process) if process != thread && process_of(thread) != Some(process) => {
-                Self::Child
-            }
-            _ => Self::Opener,
-        }
+    /// Where the opener is not known (it lives in a PID namespace that the daemon does not see), its open files
+    /// tell. A known opener is never a thread that is not known.
+    fn of(who: &Requester, opener: Option<u32>, files: u64) -> Self {
+        let is_opener = match opener {
+            Some(process) => process == who.task || process_of(who.task) == Some(process),
+            None => who.files == files,
+        };
+        if is_opener { Self::Opener } else { Self::Child }
     }
 }
 
@@ -88,19 +167,34 @@ impl Abandoned {
 mod tests {
     use super::*;
 
+    fn close(task: u32, files: u64, opener: Option<u32>, of: &OpenersFiles) -> Close {
+        Close::by(&Requester { task, files, ..Requester::default() }, opener, of, None)
+    }
+
     #[test]
     fn only_the_opener_finishes_a_file() {
         let process = std::process::id();
         let thread = std::thread::spawn(|| nix::unistd::gettid().as_raw().cast_unsigned());
         let ended = thread.join().unwrap();
         let own = nix::unistd::gettid().as_raw().cast_unsigned();
-        assert_eq!(Close::by(process, Some(process)), Close::Finished);
-        assert_eq!(Close::by(own, Some(process)), Close::Finished, "another thread of it");
-        assert_eq!(Close::by(1, Some(process)), Close::Inherited);
-        assert_eq!(Close::by(0, Some(process)), Close::Inherited, "of another PID namespace");
-        assert_eq!(Close::by(ended, Some(process)), Close::Inherited, "it is gone");
-        assert_eq!(Close::by(0, None), Close::Finished);
-        assert_eq!(Close::by(own, None), Close::Finished);
+        let by = |task| close(task, 0, Some(process), &OpenersFiles::default());
+        assert_eq!(by(process), Close::Finished);
+        assert_eq!(by(own), Close::Finished, "another thread of it");
+        assert_eq!(by(1), Close::Inherited);
+        assert_eq!(by(0), Close::Inherited, "of another PID namespace");
+        assert_eq!(by(ended), Close::Inherited, "it is gone");
+    }
+
+    #[test]
+    fn open_files_tell_an_opener_whose_number_is_not_known() {
+        let files = OpenersFiles::default();
+        assert_eq!(close(0, 7, None, &files), Close::Finished, "a shell closes a duplicate first");
+        assert_eq!(close(0, 8, None, &files), Close::Inherited);
+        assert_eq!(close(0, 7, None, &files), Close::Finished);
+        let written = OpenersFiles::default();
+        written.are_used_by(&Requester { files: 9, ..Requester::default() });
+        assert_eq!(close(0, 8, None, &written), Close::Inherited);
+        assert_eq!(close(0, 9, None, &written), Close::Finished);
     }
 
     #[test]

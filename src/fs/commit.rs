@@ -6,7 +6,7 @@ use crate::audit::Actor;
 use crate::telemetry::pulse;
 use crate::vault::{Change, Done, Origin, Secret};
 
-use super::closing::Close;
+use super::closing::{Close, Judged};
 use super::courier::{Errand, StaleName};
 use super::draft::{Commit, Draft, Next, Occasion, Target, Waiter};
 use super::handles::{Handle, is_writer};
@@ -29,26 +29,55 @@ impl Fs {
     pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         let answer = self.noting(who, "close", answer);
         match self.to_store(who, handle) {
-            ToStore::Draft(draft) => match Close::by(who.task, draft.finisher()) {
-                Close::Finished => {
-                    self.commit(draft, Occasion::Close, self.origin(who), answer);
-                }
-                Close::Inherited => {
-                    // It may be the last one. Who looks the name up next waits for that.
-                    if draft.is_published_when_released() {
-                        self.settling.closing(&draft.path());
-                    }
-                    answer(Ok(()));
-                }
-                Close::Killed(closer) => {
-                    draft.abandon(closer);
-                    answer(Ok(()));
-                }
-            },
-            ToStore::Dropped(file) => self.close_dropped(who, file, answer),
+            ToStore::Draft(draft) => self.judge(who, move |fs, who, judged| {
+                let close = Close::by(who, draft.finisher(), draft.openers_files(), judged);
+                fs.close_draft(who, draft, close, answer);
+            }),
+            ToStore::Dropped(file) => self.judge(who, move |fs, who, judged| {
+                let close = file.close_by(who, judged);
+                fs.close_dropped(who, file, close, answer);
+            }),
             ToStore::IsDone => self.answer_done(who, Occasion::Close, answer),
             ToStore::Nothing => answer(Ok(())),
             ToStore::Failed(error) => answer(Err(error)),
+        }
+    }
+
+    /// Runs what finds out which process closes a descriptor: for one that is not known on another thread, since
+    /// it takes a while.
+    fn judge(
+        self: &Arc<Self>,
+        who: &Requester,
+        close: impl FnOnce(&Arc<Self>, &Requester, Option<Judged>) + Send + 'static,
+    ) {
+        if who.task != 0 {
+            return close(self, who, None);
+        }
+        let (fs, who, judged) = (Arc::clone(self), *who, self.unknown_closers.add(who.uid));
+        let close = Box::new(move || close(&fs, &who, Some(judged)));
+        self.executor.submit(who.uid.into(), close);
+    }
+
+    fn close_draft(
+        self: &Arc<Self>,
+        who: &Requester,
+        draft: Arc<Draft>,
+        close: Close,
+        answer: Answer<()>,
+    ) {
+        match close {
+            Close::Finished => self.commit(draft, Occasion::Close, self.origin(who), answer),
+            Close::Inherited => {
+                // It may be the last one. Who looks the name up next waits for that.
+                if draft.is_published_when_released() {
+                    self.settling.closing(&draft.path());
+                }
+                answer(Ok(()));
+            }
+            Close::Killed(closer) => {
+                draft.abandon(closer);
+                answer(closed_by_killed(who));
+            }
         }
     }
 
@@ -284,6 +313,12 @@ impl Fs {
             stale.push(stale_name(folder));
         }
     }
+}
+
+/// The answer to a process that a signal is killing. One that is not known may be another process than the
+/// one that is being killed, and must learn that nothing was stored.
+pub(super) fn closed_by_killed(who: &Requester) -> Result<(), FsError> {
+    if who.task == 0 { Err(FsError::Lost) } else { Ok(()) }
 }
 
 pub(super) fn stale_name(path: &str) -> StaleName {

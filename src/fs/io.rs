@@ -111,10 +111,11 @@ impl Fs {
     ) -> Result<(), FsError> {
         let written = match self.handles.find(handle) {
             Ok(Handle::Draft(draft)) => {
+                draft.openers_files().are_used_by(who);
                 draft.write(&self.vault, WriteAt::new(offset, flags), bytes)
             }
             Ok(Handle::Scratch(scratch)) => scratch.write(&self.vault, offset, bytes),
-            Ok(Handle::Dropped(file)) => file.write(offset, bytes),
+            Ok(Handle::Dropped(file)) => file.write(who, offset, bytes),
             Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
             Ok(Handle::Control(_)) => self.control(who, bytes),
             Ok(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::document::emit_lists;
 use crate::model::{Caller, Key, KeyError, MAX_COMPONENT_BYTES, Operation, SIDECAR_SUFFIX};
-use crate::vault::Secret;
+use crate::vault::{Secret, Value};
 
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::budget::Account;
@@ -90,6 +90,10 @@ impl Fs {
     /// [`FsError::Stale`] if the node is not known, or the caller cannot be resolved.
     pub fn attributes(&self, who: &Requester, node: u64) -> Result<Attr, FsError> {
         let node = self.any_node(who, node)?;
+        // Every caller is shown the same of a version.
+        if let Node::Value(value) = &node {
+            return Ok(self.version_attr(value));
+        }
         if !node.is_open() {
             self.check_reachable(who, &node)?;
         }
@@ -215,6 +219,16 @@ impl Fs {
         path: &str,
         make_draft: impl FnOnce(u64) -> Result<Draft, FsError>,
     ) -> Option<Result<Arc<Draft>, FsError>> {
+        if who.task == 0 {
+            let is_due = |note: &mut Note| match note {
+                Note::Shared { path: of, .. } if of.as_ref().is_none_or(|of| of == path) => {
+                    Some(())
+                }
+                _ => None,
+            };
+            self.tasks.find(who, is_due)?;
+            return Some(make_draft(self.nodes.next_private()).map(Arc::new));
+        }
         let mut make_draft = Some(make_draft);
         self.tasks.find(who, |note| match note {
             Note::Rewrite { only: Some(_), .. } => None,
@@ -232,18 +246,10 @@ impl Fs {
     }
 
     pub(super) fn attr_of(&self, node: &Node, caller: &Caller) -> Result<Attr, FsError> {
-        let file = Attr {
-            node: node.number(),
-            inode: node.number(),
-            kind: FileKind::File,
-            size: 0,
-            mode: SECRET_MODE,
-            uid: 0,
-            gid: 0,
-            modified: self.vault.last_change().into(),
-            lifetime: NEVER,
-        };
+        let modified = self.vault.last_change().into();
+        let file = Attr { modified, ..Attr::of_file(node.number()) };
         Ok(match node {
+            Node::Value(value) => self.version_attr(value),
             Node::Folder(_)
             | Node::StatusFolder
             | Node::Encrypt(Encrypt::Folder(_))
@@ -258,15 +264,6 @@ impl Fs {
                 let (inode, size) = (open.inode(), self.export_size(open, caller));
                 Attr { inode, size, mode: 0o444, ..file }
             }
-            Node::Value(value) => Attr {
-                size: u64::from(value.size()),
-                modified: value.updated().into(),
-                lifetime: match value.is_superseded() || self.bound.contains(value.node()) {
-                    true => NEVER,
-                    false => FOREVER,
-                },
-                ..file
-            },
             Node::Sidecar(record) => {
                 let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
                 let shown = self.vault.check(caller, Operation::ReadLists, &secret).is_ok();
@@ -286,6 +283,16 @@ impl Fs {
                 Attr { size, mode: status.mode(), ..file }
             }
         })
+    }
+
+    fn version_attr(&self, value: &Value) -> Attr {
+        let follows = value.is_superseded() || self.bound.contains(value.node());
+        Attr {
+            size: u64::from(value.size()),
+            modified: value.updated().into(),
+            lifetime: if follows { NEVER } else { FOREVER },
+            ..Attr::of_file(value.node())
+        }
     }
 
     /// The node under which the kernel knows the folder of a key.

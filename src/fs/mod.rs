@@ -64,6 +64,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io as std_io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use crate::audit::ErrorCode;
@@ -93,6 +94,7 @@ pub use watchers::{Touch, Touched};
 
 use bound::Bound;
 use budget::Budget;
+use closing::UnknownClosers;
 use courier::Courier;
 use drafts::Drafts;
 use export::ExportSizes;
@@ -125,6 +127,9 @@ pub struct Requester {
     pub unique: u64,
     /// Whether it was sent before, to a process that died before it answered.
     pub is_resent: bool,
+    /// Tells the process's table of open files from others, where the kernel says so: when a file is
+    /// written or a descriptor is closed. 0 elsewhere.
+    pub files: u64,
 }
 
 /// Takes an answer that is given later, from another thread.
@@ -147,6 +152,9 @@ pub struct Fs {
     vault: Arc<Vault>,
     identities: Arc<Resolver>,
     executor: Executor,
+    unknown_closers: UnknownClosers,
+    /// Whether a file was opened by a thread that is not known.
+    has_unknown_callers: AtomicBool,
     options: Options,
     started: SystemTime,
     name_error: NameError,
@@ -200,6 +208,8 @@ impl Fs {
             identities,
             budget: Budget::new(options.memory),
             executor: callers::executor(),
+            unknown_closers: UnknownClosers::default(),
+            has_unknown_callers: AtomicBool::new(false),
             options,
             started,
             name_error,
@@ -350,7 +360,7 @@ fn nothing_is_made_in(path: &str) -> FsError {
 
 /// A folder's path and a name in it.
 fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+    if folder.is_empty() { name.to_owned() } else { [folder, "/", name].concat() }
 }
 
 /// A name that may stand in a path, for operations that make something.

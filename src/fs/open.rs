@@ -1,6 +1,7 @@
 //! Opening files: where every access is checked, whatever the kernel has cached.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::audit::{Access, Action, Subject};
@@ -65,6 +66,9 @@ impl Fs {
             Ok(caller) => caller,
             Err(error) => return answer(self.note(who, "open", Err(error))),
         };
+        if who.task == 0 {
+            self.has_unknown_callers.store(true, Ordering::Relaxed);
+        }
         let mut decision = None;
         let opened = self.open_quietly(who, &caller, node, Wish { read, write }, &mut decision);
         let (opened, bytes) = match opened {
@@ -215,6 +219,14 @@ impl Fs {
             self.tasks.settle(who, value.node());
             return Ok(IMMUTABLE);
         }
+        if who.task == 0 {
+            // Its next look-up gets a node of its own, with the version of that moment.
+            let (secret, node) = (current.ok_or(FsError::Stale)?, value.node());
+            if self.is_second_try(who, node) {
+                return self.read_bound(who, caller, node, secret.value());
+            }
+            return Err(self.retry_as_draft(who, caller, node, Some(secret.key().to_string())));
+        }
         // Superseded or gone. The kernel looks up again once, and only once: what it found then is
         // opened, even if it was superseded meanwhile. Without a look-up in between the node is all
         // there is (a bind mount of the file): the current value is served through it.
@@ -299,10 +311,11 @@ impl Fs {
 
     /// A version that is not known any more. The kernel looks the path up again once, and only once.
     fn retry_unknown(&self, who: &Requester, caller: &Caller, node: u64, wish: Wish) -> FsError {
-        if wish.write {
-            return self.retry_as_draft(who, caller, node, None);
+        match (wish.write, who.task) {
+            (true, _) => self.retry_as_draft(who, caller, node, None),
+            (false, 0) => FsError::Stale,
+            (false, _) => self.retry(who, caller, Note::Reopen { node, served: None }),
         }
-        self.retry(who, caller, Note::Reopen { node, served: None })
     }
 
     /// Remembers what the thread is to look up again, and gives what makes it do so.
@@ -324,17 +337,39 @@ impl Fs {
         node: u64,
         path: Option<String>,
     ) -> FsError {
-        self.retry(who, caller, Note::Rewrite { node, path, draft: None, only: None })
+        let note = match who.task {
+            0 => Note::Shared { node, path, unanswered: 1 },
+            _ => Note::Rewrite { node, path, draft: None, only: None },
+        };
+        self.retry(who, caller, note)
     }
 
     /// Whether this thread was told to look again and came back with the same node: there is no
     /// path to look up (a bind mount of the file, `/proc/self/fd`).
     pub(super) fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
+        if who.task == 0 {
+            return self.has_come_back(who, |node, _| node == opened);
+        }
         let is_it = |note: &Note| match note {
             Note::Rewrite { node, draft: None, only: None, .. } if *node == opened => Some(()),
             _ => None,
         };
         self.tasks.take(who, None, is_it).is_some()
+    }
+
+    /// One of the threads that share a note opens what it was told to look up, or the node itself again. False if
+    /// all of them have come back.
+    fn has_come_back(&self, who: &Requester, is_meant: impl Fn(u64, Option<&str>) -> bool) -> bool {
+        let count = |note: &mut Note| match note {
+            Note::Shared { node, path, unanswered }
+                if *unanswered > 0 && is_meant(*node, path.as_deref()) =>
+            {
+                *unanswered -= 1;
+                Some(())
+            }
+            _ => None,
+        };
+        self.tasks.find(who, count).is_some()
     }
 
     fn open_draft(
@@ -345,6 +380,10 @@ impl Fs {
         wish: Wish,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
+        if who.task == 0 {
+            let path = draft.path();
+            self.has_come_back(who, |_, of| of.is_none_or(|of| of == path));
+        }
         self.tasks.take(who, Some(draft.node()), |note| match note {
             Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, &draft) => Some(()),
             _ => None,
@@ -359,11 +398,22 @@ impl Fs {
                 // Somebody who does not write gets the value as it is.
                 if !wish.write {
                     self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
-                    return self.version(caller, Arc::clone(secret.value()));
+                    let looked_up = draft.base().filter(|_| who.task == 0);
+                    let value = looked_up.unwrap_or_else(|| Arc::clone(secret.value()));
+                    return self.version(caller, value);
                 }
                 self.check_write(caller, &secret, wish, decision)?;
             }
-            Target::Value(WriteTarget::New { .. }) if wish.write => {}
+            Target::Value(target @ WriteTarget::New { .. }) if wish.write => {
+                // It may be another process that creates the same file.
+                if who.task == 0 && draft.is_open() && !who.is_resent {
+                    let path = draft.path();
+                    let opener = self.opener(who, caller, &path)?;
+                    let (node, (_, mode, _)) = (self.nodes.next_private(), draft.shown());
+                    let own = Draft::of_new(node, opener, None, &path, target, mode);
+                    return self.start(caller, Arc::new(own));
+                }
+            }
             Target::Value(WriteTarget::New { .. }) => {
                 return self.private(caller, &draft.path(), Handle::View(Arc::clone(&draft)));
             }

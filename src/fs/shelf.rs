@@ -160,6 +160,8 @@ pub(super) struct KeptDraft {
     pub(super) abandoned: bool,
     /// The open of a bound node that made it.
     pub(super) bound: Option<BoundBy>,
+    /// The open files of the process that opened it; 0 if they are not known.
+    pub(super) files: u64,
 }
 
 /// Where a draft goes.

@@ -322,7 +322,10 @@ impl Fs {
                     Clue::Sidecar(_) => format!("{}{SIDECAR_SUFFIX}", secret.key()),
                     _ => secret.key().to_string(),
                 });
-                Note::Rewrite { node, path, draft: None, only: served }
+                match task {
+                    0 => Note::Shared { node, path, unanswered: 1 },
+                    _ => Note::Rewrite { node, path, draft: None, only: served },
+                }
             }
             KeptNote { served: Some(served), is_spent: true, .. } => Note::Reopened { served },
             _ => Note::Reopen { node, served },

@@ -25,6 +25,9 @@ const LIFETIME: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(30);
 /// How long a thread may take to ask once more what was not answered by a process that died.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How long threads that are not known may take to look up again. Each look-up of the path costs a draft for
+/// that long.
+const SHARED_RETRY: Duration = Duration::from_secs(5);
 /// How many notes are kept of one thread; the oldest go first.
 pub(super) const PER_TASK: usize = 16;
 /// How many of one process: its threads may replace many files at a time.
@@ -46,6 +49,10 @@ pub(super) enum Note {
     /// `only` is set once it is opened: if this process is killed before its answer, the next one is
     /// asked to open that draft again, and gives it to no look-up.
     Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>>, only: Option<u64> },
+    /// Threads of a UID that are not known were told ESTALE on opening this node. As long as this lasts, each
+    /// look-up of `path` by one of them, or of any file, gets a draft of its own. `unanswered` of them have not
+    /// come back.
+    Shared { node: u64, path: Option<String>, unanswered: u32 },
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
     /// folders above are still there for it. A note of a process, as the next one.
     /// `by_child` if a child of the process did so.
@@ -60,8 +67,23 @@ impl Note {
 
     fn lifetime(&self) -> Duration {
         match self {
-            Self::Reopen { .. } | Self::Reopened { .. } | Self::Rewrite { .. } => RETRY,
             Self::Replaced { .. } | Self::Applied(_) => LIFETIME,
+            Self::Shared { .. } => SHARED_RETRY,
+            Self::Reopen { .. } | Self::Reopened { .. } | Self::Rewrite { .. } => RETRY,
+        }
+    }
+
+    /// Counts the callers of an older note of the same node in this one.
+    fn take_over(&mut self, old: &Self) -> bool {
+        match (self, old) {
+            (
+                Self::Shared { node, unanswered, .. },
+                Self::Shared { node: other, unanswered: more, .. },
+            ) if node == other => {
+                *unanswered = unanswered.saturating_add(*more);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -71,14 +93,15 @@ impl Note {
     }
 }
 
-/// Notes by thread, or by process. Either is its number, its start time and its UID.
+/// Notes by thread, or by process. Either is its number, its start time and its UID. Callers in a PID namespace
+/// that the daemon does not see all have the number 0: those of one UID share their notes.
 pub(super) struct Tasks {
-    notes: Mutex<HashMap<u32, Vec<Noted>>>,
+    notes: Mutex<HashMap<Whose, Vec<Noted>>>,
     most: usize,
     shelf: Shelf,
     /// The note that each thread took last lies on the shelf until the thread comes with something
     /// new: if this process is killed before its answer, the next one is asked the same again.
-    spent: Mutex<HashMap<u32, (Instant, Slot)>>,
+    spent: Mutex<HashMap<Whose, (Instant, Slot)>>,
     /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
     /// When expired notes were dropped last, in milliseconds since boot ([`clock::tick`]).
@@ -86,14 +109,18 @@ pub(super) struct Tasks {
     made: Instant,
 }
 
+/// A thread or process, and its UID.
+type Whose = (u32, u32);
+
 struct Noted {
     started: Option<u64>,
     /// When this process has read that ([`clock::tick`]).
     seen: Option<Duration>,
-    uid: u32,
+    whose: Whose,
     /// The request upon which this was noted.
     request: u64,
     at: Instant,
+    lifetime: Duration,
     note: Note,
     slot: Option<Slot>,
     charge: Charge,
@@ -116,15 +143,17 @@ impl Tasks {
     /// Remembers `note` of the thread that sent the request.
     pub(super) fn remember(&self, who: &Requester, note: Note, charge: Charge) {
         let (started, seen) = (start_of(who.task), Some(clock::tick()));
-        let (uid, request, at) = (who.uid, who.unique, Instant::now());
-        let mut noted = Noted { started, seen, uid, request, at, note, slot: None, charge };
+        let (whose, request, at) = (whose(who), who.unique, Instant::now());
+        let lifetime = note.lifetime();
+        let mut noted =
+            Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
         let account = noted.charge.account();
-        let kept = noted.kept(who.task).map(Kept::Note);
+        let kept = noted.kept().map(Kept::Note);
         noted.slot = kept.and_then(|kept| self.shelf.put(account, &kept));
         // It has got the answer to what it asked before.
-        let answered = self.spent.lock().remove(&who.task);
+        let answered = self.spent.lock().remove(&whose);
         drop(answered);
-        self.add(who.task, noted);
+        self.add(noted);
     }
 
     /// Remembers a note of a thread that the process before this one made `age` ago.
@@ -139,15 +168,17 @@ impl Tasks {
         let &Origin { unique: request, task, started, uid, .. } = origin;
         // One that is spent is asked for once more, soon or never.
         let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
+        let (whose, lifetime) = ((task, uid), note.lifetime());
         if let Some(at) = Instant::now().checked_sub(age)
-            && age < note.lifetime()
+            && age < lifetime
         {
+            let seen = None;
             let mut noted =
-                Noted { started, seen: None, uid, request, at, note, slot: None, charge };
+                Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
             // The time in which nobody answered does not count.
-            let kept = noted.kept(task).map(Kept::Note);
+            let kept = noted.kept().map(Kept::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
-            self.add(task, noted);
+            self.add(noted);
         }
     }
 
@@ -160,13 +191,16 @@ impl Tasks {
         }
     }
 
-    fn add(&self, task: u32, noted: Noted) {
+    fn add(&self, mut noted: Noted) {
         self.sweep_if_due();
+        let most = if noted.whose.0 == 0 { PER_PROCESS } else { self.most };
         let mut notes = self.notes.lock();
-        let of_task = notes.entry(task).or_default();
+        let of_task = notes.entry(noted.whose).or_default();
         // A thread waits for one answer at a time: what it took before that is answered.
-        of_task.retain(|noted| noted.is_fresh() && !noted.note.is_spent());
-        if of_task.len() >= self.most {
+        of_task.retain(|old| {
+            old.is_fresh() && !old.note.is_spent() && !noted.note.take_over(&old.note)
+        });
+        if of_task.len() >= most {
             of_task.remove(0);
         }
         of_task.push(noted);
@@ -201,7 +235,7 @@ impl Tasks {
         }
     }
 
-    fn keep_spent(&self, task: u32, slot: Slot, at: Instant) {
+    fn keep_spent(&self, task: Whose, slot: Slot, at: Instant) {
         let mut spent = self.spent.lock();
         if spent.len() >= MAX_SPENT {
             spent.retain(|_, (at, _)| at.elapsed() < RETRY);
@@ -224,7 +258,7 @@ impl Tasks {
     ) -> Option<T> {
         let started = self.started_if_noted(who)?;
         let mut notes = self.notes.lock();
-        let own = notes.get_mut(&who.task)?.iter_mut().rev();
+        let own = notes.get_mut(&whose(who))?.iter_mut().rev();
         own.filter(|noted| noted.is_of(who, started) && noted.is_fresh())
             .map(|noted| &mut noted.note)
             .find_map(find)
@@ -248,13 +282,13 @@ impl Tasks {
     pub(super) fn serve(&self, who: &Requester, version: u64) {
         let Some(started) = self.started_if_noted(who) else { return };
         let mut notes = self.notes.lock();
-        let own = notes.get_mut(&who.task).into_iter().flatten().rev();
+        let own = notes.get_mut(&whose(who)).into_iter().flatten().rev();
         let mut own = own.filter(|noted| noted.is_of(who, started) && noted.is_fresh());
         if let Some(noted) = own.find(|noted| matches!(noted.note, Note::Reopen { .. })) {
             if let Note::Reopen { served, .. } = &mut noted.note {
                 *served = Some(version);
             }
-            let kept = noted.kept(who.task).map(Kept::Note);
+            let kept = noted.kept().map(Kept::Note);
             let slot = noted.slot.take().zip(kept);
             noted.slot = slot.and_then(|(slot, kept)| slot.replace(&kept));
         }
@@ -269,8 +303,9 @@ impl Tasks {
         mut find: impl FnMut(&Note) -> Option<T>,
     ) -> Option<T> {
         let started = self.started_if_noted(who)?;
+        let whose = whose(who);
         let mut notes = self.notes.lock();
-        let own = notes.get_mut(&who.task)?;
+        let own = notes.get_mut(&whose)?;
         own.retain(Noted::is_fresh);
         let (position, found) = own.iter().enumerate().rev().find_map(|(position, noted)| {
             let found = noted.is_of(who, started).then(|| find(&noted.note)).flatten();
@@ -278,18 +313,14 @@ impl Tasks {
         })?;
         let mut taken = own.remove(position);
         if own.is_empty() {
-            notes.remove(&who.task);
+            notes.remove(&whose);
         }
         self.threads.store(notes.len(), Ordering::Release);
         drop(notes);
         if let Some(slot) = taken.slot.take() {
-            let kept = taken.kept(who.task).map(|kept| KeptNote {
-                served: opened,
-                is_spent: true,
-                ..kept
-            });
+            let kept = taken.kept().map(|kept| KeptNote { served: opened, is_spent: true, ..kept });
             let slot = kept.and_then(|kept| slot.replace(&Kept::Note(kept)));
-            slot.into_iter().for_each(|slot| self.keep_spent(who.task, slot, taken.at));
+            slot.into_iter().for_each(|slot| self.keep_spent(whose, slot, taken.at));
         }
         Some(found)
     }
@@ -303,7 +334,8 @@ impl Tasks {
         self.sweep_if_due();
         let now = clock::tick();
         let seen = |noted: &&Noted| noted.seen.is_some_and(|seen| now.saturating_sub(seen) < FRESH);
-        let known = self.notes.lock().get(&who.task)?.iter().rfind(seen).map(|noted| noted.started);
+        let known =
+            self.notes.lock().get(&whose(who))?.iter().rfind(seen).map(|noted| noted.started);
         Some(known.unwrap_or_else(|| start_of(who.task)))
     }
 }
@@ -313,15 +345,16 @@ impl Noted {
     /// noted: nobody has been answered that.
     fn is_of(&self, who: &Requester, started: Option<u64>) -> bool {
         let is_next = !who.is_resent || self.request != who.unique;
-        self.uid == who.uid && self.started == started && is_next
+        self.started == started && is_next
     }
 
     /// What of it the next process has to know.
-    fn kept(&self, task: u32) -> Option<KeptNote> {
+    fn kept(&self) -> Option<KeptNote> {
         let (node, to_write, served) = match &self.note {
             Note::Reopen { node, served } => (*node, false, *served),
             Note::Reopened { served } => (*served, false, Some(*served)),
             Note::Rewrite { node, only, .. } => (*node, true, *only),
+            Note::Shared { node, .. } => (*node, true, None),
             // The receipt of the change tells it.
             Note::Replaced { .. } => return None,
             // It is gone, and its file with it.
@@ -329,12 +362,16 @@ impl Noted {
         };
         let at = now_since_boot().saturating_sub(self.at.elapsed());
         let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-        let (started, uid, request) = (self.started, self.uid, self.request);
+        let (started, (task, uid), request) = (self.started, self.whose, self.request);
         let is_spent = self.note.is_spent();
         Some(KeptNote { task, started, uid, request, at, node, to_write, served, is_spent })
     }
 
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() < self.note.lifetime()
+        self.at.elapsed() < self.lifetime
     }
+}
+
+fn whose(who: &Requester) -> Whose {
+    (who.task, who.uid)
 }

@@ -1,5 +1,6 @@
 //! `.status/health`, `.status/metrics` and `.status/is-secure`: how the daemon is doing.
 
+use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 use crate::model::{Caller, printable};
@@ -14,23 +15,27 @@ const LITTLE_SPACE: u64 = 64 << 20;
 /// ... or, on a small file system, less than this part of it.
 const LITTLE_PART: u64 = 20;
 
+/// Of callers in a PID namespace that the daemon does not see.
+const UNKNOWN: &str = "note: the kernel tells no PID of some callers, since the daemon is in another PID namespace; \
+the audit log does not name their programs. Start the daemon in the PID namespace of the host \
+(Kubernetes: hostPID: true)\n";
+
 impl Fs {
     /// How a part of the daemon is now, for health.
     pub fn report_health(&self, part: Part, outcome: Result<(), String>) {
         self.vault.telemetry().health.report(part, outcome);
     }
 
-    /// `ok`, or `degraded` and a line for each part that is unwell.
+    /// `ok`, or `degraded` and a line for each part that is unwell. Then what is worth knowing and is no fault.
     pub(super) fn health_text(&self) -> String {
         let problems = self.problems();
-        if problems.is_empty() {
-            return "ok\n".to_owned();
-        }
+        let state = if problems.is_empty() { "ok\n" } else { "degraded\n" };
         let lines = problems.into_iter().map(|(part, why)| {
             let one_line = printable(&why.replace(['\n', '\r'], "; "));
             format!("{}: {one_line}\n", part.as_str())
         });
-        std::iter::once("degraded\n".to_owned()).chain(lines).collect()
+        let unknown = self.has_unknown_callers.load(Ordering::Relaxed).then(|| UNKNOWN.to_owned());
+        std::iter::once(state.to_owned()).chain(lines).chain(unknown).collect()
     }
 
     fn problems(&self) -> Vec<(Part, String)> {

@@ -25,6 +25,7 @@ pub(super) fn requester(request: &Request) -> Requester {
         task: request.pid(),
         unique: unique & !RESENT,
         is_resent: unique & RESENT != 0,
+        files: 0,
     }
 }
 

@@ -365,7 +365,7 @@ impl Filesystem for Handler {
         data: &[u8],
         _write_flags: WriteFlags,
         flags: OpenFlags,
-        _owner: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).expect("a request is under 4 GiB");
@@ -386,7 +386,9 @@ impl Filesystem for Handler {
             );
         }
         let _begun = begin!(self, request, Write, reply);
-        let outcome = self.fs.write(&requester(request), handle.0, offset, flags.0, data);
+        let files = owner.map_or(0, |owner| owner.0);
+        let who = Requester { files, ..requester(request) };
+        let outcome = self.fs.write(&who, handle.0, offset, flags.0, data);
         wipe_request(data);
         match outcome {
             Ok(()) => reply.written(written),
@@ -399,12 +401,13 @@ impl Filesystem for Handler {
         request: &Request,
         _node: INodeNo,
         handle: FileHandle,
-        _owner: LockOwner,
+        owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         // What this closes is stored for the one who opened it, and others wait for that: who it is is found
         // out before.
         self.for_caller(request, Opcode::Flush, reply, &(), move |fs, who, trial, reply, _| {
+            let who = &Requester { files: owner.0, ..*who };
             fs.flush(who, handle.0, Box::new(later(trial, reply, reply_empty)));
         });
     }

@@ -7,8 +7,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::unistd::gettid;
-
 use super::clock;
 
 /// More threads than serve requests. One for the process, as its requests are.
@@ -62,7 +60,7 @@ fn begin(kind: u64) -> Working {
         None => {
             let new = KNOWN.fetch_add(1, Ordering::Relaxed) % THREADS;
             place.set(Some(new));
-            THREAD[new].store(gettid().as_raw(), Ordering::Relaxed);
+            THREAD[new].store(own_number(), Ordering::Relaxed);
             new
         }
     });
@@ -91,7 +89,7 @@ pub fn requests_are_read_by(threads: &'static str) {
 pub fn wait_for_earlier_requests(patience: Duration) {
     let Some(readers) = READERS.get() else { return };
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
-    let (own, end) = (gettid().as_raw(), Instant::now() + patience);
+    let (own, end) = (own_number(), Instant::now() + patience);
     let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
     for task in numbers.filter(|&task: &i32| task != own) {
         let place = THREAD.iter().position(|thread| thread.load(Ordering::Relaxed) == task);
@@ -106,6 +104,12 @@ pub fn wait_for_earlier_requests(patience: Duration) {
             std::thread::yield_now();
         }
     }
+}
+
+/// The number of this thread in `/proc`, which may be that of another PID namespace than this process is in.
+fn own_number() -> i32 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    stat.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Whether it is one of these threads and does not sleep (proc_pid_stat(5)).

@@ -100,6 +100,7 @@ pub(crate) struct Mount {
     arguments: Vec<String>,
     environment: Vec<(&'static str, Option<String>)>,
     filter: Filter,
+    has_own_pids: bool,
     #[cfg(feature = "etcd")]
     network: Option<String>,
     daemon: Option<Daemon>,
@@ -132,6 +133,7 @@ impl Mount {
             arguments: Vec::new(),
             environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
             filter: Filter::default(),
+            has_own_pids: false,
             #[cfg(feature = "etcd")]
             network: None,
             daemon: None,
@@ -156,6 +158,12 @@ impl Mount {
     #[cfg(feature = "etcd")]
     pub(crate) fn in_network(mut self, namespace: String) -> Self {
         self.network = Some(namespace);
+        self
+    }
+
+    /// Runs the daemon in a PID namespace of its own: it sees no PID of its callers.
+    pub(crate) fn in_own_pid_namespace(mut self) -> Self {
+        self.has_own_pids = true;
         self
     }
 
@@ -345,7 +353,7 @@ impl Mount {
 
     #[cfg(feature = "etcd")]
     fn program(&self) -> Command {
-        let Some(network) = &self.network else { return Command::new(&self.program) };
+        let Some(network) = &self.network else { return self.program_with_pids() };
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={network}")).arg(&self.program);
         command
@@ -353,7 +361,16 @@ impl Mount {
 
     #[cfg(not(feature = "etcd"))]
     fn program(&self) -> Command {
-        Command::new(&self.program)
+        self.program_with_pids()
+    }
+
+    fn program_with_pids(&self) -> Command {
+        if !self.has_own_pids {
+            return Command::new(&self.program);
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).arg(&self.program);
+        command
     }
 
     /// Ends the daemon with SIGTERM; it must exit with 0 and leave no mount. Gives what it said.
@@ -365,8 +382,9 @@ impl Mount {
     /// As [`Mount::stop`], with another signal.
     #[track_caller]
     pub(crate) fn stop_with(&mut self, signal: Signal) -> String {
+        let pid = self.pid();
         let mut daemon = self.daemon.take().expect("the daemon runs");
-        kill(daemon.pid(), signal).expect("it is our child");
+        kill(pid, signal).expect("it has not ended");
         let status = daemon.wait(PATIENCE);
         if status.is_none() {
             daemon.kill();
@@ -449,7 +467,11 @@ impl Mount {
 
     /// The daemon's process id.
     pub(crate) fn pid(&self) -> Pid {
-        self.daemon.as_ref().expect("the daemon runs").pid()
+        let pid = self.daemon.as_ref().expect("the daemon runs").pid();
+        match self.has_own_pids {
+            true => child(pid, |_| true).expect("unshare waits for it"),
+            false => pid,
+        }
     }
 
     /// What the daemon wrote to standard error since it was started.

@@ -140,6 +140,36 @@ fn a_killed_server_disturbs_no_bind_mount() {
     assert!(lost <= 1 + killed as u64 / 20, "{lost} writers lost their buffers");
 }
 
+/// The daemon sees no PID of its callers.
+#[test]
+fn callers_without_pid_disturb_nobody() {
+    // Nothing tells which of several writers of one UID is killed.
+    without_pid(parts(), |role| matches!(role, Role::Write(Writer::Killed)));
+}
+
+#[test]
+fn a_killed_writer_without_pid_disturbs_nobody() {
+    without_pid(parts(), |role| matches!(role, Role::Write(writer) if writer != Writer::Killed));
+}
+
+#[test]
+fn bind_mounts_without_pid_disturb_nobody() {
+    // Nor of which open version fstat(2) wants the size.
+    without_pid(bound_parts(), |role| {
+        matches!(role, Role::ReadBound(Style::Whole) | Role::WriteBound(Writer::Killed))
+    });
+}
+
+/// Nobody maps a file: who comes by the path while others of his UID do may be taken for one with a bind mount.
+fn without_pid(parts: Vec<(Person, Role)>, is_left_out: impl Fn(Role) -> bool) {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.in_own_pid_namespace().started();
+    let maps = |role| matches!(role, Role::Read(Style::Map, _));
+    let parts: Vec<_> =
+        parts.into_iter().filter(|&(_, role)| !is_left_out(role) && !maps(role)).collect();
+    assert_eq!(play(&mount, &parts, seconds(4), || {}), 0, "nothing takes a buffer away");
+}
+
 /// Those that read or write through bind mounts, and others beside them.
 fn bound_parts() -> Vec<(Person, Role)> {
     let mut parts: Vec<(Person, Role)> = vec![

@@ -237,3 +237,17 @@ fn a_sound_set_up_is_secure() {
     let kilobytes: u64 = locked.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kilobytes > 1000, "only {kilobytes} kB are locked");
 }
+
+#[test]
+fn callers_without_pid_are_a_note() {
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.in_own_pid_namespace().started();
+    let alice = mount.user(ALICE);
+    assert_eq!(alice.write("alice/K", "value"), Ok(()));
+    let health = alice.read(".status/health").unwrap();
+    assert!(health.starts_with("ok\nnote: ") && health.contains("hostPID"), "{health}");
+    let lines = crate::audit::lines(&mount.state());
+    let of_key = lines.iter().filter(|line| line["key"] == "alice/K");
+    assert!(of_key.clone().count() >= 2, "{lines:?}");
+    assert!(of_key.clone().all(|line| line["pid"] == 0 && line["program"].is_null()), "{lines:?}");
+}

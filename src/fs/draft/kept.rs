@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::audit::Process;
 use crate::fs::aside::Aside;
 use crate::fs::budget::{Account, Budget, buffer_bytes};
-use crate::fs::closing::Abandoned;
+use crate::fs::closing::{Abandoned, OpenersFiles};
 use crate::fs::shelf::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
 use crate::model::Plaintext;
 use crate::vault::{Value, Vault, WriteTarget};
@@ -92,6 +92,7 @@ impl Draft {
             flushed: state.flushed,
             abandoned: state.abandoned == Abandoned::ByChild,
             bound: state.bound,
+            files: self.files.get(),
         })
     }
 
@@ -136,8 +137,9 @@ impl Draft {
             None => (Content::Own(Plaintext::default()), Dirty::Emptied),
         };
         let nodes = (kept.node, kept.inode);
-        let draft =
+        let mut draft =
             Self::new(nodes, opener, kept.creator, &kept.path, target, content, dirty, kept.mode);
+        draft.files = OpenersFiles::new(kept.files);
         {
             let mut state = draft.state.lock();
             state.handles = kept.handles;

@@ -20,7 +20,7 @@ use crate::vault::{RecordId, Value, Vault, WriteTarget};
 use super::aside::Aside;
 use super::bound::BoundBy;
 use super::budget::{Charge, OBJECT_BYTES, buffer_bytes};
-use super::closing::Abandoned;
+use super::closing::{Abandoned, OpenersFiles};
 use super::error::FsError;
 use super::nodes::sidecar_number;
 use super::shelf::{SLOT_BYTES, Shelf, Slot};
@@ -37,6 +37,7 @@ pub(super) struct Draft {
     process: Process,
     /// The process that creates the file; nothing for a file that exists.
     creator: Option<u32>,
+    files: OpenersFiles,
     state: Mutex<State>,
 }
 
@@ -208,7 +209,8 @@ impl Draft {
             appending: None,
             waiting: Vec::new(),
         };
-        Self { node, inode, uid, process, creator, state: Mutex::new(state) }
+        let files = OpenersFiles::default();
+        Self { node, inode, uid, process, creator, files, state: Mutex::new(state) }
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -230,6 +232,11 @@ impl Draft {
     pub(super) fn finisher(&self) -> Option<u32> {
         let process = &self.process;
         process.program.as_ref().map(|_| process.pid)
+    }
+
+    /// The open files of that process, for one that is not known.
+    pub(super) fn openers_files(&self) -> &OpenersFiles {
+        &self.files
     }
 
     /// The process that opened it.
@@ -303,6 +310,14 @@ impl Draft {
         state.dirty == Dirty::Clean
             && !state.flushed
             && !matches!(state.content, Content::Appended { .. })
+    }
+
+    /// The version that it began with, if nothing was done with it.
+    pub(super) fn base(&self) -> Option<Arc<Value>> {
+        match &self.state.lock().content {
+            Content::Base(value) => Some(Arc::clone(value)),
+            Content::Own(_) | Content::Appended { .. } => None,
+        }
     }
 
     /// Whether it was cut to nothing and nothing was done with it since.

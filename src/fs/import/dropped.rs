@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::document::MAX_FILE_BYTES;
 use crate::fs::budget::{Account, Charge, OBJECT_BYTES, buffer_bytes};
-use crate::fs::closing::{Abandoned, Closer};
+use crate::fs::closing::{Abandoned, Close, Closer, Judged, OpenersFiles};
 use crate::fs::draft::{Occasion, Waiter, then_again};
 use crate::fs::{FsError, Requester};
 use crate::model::Plaintext;
@@ -19,6 +19,8 @@ pub(in crate::fs) struct Dropped {
     node: u64,
     uid: u32,
     gid: u32,
+    /// Of the process that opened it last, for one that is not known.
+    files: OpenersFiles,
     state: Mutex<State>,
 }
 
@@ -88,7 +90,8 @@ impl Dropped {
             applying: false,
             waiting: Vec::new(),
         };
-        Self { node, uid: who.uid, gid: who.gid, state: Mutex::new(state) }
+        let (files, state) = (OpenersFiles::default(), Mutex::new(state));
+        Self { node, uid: who.uid, gid: who.gid, files, state }
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -137,9 +140,10 @@ impl Dropped {
         self.state.lock().handles > 0
     }
 
-    /// The process whose close means that the file is finished, if it is known.
-    pub(super) fn finisher(&self) -> Option<u32> {
-        self.state.lock().writer
+    /// What it means that this process closes a descriptor of it.
+    pub(in crate::fs) fn close_by(&self, who: &Requester, judged: Option<Judged>) -> Close {
+        let writer = self.state.lock().writer;
+        Close::by(who, writer, &self.files, judged)
     }
 
     /// It was opened, by that process if for writing. One that was applied starts anew.
@@ -149,6 +153,7 @@ impl Dropped {
         if let Some(process) = writer {
             state.writer = process;
             state.abandoned = Abandoned::No;
+            self.files.forget();
             if state.was_applied && state.handles == 1 {
                 state.was_applied = false;
                 self.empty(&mut state);
@@ -186,7 +191,13 @@ impl Dropped {
     }
 
     /// Writes at `offset`; nothing is changed and nothing allocated if the end is over a limit.
-    pub(in crate::fs) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+    pub(in crate::fs) fn write(
+        &self,
+        who: &Requester,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), FsError> {
+        self.files.are_used_by(who);
         let mut state = self.state.lock();
         let room = within_limit(offset, bytes.len(), &state.path).and_then(|(start, end)| {
             state.charge_up_to(end)?;
@@ -326,7 +337,8 @@ mod tests {
     use super::*;
     use crate::fs::budget::{Budget, MemoryLimits};
 
-    const WHO: Requester = Requester { uid: 7, gid: 7, task: 0, unique: 0, is_resent: false };
+    const WHO: Requester =
+        Requester { uid: 7, gid: 7, task: 0, unique: 0, is_resent: false, files: 0 };
 
     fn file(budget: &Budget) -> Arc<Dropped> {
         let charge = budget.charge(Account::User(7), Dropped::BYTES, "a.yaml").unwrap();
@@ -341,10 +353,10 @@ mod tests {
         assert!(file.state.lock().bytes.is_empty());
         for size in [MAX_FILE_BYTES as u64 + 1, 1_000_000_000_000_000, u64::MAX] {
             assert!(matches!(file.resize(size), Err(FsError::DropTooLarge(_))));
-            assert!(matches!(file.write(size - 1, b"xx"), Err(FsError::DropTooLarge(_))));
+            assert!(matches!(file.write(&WHO, size - 1, b"xx"), Err(FsError::DropTooLarge(_))));
         }
         assert_eq!(file.shown().0, MAX_FILE_BYTES as u64);
-        file.write(1, b"b").unwrap();
+        file.write(&WHO, 1, b"b").unwrap();
         assert_eq!(file.read(0, 4).expose(), b"\0b\0\0");
         file.resize(1).unwrap();
         assert_eq!(file.read(0, 4).expose(), b"\0");
@@ -355,12 +367,12 @@ mod tests {
         let limits = MemoryLimits { per_user: 129 << 20, total: 512 << 20 };
         let budget = Budget::new(limits);
         let files: Vec<_> = (0..2).map(|_| file(&budget)).collect();
-        files.iter().for_each(|file| file.write(MAX_FILE_BYTES as u64 - 1, b"x").unwrap());
+        files.iter().for_each(|file| file.write(&WHO, MAX_FILE_BYTES as u64 - 1, b"x").unwrap());
         let more = file(&budget);
-        let refused = more.write(2 << 20, b"x");
+        let refused = more.write(&WHO, 2 << 20, b"x");
         assert!(matches!(refused, Err(FsError::OutOfMemory { own: true, .. })));
         files[0].resize(0).unwrap();
-        more.write(0, b"x").unwrap();
+        more.write(&WHO, 0, b"x").unwrap();
         drop((files, more));
         assert_eq!(budget.used(), 0);
     }
@@ -370,10 +382,10 @@ mod tests {
         let budget = Budget::new(MemoryLimits::default());
         let file = file(&budget);
         file.opened(Some(None));
-        file.write(0, b"first").unwrap();
+        file.write(&WHO, 0, b"first").unwrap();
         let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
         let Next::Apply(bytes, 0, _) = next else { panic!("it is due") };
-        file.write(0, b"other").unwrap();
+        file.write(&WHO, 0, b"other").unwrap();
         assert_eq!(bytes.expose(), b"first");
         let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
         assert!(matches!(next, Next::Queued));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::fs::budget::{Account, HANDLE_BYTES};
 use crate::fs::closing::Close;
+use crate::fs::commit::closed_by_killed;
 use crate::fs::draft::Occasion;
 use crate::fs::handles::Handle;
 use crate::fs::listing::Listed;
@@ -178,14 +179,15 @@ impl Fs {
         self: &Arc<Self>,
         who: &Requester,
         file: Arc<Dropped>,
+        close: Close,
         answer: Answer<()>,
     ) {
-        match Close::by(who.task, file.finisher()) {
+        match close {
             Close::Finished => self.apply_dropped(who, file, Occasion::Close, answer),
             Close::Inherited => answer(Ok(())),
             Close::Killed(closer) => {
                 file.abandon(closer);
-                answer(Ok(()));
+                answer(closed_by_killed(who));
             }
         }
     }

@@ -108,7 +108,7 @@ impl Kernel {
     pub(crate) fn thread(&mut self, uid: u32) -> Requester {
         self.next_task += 1;
         let unique = u64::from(self.next_task) * 2;
-        Requester { uid, gid: uid, task: self.next_task, unique, is_resent: false }
+        Requester { uid, gid: uid, task: self.next_task, unique, is_resent: false, files: 0 }
     }
 
     fn component(
