@@ -155,7 +155,7 @@ mod tests {
     fn reads_the_fields_behind_any_name() {
         let stat = "7 (a) R (b) S 1 7 7 0 -1 4195328 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0";
         let task = Task::parse(stat).unwrap();
-        assert_eq!(task, Task { state: 'R', flags: 4_195_328, started: 123_456 });
+        assert_eq!(task, Task { state: 'S', flags: 4_195_328, started: 123_456 });
         assert!(task.flags & SIGNALED != 0, "4195328 is 0x400400");
         assert_eq!(Task::parse("7 (x"), None);
         assert_eq!(Task::parse("7 (x) S 1"), None);
