@@ -223,8 +223,12 @@ fn says_each_thing_that_is_wrong() {
             "line 2: only a plain `value` can be !!binary; write `value` as text",
         ),
         (
-            "key: a/.b",
-            "line 1: a component of the key starts with `.`, which is kept for scratch files and tools; choose another name",
+            "key: a/.b.swp",
+            "line 1: a component of the key has the form of a temporary file, which is not stored; choose another name",
+        ),
+        (
+            "key: .b",
+            "line 1: the key starts with `.`, which is reserved for the filesystem; choose another name, or put a directory before it",
         ),
         ("key: \"a\\0b\"", "line 1: the key contains a control character; remove it"),
         (

@@ -25,7 +25,7 @@ use super::{
 
 impl Fs {
     /// Creates a file and opens it: a secret that appears when it is committed, or a scratch file
-    /// if its name starts with a dot.
+    /// if it has the name of one.
     ///
     /// # Errors
     /// The caller may not create there, or the name cannot be a key's.
@@ -114,7 +114,8 @@ impl Fs {
         if let Some(folder) = self.drop_folder(parent) {
             return self.create_dropped(who, &folder, name, mode);
         }
-        if name.as_encoded_bytes().starts_with(b".") {
+        let folder = self.folder(who, parent)?;
+        if self.scratch.is_name(who.uid, &folder, checked_name(&folder, name)?) {
             return self.create_scratch(who, caller, parent, name, mode);
         }
         let draft = match self.created_before(who, parent, name)? {

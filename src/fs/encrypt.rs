@@ -5,8 +5,8 @@
 //! `a` in `.encrypt/a` is a key or a directory must be told from what the caller may know: a directory
 //! is the caller's own, or shows something to the caller in a listing. To an admin, every slug of the
 //! identities file is one as well. Everything else is a key, so the answer tells a caller nothing about
-//! others. Where that is not what is meant, `.in:a` is always the directory `a`, since no key begins
-//! with a dot.
+//! others. Where that is not what is meant, `.in:a` is always the directory `a`. So a
+//! key whose own name begins with `.in:` cannot be sealed here.
 
 use std::ffi::OsStr;
 use std::sync::{Arc, Weak};

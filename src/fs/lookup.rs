@@ -119,7 +119,7 @@ impl Fs {
         {
             return Ok(Some((node, NEVER)));
         }
-        if name.starts_with('.') {
+        if self.scratch.is_name(who.uid, folder, name) {
             let scratch = self.scratch.find(who.uid, folder, name);
             return Ok(scratch.map(|scratch| (Node::Scratch(scratch), NEVER)));
         }

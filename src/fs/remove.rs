@@ -48,7 +48,7 @@ impl Fs {
         if is_reserved(&path) {
             return Err((answer, nothing_is_made_in(&path)));
         }
-        if name.starts_with('.') {
+        if self.scratch.is_name(who.uid, &folder, name) {
             let removed = self.scratch.remove(who.uid, &folder, name);
             answer(match removed {
                 None if !who.is_resent => Err(FsError::NotFound(path)),

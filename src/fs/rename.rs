@@ -29,12 +29,8 @@ struct Place {
     folder: Arc<str>,
     name: String,
     path: String,
-}
-
-impl Place {
-    fn is_scratch(&self) -> bool {
-        self.name.starts_with('.')
-    }
+    /// Whether it is the name of a scratch file.
+    is_scratch: bool,
 }
 
 /// What is renamed.
@@ -83,11 +79,11 @@ impl Fs {
         match source {
             Err(error) => answer(Err(error)),
             Ok((_, _, Source::Gone)) => answer(Ok(())),
-            Ok((from, to, Source::Scratch(scratch))) if to.is_scratch() => {
+            Ok((from, to, Source::Scratch(scratch))) if to.is_scratch => {
                 answer(self.rename_scratch(who, &from, &to, scratch, mode));
             }
             // Moving a secret into memory, or a file that is still written, is copying.
-            Ok((_, to, _)) if to.is_scratch() => answer(Err(FsError::CrossDevice(to.path))),
+            Ok((_, to, _)) if to.is_scratch => answer(Err(FsError::CrossDevice(to.path))),
             Ok((from, to, Source::Draft(draft))) => {
                 self.rename_draft(who, &from, &to, &draft, mode, answer);
             }
@@ -102,7 +98,8 @@ impl Fs {
         if is_reserved(&path) {
             return Err(nothing_is_made_in(&path));
         }
-        Ok(Place { path, folder, name })
+        let is_scratch = self.scratch.is_name(who.uid, &folder, &name);
+        Ok(Place { path, folder, name, is_scratch })
     }
 
     /// Whether a process that died before it answered did it.
@@ -111,14 +108,14 @@ impl Fs {
             let find = |place: &Place| self.scratch.find(who.uid, &place.folder, &place.name);
             return Ok(who.is_resent && find(from).is_none() && find(to).is_some());
         }
-        if from.is_scratch() {
+        if from.is_scratch {
             self.scratch.remove(who.uid, &from.folder, &from.name);
         }
         Ok(true)
     }
 
     fn rename_source(&self, who: &Requester, from: &Place) -> Result<Source, FsError> {
-        if from.is_scratch() {
+        if from.is_scratch {
             let scratch = self.scratch.find(who.uid, &from.folder, &from.name);
             return scratch
                 .map(Source::Scratch)

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use crate::model::Plaintext;
+use crate::model::{Plaintext, is_temporary_name};
 use crate::vault::Vault;
 
 use super::aside::Aside;
@@ -266,6 +266,12 @@ impl ScratchFiles {
             self.files.lock().entry(uid).or_default().insert(place, Arc::clone(&file));
         }
         file
+    }
+
+    /// Whether a name is the name of a scratch file: it has the form of a temporary file, or this UID has a scratch
+    /// file there. A previous version, whose server this one took over from, made them of all names with a dot.
+    pub(super) fn is_name(&self, uid: u32, folder: &Arc<str>, name: &str) -> bool {
+        is_temporary_name(name) || (name.starts_with('.') && self.find(uid, folder, name).is_some())
     }
 
     pub(super) fn find(&self, uid: u32, folder: &Arc<str>, name: &str) -> Option<Arc<Scratch>> {

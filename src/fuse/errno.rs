@@ -120,6 +120,8 @@ fn of_name(error: KeyError) -> Errno {
         KeyError::ComponentTooLong | KeyError::TooLong => Errno::ENAMETOOLONG,
         KeyError::EmptyComponent
         | KeyError::LeadingDot
+        | KeyError::DotComponent
+        | KeyError::TemporaryName
         | KeyError::SidecarName
         | KeyError::ControlCharacter
         | KeyError::NotUtf8 => Errno::EINVAL,

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::is_temporary_name;
+
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 /// The longest component of a key, in bytes.
@@ -28,11 +30,19 @@ pub enum KeyError {
     /// Over 1,024 bytes in all.
     #[error("the key is longer than {MAX_KEY_BYTES} bytes; shorten it")]
     TooLong,
-    /// A component that starts with a dot.
+    /// The first component starts with a dot.
     #[error(
-        "a component of the key starts with `.`, which is kept for scratch files and tools; choose another name"
+        "the key starts with `.`, which is reserved for the filesystem; choose another name, or put a directory before it"
     )]
     LeadingDot,
+    /// A component is `.` or `..`.
+    #[error("a component of the key is `.` or `..`; write the key without it")]
+    DotComponent,
+    /// A component has the form of a temporary file.
+    #[error(
+        "a component of the key has the form of a temporary file, which is not stored; choose another name"
+    )]
+    TemporaryName,
     /// The last component ends in `.acl`.
     #[error(
         "the key ends in `{SIDECAR_SUFFIX}`, which is the name of a sidecar; choose another name"
@@ -55,7 +65,7 @@ impl Key {
         if text.len() > MAX_KEY_BYTES {
             return Err(KeyError::TooLong);
         }
-        text.split('/').try_for_each(check_component)?;
+        check_path(text)?;
         if text.ends_with(SIDECAR_SUFFIX) {
             return Err(KeyError::SidecarName);
         }
@@ -78,7 +88,7 @@ impl Key {
         if path.len() > MAX_KEY_BYTES {
             return Err(KeyError::TooLong);
         }
-        path.split('/').try_for_each(check_component)
+        check_path(path)
     }
 
     /// The same key in memory of its own: for one that stays when what lies beside this one goes.
@@ -110,13 +120,20 @@ impl Key {
     }
 }
 
+fn check_path(path: &str) -> Result<(), KeyError> {
+    path.split('/').try_for_each(check_component)?;
+    if path.starts_with('.') { Err(KeyError::LeadingDot) } else { Ok(()) }
+}
+
 fn check_component(component: &str) -> Result<(), KeyError> {
     if component.is_empty() {
         Err(KeyError::EmptyComponent)
     } else if component.len() > MAX_COMPONENT_BYTES {
         Err(KeyError::ComponentTooLong)
-    } else if component.starts_with('.') {
-        Err(KeyError::LeadingDot)
+    } else if matches!(component, "." | "..") {
+        Err(KeyError::DotComponent)
+    } else if is_temporary_name(component) {
+        Err(KeyError::TemporaryName)
     } else if component.chars().any(char::is_control) {
         Err(KeyError::ControlCharacter)
     } else {
@@ -151,9 +168,19 @@ mod tests {
     fn accepts_what_the_contract_accepts() {
         let longest_component = "x".repeat(255);
         let longest = [&*longest_component; 4].join("/");
-        for text in
-            ["K", "a/b/c", "payment-svc/STRIPE KEY", "ключ/值", "x.acl/y", "a.", "a..b", &longest]
-        {
+        for text in [
+            "K",
+            "a/b/c",
+            "payment-svc/STRIPE KEY",
+            "ключ/值",
+            "x.acl/y",
+            "a.",
+            "a..b",
+            "a/.env",
+            "a/.b/.c",
+            "a/...",
+            &longest,
+        ] {
             assert_eq!(Key::parse(text).map(|key| key.to_string()), Ok(text.to_owned()));
         }
     }
@@ -168,8 +195,13 @@ mod tests {
             ("a/", KeyError::EmptyComponent),
             ("a//b", KeyError::EmptyComponent),
             (".a", KeyError::LeadingDot),
-            ("a/..", KeyError::LeadingDot),
-            ("a/.b/c", KeyError::LeadingDot),
+            (".a/b", KeyError::LeadingDot),
+            ("a/..", KeyError::DotComponent),
+            ("./a", KeyError::DotComponent),
+            ("a/.K.swp", KeyError::TemporaryName),
+            ("a/.K.swp/c", KeyError::TemporaryName),
+            (".K.swp", KeyError::TemporaryName),
+            ("a/.env.acl", KeyError::SidecarName),
             ("a.acl", KeyError::SidecarName),
             ("a/b.acl", KeyError::SidecarName),
             ("a\nb", KeyError::ControlCharacter),

@@ -10,6 +10,7 @@ mod plaintext;
 mod printable;
 mod secret;
 mod slug;
+mod temporary;
 mod time;
 
 pub use access::{Denial, Grant, Operation, decide, may_create, may_see};
@@ -20,4 +21,5 @@ pub use plaintext::Plaintext;
 pub use printable::{is_unprintable, printable};
 pub use secret::{IdError, MAX_VALUE_BYTES, SecretId};
 pub use slug::{SLUG_RULE, Slug, SlugError};
+pub use temporary::is_temporary_name;
 pub use time::Timestamp;

@@ -46,6 +46,15 @@ fn the_own_slug_is_put_in_front_where_it_is_missing() {
     cli.run(ALICE, "secretfs save alice/K v").is(0, "", "Saved `alice/K`.\n");
     cli.run(ALICE, "secretfs save alice v").is(0, "", "Saved `alice/alice`.\n");
     cli.run(ALICE, "secretfs save auth-svc/JWT v").is(0, "", "Saved `alice/auth-svc/JWT`.\n");
+    cli.file(ALICE, ".env", "A=1");
+    cli.run(ALICE, "secretfs save .env --from-file .env").is(0, "", "Saved `alice/.env`.\n");
+    cli.run(ALICE, "secretfs list .env -o json | grep -c alice/.env").is(0, "1\n", "");
+    cli.run(ALICE, "secretfs remove --key alice/.env; secretfs list -o json").is(
+        0,
+        "[]\n",
+        "Removed `alice/.env`.\n",
+    );
+    assert_eq!(cli.run(ALICE, "secretfs save .env.swp v").code, Some(5));
     cli.run(ROOT, "secretfs save K v").is(0, "", "Saved `K`.\n");
     cli.run(ROOT, "secretfs save alice/L v").is(0, "", "Saved `alice/L`.\n");
     // A secret that one may write is meant itself.
@@ -70,9 +79,14 @@ fn keys_with_odd_characters() {
         cli.run(ROOT, line).is(0, "1\n", &format!("Saved `{key}`.\n"));
     }
     for (key, error) in [
+        ("../x", "a component of the key is `.` or `..`; write the key without it"),
         (
-            "../x",
-            "a component of the key starts with `.`, which is kept for scratch files and tools; choose another name",
+            ".x",
+            "the key starts with `.`, which is reserved for the filesystem; choose another name, or put a directory before it",
+        ),
+        (
+            "x/.y~",
+            "a component of the key has the form of a temporary file, which is not stored; choose another name",
         ),
         ("/x", "a key has an empty component; write it without a leading, trailing or double `/`"),
         ("x.acl", "the key ends in `.acl`, which is the name of a sidecar; choose another name"),

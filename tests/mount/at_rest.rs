@@ -47,7 +47,7 @@ fn neither_values_nor_names_nor_lists_can_be_read() {
     root.put(&format!("db/{NAME}"), VALUE, &format!("readers: [{SLUG}]\n"));
     root.put(&format!("db/{NAME}-large"), LARGE.repeat(10_000), "");
     alice.write(&format!("alice/{NAME}"), VALUE).unwrap();
-    alice.write("alice/.scratch", SCRATCH).unwrap();
+    alice.write("alice/.scratch.tmp", SCRATCH).unwrap();
     root.rename(&format!("db/{NAME}"), &format!("{NAME}-moved")).unwrap();
     root.unlink(&format!("alice/{NAME}")).unwrap();
     assert_sealed(&mount.state(), "while it runs");

@@ -130,7 +130,7 @@ fn one_line_for_each_operation_with_all_its_fields() {
     // What is not there, or is not about a secret, is no decision.
     assert!(bob.read("alice/nothing").is_err() && bob.unlink("bob/nothing").is_err());
     assert!(alice.read(".status/whoami").is_ok());
-    alice.write("alice/.scratch", "x").unwrap();
+    alice.write("alice/.scratch.tmp", "x").unwrap();
     alice.mkdir("alice/folder").unwrap();
     log.expect(&[]);
 }
@@ -148,8 +148,8 @@ fn each_form_of_a_rename_and_a_truncation_is_one_line() {
     log.expect(&[]);
     alice.rename("alice/.tmp", "alice/B").unwrap();
     log.expect(&[json!({"op": "commit", "key": "alice/B", "version": 3})]);
-    alice.write("alice/.lists", "readers: [bob]\n").unwrap();
-    alice.rename("alice/.lists", "alice/B.acl").unwrap();
+    alice.write("alice/.lists.tmp", "readers: [bob]\n").unwrap();
+    alice.rename("alice/.lists.tmp", "alice/B.acl").unwrap();
     log.expect(&[json!({"op": "change-lists", "key": "alice/B", "lists": ["readers"]})]);
     assert_eq!(bob.truncate("alice/B", 0), Err(EACCES));
     log.expect(&[json!({"op": "commit", "outcome": "denied", "key": "alice/B", "uid": 2200})]);

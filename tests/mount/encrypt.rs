@@ -130,7 +130,7 @@ fn bad_keys() {
     let Some(mount) = Mount::start() else { return };
     let alice = mount.user(ALICE);
     let error = |key: &str| alice.open(&format!(".encrypt/{key}"), READ_WRITE).err();
-    for key in [".hidden", "K.acl", "a\nb", "a\u{7f}", "alice/.K", "alice/K.acl", ".in:.a/K"] {
+    for key in [".hidden", "K.acl", "a\nb", "a\u{7f}", "alice/.K.swp", "alice/K.acl", ".in:.a/K"] {
         assert_eq!(error(key), Some(EINVAL), "{key:?}");
     }
     assert_eq!(error(&"x".repeat(256)), Some(ENAMETOOLONG));

@@ -423,8 +423,8 @@ fn what_is_not_finished_waits_for_its_rename() {
     assert_eq!(alice.unlink(".import/.z"), Ok(()));
     assert_eq!(alice.read(".import/.z"), Err(ENOENT));
     // Neither in nor out by renaming.
-    alice.write("alice/.scratch", "key: alice/N\n").unwrap();
-    assert_eq!(alice.rename("alice/.scratch", ".import/n.yaml"), Err(EXDEV));
+    alice.write("alice/.scratch.tmp", "key: alice/N\n").unwrap();
+    assert_eq!(alice.rename("alice/.scratch.tmp", ".import/n.yaml"), Err(EXDEV));
     assert_eq!(alice.rename("alice/K", ".import/n.yaml"), Err(EXDEV));
 }
 

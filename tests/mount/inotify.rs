@@ -128,8 +128,8 @@ fn every_way_of_a_change_is_seen_in_the_folder_and_on_the_file() {
         (
             "renaming a scratch file over it",
             Box::new(|n| {
-                root.write("svc/.new", format!("rename-{n}")).unwrap();
-                root.rename("svc/.new", "svc/K").unwrap();
+                root.write("svc/.new.tmp", format!("rename-{n}")).unwrap();
+                root.rename("svc/.new.tmp", "svc/K").unwrap();
             }),
             AddWatchFlags::IN_MOVED_TO,
         ),

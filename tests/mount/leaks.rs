@@ -66,7 +66,7 @@ fn neither_values_nor_keys_are_found_in_what_the_daemon_writes() {
     alice.write("alice/K", VALUES[0]).unwrap();
     alice.write("alice/K", VALUES[1]).unwrap();
     alice.append("alice/K", VALUES[1]).unwrap();
-    alice.write("alice/.scratch", VALUES[2]).unwrap();
+    alice.write("alice/.scratch.tmp", VALUES[2]).unwrap();
     assert!(bob.write("alice/K", VALUES[3]).is_err());
     assert!(bob.write("db/K", VALUES[3]).is_err());
     assert!(bob.write(&format!("bob/{}", "x".repeat(300)), VALUES[3]).is_err());

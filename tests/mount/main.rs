@@ -26,6 +26,7 @@ mod backup;
 mod bind;
 mod create;
 mod disclosure;
+mod dot_names;
 mod encrypt;
 #[cfg(feature = "etcd")]
 mod etcd;

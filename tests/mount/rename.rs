@@ -113,7 +113,7 @@ fn onto_a_sidecar_the_content_becomes_the_lists() {
     let alice = mount.user(ALICE);
     alice.write("alice/K", "value").unwrap();
     let id = alice.id("alice/K");
-    for (temporary, reader) in [("alice/new", "bob"), ("alice/.new", "payment-svc")] {
+    for (temporary, reader) in [("alice/new", "bob"), ("alice/.new.tmp", "payment-svc")] {
         alice.write(temporary, format!("readers: [alice, {reader}]\n")).unwrap();
         assert_eq!(alice.rename(temporary, "alice/K.acl"), Ok(()), "{temporary}");
         assert_eq!(alice.lists("alice/K")["readers"], ["alice", reader]);
@@ -135,16 +135,16 @@ fn onto_a_sidecar_the_rules_of_sidecars_hold() {
         ("not: [a, document\n", EINVAL),
         ("canChangeReaders: [alice, bob]\n", EACCES),
     ] {
-        alice.write("alice/.new", document).unwrap();
-        assert_eq!(alice.rename("alice/.new", "alice/K.acl"), Err(errno), "{document}");
+        alice.write("alice/.new.tmp", document).unwrap();
+        assert_eq!(alice.rename("alice/.new.tmp", "alice/K.acl"), Err(errno), "{document}");
         assert_eq!(root.lists("alice/K"), lists, "{document}");
-        assert_eq!(alice.read("alice/.new").as_deref(), Ok(document), "the source stays");
+        assert_eq!(alice.read("alice/.new.tmp").as_deref(), Ok(document), "the source stays");
     }
     root.only_list("alice/K", "canChangeReaders", "alice");
     alice.write("alice/new", "readers: [bob]\n").unwrap();
     root.only_list("alice/new", "readers", "alice");
     assert_eq!(alice.rename("alice/new", "alice/K.acl"), Err(EACCES), "no deleter of the source");
-    assert_eq!(alice.rename("alice/.new", "alice/none.acl"), Err(ENOENT));
+    assert_eq!(alice.rename("alice/.new.tmp", "alice/none.acl"), Err(ENOENT));
 }
 
 #[test]

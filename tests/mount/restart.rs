@@ -190,12 +190,12 @@ fn scratch_files_stay() {
     let Some(mount) = Mount::start() else { return };
     let (alice, bob) = (mount.user(ALICE), mount.user(BOB));
     alice.write("alice/.tmp", "value").unwrap();
-    alice.write("alice/.empty", "").unwrap();
-    let writer = alice.open("alice/.other", libc::O_WRONLY | libc::O_CREAT).unwrap();
+    alice.write("alice/.empty.tmp", "").unwrap();
+    let writer = alice.open("alice/.other.tmp", libc::O_WRONLY | libc::O_CREAT).unwrap();
     writer.write("one").unwrap();
-    let gone = alice.open("alice/.gone", libc::O_RDWR | libc::O_CREAT).unwrap();
+    let gone = alice.open("alice/.gone.tmp", libc::O_RDWR | libc::O_CREAT).unwrap();
     gone.write("unlinked").unwrap();
-    alice.unlink("alice/.gone").unwrap();
+    alice.unlink("alice/.gone.tmp").unwrap();
     for _ in 0..2 {
         assert!(mount.kill_server());
         assert_eq!(alice.read("alice/.tmp").as_deref(), Ok("value"));
@@ -205,16 +205,16 @@ fn scratch_files_stay() {
     assert_eq!(writer.close(), Ok(()));
     assert_eq!(gone.read_at(0, 100).as_deref(), Ok(&b"unlinked"[..]));
     assert_eq!(gone.close(), Ok(()));
-    assert_eq!(alice.read("alice/.other").as_deref(), Ok("one, two"));
-    assert_eq!(alice.rename("alice/.other", "alice/.renamed"), Ok(()));
+    assert_eq!(alice.read("alice/.other.tmp").as_deref(), Ok("one, two"));
+    assert_eq!(alice.rename("alice/.other.tmp", "alice/.renamed.tmp"), Ok(()));
     assert!(mount.kill_server());
-    assert_eq!(alice.read("alice/.empty").as_deref(), Ok(""));
-    assert_eq!(alice.rename("alice/.renamed", "alice/K"), Ok(()));
+    assert_eq!(alice.read("alice/.empty.tmp").as_deref(), Ok(""));
+    assert_eq!(alice.rename("alice/.renamed.tmp", "alice/K"), Ok(()));
     assert_eq!(alice.rename("alice/.tmp", "alice/L"), Ok(()));
     assert!(mount.kill_server());
     assert_eq!(alice.read("alice/K").as_deref(), Ok("one, two"));
     assert_eq!(alice.read("alice/L").as_deref(), Ok("value"));
-    for gone in ["alice/.tmp", "alice/.renamed", "alice/.other", "alice/.gone"] {
+    for gone in ["alice/.tmp", "alice/.renamed.tmp", "alice/.other.tmp", "alice/.gone.tmp"] {
         assert_eq!(alice.read(gone), Err(ENOENT));
     }
 }

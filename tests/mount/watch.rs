@@ -58,8 +58,8 @@ fn poll_and_epoll_wake_when_there_is_a_newer_version() {
                 match number % 3 {
                     0 => root.write(&key, number.to_string()).unwrap(),
                     1 => {
-                        root.write("svc/.new", number.to_string()).unwrap();
-                        root.rename("svc/.new", &key).unwrap();
+                        root.write("svc/.new.tmp", number.to_string()).unwrap();
+                        root.rename("svc/.new.tmp", &key).unwrap();
                     }
                     _ => {
                         root.write("svc/other", number.to_string()).unwrap();

@@ -4,6 +4,7 @@
 mod bind;
 mod children;
 mod databases;
+mod dot_names;
 mod editors;
 mod environment;
 mod examples;

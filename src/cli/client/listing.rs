@@ -108,15 +108,15 @@ impl Client {
     }
 }
 
-/// Adds the keys below `folder`. What cannot be a key (sidecars of `--list-acl`, a secret that is
-/// being written under a scratch name) is left out, and so is what is removed while we look.
+/// Adds the keys below `folder`. What cannot be a key (sidecars of `--list-acl`, scratch files) is
+/// left out, and so is what is removed while we look.
 fn walk(mount: &Path, folder: &str, keys: &mut Vec<Key>) -> io::Result<()> {
     for entry in fs::read_dir(mount.join(folder))? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        if name.starts_with('.') {
+        if folder.is_empty() && name.starts_with('.') {
             continue;
         } else if entry.file_type()?.is_dir() {
             match walk(mount, &path, keys) {
@@ -154,7 +154,17 @@ mod tests {
     #[test]
     fn walks_over_what_is_no_secret() {
         let mount = tempfile::tempdir().unwrap();
-        for path in ["b", "a/c", "a/d/e", "b.acl", ".status/whoami", "a/.swp", "x.acl/y"] {
+        for path in [
+            "b",
+            "a/c",
+            "a/d/e",
+            "b.acl",
+            ".status/whoami",
+            "a/.swp",
+            "a/.env",
+            "a/.f/g",
+            "x.acl/y",
+        ] {
             let path = mount.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
@@ -164,11 +174,11 @@ mod tests {
         keys.sort_unstable();
         assert_eq!(
             keys.iter().map(Key::as_str).collect::<Vec<_>>(),
-            ["a/c", "a/d/e", "b", "x.acl/y"]
+            ["a/.env", "a/.f/g", "a/c", "a/d/e", "b", "x.acl/y"]
         );
         keys.clear();
         walk(mount.path(), "a", &mut keys).unwrap();
-        assert_eq!(keys.len(), 2);
+        assert_eq!(keys.len(), 4);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::cli::documents::{self, DocumentFile};
 use crate::cli::error::Result;
 use crate::cli::style;
 use crate::cli::value::ValueArgs;
-use crate::model::{Caller, Key, may_create};
+use crate::model::{Caller, Key, KeyError, may_create};
 
 /// Save a value under a key, or the documents of a YAML file or folder.
 ///
@@ -43,7 +43,8 @@ pub(in super::super) struct Args {
 }
 
 enum Source {
-    Value(Key),
+    /// Under a key that may lack the caller's own slug.
+    Value(String),
     Stdin,
     File(PathBuf),
     Folder(PathBuf),
@@ -51,7 +52,7 @@ enum Source {
 
 pub(in super::super) fn run(client: &Client, args: Args) -> Result {
     match source(args.source, args.value.is_given())? {
-        Source::Value(key) => save_value(client, key, args.value, args.dry_run),
+        Source::Value(key) => save_value(client, &key, args.value, args.dry_run),
         Source::Stdin => save_files(client, vec![DocumentFile::stdin()?], args.dry_run),
         Source::File(path) => save_files(client, vec![DocumentFile::open(&path)?], args.dry_run),
         Source::Folder(path) => {
@@ -66,7 +67,7 @@ fn source(argument: OsString, has_value: bool) -> Result<Source> {
     let path = Path::new(&argument);
     let must_be_path = documents::is_yaml(path) || argument.as_encoded_bytes().ends_with(b"/");
     Ok(if has_value {
-        Source::Value(super::parse_key(&argument.to_string_lossy())?)
+        Source::Value(checked(&argument.to_string_lossy())?)
     } else if argument == "-" {
         Source::Stdin
     } else if path.is_dir() {
@@ -74,15 +75,23 @@ fn source(argument: OsString, has_value: bool) -> Result<Source> {
     } else if path.exists() || must_be_path {
         Source::File(path.to_owned())
     } else {
-        Source::Value(super::parse_key(&argument.to_string_lossy())?)
+        Source::Value(checked(&argument.to_string_lossy())?)
     })
 }
 
-fn save_value(client: &Client, key: Key, value: ValueArgs, dry_run: bool) -> Result {
+/// A key, or a name that is one with a slug before it.
+fn checked(text: &str) -> Result<String> {
+    match Key::parse(text) {
+        Err(KeyError::LeadingDot) => {}
+        _ => drop(super::parse_key(text)?),
+    }
+    Ok(text.to_owned())
+}
+
+fn save_value(client: &Client, named: &str, value: ValueArgs, dry_run: bool) -> Result {
     let caller = client.caller()?;
-    let named = key.clone();
-    let key = with_own_slug(&caller, key, |key| client.may_write(key))?;
-    if key != named && client.may_see(&named) {
+    let key = with_own_slug(&caller, named, |key| client.may_write(key))?;
+    if key.as_str() != named && Key::parse(named).is_ok_and(|named| client.may_see(&named)) {
         style::warn(&format!("you may not write `{named}`; `{key}` is another secret, your own"));
     }
     let value = value.take()?;
@@ -105,16 +114,20 @@ fn save_files(client: &Client, files: Vec<DocumentFile>, dry_run: bool) -> Resul
 
 /// The key under which the caller saves: with the own slug in front where it is missing. A secret
 /// of exactly this name that the caller may write is meant itself.
-fn with_own_slug(caller: &Caller, key: Key, may_write: impl FnOnce(&Key) -> bool) -> Result<Key> {
+fn with_own_slug(
+    caller: &Caller,
+    named: &str,
+    may_write: impl FnOnce(&Key) -> bool,
+) -> Result<Key> {
     match caller.own_slug() {
         Some(own)
             if !caller.is_admin()
-                && may_create(caller, key.as_str()).is_err()
-                && !may_write(&key) =>
+                && may_create(caller, named).is_err()
+                && !Key::parse(named).is_ok_and(|key| may_write(&key)) =>
         {
-            super::parse_key(&format!("{own}/{key}"))
+            super::parse_key(&format!("{own}/{named}"))
         }
-        _ => Ok(key),
+        _ => super::parse_key(named),
     }
 }
 
@@ -123,10 +136,6 @@ mod tests {
     use super::*;
     use crate::cli::exit::Exit;
     use crate::model::Slug;
-
-    fn key(text: &str) -> Key {
-        Key::parse(text).unwrap()
-    }
 
     #[test]
     fn puts_the_own_slug_in_front_where_it_is_missing() {
@@ -138,6 +147,7 @@ mod tests {
             (&alice, "K", false, "alice/K"),
             (&alice, "alice/K", false, "alice/K"),
             (&alice, "alice/sub/K", false, "alice/sub/K"),
+            (&alice, ".env", false, "alice/.env"),
             (&alice, "alice", false, "alice/alice"),
             (&alice, "alicea/K", false, "alice/alicea/K"),
             (&alice, "bob/alice/K", false, "alice/bob/alice/K"),
@@ -145,14 +155,13 @@ mod tests {
             (&caller(Some("root"), true), "K", false, "K"),
             (&caller(None, false), "K", false, "K"),
         ] {
-            let key = with_own_slug(caller, key(given), |_| writable).unwrap();
+            let key = with_own_slug(caller, given, |_| writable).unwrap();
             assert_eq!(key.as_str(), saved);
         }
+        let root = caller(Some("root"), true);
+        assert_eq!(with_own_slug(&root, ".env", |_| false).unwrap_err().exit(), Exit::BadInput);
         let long = ["x".repeat(250).as_str(); 4].join("/") + "/" + &"y".repeat(18);
-        assert_eq!(
-            with_own_slug(&alice, key(&long), |_| false).unwrap_err().exit(),
-            Exit::BadInput
-        );
+        assert_eq!(with_own_slug(&alice, &long, |_| false).unwrap_err().exit(), Exit::BadInput);
     }
 
     #[test]
@@ -168,6 +177,8 @@ mod tests {
         assert!(matches!(is(Path::new("-"), false), Source::Stdin));
         assert!(matches!(is(Path::new("API_KEY"), false), Source::Value(_)));
         assert!(matches!(is(Path::new("missing.yaml"), true), Source::Value(_)));
+        assert!(matches!(is(Path::new(".env"), true), Source::Value(_)));
         assert!(source(file.into(), true).is_err(), "a path is not a key");
+        assert!(source(".K.swp".into(), true).is_err(), "a temporary file is no secret");
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn run(exact: Exact, job: &Job) -> Report {
             if error.kind() == LOST {
                 report.lost += 1;
                 // It does not know what became of these.
-                for name in ["move-a", "move-b", "move-c", ".move"] {
+                for name in ["move-a", "move-b", "move-c", ".move.tmp"] {
                     let _ = fs::remove_file(folder.join(name));
                 }
                 continue;
@@ -126,7 +126,7 @@ fn empty(path: &Path, round: u64) -> Outcome {
 
 fn rename(folder: &Path, round: u64) -> Outcome {
     let (a, b, c) = (folder.join("move-a"), folder.join("move-b"), folder.join("move-c"));
-    let (value, scratch) = (format!("value {round}").into_bytes(), folder.join(".move"));
+    let (value, scratch) = (format!("value {round}").into_bytes(), folder.join(".move.tmp"));
     step("create a", create(&a, &value))?;
     step("create c", create(&c, &value))?;
     step("move a to b", fs::rename(&a, &b))?;

@@ -118,7 +118,7 @@ fn with_bash(path: &Path, sequence: u64) -> io::Result<()> {
 }
 
 fn replace(folder: &Path, path: &Path, sequence: u64) -> io::Result<()> {
-    let temporary = folder.join(["rename.new", ".rename.new"][(sequence % 2) as usize]);
+    let temporary = folder.join(["rename.new", ".rename.new.tmp"][(sequence % 2) as usize]);
     write_chunks(OpenOptions::new().write(true).create_new(true), &temporary, sequence)?;
     fs::rename(&temporary, path)
 }

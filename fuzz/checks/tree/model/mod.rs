@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use secretfs::document::emit_lists;
 use secretfs::fs::FileKind;
-use secretfs::model::{Acl, Operation, decide, may_see};
+use secretfs::model::{Acl, Operation, decide, is_temporary_name, may_see};
 
 mod names;
 mod writing;
@@ -101,7 +101,7 @@ impl Model {
             Meaning::Folder => {}
             _ => return Err(ENOTDIR),
         }
-        if name.starts_with('.') {
+        if is_temporary_name(name) {
             let file = self.scratch.get(&(uid, path.to_owned())).ok_or(ENOENT)?;
             return Ok(Meaning::Scratch(Rc::clone(file)));
         }

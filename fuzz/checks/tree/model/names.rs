@@ -131,13 +131,13 @@ impl Model {
                 Err(if lasts { EXDEV } else { ENOENT })
             }
             Meaning::Sidecar(_) => Err(EPERM),
-            Meaning::Scratch(file) if parts(to).1.starts_with('.') => {
+            Meaning::Scratch(file) if is_temporary_name(parts(to).1) => {
                 allowed(may_create(&caller(uid), to))?;
                 self.scratch.remove(&(uid, from.to_owned()));
                 self.scratch.insert((uid, to.to_owned()), file);
                 Ok(())
             }
-            _ if parts(to).1.starts_with('.') => Err(EXDEV),
+            _ if is_temporary_name(parts(to).1) => Err(EXDEV),
             Meaning::Creating(draft) => self.rename_draft(uid, &draft, to, !replace),
             Meaning::Secret => self.move_secret(uid, from, to),
             Meaning::Scratch(file) => {

@@ -75,7 +75,7 @@ impl Model {
     }
 
     fn create(&mut self, uid: u32, path: &str, exclusive: bool) -> Result<Open, i32> {
-        if parts(path).1.starts_with('.') {
+        if is_temporary_name(parts(path).1) {
             allowed(may_create(&caller(uid), path))?;
             if path.chars().any(char::is_control) {
                 return Err(EINVAL);
