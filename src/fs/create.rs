@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::audit::{Action, Subject};
-use crate::model::{Caller, KeyError, Operation, SIDECAR_SUFFIX, may_create};
+use crate::model::{
+    Caller, KeyError, Operation, SIDECAR_SUFFIX, may_be_temporary_name, may_create,
+};
 use crate::vault::{Change, WriteTarget};
 
 use super::budget::{Account, OBJECT_BYTES};
@@ -23,6 +25,24 @@ use super::{
     Answer, Entry, Fs, FsError, NEVER, Opened, Requester, checked_key, checked_name, join,
 };
 
+/// How open(2) creates a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation {
+    /// The mode.
+    pub mode: u32,
+    /// Whether a file that exists is an error (`O_EXCL`).
+    pub exclusive: bool,
+    /// Whether the descriptor also reads (`O_RDWR`).
+    pub reads: bool,
+}
+
+impl Creation {
+    /// Whether mkstemp(3), and rsync's own one, create files so.
+    fn is_mkstemp(self) -> bool {
+        self.exclusive && self.reads && self.mode & 0o077 == 0
+    }
+}
+
 impl Fs {
     /// Creates a file and opens it: a secret that appears when it is committed, or a scratch file
     /// if it has the name of one.
@@ -34,8 +54,7 @@ impl Fs {
         who: &Requester,
         parent: u64,
         name: &OsStr,
-        mode: u32,
-        exclusive: bool,
+        how: Creation,
         answer: impl FnOnce(Result<(Entry, Opened), FsError>) + Send + 'static,
     ) {
         let caller = match self.caller(who) {
@@ -43,8 +62,7 @@ impl Fs {
             Err(error) => return answer(self.note(who, "create", Err(error))),
         };
         let mut decision = None;
-        let created =
-            self.create_quietly(who, &caller, parent, name, mode, exclusive, &mut decision);
+        let created = self.create_quietly(who, &caller, parent, name, how, &mut decision);
         let created = self.note(who, "create", created);
         let (fs, for_note) = (Arc::clone(self), *who);
         self.record(who, caller, decision, created, move |created, recorded| match recorded {
@@ -100,22 +118,24 @@ impl Fs {
         });
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn create_quietly(
         &self,
         who: &Requester,
         caller: &Caller,
         parent: u64,
         name: &OsStr,
-        mode: u32,
-        exclusive: bool,
+        how: Creation,
         decision: &mut Option<Decision>,
     ) -> Result<(Entry, Opened), FsError> {
         if let Some(folder) = self.drop_folder(parent) {
-            return self.create_dropped(who, &folder, name, mode);
+            return self.create_dropped(who, &folder, name, how.mode);
         }
+        let Creation { mode, exclusive, .. } = how;
         let folder = self.folder(who, parent)?;
-        if self.scratch.is_name(who.uid, &folder, checked_name(&folder, name)?) {
+        let text = checked_name(&folder, name)?;
+        if self.scratch.is_name(who.uid, &folder, text)
+            || (how.is_mkstemp() && may_be_temporary_name(text))
+        {
             return self.create_scratch(who, caller, parent, name, mode);
         }
         let draft = match self.created_before(who, parent, name)? {

@@ -78,7 +78,7 @@ impl Fs {
                 continue;
             }
             let attr = self.attr_of(&node, &caller)?;
-            return Ok(Entry { attr, lifetime });
+            return Ok(Entry { attr: Self::owned_by_writer(who, &caller, &node, attr), lifetime });
         }
     }
 

@@ -77,6 +77,7 @@ pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
 pub use budget::MemoryLimits;
 pub use callers::KnownCaller;
 pub use courier::{INVALIDATIONS, KernelCache};
+pub use create::Creation;
 pub use error::FsError;
 pub(crate) use executor::{Executor, Limits};
 pub use import::NotApplied;

@@ -269,7 +269,7 @@ impl ScratchFiles {
     }
 
     /// Whether a name is the name of a scratch file: it has the form of a temporary file, or this UID has a scratch
-    /// file there. A previous version, whose server this one took over from, made them of all names with a dot.
+    /// file there (made as mkstemp(3) does, or by a previous version, for which a dot was enough).
     pub(super) fn is_name(&self, uid: u32, folder: &Arc<str>, name: &str) -> bool {
         is_temporary_name(name) || (name.starts_with('.') && self.find(uid, folder, name).is_some())
     }

@@ -5,20 +5,21 @@ use std::time::SystemTime;
 
 use crate::audit::Action;
 use crate::document::emit_lists;
-use crate::model::{Operation, SIDECAR_SUFFIX};
+use crate::model::{Caller, Operation, SIDECAR_SUFFIX, may_create};
 use crate::vault::RecordId;
 
-use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::callers::KnownCaller;
 use super::draft::{Draft, Occasion, within_limit};
 use super::encrypt::Encrypt;
-use super::export::Exported;
 use super::handles::Handle;
 use super::import::Import;
 use super::nodes::Node;
 use super::status::StatusFile;
 use super::tasks::Note;
-use super::{Answer, Attr, Fs, FsError, Requester};
+use super::{Answer, Attr, Fs, FsError, Requester, join};
+
+/// The bits of a mode that let a program run as its owner or group.
+const SET_ID: u32 = 0o6000;
 
 /// What is to be changed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,7 +68,7 @@ impl Fs {
         };
         let Some(size) = changes.size else {
             self.keep_changes(&node, &changes);
-            return answer(self.attributes(who, number));
+            return answer(self.attributes_after_change(who, &node));
         };
         if is_done {
             return answer(self.attributes(who, number));
@@ -118,7 +119,8 @@ impl Fs {
         });
     }
 
-    /// Mode, owner and group as they would have to be; times are whatever the caller likes.
+    /// Mode and owner change nothing that is stored. Programs that copy set them after they wrote, so a caller
+    /// that may write the node may set any mode. Times are whatever the caller likes.
     fn check_changes(
         &self,
         who: &Requester,
@@ -126,36 +128,88 @@ impl Fs {
         changes: &Changes,
     ) -> Result<(), FsError> {
         let forbidden = |what| Err(FsError::Forbidden { path: self.path_of(node), what });
+        if !self.shows_owner(who, node, changes)? {
+            return forbidden("its owner cannot be changed; put slugs into its lists instead");
+        }
+        match changes.mode {
+            None => Ok(()),
+            Some(mode) if mode & SET_ID != 0 => forbidden(
+                "set-user-ID and set-group-ID have no effect here; set a mode without them",
+            ),
+            Some(_) if self.may_write(who, node)? => Ok(()),
+            Some(_) => forbidden("you may not write it, so you may not set its mode; leave it"),
+        }
+    }
+
+    /// Whether the owner to set is the one that is shown, and so is the group. With that owner, a caller that may write
+    /// the node may name any group, which changes nothing: rsync, tar and `cp -a` set both in one call.
+    fn shows_owner(
+        &self,
+        who: &Requester,
+        node: &Node,
+        changes: &Changes,
+    ) -> Result<bool, FsError> {
         let (uid, gid) = match node {
             Node::Scratch(scratch) => scratch.owner(),
             Node::Draft(draft) => draft.owner(),
             Node::Import(Import::File(file)) => file.owner(),
-            // Folders of the drop box are the caller's own; their group means nothing.
+            // Directories of the drop box are the caller's own; their group means nothing.
             Node::Import(Import::Folder(_)) => (who.uid, changes.gid.unwrap_or(who.gid)),
             _ => (0, 0),
         };
-        if changes.uid.is_some_and(|new| new != uid) || changes.gid.is_some_and(|new| new != gid) {
-            return forbidden("its owner cannot be changed; put slugs into its lists instead");
-        }
-        let widest = match node {
-            Node::Folder(_)
-            | Node::StatusFolder
-            | Node::Encrypt(Encrypt::Folder(_))
-            | Node::Exported(Exported::Folder(_)) => FOLDER_MODE,
-            Node::Value(_) => SECRET_MODE,
-            Node::Sidecar(_) => 0o600,
-            Node::Status(file, _) => file.mode(),
-            Node::Exported(_) => 0o444,
-            Node::Encrypt(_) => ENCRYPT_MODE,
+        Ok(match (changes.uid, changes.gid) {
+            (Some(new), _) if new != uid => false,
+            (_, None) => true,
+            (_, Some(new)) if new == gid => true,
+            (Some(_), Some(_)) => self.may_write(who, node)?,
+            (None, Some(_)) => false,
+        })
+    }
+
+    /// Whether the caller may write a file, or create something in a directory.
+    fn may_write(&self, who: &Requester, node: &Node) -> Result<bool, FsError> {
+        let allowed = |operation, record| {
+            let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+            Ok(self.vault.check(&*self.caller(who)?, operation, &secret).is_ok())
+        };
+        match node {
+            Node::Value(value) => allowed(Operation::Write, value.record()),
+            // What a sidecar's writer may change is decided when it is committed.
+            Node::Sidecar(record) => allowed(Operation::ReadLists, *record),
+            Node::Folder(path) => Ok(may_write_folder(&*self.caller(who)?, path)),
+            Node::Status(StatusFile::Rekey, _) => Ok(self.caller(who)?.is_admin()),
             Node::Draft(_)
             | Node::Scratch(_)
-            | Node::Import(Import::File(_) | Import::Folder(_)) => 0o777,
-            Node::Import(Import::Report(_)) => 0o400,
-        };
-        if changes.mode.is_some_and(|mode| mode & 0o7777 & !u32::from(widest) != 0) {
-            return forbidden("its mode cannot be widened; put slugs into its lists instead");
+            | Node::Encrypt(_)
+            | Node::Import(Import::File(_) | Import::Folder(_)) => Ok(true),
+            Node::StatusFolder
+            | Node::Status(..)
+            | Node::Exported(_)
+            | Node::Import(Import::Report(_)) => Ok(false),
         }
-        Ok(())
+    }
+
+    fn attributes_after_change(&self, who: &Requester, node: &Node) -> Result<Attr, FsError> {
+        let attr = self.attributes(who, node.number())?;
+        Ok(Self::owned_by_writer(who, &*self.caller(who)?, node, attr))
+    }
+
+    /// The attributes with which a look-up or a change of attributes is answered: to a caller that may write a
+    /// directory they tell the kernel that the caller owns it. The kernel uses that for its own checks alone; each
+    /// stat(2) asks again, and shows root. `cp -a` sets the POSIX ACL of a directory after its times, which the kernel
+    /// lets only the owner try: EPERM is an error to cp, EOPNOTSUPP, which it gets from here, is not.
+    pub(super) fn owned_by_writer(
+        who: &Requester,
+        caller: &Caller,
+        node: &Node,
+        attr: Attr,
+    ) -> Attr {
+        match node {
+            Node::Folder(path) if may_write_folder(caller, path) => {
+                Attr { uid: who.uid, gid: who.gid, ..attr }
+            }
+            _ => attr,
+        }
     }
 
     /// Private files keep what they are given, as long as they last.
@@ -303,6 +357,11 @@ impl Fs {
             Node::Import(node) => node.path(),
         }
     }
+}
+
+/// Whether the caller may create something in a directory.
+fn may_write_folder(caller: &Caller, path: &str) -> bool {
+    may_create(caller, &join(path, "K")).is_ok()
 }
 
 enum Truncated {

@@ -15,7 +15,9 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{Changes, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Requester, Trial};
+use crate::fs::{
+    Changes, Creation, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Requester, Trial,
+};
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 use crate::telemetry::pulse::{self, Working};
 
@@ -656,6 +658,7 @@ impl Filesystem for Handler {
         reply: ReplyCreate,
     ) {
         let exclusive = flags & libc::O_EXCL != 0;
+        let how = Creation { mode, exclusive, reads: flags & libc::O_ACCMODE == libc::O_RDWR };
         self.for_caller(
             request,
             Opcode::Create,
@@ -663,7 +666,7 @@ impl Filesystem for Handler {
             name,
             move |fs, who, trial, reply, name| {
                 let answer = later(trial, reply, reply_created);
-                fs.create(who, parent.0, name, mode, exclusive, answer);
+                fs.create(who, parent.0, name, how, answer);
             },
         );
     }

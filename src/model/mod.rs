@@ -21,5 +21,5 @@ pub use plaintext::Plaintext;
 pub use printable::{is_unprintable, printable};
 pub use secret::{IdError, MAX_VALUE_BYTES, SecretId};
 pub use slug::{SLUG_RULE, Slug, SlugError};
-pub use temporary::is_temporary_name;
+pub use temporary::{is_temporary_name, may_be_temporary_name};
 pub use time::Timestamp;

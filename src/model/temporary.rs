@@ -7,6 +7,13 @@ const ENDINGS: [&str; 4] = ["~", ".tmp", ".lock", ".kate-swp"];
 /// How many random characters mkstemp(3) puts at the end of a name.
 const RANDOM_LENGTH: usize = 6;
 
+/// Whether a component of a path, which can be a secret's, has a form that mkstemp(3) gives: `.K.abcdef`. A file that is
+/// also created in the way of mkstemp(3) is a temporary one.
+pub fn may_be_temporary_name(name: &str) -> bool {
+    name.starts_with('.')
+        && name.rsplit_once('.').is_some_and(|(before, end)| before.len() > 1 && is_mkstemp(end))
+}
+
 /// Whether a component of a path has the form of a temporary file of a common program (contract, section 4; the
 /// guide lists the forms). Where a form could be the name of a secret as well, it is one: a secret that is taken
 /// for a temporary file is lost, a temporary file that is taken for a secret is renamed like one.
@@ -33,11 +40,14 @@ fn is_vim_swap(end: &str) -> bool {
     matches!(end.as_bytes(), [b's', b'w', b'a'..=b'p' | b'x'] | b"swpx")
 }
 
+fn is_mkstemp(end: &str) -> bool {
+    end.len() == RANDOM_LENGTH && end.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Six letters and digits with both cases among the letters, which are not one or two words with a number: so
 /// `Xy1z2Q`, but not `docker`, `prod01`, `Prod01` or `MyProd`.
 fn is_random(end: &str) -> bool {
-    end.len() == RANDOM_LENGTH
-        && end.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    is_mkstemp(end)
         && end.bytes().any(|byte| byte.is_ascii_uppercase())
         && end.bytes().any(|byte| byte.is_ascii_lowercase())
         && !is_words(end.trim_end_matches(|digit: char| digit.is_ascii_digit()).as_bytes())
@@ -150,6 +160,18 @@ mod tests {
             "~",
         ] {
             assert!(!is_temporary_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn knows_what_mkstemp_may_make() {
+        for name in [".K.abcdef", ".env.prod01", ".K.Xy1z2Q", ".a.b.123456", "..x.abcdef"] {
+            assert!(may_be_temporary_name(name), "{name}");
+        }
+        for name in
+            [".abcdef", "..abcdef", "K.abcdef", ".K.abcde", ".K.abcdefg", ".K.abcde_", ".env"]
+        {
+            assert!(!may_be_temporary_name(name), "{name}");
         }
     }
 

@@ -52,24 +52,37 @@ fn sidecars_have_their_true_size() {
 }
 
 #[test]
-fn a_mode_can_be_kept_or_narrowed_and_never_changes() {
+fn a_mode_can_be_set_by_who_may_write_and_never_changes() {
     let Some(mount) = Mount::start() else { return };
-    let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
+    let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
     alice.write("alice/K", "value").unwrap();
-    for user in [&root, &alice] {
-        for (name, shown, same_or_narrower, wider) in [
-            ("alice/K", 0o400, [0o400, 0], [0o600, 0o440, 0o404, 0o500, 0o777, 0o4400]),
-            ("alice", 0o555, [0o555, 0o500], [0o755, 0o575, 0o557, 0o777, 0o1555, 0o2555]),
-        ] {
-            for mode in same_or_narrower {
+    root.write("alice/K.acl", "readers: [alice, bob]\n").unwrap();
+    root.put("other/K", "value", "");
+    root.only_list("other/K", "writers", "bob");
+    let modes = [0o400, 0, 0o600, 0o440, 0o777, 0o1555];
+    for (name, shown) in [("alice/K", 0o400), ("alice", 0o555), ("alice/K.acl", 0o600)] {
+        for mode in modes {
+            for user in [&root, &alice] {
                 assert_eq!(user.chmod(name, mode), Ok(()), "chmod {mode:o} {name}");
             }
-            for mode in wider {
+            if !name.ends_with(".acl") {
+                assert_eq!(bob.chmod(name, mode), Err(EPERM), "chmod {mode:o} {name}");
+            }
+        }
+        for mode in [0o4400, 0o2555, 0o6777] {
+            for user in [&root, &alice, &bob] {
                 assert_eq!(user.chmod(name, mode), Err(EPERM), "chmod {mode:o} {name}");
             }
-            assert_eq!(user.stat(name).unwrap().mode & 0o7777, shown);
         }
+        assert_eq!(root.stat(name).unwrap().mode & 0o7777, shown);
     }
+    assert_eq!(alice.chmod("", 0o555), Err(EPERM));
+    // A writer need not be a reader.
+    assert_eq!(bob.chmod("other/K", 0o644), Ok(()));
+    assert_eq!(alice.chmod("other/K", 0o644), Err(EPERM));
+    assert_eq!(alice.chmod("other/K.acl", 0o600), Err(EPERM));
+    assert_eq!(bob.chmod(".status/version", 0o444), Err(EPERM));
+    assert_eq!(alice.chmod("alice/none", 0o600), Err(ENOENT));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn they_are_copied_edited_and_read() {
         [ "$(cat .env)" = DB=newest ]
         [ "$(as 2100 sh -c '. ./.env; echo $DB')" = newest ]
         [ "$(ls -A)" = .env ]
-        as 2100 rsync -r --super --chmod=D555,F400 $T/app/ .
+        as 2100 rsync -a $T/app/ .
         [ "$(cat .env .docker/.dockerconfigjson)" = 'DB=old
 {"auths":{}}' ]
         [ "$(ls -A)" = '.docker

@@ -10,6 +10,7 @@ mod environment;
 mod examples;
 mod git;
 mod gpg;
+mod modes;
 mod replace;
 mod ssh;
 mod systemd;

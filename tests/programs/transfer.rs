@@ -13,11 +13,9 @@ same() { diff -r $T/in $1; }
 #[test]
 fn rsync_in_and_out() {
     let Some(stage) = Stage::with(&["rsync"]) else { return };
-    // Folders are always 0555, so that is what has to be asked for; `--super` keeps rsync from making
-    // them writable for their owner first.
     stage.run(&format!(
         r#"{FILES}
-        into() {{ as 2100 rsync -rtp --chmod=D555,F400 --super "$@" $T/in/ $S/alice/; }}
+        into() {{ as 2100 rsync -a "$@" $T/in/ $S/alice/; }}
         into
         same $S/alice
         as 2100 rsync -a $S/alice/ $T/out/
@@ -34,10 +32,10 @@ fn rsync_in_and_out() {
 #[test]
 fn tar_in_and_out() {
     let Some(stage) = Stage::with(&["tar"]) else { return };
-    // Files with their folders in their names: a folder's mode, and root's chown, are not tar's to set.
+    // Owners are not tar's to set.
     stage.run(&format!(
         r#"{FILES}
-        (cd $T/in && find . -type f | tar -cf $T/in.tar --files-from=-)
+        tar -C $T/in -cf $T/in.tar .
         as 2100 tar -C $S/alice -xf $T/in.tar
         same $S/alice
         mkdir $S/copy && tar -C $S/copy --no-same-owner -xf $T/in.tar

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use secretfs::fs::{Caching, Changes, FileKind, Fs, FsError, KernelCache, NEVER, ROOT, Requester};
+use secretfs::fs::{
+    Caching, Changes, Creation, FileKind, Fs, FsError, KernelCache, NEVER, ROOT, Requester,
+};
 use secretfs::fuse::code;
 
 use super::errno::*;
@@ -223,7 +225,8 @@ impl Kernel {
                 let (name, exclusive) = (OsStr::new(name), flags.exclusive);
                 let (entry, opened) = wait(|done| {
                     let answer = move |outcome| send(&done, outcome);
-                    fs.create(who, parent, name, 0o600, exclusive, answer);
+                    let how = Creation { mode: 0o600, exclusive, reads: false };
+                    fs.create(who, parent, name, how, answer);
                 })?;
                 *self.lookups.entry(entry.attr.node).or_default() += 1;
                 let (handle, caching) = (opened.handle, opened.caching);
