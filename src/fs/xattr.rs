@@ -1,4 +1,5 @@
-//! Extended attributes: what a sidecar does not say.
+//! Extended attributes: what a sidecar does not say. They are found by name and not listed, so that copies do not
+//! carry them.
 
 use std::ffi::OsStr;
 
@@ -26,31 +27,10 @@ impl Fs {
         Ok(attribute_of(&secret, name).into_bytes())
     }
 
-    /// The names of the attributes, each followed by a zero byte; none for callers that may not
-    /// read them.
-    ///
-    /// # Errors
-    /// The caller cannot be resolved.
-    pub fn attribute_names(&self, who: &Requester, node: u64) -> Result<Vec<u8>, FsError> {
-        let Node::Value(value) = self.node(who, node)? else { return Ok(Vec::new()) };
-        let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
-        let caller = self.caller(who)?;
-        match self.vault.check(&caller, Operation::ReadLists, &secret) {
-            Ok(_) => Ok(NAMES.map(|name| format!("{PREFIX}{name}\0")).concat().into_bytes()),
-            Err(_) => Ok(Vec::new()),
-        }
-    }
-
     /// Why an attribute cannot be set or removed.
-    pub fn refuse_attribute(&self, who: &Requester, node: u64, name: &OsStr) -> FsError {
+    pub fn refuse_attribute(&self, who: &Requester, node: u64) -> FsError {
         let path = self.node(who, node).map_or_else(|_| String::new(), |node| self.path_of(&node));
-        let is_user = name.as_encoded_bytes().starts_with(b"user.");
-        let error = if is_user {
-            FsError::Forbidden { path, what: "attributes are read-only here; leave them" }
-        } else {
-            FsError::Unsupported(path)
-        };
-        match self.note::<()>(who, "setxattr", Err(error)) {
+        match self.note::<()>(who, "setxattr", Err(FsError::Unsupported(path))) {
             Err(error) => error,
             Ok(()) => unreachable!("an error stays one"),
         }

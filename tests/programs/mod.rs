@@ -16,6 +16,7 @@ mod ssh;
 mod systemd;
 mod transfer;
 mod web;
+mod xattr;
 
 use std::path::Path;
 
