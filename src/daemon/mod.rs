@@ -5,6 +5,7 @@ mod allocator;
 mod audit;
 mod carrier;
 mod clerk;
+mod connection;
 mod control;
 mod disk;
 mod error;

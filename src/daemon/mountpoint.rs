@@ -3,10 +3,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+use super::connection::Connection;
 use super::error::DaemonError;
+use super::upgrade;
+
+/// How long a mount may take to answer that is about to be replaced. A server that was killed has a successor
+/// sooner.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sees to it that `path` can become the mountpoint, and clears what a crash left there. Gives the path
 /// without links in it. What is missing is not made yet.
@@ -41,22 +50,46 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Unmounts what a daemon left that died ("Transport endpoint is not connected").
+/// Unmounts what a daemon left that died: one of which the kernel says so ("Transport endpoint is not
+/// connected"), and one that nobody answers for, since a process of that daemon still holds `/dev/fuse`.
 ///
 /// # Errors
-/// It cannot be unmounted.
+/// It cannot be unmounted. Or it does not answer, and its supervisor lives.
 pub fn clear_if_dead(path: &Path) -> Result<(), DaemonError> {
-    use nix::errno::Errno;
     loop {
-        let error = std::fs::metadata(path).err().and_then(|error| error.raw_os_error());
-        match error.map(Errno::from_raw) {
+        match ask(path) {
             // A crash may have left several on top of each other.
-            Some(Errno::ENOTCONN) => detach(path)?,
+            Some(Some(Errno::ENOTCONN)) => detach(path)?,
             // It died while it was asked.
-            Some(Errno::ECONNABORTED) => {}
-            _ => return Ok(()),
+            Some(Some(Errno::ECONNABORTED)) => {}
+            Some(_) => return Ok(()),
+            None if upgrade::has_supervisor(path) || !is_secretfs(path).unwrap_or(false) => {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(DaemonError::Mountpoint { path: path.to_owned(), source });
+            }
+            None => {
+                tracing::warn!(mountpoint = %path.display(), "nobody serves the mount; it is ended");
+                match Connection::of(path) {
+                    Ok(connection) => connection.abort(),
+                    Err(error) => tracing::warn!(%error, "its callers may wait for ever"),
+                }
+                detach(path)?;
+            }
         }
     }
+}
+
+/// What stat(2) of the mountpoint fails with, if it does; nothing if there is no answer in time. Another thread
+/// asks: it cannot be killed while it waits.
+fn ask(path: &Path) -> Option<Option<Errno>> {
+    let (answer, answered) = channel();
+    let asked = path.to_owned();
+    std::thread::spawn(move || {
+        let error = std::fs::metadata(asked).err().and_then(|error| error.raw_os_error());
+        // Nobody listens any more after that time.
+        let _ = answer.send(error.map(Errno::from_raw));
+    });
+    answered.recv_timeout(ANSWER_TIMEOUT).ok()
 }
 
 /// Unmounts a mount of secretfs. Files that are open stay usable until they are closed.
@@ -88,7 +121,7 @@ pub(super) fn detach(path: &Path) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::Unmount { path: path.to_owned(), source };
     match umount2(path, MntFlags::MNT_DETACH) {
         Ok(()) => Ok(()),
-        Err(nix::errno::Errno::EPERM) => {
+        Err(Errno::EPERM) => {
             let outcome = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(path).output();
             let output = outcome.map_err(failed)?;
             if output.status.success() {

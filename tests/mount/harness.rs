@@ -422,6 +422,11 @@ impl Mount {
         (status.expect("the daemon did not end"), daemon.said())
     }
 
+    /// Whether the daemon has not ended by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.daemon.as_mut().is_some_and(|daemon| daemon.ended().is_none())
+    }
+
     /// Kills the daemon with SIGKILL and leaves what it left.
     pub(crate) fn kill9(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");

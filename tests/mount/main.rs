@@ -37,6 +37,7 @@ mod fdstore;
 mod folders;
 mod foreign_nodes;
 mod fsck;
+mod giving_up;
 mod guide;
 mod helper;
 mod hostile;

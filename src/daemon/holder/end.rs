@@ -13,25 +13,55 @@ const GRACE: Duration = Duration::from_secs(1);
 impl Holder {
     /// Unmounts, and waits a moment for those who have files open. What they closed is stored; what
     /// they did not close was never promised.
-    pub(super) fn end(&self, mut server: Server) -> Result<(), DaemonError> {
+    pub(super) fn end(&mut self, mut server: Server) -> Result<(), DaemonError> {
         self.unmount()?;
         let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            if let Some(Event::ServerEnded(_)) = server.wait(&self.signals, Some(deadline))? {
+        let mut is_over = false;
+        while !is_over && Instant::now() < deadline {
+            let event = server.wait(&self.signals, Some(deadline))?;
+            is_over = matches!(event, Some(Event::ServerEnded(_)));
+        }
+        self.leaving.extend(server.messenger.take());
+        let outcome = if is_over {
+            Ok(())
+        } else {
+            tracing::info!("some files are still open; they end with the daemon");
+            // As long as the messenger waits for a caller, that caller is best answered.
+            self.end_messengers()?;
+            server.stop()
+        };
+        self.abort()?;
+        outcome
+    }
+
+    /// Unmounts, and lets every caller who waits have an error. For a mount that nobody serves.
+    pub(super) fn give_up(&mut self) -> Result<(), DaemonError> {
+        let outcome = self.unmount();
+        self.abort()?;
+        outcome
+    }
+
+    /// Ends the connection with the kernel, and then what it may have kept waiting.
+    fn abort(&mut self) -> Result<(), DaemonError> {
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
+        self.end_messengers()
+    }
+
+    fn end_messengers(&mut self) -> Result<(), DaemonError> {
+        let deadline = Instant::now() + GRACE;
+        loop {
+            self.leaving.retain_mut(|messenger| {
+                // It may have ended by itself.
+                let _ = messenger.kill();
+                matches!(messenger.try_wait(), Ok(None))
+            });
+            if self.leaving.is_empty() || Instant::now() > deadline {
                 return Ok(());
             }
+            self.signals.wait(None, FIRST_PAUSE)?;
         }
-        tracing::info!("some files are still open; they end with the daemon");
-        // As long as the messenger waits for a caller, that caller must be answered.
-        if let Some(mut messenger) = server.messenger.take() {
-            // It may have ended by itself.
-            let _ = messenger.kill();
-            let deadline = Instant::now() + GRACE;
-            while matches!(messenger.try_wait(), Ok(None)) && Instant::now() < deadline {
-                self.signals.wait(None, FIRST_PAUSE)?;
-            }
-        }
-        server.stop()
     }
 
     /// Unmounts even if the mount is in use: a daemon that was told to stop stops.

@@ -33,6 +33,7 @@ use plan::{Event, Looks, Plan, Server, Started};
 use signals::Signals;
 use watchdog::Watchdog;
 
+use super::connection::Connection;
 use super::control::{Order, Report};
 use super::error::DaemonError;
 use super::logging::Log;
@@ -75,7 +76,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         Err(error) => Err(error),
     };
     if outcome.is_err() {
-        holder.unmount()?;
+        holder.give_up()?;
     }
     outcome
 }
@@ -84,6 +85,8 @@ struct Holder {
     plan: Plan,
     signals: Signals,
     device: Device,
+    /// None where it cannot be had.
+    connection: Option<Connection>,
     /// What the kernel said first.
     first_request: Vec<u8>,
     path: PathBuf,
@@ -112,10 +115,18 @@ impl Holder {
         path: PathBuf,
         first_request: Vec<u8>,
     ) -> Self {
+        let connection = Connection::of(&path);
+        if let Err(error) = &connection {
+            tracing::warn!(
+                %error,
+                "the mount cannot be ended at once; mount fusectl on /sys/fs/fuse/connections"
+            );
+        }
         Self {
             plan,
             signals,
             device,
+            connection: connection.ok(),
             first_request,
             path,
             is_heir: false,
@@ -227,11 +238,11 @@ impl Holder {
                 self.outage = Outage { since: since_boot(), by_crash: hung || aborted };
             }
             if !self.device.is_mounted() {
-                return self.unmount();
+                return self.give_up();
             }
             if !somebody_waits {
                 // It said why.
-                self.unmount()?;
+                self.give_up()?;
                 return refused(status);
             }
             self.free_memory_after(&status);
@@ -274,7 +285,7 @@ impl Holder {
             match self.plan.start(&self.signals, Some(self.outage), until, reads)? {
                 Started::Ready(server) => return Ok(Some(server)),
                 Started::Stopped => {
-                    self.unmount()?;
+                    self.give_up()?;
                     return Ok(None);
                 }
                 // The old program goes on at once.
@@ -321,7 +332,7 @@ impl Holder {
         let end = Instant::now() + time;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             if let Some(Signal::SIGTERM | Signal::SIGINT) = self.signals.wait(None, left)?.signal {
-                self.unmount()?;
+                self.give_up()?;
                 return Ok(true);
             }
         }

@@ -36,6 +36,11 @@ pub fn upgrade(path: &Path) -> Result<(), DaemonError> {
     }
 }
 
+/// Whether the supervisor of the mount at `mountpoint` lives. Asks the mount nothing.
+pub(super) fn has_supervisor(mountpoint: &Path) -> bool {
+    socket::is_listened_to(mountpoint).unwrap_or(false)
+}
+
 /// Opens a program and sees whether it runs at all.
 pub(super) fn try_out(path: &Path) -> Result<File, String> {
     let told = |error: io::Error| format!("{} cannot be started: {error}", path.display());

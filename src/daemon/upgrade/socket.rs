@@ -168,6 +168,16 @@ pub(super) fn connect(mountpoint: &Path) -> io::Result<Option<Control>> {
     Err(io::Error::new(kind, faults.join("; ")))
 }
 
+/// Whether somebody listens on the socket of the mount at `mountpoint`.
+///
+/// # Errors
+/// The table of mounts cannot be read.
+pub(super) fn is_listened_to(mountpoint: &Path) -> io::Result<bool> {
+    let Some((name, owner)) = mountpoint::device(mountpoint)? else { return Ok(false) };
+    let owner = Uid::from_raw(owner);
+    Ok(directories(owner).iter().any(|path| connect_in(path, &name, owner).is_ok()))
+}
+
 fn connect_in(path: &Path, name: &str, owner: Uid) -> io::Result<UnixStream> {
     let directory = open(path, directory_flags(), Mode::empty())?;
     is_private(&directory, &[owner])?;
