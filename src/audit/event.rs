@@ -110,6 +110,8 @@ pub struct Subject {
     pub access: Option<Access>,
     /// The lists that changed.
     pub lists: Vec<ListName>,
+    /// Whether the value that was written is the one that was there.
+    pub unchanged: bool,
     /// What allowed it.
     pub grant: Option<Grant>,
 }
@@ -273,6 +275,9 @@ fn write_subject(out: &mut Vec<u8>, subject: &Subject) {
     }
     if !subject.lists.is_empty() {
         json::words(out, ",\"lists\":", subject.lists.iter().map(|list| list.as_str()));
+    }
+    if subject.unchanged {
+        out.extend_from_slice(b",\"unchanged\":true");
     }
     match &subject.grant {
         Some(Grant::Listed { slug, list }) => {

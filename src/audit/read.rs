@@ -44,6 +44,8 @@ pub struct Record {
     pub version: Option<u64>,
     /// The lists that changed.
     pub lists: Vec<String>,
+    /// Whether the value that was written is the one that was there.
+    pub unchanged: bool,
     /// What allowed it.
     pub grant: Option<RecordedGrant>,
     /// The line that this one corrects.

@@ -603,18 +603,18 @@ mod tests {
         let first = Requester { task, unique: 2, ..Requester::default() };
         let again = Requester { is_resent: true, ..first };
         let second = Requester { unique: 4, ..first };
-        let write = |target| {
+        let write = |target, value: &[u8]| {
             let (answer, answered) = channel();
             let actor = Actor { caller: fs.caller(&first).unwrap(), process: Process::default() };
             let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.is_ok()).unwrap());
-            vault.write(actor, target, Plaintext::copy_of(b"value"), None, done);
+            vault.write(actor, target, Plaintext::copy_of(value), None, done);
             assert!(answered.recv().unwrap());
         };
         let key = Key::parse("K").unwrap();
-        write(WriteTarget::New { key, exclusive: true, heritage: None });
+        write(WriteTarget::New { key, exclusive: true, heritage: None }, b"old");
         let old = Arc::clone(vault.secret("K").unwrap().value());
         fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
-        write(WriteTarget::Existing(old.record()));
+        write(WriteTarget::Existing(old.record()), b"new");
         let open = |who: &Requester| {
             let (answer, answered) = channel();
             let answer = move |opened| answer.send(opened).unwrap();

@@ -105,8 +105,13 @@ impl Fs {
     /// Whether a process that died before it answered did it.
     fn was_renamed(&self, who: &Requester, from: &Place, to: &Place) -> Result<bool, FsError> {
         if !self.was_done(who)? {
-            let find = |place: &Place| self.scratch.find(who.uid, &place.folder, &place.name);
-            return Ok(who.is_resent && find(from).is_none() && find(to).is_some());
+            // What was in memory alone, or was renamed onto a secret of the same value, has no receipt.
+            let is_there = |place: &Place| {
+                self.scratch.find(who.uid, &place.folder, &place.name).is_some()
+                    || self.vault.secret(&place.path).is_some()
+                    || self.drafts.creating(&place.path, who).is_some()
+            };
+            return Ok(who.is_resent && !is_there(from) && is_there(to));
         }
         if from.is_scratch {
             self.scratch.remove(who.uid, &from.folder, &from.name);

@@ -317,7 +317,7 @@ mod tests {
         let vault = open(&store, 10, 10_000);
         let alice = actor(Some("alice"));
         let mut open = Vec::new();
-        let full = (0..100).find(|_| match write(&vault, &alice, "alice/K", 1000) {
+        let full = (0..100).find(|n| match write(&vault, &alice, "alice/K", 1000 - n % 2) {
             Ok(()) => {
                 open.push(Arc::clone(vault.secret("alice/K").unwrap().value()));
                 false

@@ -69,9 +69,11 @@ impl Vault {
                 }
             }
             // The last one: before it, a backup may have got another id.
-            let written = transaction.changes.iter().rfind(|change| change.after.is_some());
+            let changed = || transaction.changes.iter().rfind(|change| change.after.is_some());
+            let unchanged = transaction.kept.is_some();
+            let written = transaction.kept.as_ref().or_else(changed);
             let version = written.and_then(|change| subject_of(change).version);
-            transaction.note(Subject { version, lists, ..named.clone() });
+            transaction.note(Subject { version, lists, unchanged, ..named.clone() });
             Ok(())
         };
         self.committer.submit_for(ask, origin, Box::new(plan), done);

@@ -41,6 +41,8 @@ pub(super) struct Transaction<'a> {
     pub(super) shared: &'a Shared,
     pub(super) batch: Batch,
     pub(super) changes: Vec<Change>,
+    /// The secret whose value was to be replaced by the same bytes, before and after: nothing is stored for it.
+    pub(super) kept: Option<Change>,
     pub(super) touched: HashSet<Touched>,
     /// What goes on record if it is done: a line each.
     pub(super) subjects: Vec<Subject>,
@@ -84,6 +86,7 @@ impl<'a> Transaction<'a> {
             shared,
             batch: Batch::default(),
             changes: Vec::new(),
+            kept: None,
             touched: HashSet::new(),
             subjects: Vec::new(),
             grants: Vec::new(),
@@ -133,7 +136,8 @@ impl<'a> Transaction<'a> {
 
     /// Puts the last change on record.
     pub(super) fn note_last(&mut self) {
-        let subject = self.changes.last().map(subject_of);
+        let kept = self.kept.as_ref().map(|kept| Subject { unchanged: true, ..subject_of(kept) });
+        let subject = kept.or_else(|| self.changes.last().map(subject_of));
         subject.into_iter().for_each(|subject| self.note(subject));
     }
 
@@ -160,13 +164,19 @@ impl<'a> Transaction<'a> {
         self.put(None, secret)
     }
 
-    /// A new value for a secret that exists.
+    /// A new value for a secret that exists. If it is the current one, nothing changes; but a caller that may not read
+    /// the secret always makes a new version, so that it cannot test guesses.
     pub(super) fn set_value(
         &mut self,
         caller: &Caller,
         before: Arc<Secret>,
         value: &Plaintext,
     ) -> Result<(), VaultError> {
+        if check(caller, Operation::Read, &before).is_ok() && self.is_current(&before, value) {
+            self.touch(&before.key, &before.id);
+            self.kept = Some(Change { before: Some(Arc::clone(&before)), after: Some(before) });
+            return Ok(());
+        }
         let version = before.value.version + 1;
         let updated = before.value.updated.next(now());
         let value = self.store_value(before.record(), version, updated, caller, value);
@@ -174,6 +184,12 @@ impl<'a> Transaction<'a> {
         self.touch(&before.key, &before.id);
         let after = Secret { value, ..same(&before) };
         self.put(Some(before), after)
+    }
+
+    /// Whether the secret has this value. One that cannot be read is replaced.
+    fn is_current(&self, secret: &Secret, value: &Plaintext) -> bool {
+        value.len() == secret.value.size as usize
+            && self.read_value(&secret.value).is_ok_and(|current| current == *value)
     }
 
     /// The same value, under another node.

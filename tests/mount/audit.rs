@@ -28,24 +28,24 @@ pub(crate) fn lines(state: &Path) -> Vec<Value> {
 }
 
 /// A mount whose log has a line for each decision.
-fn start() -> Option<Mount> {
+pub(crate) fn start() -> Option<Mount> {
     Some(Mount::prepare()?.with_args(&["--audit-repeats", "each"]).started())
 }
 
 /// The lines about keys that were written since the last time it was asked.
-struct Log {
+pub(crate) struct Log {
     state: PathBuf,
     seen: usize,
 }
 
 impl Log {
-    fn of(mount: &Mount) -> Self {
+    pub(crate) fn of(mount: &Mount) -> Self {
         let mut log = Self { state: mount.state(), seen: 0 };
         log.news();
         log
     }
 
-    fn news(&mut self) -> Vec<Value> {
+    pub(crate) fn news(&mut self) -> Vec<Value> {
         let all: Vec<_> =
             lines(&self.state).into_iter().filter(|line| line.get("uid").is_some()).collect();
         let new = all[self.seen..].to_vec();
@@ -55,7 +55,7 @@ impl Log {
 
     /// Exactly these lines are new; only the named fields are compared.
     #[track_caller]
-    fn expect(&mut self, expected: &[Value]) {
+    pub(crate) fn expect(&mut self, expected: &[Value]) {
         let news = self.news();
         let fits = |line: &Value, wanted: &Value| {
             wanted.as_object().unwrap().iter().all(|(name, value)| line.get(name) == Some(value))

@@ -71,6 +71,7 @@ mod sidecar;
 mod space;
 mod status;
 mod stress;
+mod unchanged;
 mod units;
 mod upgrade;
 mod vitals;

@@ -124,10 +124,10 @@ print(os.read(file, 100))
 }
 
 /// `secretfs watch`, ended when this is dropped.
-struct Watch(Child);
+pub(crate) struct Watch(Child);
 
 impl Watch {
-    fn start(mount: &Mount, arguments: &[&str]) -> Self {
+    pub(crate) fn start(mount: &Mount, arguments: &[&str]) -> Self {
         Self(Self::command(SECRETFS.as_ref(), mount, arguments).spawn().unwrap())
     }
 

@@ -15,6 +15,7 @@ mod replace;
 mod ssh;
 mod systemd;
 mod transfer;
+mod unchanged;
 mod web;
 mod xattr;
 

@@ -39,6 +39,7 @@ const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Planned {
     pub(super) request: Request,
     pub(super) changes: Vec<Change>,
+    pub(super) kept: Option<Change>,
     pub(super) subjects: Vec<Subject>,
     pub(super) grants: Vec<Option<Grant>>,
     /// The numbers of its lines in the audit log, once they are there.
@@ -208,13 +209,14 @@ impl Writer {
             } else {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
-                let Transaction { changes, subjects, grants, journal, .. } = transaction;
+                let Transaction { changes, kept, subjects, grants, journal, .. } = transaction;
                 self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
                 let recorded = None;
                 let until = None;
                 group.push(Planned {
                     request,
                     changes,
+                    kept,
                     subjects,
                     grants,
                     recorded,
@@ -386,9 +388,9 @@ impl Writer {
                 (one.request.done)(Err(error));
             }
             Ok(()) => {
-                let Transaction { mut batch, changes, grants, journal, .. } = transaction;
+                let Transaction { mut batch, changes, kept, grants, journal, .. } = transaction;
                 self.receipts.add(&self.shared.records, &mut batch, one.request.origin, &changes);
-                self.store(batch, vec![Planned { changes, grants, journal, ..one }]);
+                self.store(batch, vec![Planned { changes, kept, grants, journal, ..one }]);
             }
         }
     }
@@ -432,6 +434,7 @@ fn conflicts(ours: &HashSet<Touched>, theirs: &HashSet<Touched>) -> bool {
 
 fn finish(group: Vec<Planned>) {
     for one in group {
-        (one.request.done)(Ok(one.changes));
+        let changes = one.changes.into_iter().chain(one.kept).collect();
+        (one.request.done)(Ok(changes));
     }
 }

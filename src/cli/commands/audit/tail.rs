@@ -118,6 +118,7 @@ fn sentence(record: &Record) -> String {
     if !record.lists.is_empty() {
         parts.push(record.lists.join(","));
     }
+    parts.extend(record.unchanged.then(|| "unchanged".to_owned()));
     parts.extend(record.uid.map(|uid| who(record, uid)));
     parts.extend(record.error.clone());
     parts.extend(record.grant.as_ref().map(why));
@@ -156,6 +157,11 @@ mod tests {
         assert_eq!(
             sentence(&Record::parse(line).unwrap()),
             "2026-11-24 14:02:11.402  allowed  change-lists  K  readers,writers  - (uid 0, ?[0])  ops in canChangeReaders"
+        );
+        let line = br#"{"seq":9,"time":"2026-11-24T14:02:11.402117Z","op":"commit","outcome":"allowed","uid":0,"key":"K","version":4,"unchanged":true,"grant":{"rule":"admin"}}"#;
+        assert_eq!(
+            sentence(&Record::parse(line).unwrap()),
+            "2026-11-24 14:02:11.402  allowed  commit        K v4  unchanged  - (uid 0, ?[0])  admin"
         );
         let line = br#"{"seq":9,"time":"2026-11-24T14:02:11.402117Z","op":"open","outcome":"denied","errno":13,"error":"EACCES","uid":34,"slug":"backup","repeats":2500}"#;
         assert_eq!(
