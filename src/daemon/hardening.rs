@@ -1,8 +1,12 @@
 //! Keeping keys and values out of core dumps, other processes' reach and the environment.
 
 use std::ffi::CStr;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Mutex;
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -80,7 +84,7 @@ fn lock_all() -> nix::Result<()> {
     // Pages that are never touched need no room.
     let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
     // SAFETY: this operation takes one number and touches no memory.
-    nix::errno::Errno::result(unsafe { libc::mlockall(flags) }).map(drop)
+    Errno::result(unsafe { libc::mlockall(flags) }).map(drop)
 }
 
 /// Whether this process has CAP_IPC_LOCK (capabilities(7)).
@@ -118,8 +122,28 @@ pub(super) fn die_before_the_holder() {
     }
 }
 
-fn oom_adjustment() -> std::io::Result<i32> {
-    std::fs::read_to_string(OOM)?.trim().parse().map_err(std::io::Error::other)
+fn oom_adjustment() -> io::Result<i32> {
+    std::fs::read_to_string(OOM)?.trim().parse().map_err(io::Error::other)
+}
+
+/// Keeps descriptors that this process has inherited, other than the standard ones, from every program that
+/// it starts: a lock or a pipe of the caller would last as long as the daemon.
+///
+/// # Errors
+/// There is no /proc.
+pub(super) fn keep_descriptors_to_itself() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|&number| number > libc::STDERR_FILENO) else { continue };
+        // SAFETY: the table of this process has it, and no other thread could close it.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        match fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+            Ok(_) | Err(Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// No core dumps, and no other process of this user may look into this one.
@@ -128,7 +152,7 @@ pub(super) fn protect_memory() -> Result<(), DaemonError> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(system("core dumps could not be turned off"))?;
     // SAFETY: this operation takes one number and touches no memory.
     let outcome = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-    nix::errno::Errno::result(outcome)
+    Errno::result(outcome)
         .map(drop)
         .map_err(system("the memory could not be protected from other processes"))
 }

@@ -1,19 +1,37 @@
 //! The daemon's log: for people on a terminal, for the journal where systemd listens, as lines of JSON
-//! otherwise. What cannot be written at once is dropped and counted: nobody waits for a log.
+//! otherwise. In the background syslog has it, and until the daemon serves its caller. What cannot be written at once is dropped and counted: nobody waits for a log.
 
 mod journal;
 mod queue;
+mod syslog;
 
 use std::io::{self, IsTerminal};
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::notify;
 use super::settings::LogLevel;
-pub(super) use journal::Journal;
+use journal::Journal;
 use queue::Queue;
+use syslog::Syslog;
+
+/// Where the log goes beside standard error. Opened before a process is confined.
+pub(super) struct Sockets {
+    /// Has everything that would go to standard error.
+    journal: Option<Journal>,
+    syslog: Option<Syslog>,
+}
+
+impl Sockets {
+    pub(super) fn open() -> io::Result<Self> {
+        let syslog = notify::is_in_background().then(Syslog::open).transpose()?;
+        Ok(Self { journal: Journal::of_stderr(), syslog })
+    }
+}
 
 /// The log of this process.
 pub(super) struct Log(Queue);
@@ -24,11 +42,11 @@ impl Log {
     /// # Errors
     /// No thread can be started for it.
     pub(super) fn start(level: LogLevel) -> io::Result<Self> {
-        Self::start_in(Journal::of_stderr(), level)
+        Self::start_in(Sockets::open()?, level)
     }
 
-    /// As [`Log::start`], for a process that could look for the journal only earlier.
-    pub(super) fn start_in(journal: Option<Journal>, level: LogLevel) -> io::Result<Self> {
+    /// As [`Log::start`], for a process that could open the sockets only earlier.
+    pub(super) fn start_in(sockets: Sockets, level: LogLevel) -> io::Result<Self> {
         let level = match level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
@@ -40,11 +58,16 @@ impl Log {
             .add_directive(level.into())
             .add_directive("fuser=warn".parse().expect("a fixed directive parses"))
             .add_directive("sled=warn".parse().expect("a fixed directive parses"));
+        let lines_of_syslog = |syslog| {
+            let lines = tracing_subscriber::fmt::layer().with_ansi(false).without_time();
+            lines.with_level(false).with_target(false).with_writer(syslog)
+        };
         let log = tracing_subscriber::registry().with(filter);
+        let log = log.with(sockets.syslog.map(lines_of_syslog));
         let queue = Queue::start()?;
         let lines = tracing_subscriber::fmt::layer().with_writer(queue.writer());
         // A second start in one process (a test) finds the first one's log in place, which is as good.
-        let _ = match journal {
+        let _ = match sockets.journal {
             Some(journal) => log.with(journal).try_init(),
             None if io::stderr().is_terminal() => log.with(lines.with_target(false)).try_init(),
             None => log.with(lines.with_ansi(false).json().flatten_event(true)).try_init(),
@@ -56,6 +79,16 @@ impl Log {
     /// at the end.
     pub(super) fn flush(&self) {
         self.0.flush();
+    }
+}
+
+/// As in syslog(3).
+fn severity(level: &Level) -> u8 {
+    match *level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
     }
 }
 

@@ -55,7 +55,7 @@ pub fn mount(settings: MountSettings) -> Result<(), DaemonError> {
     let background = settings.background;
     let resolved = Resolved::from(settings)?;
     if background {
-        return notify::start_in_background(&resolved);
+        return notify::start_in_background(resolved);
     }
     holder::run(&resolved)
 }

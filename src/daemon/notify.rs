@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, send, sendmsg};
 
 use super::error::DaemonError;
-use super::hardening::take_encryption_key;
+use super::hardening::{keep_descriptors_to_itself, take_encryption_key};
 use super::settings::Resolved;
 
 /// Where to say it (sd_notify(3)).
@@ -41,12 +41,12 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Says that requests are served.
 pub(super) fn ready() -> io::Result<()> {
-    if is_in_background() {
-        tell_parent()?;
-    } else {
-        tell(READY, None)?;
+    if !is_in_background() {
+        return tell(READY, None).map(drop);
     }
-    let_go_of_stderr()
+    // Before the caller goes on, who may unmount what its output is on.
+    let_go_of_stderr()?;
+    tell_parent()
 }
 
 /// Tells the process that started this one in the background. Its socket is standard input: a name could
@@ -133,7 +133,8 @@ pub(super) fn is_in_background() -> bool {
     std::env::var_os(BACKGROUND).is_some()
 }
 
-/// In the background nobody reads the log of a daemon that serves.
+/// In the background, standard error is the caller's until the daemon serves. Whoever reads it waits for its
+/// end.
 pub(super) fn let_go_of_stderr() -> io::Result<()> {
     if is_in_background() {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
@@ -143,15 +144,17 @@ pub(super) fn let_go_of_stderr() -> io::Result<()> {
 }
 
 /// Starts this program again, as a daemon of its own, and waits until it serves.
-pub(super) fn start_in_background(settings: &Resolved) -> Result<(), DaemonError> {
+pub(super) fn start_in_background(settings: Resolved) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::System { what: "the daemon could not be started", source };
     let (socket, theirs) = UnixDatagram::pair().map_err(failed)?;
     socket.set_read_timeout(Some(LOOK)).map_err(failed)?;
+    keep_descriptors_to_itself().map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command
         .arg0(PROGRAM)
         .arg("mount")
-        .args(settings.to_flags())
+        .args(settings.to_absolute_flags().map_err(failed)?)
+        .current_dir("/")
         .env(BACKGROUND, "1")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null());

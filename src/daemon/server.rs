@@ -30,7 +30,7 @@ use super::control::{Control, KeyTexts, Order, Report};
 use super::disk::OnDisk;
 use super::error::DaemonError;
 use super::key::{KeyFiles, Keys};
-use super::logging::{Journal, Log};
+use super::logging::{Log, Sockets};
 use super::reload::{self, Reload};
 use super::sandbox::{self, Account, Calls, Files, Needs, Sandbox};
 use super::security::SetUp;
@@ -169,8 +169,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             tracing::warn!("the service is not secure: {reason}");
         }
         confined.log.flush();
-        control.send(&Report::Serving, &[]).map_err(conversation)?;
         notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
+        control.send(&Report::Serving, &[]).map_err(conversation)?;
         let (gone, when_gone) = oneshot::channel();
         follow_holder(control, messenger, gone)
             .map_err(system("the holder could not be followed"))?;
@@ -216,6 +216,8 @@ pub(super) fn run_messenger() -> Result<(), DaemonError> {
     };
     let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
+    // The sandbox lets it open nothing. What is wrong with that the server has told: it has entered its own.
+    notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
     sandbox::enter(&sandbox::of_messenger(account.as_ref()))?;
     // Becoming another user ended it.
     die_with_the_holder()?;
@@ -290,7 +292,8 @@ fn confine(
     }
     let failed = system("the counts of the audit log could not be shared");
     audit.counts = shelf.audit_counts().map_err(failed)?.map(Arc::new);
-    let journal = Journal::of_stderr();
+    let failed = system("the log could not be opened");
+    let sockets = Sockets::open().map_err(failed)?;
     SledStore::prepare(&settings.state_dir, account.map(|account| (account.uid, account.gid)))?;
     let mut readable = sandbox::system_files();
     readable.extend(settings.import_dir.clone());
@@ -306,7 +309,7 @@ fn confine(
         },
         calls: Calls::Serving { connects: audit.copy.is_some() },
     })?;
-    let log = Log::start_in(journal, settings.log_level)
+    let log = Log::start_in(sockets, settings.log_level)
         .map_err(system("the log could not be started"))?;
     for missing in &sandbox.missing {
         tracing::warn!("the server is not confined as it could be: {missing}");

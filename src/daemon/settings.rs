@@ -1,6 +1,7 @@
 //! Settings: flags, then the configuration file, then defaults; resolved once.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -286,12 +287,27 @@ impl Resolved {
         })
     }
 
-    /// The command line that comes to the same settings, whatever the configuration file says.
-    pub(super) fn to_flags(&self) -> Vec<OsString> {
-        self.to_flags_for(&self.mountpoint)
+    /// As [`Resolved::to_flags_for`], in whatever directory they are used.
+    pub(super) fn to_absolute_flags(mut self) -> io::Result<Vec<OsString>> {
+        let credentials = self.store.as_mut().map(|shared| &mut shared.credentials);
+        let credentials = credentials
+            .into_iter()
+            .flat_map(|it| [&mut it.authority, &mut it.certificate, &mut it.key, &mut it.password]);
+        let files = [
+            &mut self.identities,
+            &mut self.encryption_key_file,
+            &mut self.previous_encryption_key_file,
+            &mut self.import_dir,
+        ];
+        let files = files.into_iter().chain(credentials).flatten();
+        for path in [&mut self.mountpoint, &mut self.state_dir].into_iter().chain(files) {
+            *path = std::path::absolute(&*path)?;
+        }
+        Ok(self.to_flags_for(&self.mountpoint))
     }
 
-    /// As [`Resolved::to_flags`], for a mountpoint of another name.
+    /// The command line that comes to the same settings, whatever the configuration file says, for a
+    /// mountpoint of this name.
     pub(super) fn to_flags_for(&self, mountpoint: &Path) -> Vec<OsString> {
         let mut flags: Vec<OsString> = vec![mountpoint.into()];
         let files = [
@@ -479,7 +495,7 @@ mod tests {
         assert_eq!(resolved.log_level, LogLevel::Warn);
         assert_eq!(resolved.threads, DEFAULT_THREADS);
         assert_eq!(resolved.memory, MemoryLimits { per_user: 7 << 20, total: 99 << 20 });
-        let flags = resolved.to_flags();
+        let flags = resolved.to_flags_for(&resolved.mountpoint);
         let total = flags.iter().position(|flag| flag == "--memory").unwrap();
         assert_eq!(flags[total + 1], (99 << 20).to_string().as_str());
     }

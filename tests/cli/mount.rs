@@ -52,7 +52,7 @@ fn in_the_background_it_returns_once_it_serves() {
     cli.run(ROOT, line).is(
         6,
         "",
-        "Error: nope cannot be used: No such file or directory (os error 2); name another file or \
+        "Error: /home/root/nope cannot be used: No such file or directory (os error 2); name another file or \
          change its owner or mode\n\
          Error: the daemon did not start; its own message stands above\n",
     );

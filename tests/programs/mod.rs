@@ -1,6 +1,7 @@
 //! Other people's software on a real mount: each program as the UID that it would have, with its own
 //! checks of owners and modes. A program that is not there is skipped with a word.
 
+mod background;
 mod bind;
 mod children;
 mod databases;

@@ -55,6 +55,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// before left with the service manager is served as if nothing had been.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let kept = notify::take_kept();
+    hardening::keep_descriptors_to_itself()
+        .map_err(system("inherited descriptors could not be kept from other processes"))?;
     hardening::be_spared();
     hardening::protect_memory()?;
     let key = hardening::take_encryption_key().map(|key| LockedText::copy_of(key.as_bytes()));

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::stat::fstat;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -17,11 +17,11 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 const STREAM: &str = "JOURNAL_STREAM";
 
 /// Sends each event with its fields. The socket never blocks.
-pub(in super::super) struct Journal(UnixDatagram);
+pub(super) struct Journal(UnixDatagram);
 
 impl Journal {
     /// The journal, if standard error leads there.
-    pub(in super::super) fn of_stderr() -> Option<Self> {
+    pub(super) fn of_stderr() -> Option<Self> {
         let stream = std::env::var(STREAM).ok()?;
         let stderr = fstat(io::stderr()).ok()?;
         if !names(&stream, stderr.st_dev, stderr.st_ino) {
@@ -42,13 +42,7 @@ fn names(stream: &str, device: u64, inode: u64) -> bool {
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // syslog(3).
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
+        let priority = super::severity(event.metadata().level());
         let mut datagram = Datagram(Vec::with_capacity(512));
         datagram.put("PRIORITY", &priority.to_string());
         datagram.put("SYSLOG_IDENTIFIER", "secretfs");
