@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ use crate::identity::{Directory, Group, Lookup, Nss, NssError, Trust, User};
 use super::control::Control;
 use super::error::DaemonError;
 use super::hardening;
+use super::import_dir::{Kind, open_in};
 use super::sandbox::{self, Account, Calls, Files, Needs};
 
 /// What the name of its subcommand is.
@@ -46,13 +47,17 @@ const MAX_IDLE: usize = 4;
 #[derive(Serialize, Deserialize)]
 enum Order {
     /// Said first.
-    Begin {
-        account: Option<Account>,
-        /// What it may open.
-        files: Vec<PathBuf>,
-    },
+    Begin { account: Option<Account>, readable: Readable },
     /// Start a child; the answer is a `Result<(), i32>` and brings the line to it.
     Start,
+}
+
+/// What the process may open for a server.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Readable {
+    pub(super) files: Vec<PathBuf>,
+    /// A directory, with all that lies in it.
+    pub(super) directory: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,6 +70,8 @@ enum Question {
     /// The answer brings the file.
     Open(PathBuf),
     GroupByName(String),
+    /// Of what lies in the directory, which the question brings. The answer is that of `Open`.
+    OpenBelow(PathBuf, Kind),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -106,9 +113,9 @@ impl Clerk {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(account: Option<&Account>, files: Vec<PathBuf>) -> io::Result<Self> {
+    pub(super) fn start(account: Option<&Account>, readable: Readable) -> io::Result<Self> {
         let control = Control::with_new_process(COMMAND)?;
-        control.send(&Order::Begin { account: account.cloned(), files }, &[])?;
+        control.send(&Order::Begin { account: account.cloned(), readable }, &[])?;
         Ok(Self(Arc::new(Lines { control: Mutex::new(control), idle: Mutex::default() })))
     }
 
@@ -117,25 +124,46 @@ impl Clerk {
     /// # Errors
     /// It cannot be opened, or others than root and the mounting user could change it.
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
-        match self.ask(&Question::Open(path.to_owned()))? {
-            (Answer::Open(Ok(())), Some(file)) => Ok(file.into()),
+        self.ask_to_open(&Question::Open(path.to_owned()), &[]).map(File::from)
+    }
+
+    /// Opens what lies in the directory that was named at the start.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another directory is there now (ESTALE).
+    pub(super) fn open_below(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        kind: Kind,
+    ) -> io::Result<OwnedFd> {
+        self.ask_to_open(&Question::OpenBelow(path.to_owned(), kind), &[directory])
+    }
+
+    fn ask_to_open(&self, question: &Question, brought: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
+        match self.ask(question, brought)? {
+            (Answer::Open(Ok(())), Some(file)) => Ok(file),
             (Answer::Open(Err(refusal)), _) => Err(refusal.into()),
             _ => Err(misunderstood().into()),
         }
     }
 
-    fn ask(&self, question: &Question) -> Result<(Answer, Option<OwnedFd>), Errno> {
+    fn ask(
+        &self,
+        question: &Question,
+        brought: &[BorrowedFd<'_>],
+    ) -> Result<(Answer, Option<OwnedFd>), Errno> {
         let start = Instant::now();
         let idle = self.0.idle.lock().pop();
         let is_used = idle.is_some();
         let mut line = idle.map_or_else(|| self.new_line(), Ok)?;
-        let mut answered = line.send(question, &[]).and_then(|()| line.receive());
+        let mut answered = line.send(question, brought).and_then(|()| line.receive());
         if !matches!(answered, Ok(Some(_))) {
             // The child is gone, or hangs. So may be the whole process; then this does not return.
             line = self.new_line()?;
             // It may have ended before it was asked.
             if is_used && start.elapsed() < QUESTION_TIMEOUT {
-                answered = line.send(question, &[]).and_then(|()| line.receive());
+                answered = line.send(question, brought).and_then(|()| line.receive());
             }
         }
         let Ok(Some((answer, mut files))) = answered else { return Err(Errno::ETIMEDOUT) };
@@ -152,7 +180,7 @@ impl Clerk {
         lookup: impl Fn() -> Lookup,
         question: &Question,
     ) -> Result<Answer, NssError> {
-        let answer = self.ask(question);
+        let answer = self.ask(question, &[]);
         answer.map(|(answer, _)| answer).map_err(|errno| NssError { lookup: lookup(), errno })
     }
 
@@ -253,7 +281,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
     hardening::protect_memory()?;
     let failed = |source| DaemonError::System { what: "the server cannot be understood", source };
     let control = super::server::take_control()?;
-    let Some((Order::Begin { account, files }, _)) = control.receive().map_err(failed)? else {
+    let Some((Order::Begin { account, readable }, _)) = control.receive().map_err(failed)? else {
         return Err(DaemonError::NoHolder);
     };
     let trust = Trust::in_this_user();
@@ -272,7 +300,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
     // SAFETY: ignoring runs no code of ours.
     unsafe { handle(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| failed(error.into()))?;
     while let Ok(Some((Order::Start, _))) = control.receive() {
-        let (started, line) = match start_child(&control, &files, trust) {
+        let (started, line) = match start_child(&control, &readable, trust) {
             Ok(line) => (Ok(()), Some(line)),
             Err(error) => (Err(errno(&error)), None),
         };
@@ -286,7 +314,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
 }
 
 /// Starts a child that answers questions. Gives the server's end of the line to it.
-fn start_child(control: &Control, files: &[PathBuf], trust: Trust) -> io::Result<OwnedFd> {
+fn start_child(control: &Control, readable: &Readable, trust: Trust) -> io::Result<OwnedFd> {
     let (ours, theirs) = Control::pair()?;
     let wait = TimeVal::seconds(ANSWER_TIMEOUT.as_secs().cast_signed());
     setsockopt(&theirs, ReceiveTimeout, &wait)?;
@@ -300,7 +328,7 @@ fn start_child(control: &Control, files: &[PathBuf], trust: Trust) -> io::Result
             unsafe { libc::close(control.as_fd().as_raw_fd()) };
             let is_tied = set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == parent;
             if is_tied && let Ok(limit) = Limit::new() {
-                answer_all(&ours, files, trust, &limit);
+                answer_all(&ours, readable, trust, &limit);
             }
             // Nothing of the parent's is to be done again here.
             // SAFETY: it ends this process.
@@ -309,10 +337,10 @@ fn start_child(control: &Control, files: &[PathBuf], trust: Trust) -> io::Result
     }
 }
 
-fn answer_all(line: &Control, files: &[PathBuf], trust: Trust, limit: &Limit) {
-    while let Ok(Some((question, _))) = line.receive() {
+fn answer_all(line: &Control, readable: &Readable, trust: Trust, limit: &Limit) {
+    while let Ok(Some((question, brought))) = line.receive() {
         limit.set(QUESTION_TIMEOUT);
-        let (answer, file) = answer(question, files, trust);
+        let (answer, file) = answer(question, brought, readable, trust);
         limit.set(Duration::ZERO);
         let file = file.as_ref().map(AsFd::as_fd);
         if line.send(&answer, file.as_slice()).is_err() {
@@ -348,7 +376,12 @@ impl Limit {
     }
 }
 
-fn answer(question: Question, files: &[PathBuf], trust: Trust) -> (Answer, Option<File>) {
+fn answer(
+    question: Question,
+    brought: Vec<OwnedFd>,
+    readable: &Readable,
+    trust: Trust,
+) -> (Answer, Option<OwnedFd>) {
     let found = match question {
         Question::User(uid) => Answer::User(Nss.user_by_uid(uid).map_err(Failure::from)),
         Question::UserByName(name) => {
@@ -360,17 +393,26 @@ fn answer(question: Question, files: &[PathBuf], trust: Trust) -> (Answer, Optio
         Question::Groups(user) => Answer::Groups(Nss.gids_of(&user).map_err(Failure::from)),
         Question::Group(gid) => Answer::Group(Nss.group(gid).map_err(Failure::from)),
         Question::Open(path) => {
-            let opened = match files.contains(&path) {
-                true => trust.open(&path),
+            return opened(match readable.files.contains(&path) {
+                true => trust.open(&path).map(OwnedFd::from),
                 false => Err(Errno::EACCES.into()),
-            };
-            return match opened {
-                Ok(file) => (Answer::Open(Ok(())), Some(file)),
-                Err(error) => (Answer::Open(Err(error.into())), None),
-            };
+            });
+        }
+        Question::OpenBelow(path, kind) => {
+            return opened(match (&readable.directory, brought.first()) {
+                (Some(folder), Some(directory)) => open_in(folder, directory.as_fd(), &path, kind),
+                _ => Err(Errno::EACCES.into()),
+            });
         }
     };
     (found, None)
+}
+
+fn opened(outcome: io::Result<OwnedFd>) -> (Answer, Option<OwnedFd>) {
+    match outcome {
+        Ok(file) => (Answer::Open(Ok(())), Some(file)),
+        Err(error) => (Answer::Open(Err(error.into())), None),
+    }
 }
 
 fn errno(error: &io::Error) -> i32 {

@@ -25,7 +25,7 @@ use crate::telemetry::{Part, pulse};
 use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
 
 use super::carrier::Carrier;
-use super::clerk::Clerk;
+use super::clerk::{Clerk, Readable};
 use super::control::{Control, KeyTexts, Order, Report};
 use super::disk::OnDisk;
 use super::error::DaemonError;
@@ -156,13 +156,13 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         .map_err(system("the mount cannot be served"))?;
         // What is there is applied before anybody is told that secrets can be read.
         if let Some(folder) = &settings.import_dir
-            && let Err(source) = import_dir::start(&fs, folder, trust)
+            && let Err(source) = import_dir::start(&fs, folder, trust, confined.clerk, takes_over)
         {
             let error = DaemonError::ImportDir { path: folder.clone(), source };
             if !takes_over {
                 return Err(error);
             }
-            tracing::error!(%error, "the folder is not watched any more");
+            tracing::error!(%error, "the directory is not watched any more");
         }
         drop(fs);
         for reason in telemetry.security.reasons() {
@@ -245,6 +245,7 @@ struct Confined {
 
 /// Takes from this process what it does not need. What it needs from outside is opened before, or
 /// handed to it by processes that are started before.
+    clerk: Clerk,
 fn confine(
     settings: &Resolved,
     kept: Option<KeyTexts>,
@@ -256,13 +257,14 @@ fn confine(
     let failed = system("the helpers of the server could not be started");
     let key_files = KeyFiles::find(settings);
     let paths = key_files.paths().chain(settings.identities.as_deref()).map(Path::to_owned);
-    let clerk = Clerk::start(account, paths.collect()).map_err(failed)?;
+    let readable = Readable { files: paths.collect(), directory: settings.import_dir.clone() };
+    let clerk = Clerk::start(account, readable).map_err(failed)?;
     let mut key_files = key_files.opened_by(clerk.clone());
     // Whatever is wrong with these is told before a state folder is made.
     let keys = key_files.load(kept)?;
     let (identities, identities_fault) = Resolver::with_keeper(
         settings.identities.clone(),
-        Box::new(clerk),
+        Box::new(clerk.clone()),
         Box::new(shelf.clone()),
     )?;
     let user = nix::unistd::geteuid();
@@ -338,6 +340,7 @@ fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>),
     let device = descriptors.next().ok_or(DaemonError::NoHolder)?;
     Ok((Device::from_fd(device), descriptors.collect()))
 }
+        clerk,
 
 /// The holder's end of the conversation is standard input. Its signals are the holder's business, who
 /// says what follows.

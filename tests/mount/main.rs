@@ -45,6 +45,7 @@ mod identities;
 mod import;
 mod import_dir;
 mod inotify;
+mod import_replaced;
 mod keys;
 mod leaks;
 mod lifecycle;

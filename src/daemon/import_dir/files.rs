@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,13 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use serde::{Deserialize, Serialize};
 
 use crate::document::MAX_FILE_BYTES;
 use crate::identity::is_on_read_only_mount;
 use crate::model::Plaintext;
+
+use super::super::clerk::Clerk;
 
 /// How deep folders may lie in each other.
 const MAX_DEPTH: usize = 64;
@@ -93,9 +96,9 @@ impl Found {
     ///
     /// # Errors
     /// It must not be applied, or cannot be read.
-    pub(super) fn read(self, root: &OwnedFd, path: &Path) -> Result<Plaintext, Fault> {
+    pub(super) fn read(self, root: &Root, path: &Path) -> Result<Plaintext, Fault> {
         self.file?;
-        let file = reopen(root, path)?;
+        let file = File::from(root.open_to_read(path, Kind::File)?);
         // What it is tells whose it is and who may change it, too.
         if Print::of(&stat(&file)?) != self.print {
             return Err(Fault::Changing);
@@ -120,45 +123,115 @@ impl Found {
     }
 }
 
-/// Opens the folder itself.
-///
-/// # Errors
-/// It is not there, or is no folder.
-pub(super) fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(nix::fcntl::open(folder, flags, Mode::empty())?)
+/// The folder itself. Its path may lead to another one later.
+pub(super) struct Root {
+    directory: OwnedFd,
+    /// Opens what Landlock keeps from this process: all that lies in a folder that was not there when this
+    /// process was confined.
+    clerk: Option<Clerk>,
+}
+
+/// What is opened to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) enum Kind {
+    Directory,
+    File,
+}
+
+impl Root {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// It is not there, or is no folder.
+    pub(super) fn open(folder: &Path, clerk: Option<Clerk>) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self { directory: nix::fcntl::open(folder, flags, Mode::empty())?, clerk })
+    }
+
+    /// Device and inode.
+    pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
+        let stat = fstat(&self.directory)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Whether it is what the path leads to.
+    pub(super) fn is_at(&self, folder: &Path) -> bool {
+        is_at(&self.directory, folder).unwrap_or(false)
+    }
+
+    /// Opens what lies in it to be read: if this process may not, by the clerk.
+    fn open_to_read(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+        match (open_to_read(self.directory.as_fd(), path, kind), &self.clerk) {
+            (Err(error), Some(clerk)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                clerk.open_below(self.directory.as_fd(), path, kind)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// As [`Root::open_to_read`], for the clerk: what lies in `directory`, if that is still what `folder` leads to.
+pub(in super::super) fn open_in(
+    folder: &Path,
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    kind: Kind,
+) -> io::Result<OwnedFd> {
+    // A server may ask for what lies in the folder, and for nothing else.
+    if !is_at(directory, folder)? {
+        return Err(Errno::ESTALE.into());
+    }
+    open_to_read(directory, path, kind)
+}
+
+fn is_at(directory: impl AsFd, folder: &Path) -> io::Result<bool> {
+    let (is, there) = (fstat(directory)?, std::fs::metadata(folder)?);
+    Ok((is.st_dev, is.st_ino) == (there.dev(), there.ino()))
+}
+
+/// Opens what lies in a directory: a directory over no link, a file over links that do not lead out of it.
+fn open_to_read(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+    let (flags, resolve) = match kind {
+        Kind::Directory => (OFlag::O_DIRECTORY, ResolveFlag::RESOLVE_NO_SYMLINKS),
+        Kind::File => (OFlag::O_NONBLOCK | OFlag::O_NOCTTY, ResolveFlag::empty()),
+    };
+    let resolve = resolve | ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    Ok(openat2(root, path, OpenHow::new().flags(flags).resolve(resolve))?)
+}
+
+/// Whether something went, or the folder is another one, since it was found: the next look tells what is there.
+pub(super) fn has_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESTALE as i32)
 }
 
 /// Every file `*.yaml` and `*.yml` in the folder and the folders below, by its path in it. What
 /// begins with a dot is passed over: programs keep there what is not finished, or not meant. `visit`
-/// is told of each folder before it is looked through. Gives the folder as well, to read them in.
+/// is told of each folder before it is looked through.
 ///
 /// # Errors
 /// The folder itself cannot be read.
 pub(super) fn find(
-    folder: &Path,
+    root: &Root,
     mut visit: impl FnMut(&Path),
-) -> io::Result<(OwnedFd, BTreeMap<PathBuf, Found>)> {
-    visit(folder);
-    let root = open_folder(folder)?;
+) -> io::Result<BTreeMap<PathBuf, Found>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![(PathBuf::new(), Above::default())];
     while let Some((inside, above)) = folders.pop() {
         let is_top = inside.as_os_str().is_empty();
-        if !is_top {
-            visit(&folder.join(&inside));
-        }
-        match look_into(&root, &inside, above, &mut found) {
+        visit(&inside);
+        match look_into(root, &inside, above, &mut found) {
             Ok(below) if inside.components().count() < MAX_DEPTH => folders.extend(below),
             Ok(_) => {}
             Err(error) if is_top => return Err(error),
+            Err(error) if has_gone(&error) => {}
             Err(error) => {
                 let folder = inside.display();
                 tracing::warn!(%folder, %error, "import-dir: a folder cannot be read");
             }
         }
     }
-    Ok((root, found))
+    Ok(found)
 }
 
 /// Who else could put another file in the place of one: what the directories and links on its path tell.
@@ -206,14 +279,13 @@ impl Above {
 
 /// Gives the folders in it.
 fn look_into(
-    root: &OwnedFd,
+    root: &Root,
     inside: &Path,
     mut above: Above,
     found: &mut BTreeMap<PathBuf, Found>,
 ) -> io::Result<Vec<(PathBuf, Above)>> {
-    let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let name = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
-    let descriptor = open_below(root, name, folder_flags)?;
+    let descriptor = root.open_to_read(name, Kind::Directory)?;
     above.add_directory(inside, &descriptor)?;
     let mut folder = Dir::from_fd(descriptor.try_clone()?)?;
     let mut below = Vec::new();
@@ -228,7 +300,7 @@ fn look_into(
         if kind(&stat) == SFlag::S_IFDIR {
             below.push((path, above.clone()));
         } else if is_yaml(name) {
-            found.extend(open(root, &path, &stat, above.clone()).map(|found| (path, found)));
+            found.extend(look_at(root, &path, &stat, above.clone()).map(|found| (path, found)));
         }
     }
     Ok(below)
@@ -239,25 +311,25 @@ fn is_yaml(name: &std::ffi::OsStr) -> bool {
     (name.ends_with(b".yaml") || name.ends_with(b".yml")) && !name.starts_with(b"#")
 }
 
-/// Opens what has the name of a file of documents; nothing if it went meanwhile.
-fn open(root: &OwnedFd, path: &Path, entry: &FileStat, mut above: Above) -> Option<Found> {
+/// Looks at what has the name of a file of documents, without reading it; nothing if it went meanwhile.
+fn look_at(root: &Root, path: &Path, entry: &FileStat, mut above: Above) -> Option<Found> {
     let is_link = kind(entry) == SFlag::S_IFLNK;
     let at_fault = |fault| Found { print: Print::of(entry), uid: entry.st_uid, file: Err(fault) };
-    // Without waiting for a FIFO's writer. A link leads to a file in the folder, or nowhere.
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    // A link leads to a file in the folder, or nowhere.
     let opened = match is_link {
-        true => follow(root, path, &mut above).and_then(|path| open_below(root, &path, flags)),
-        false => open_below(root, path, flags),
+        true => follow(root, path, &mut above),
+        false => Ok(path.to_owned()),
     };
+    let opened = opened.and_then(|path| find_below(root, &path));
     let file = match opened {
-        Ok(descriptor) => File::from(descriptor),
+        Ok(descriptor) => descriptor,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link => return None,
         Err(_) if is_link => return Some(at_fault(Fault::NotAFile)),
         Err(error) => return Some(at_fault(error.into())),
     };
-    let stat = match stat(&file) {
+    let stat = match fstat(&file) {
         Ok(stat) => stat,
-        Err(error) => return Some(at_fault(error.into())),
+        Err(error) => return Some(at_fault(io::Error::from(error).into())),
     };
     let fault = match () {
         () if kind(&stat) != SFlag::S_IFREG => Some(Fault::NotAFile),
@@ -270,7 +342,7 @@ fn open(root: &OwnedFd, path: &Path, entry: &FileStat, mut above: Above) -> Opti
 
 /// Where a link leads in the folder, over at most [`MAX_LINKS`] others. All that is on the way is added to
 /// what tells who could change it.
-fn follow(root: &OwnedFd, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
+fn follow(root: &Root, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
     let mut current = PathBuf::new();
     let mut pending: Vec<_> =
         path.components().rev().map(|name| name.as_os_str().to_owned()).collect();
@@ -287,7 +359,7 @@ fn follow(root: &OwnedFd, path: &Path, above: &mut Above) -> io::Result<PathBuf>
             continue;
         }
         let next = current.join(name);
-        let descriptor = open_below(root, &next, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        let descriptor = find_below(root, &next)?;
         let stat = fstat(&descriptor)?;
         if kind(&stat) == SFlag::S_IFLNK {
             links += 1;
@@ -309,20 +381,13 @@ fn follow(root: &OwnedFd, path: &Path, above: &mut Above) -> io::Result<PathBuf>
     Err(Errno::EISDIR.into())
 }
 
-/// Opens what lies in the folder, over no link. Nobody who may write to a part of it can lead out of it.
-fn open_below(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+/// Finds what lies in the folder, over no link. Nobody who may write to a part of it can lead out of it.
+fn find_below(root: &Root, path: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_MAGICLINKS
         | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
-    Ok(openat2(root.as_fd(), path, how)?)
-}
-
-/// Opens a file that was found.
-fn reopen(root: &OwnedFd, path: &Path) -> io::Result<File> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    Ok(openat2(root.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))?.into())
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat2(&root.directory, path, OpenHow::new().flags(flags).resolve(resolve))?)
 }
 
 fn stat(file: &File) -> io::Result<FileStat> {
@@ -340,7 +405,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn names(folder: &Path) -> Vec<String> {
-        let (root, found) = find(folder, |_| {}).unwrap();
+        let root = Root::open(folder, None).unwrap();
+        let found = find(&root, |_| {}).unwrap();
         found
             .into_iter()
             .map(|(path, found)| match found.read(&root, &path) {
@@ -368,11 +434,11 @@ mod tests {
         }
         assert_eq!(names(folder.path()), ["a.yaml=7", "sub/b.yml=7", "sub/deep/c.yaml=7"]);
         let mut folders = Vec::new();
-        find(folder.path(), |path| folders.push(path.to_owned())).unwrap();
+        let root = Root::open(folder.path(), None).unwrap();
+        find(&root, |path| folders.push(path.to_owned())).unwrap();
         folders.sort();
-        let top = folder.path();
-        assert_eq!(folders, [top.to_owned(), top.join("sub"), top.join("sub/deep")]);
-        assert!(find(&folder.path().join("none"), |_| {}).is_err());
+        assert_eq!(folders, ["", "sub", "sub/deep"].map(PathBuf::from));
+        assert!(Root::open(&folder.path().join("none"), None).is_err());
     }
 
     #[test]
@@ -402,11 +468,38 @@ mod tests {
     fn what_is_not_what_was_found_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "a.yaml", 0o644);
-        let (root, mut found) = find(folder.path(), |_| {}).unwrap();
+        let root = Root::open(folder.path(), None).unwrap();
+        let mut found = find(&root, |_| {}).unwrap();
         fs::remove_file(folder.path().join("a.yaml")).unwrap();
         write(folder.path(), "a.yaml", 0o644);
         let (path, found) = found.pop_first().unwrap();
         assert!(matches!(found.read(&root, &path), Err(Fault::Changing)));
+    }
+
+    #[test]
+    fn the_clerk_opens_what_lies_in_the_folder_and_nothing_else() {
+        let above = tempfile::tempdir().unwrap();
+        let at = |name: &str| above.path().join(name);
+        for name in ["import/sub/a.yaml", "other/b.yaml"] {
+            write(above.path(), name, 0o600);
+        }
+        symlink("../other/b.yaml", at("import/out.yaml")).unwrap();
+        symlink("sub/a.yaml", at("import/in.yaml")).unwrap();
+        let open = |directory: &str, path: &str, kind| {
+            let root = Root::open(&at(directory), None).unwrap();
+            let opened = open_in(&at("import"), root.directory.as_fd(), path.as_ref(), kind);
+            opened.map(drop).map_err(|error| error.raw_os_error().map(Errno::from_raw))
+        };
+        for path in ["sub/a.yaml", "in.yaml"] {
+            assert_eq!(open("import", path, Kind::File), Ok(()));
+        }
+        assert_eq!(open("import", "sub", Kind::Directory), Ok(()));
+        assert_eq!(open("import", "out.yaml", Kind::File), Err(Some(Errno::EXDEV)));
+        assert_eq!(open("import", "../other", Kind::Directory), Err(Some(Errno::EXDEV)));
+        assert_eq!(open("import", "/etc/passwd", Kind::File), Err(Some(Errno::EXDEV)));
+        for other in ["other", "import/sub", ""] {
+            assert_eq!(open(other, ".", Kind::Directory), Err(Some(Errno::ESTALE)), "{other}");
+        }
     }
 
     #[test]

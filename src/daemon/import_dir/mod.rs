@@ -12,8 +12,6 @@ mod watch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
@@ -24,7 +22,9 @@ use crate::identity::Trust;
 use crate::model::{Key, printable};
 use crate::telemetry::Part;
 
-use files::{Fault, Found, Print};
+use super::clerk::Clerk;
+use files::{Fault, Found, Print, Root};
+pub(super) use files::{Kind, open_in};
 use watch::Watch;
 
 /// How long the folder must be quiet before it is looked through.
@@ -37,8 +37,11 @@ const POLL: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(60);
 /// How long a name service may hold up files of others than the owner it is asked about.
 const NAMES: Duration = Duration::from_millis(300);
-/// When it is looked whether the owners of the files that were left out are known.
-const NAMES_POLL: Duration = Duration::from_millis(500);
+/// When it is looked again whether the owners of the files that were left out are known, or whether there is a
+/// folder again.
+const SOON: Duration = Duration::from_millis(500);
+/// How long there may be no folder before that is told: another one may be about to be put in its place.
+const REPLACED: Duration = Duration::from_secs(30);
 /// How many files of one owner are applied before the folder is looked through again: what others put
 /// there meanwhile does not wait for all of them.
 const PIECE: usize = 512;
@@ -49,20 +52,28 @@ const START: Duration = Duration::from_secs(10);
 /// ends with the file system.
 ///
 /// # Errors
-/// The folder is not one or cannot be read, or no thread can be started.
-pub(super) fn start(fs: &Arc<Fs>, folder: &Path, trust: Trust) -> io::Result<()> {
+/// The folder is not one or others could change it, unless the server `takes_over`: another one may be about to
+/// be put in its place. Or no thread can be started.
+pub(super) fn start(
+    fs: &Arc<Fs>,
+    folder: &Path,
+    trust: Trust,
+    clerk: Clerk,
+    takes_over: bool,
+) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
-    trust.check_directory(&folder)?;
-    files::open_folder(&folder)?;
-    let identity = identity_of(&folder)?;
-    let watch = Watch::new()?;
+    if !takes_over {
+        Root::open(&trust.check_directory(&folder)?, None)?;
+    }
+    let watch = Watch::new(&folder)?;
     let (first, done) = channel();
     let importer = Importer {
         fs: Arc::downgrade(fs),
         folder,
         trust,
-        identity,
-        since: Instant::now(),
+        clerk,
+        identity: None,
+        missing: None,
         known: BTreeMap::new(),
         files: HashMap::new(),
         readable: true,
@@ -74,19 +85,16 @@ pub(super) fn start(fs: &Arc<Fs>, folder: &Path, trust: Trust) -> io::Result<()>
     Ok(())
 }
 
-fn identity_of(folder: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(folder)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
 struct Importer {
     fs: Weak<Fs>,
     folder: PathBuf,
     /// Whose the folder and those above it must be.
     trust: Trust,
-    /// Device and inode of the folder that this process may read.
-    identity: (u64, u64),
-    since: Instant,
+    clerk: Clerk,
+    /// Device and inode of the folder that is watched.
+    identity: Option<(u64, u64)>,
+    /// Since when there is no folder.
+    missing: Option<Instant>,
     /// What was done about each file, by its path in the folder.
     known: BTreeMap<PathBuf, Known>,
     /// The file in which each secret was seen last.
@@ -99,8 +107,9 @@ struct Importer {
 /// What a look through the folder left to do.
 enum Rest {
     Nothing,
-    /// The names of owners are still being looked up.
-    Names,
+    /// The names of owners are still being looked up, or another folder is being put in the place of the one
+    /// before.
+    Soon,
     /// More files than are applied at once.
     Files,
 }
@@ -127,7 +136,7 @@ impl Importer {
             drop(fs);
             match rest {
                 Rest::Files => {}
-                Rest::Names => watch.wait(NAMES_POLL, SETTLED, LONGEST),
+                Rest::Soon => watch.wait(SOON, SETTLED, LONGEST),
                 Rest::Nothing => {
                     // The start waits no longer.
                     drop(self.first.take());
@@ -139,11 +148,13 @@ impl Importer {
 
     /// Applies what is due. Not if it is not known yet who the owner of a file is: that file is left out.
     fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> Rest {
-        self.make_way_if_it_was_replaced();
-        let is_safe = self.trust.check_directory(&self.folder);
-        let found = is_safe.and_then(|_| files::find(&self.folder, |folder| watch.add(folder)));
+        let found = self.find(watch);
         let (root, found) = match found {
+            Ok((root, _)) if !root.is_at(&self.folder) => return Rest::Soon,
             Ok(found) => found,
+            Err(error) if files::has_gone(&error) && self.is_about_to_return() => {
+                return Rest::Soon;
+            }
             Err(error) => {
                 let folder = self.folder.display();
                 if std::mem::take(&mut self.readable) {
@@ -154,7 +165,7 @@ impl Importer {
                 return Rest::Nothing;
             }
         };
-        self.readable = true;
+        (self.readable, self.missing) = (true, None);
         let gone: Vec<_> =
             self.known.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         for path in &gone {
@@ -178,24 +189,34 @@ impl Importer {
             }
             by_owner.retain(|_, of_owner| !of_owner.is_empty());
         }
+        if !root.is_at(&self.folder) {
+            return Rest::Soon;
+        }
         fs.report_health(Part::ImportDir, self.health());
         match (by_owner.is_empty(), unknown.is_empty()) {
             (false, _) => Rest::Files,
-            (true, false) => Rest::Names,
+            (true, false) => Rest::Soon,
             (true, true) => Rest::Nothing,
         }
     }
 
-    /// A server may read the folder that was there when it started, and no other. Ends it if there is
-    /// another folder now, so that the next server may read that: nobody notices. Seldom, since servers
-    /// that end too often are not replaced.
-    fn make_way_if_it_was_replaced(&self) {
-        let is_another = identity_of(&self.folder).is_ok_and(|now| now != self.identity);
-        if is_another && self.since.elapsed() >= POLL {
-            let folder = self.folder.display();
-            tracing::warn!(%folder, "import-dir: the folder is another one now; another server reads it");
-            std::process::abort();
+    /// The folder, if it is safe, and the files in it.
+    fn find(&mut self, watch: &mut Watch) -> io::Result<(Root, BTreeMap<PathBuf, Found>)> {
+        let path = self.trust.check_directory(&self.folder)?;
+        let root = Root::open(&path, Some(self.clerk.clone()))?;
+        let identity = root.identity()?;
+        if self.identity.replace(identity).is_some_and(|before| before != identity) {
+            tracing::info!(folder = %self.folder.display(), "import-dir: the folder is another one now");
+            // What is told about the one before is of no interest.
+            *watch = Watch::new(&self.folder)?;
         }
+        let found = files::find(&root, |inside| watch.add(&self.folder.join(inside)))?;
+        Ok((root, found))
+    }
+
+    /// Whether a folder that is gone has not been gone for long.
+    fn is_about_to_return(&mut self) -> bool {
+        self.missing.get_or_insert_with(Instant::now).elapsed() < REPLACED
     }
 
     /// Whether everything in the folder is applied. What is wrong with a file is told to its owner
@@ -255,10 +276,13 @@ impl Importer {
         }
     }
 
-    fn apply(&mut self, fs: &Fs, root: &OwnedFd, path: PathBuf, found: Found) {
+    fn apply(&mut self, fs: &Fs, root: &Root, path: PathBuf, found: Found) {
         let (print, uid, refusal) = (found.print, found.uid, refusal_of(&found));
         let (mut keys, mut for_log) = (Vec::new(), None);
         let (said, good, failed) = match found.read(root, &path) {
+            // It is not what was found: the next look finds out what is there.
+            Err(Fault::Unreadable(error)) if files::has_gone(&error) => return,
+            Err(Fault::Changing) if !root.is_at(&self.folder) => return,
             Err(fault) => {
                 let failed = matches!(fault, Fault::Unreadable(_) | Fault::Changing);
                 (fault.to_string(), false, failed.then(Instant::now))

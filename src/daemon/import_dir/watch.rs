@@ -1,24 +1,33 @@
 //! Being told that something in the folder changes.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use inotify::{Inotify, WatchMask};
+use inotify::{Inotify, WatchDescriptor, WatchMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// inotify(7) on folders. What it tells is only a reason to look: nothing depends on which file it
 /// names, or on that it tells everything.
 pub(super) struct Watch {
     inotify: Inotify,
+    /// The directory in which another folder, or a link to one, may be put in the place of the watched one, and
+    /// its name there.
+    above: Option<(WatchDescriptor, OsString)>,
     /// Whether the system refused to watch a folder.
     refused: bool,
 }
 
 impl Watch {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { inotify: Inotify::init()?, refused: false })
+    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+        let mut watch = Self { inotify: Inotify::init()?, above: None, refused: false };
+        if let (Some(above), Some(name)) = (folder.parent(), folder.file_name()) {
+            let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
+            watch.above = watch.watch(above, mask).map(|watched| (watched, name.to_owned()));
+        }
+        Ok(watch)
     }
 
     /// Watches a folder, if it is not watched already.
@@ -32,15 +41,20 @@ impl Watch {
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
+        self.watch(folder, mask);
+    }
+
+    fn watch(&mut self, folder: &Path, mask: WatchMask) -> Option<WatchDescriptor> {
         match self.inotify.watches().add(folder, mask) {
-            Ok(_) => {}
+            Ok(watched) => Some(watched),
             // It went between being found and this.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 if !std::mem::replace(&mut self.refused, true) {
                     let folder = folder.display();
                     tracing::warn!(%folder, %error, "import-dir: changes are noticed some seconds later, since the folder cannot be watched; raise fs.inotify.max_user_watches");
                 }
+                None
             }
         }
     }
@@ -63,7 +77,8 @@ impl Watch {
             let mut descriptors = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
             match poll(&mut descriptors, timeout) {
                 Ok(0) => return false,
-                Ok(_) => break,
+                Ok(_) if self.read() => return true,
+                Ok(_) => {}
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "import-dir: nothing more is told about the folder");
@@ -72,9 +87,16 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Whether something happened that is of interest.
+    fn read(&mut self) -> bool {
         let mut buffer = [0; 16 << 10];
         // It was polled: there is something, or it was read since, or a signal came in between.
-        let _ = self.inotify.read_events(&mut buffer);
-        true
+        let Ok(mut events) = self.inotify.read_events(&mut buffer) else { return true };
+        events.any(|event| match &self.above {
+            Some((above, name)) if event.wd == *above => event.name == Some(name),
+            _ => true,
+        })
     }
 }
