@@ -118,6 +118,16 @@ pub enum DaemonError {
     #[error("{path} was not unmounted: {source}")]
     Unmount {
         /// The mountpoint.
+    /// The kernel refuses a mount with SELinux labels.
+    #[error(
+        "mounting on {path} failed: {source}; context=, fscontext=, defcontext= and rootcontext= need root and a kernel with SELinux whose policy has the label: correct them or leave them out"
+    )]
+    Labels {
+        /// The mountpoint.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
         path: PathBuf,
         /// Why.
         source: io::Error,

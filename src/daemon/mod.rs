@@ -23,6 +23,7 @@ mod rekey;
 mod reload;
 mod sandbox;
 mod security;
+mod selinux;
 mod server;
 mod settings;
 mod shortage;
@@ -38,6 +39,7 @@ pub use migrate::{Direction, migrate};
 pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
 pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use rekey::rekey_offline;
+pub use selinux::Label;
 pub use settings::{LogLevel, MountSettings};
 pub use upgrade::upgrade;
 

@@ -15,6 +15,7 @@ use crate::vault::Limits;
 
 use super::error::DaemonError;
 use super::existing;
+use super::selinux::{Label, Labels};
 use super::size::Size;
 
 const DEFAULT_MOUNTPOINT: &str = "/secrets";
@@ -107,6 +108,22 @@ pub struct MountSettings {
     /// Show the sidecars (KEY.acl) in listings
     #[arg(long)]
     pub list_acl: bool,
+
+    /// SELinux label of all files (mount(8), context=)
+    #[arg(long, value_name = "LABEL")]
+    pub context: Option<Label>,
+
+    /// SELinux label of the filesystem
+    #[arg(long, value_name = "LABEL")]
+    pub fscontext: Option<Label>,
+
+    /// SELinux label of files that have none
+    #[arg(long, value_name = "LABEL")]
+    pub defcontext: Option<Label>,
+
+    /// SELinux label of the root directory
+    #[arg(long, value_name = "LABEL")]
+    pub rootcontext: Option<Label>,
 
     /// Return once it is mounted, and serve in the background
     #[arg(long)]
@@ -228,6 +245,7 @@ pub(super) struct Resolved {
     pub(super) require_sandbox: bool,
     pub(super) mlock_all: bool,
     pub(super) list_acl: bool,
+    pub(super) labels: Labels,
     pub(super) audit: audit::Options,
     pub(super) limits: Limits,
     pub(super) memory: MemoryLimits,
@@ -254,6 +272,7 @@ impl Resolved {
         };
         Ok(Self {
             audit: audit_options(&flags, &file, &state_dir),
+            labels: Labels::of(&flags, &file),
             memory: memory_limits(&flags, &file),
             store: Shared::from(&flags, &file)?,
             limits: limits(&flags, &file),
@@ -330,6 +349,7 @@ impl Resolved {
         flags.extend(["--bytes-per-slug".into(), self.limits.bytes.to_string().into()]);
         flags.extend(["--memory-per-user".into(), self.memory.per_user.to_string().into()]);
         flags.extend(["--memory".into(), self.memory.total.to_string().into()]);
+        flags.extend(self.labels.to_flags());
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
         flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");

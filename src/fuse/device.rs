@@ -30,13 +30,14 @@ pub struct Device {
 
 impl Device {
     /// Mounts on `mountpoint`: for all users if this process is root, for its own user otherwise
-    /// (through `fusermount3`).
+    /// (through `fusermount3`). `labels` are options of mount(2), each after a comma; only root may give them.
     ///
     /// # Errors
     /// The kernel or `fusermount3` refuses.
-    pub fn mount(mountpoint: &Path) -> io::Result<Self> {
-        let file = match mount_directly(mountpoint) {
-            Err(error) if error.raw_os_error() == Some(MAY_NOT_MOUNT) => {
+    pub fn mount(mountpoint: &Path, labels: &str) -> io::Result<Self> {
+        let file = match mount_directly(mountpoint, labels) {
+            // `fusermount3` takes no labels.
+            Err(error) if error.raw_os_error() == Some(MAY_NOT_MOUNT) && labels.is_empty() => {
                 mount_by_helper(mountpoint)
             }
             other => other,
@@ -82,7 +83,7 @@ impl AsFd for Device {
     }
 }
 
-fn mount_directly(mountpoint: &Path) -> io::Result<File> {
+fn mount_directly(mountpoint: &Path, labels: &str) -> io::Result<File> {
     let file = File::options().read(true).write(true).open(DEVICE)?;
     let mode = std::fs::metadata(mountpoint)?.permissions().mode();
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
@@ -93,6 +94,7 @@ fn mount_directly(mountpoint: &Path) -> io::Result<File> {
     if user.is_root() {
         options.push_str(",allow_other");
     }
+    options.push_str(labels);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
     nix::mount::mount(Some("secretfs"), mountpoint, Some("fuse"), flags, Some(options.as_str()))?;
     Ok(file)

@@ -64,8 +64,16 @@ impl Begin<'_> {
             Started::Stopped => return Ok(None),
         };
         mountpoint::make(&path)?;
-        let device = Device::mount(&path)
-            .map_err(|source| DaemonError::Mount { path: path.clone(), source })?;
+        let device =
+            Device::mount(&path, &settings.labels.to_mount_options()).map_err(|source| {
+                let (path, labelled) = (path.clone(), !settings.labels.is_empty());
+                match source.kind() {
+                    io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied if labelled => {
+                        DaemonError::Labels { path, source }
+                    }
+                    _ => DaemonError::Mount { path, source },
+                }
+            })?;
         let first_request = device.first_request().map_err(system("the mount was lost"));
         let (first_request, server) = match first_request {
             Ok(first_request) => (first_request, Ok(Some(server))),
