@@ -63,7 +63,12 @@ impl Progress {
 
     /// Where the log ends.
     pub(super) fn place(&self) -> Place {
-        self.end.lock().1
+        self.end().1
+    }
+
+    /// Its last line, and where that ends.
+    pub(super) fn end(&self) -> (Anchor, Place) {
+        *self.end.lock()
     }
 
     /// The file that is appended to.

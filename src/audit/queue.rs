@@ -29,7 +29,7 @@ use super::progress::{Place, Progress};
 use super::recover::{self, OpenAuditError};
 use super::repeats::{Admission, Attempt, CountMemory, Counter};
 use super::status::{AuditStatus, Counters, Trouble};
-use super::{Anchor, Known, Mode, Options, files};
+use super::{Anchor, Known, Mode, Options, files, read};
 
 /// A group that has this many events is written.
 const GROUP: usize = 1024;
@@ -519,7 +519,7 @@ impl Core {
     }
 
     /// Whoever cuts off or removes the file that is being written is found out at once.
-    fn look_for_meddling(&self, folder: &Path, place: Place) {
+    fn look_for_meddling(&self, folder: &Path, anchor: Anchor, place: Place) {
         if place.size == 0 {
             return;
         }
@@ -528,7 +528,8 @@ impl Core {
             // Another file of that name is as bad as none.
             let ours = newest.metadata()?;
             let is_ours = (there.dev(), there.ino()) == (ours.dev(), ours.ino());
-            Ok(is_ours && there.len() >= place.size)
+            // It may have been cut off and have grown again since.
+            Ok(is_ours && there.len() >= place.size && read::ends_with(folder, place, anchor)?)
         });
         if !there.unwrap_or(false) && self.progress.place().file == place.file {
             let what = format!(
@@ -571,7 +572,7 @@ fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, Jo
         loop {
             let over = stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Disconnected);
             core.write_counts();
-            let place = core.progress.place();
+            let (anchor, place) = core.progress.end();
             if core.progress.is_behind() && core.sync().is_ok() {
                 core.submit(Item::Settle);
             }
@@ -579,7 +580,7 @@ fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, Jo
                 core.tell(Trouble::Remove, files::remove_before(&folder, place.first));
                 named = place;
             }
-            core.look_for_meddling(&folder, place);
+            core.look_for_meddling(&folder, anchor, place);
             if core.counters.is_troubled(Trouble::Room) {
                 core.submit(Item::Room);
             }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::files;
+use super::line::Line;
+use super::progress::Place;
+use super::{Anchor, files};
 
 /// How much is read at once.
 const BLOCK: usize = 64 << 10;
@@ -182,6 +184,22 @@ fn lines_backwards(
         rest = block;
     }
     Ok(true)
+}
+
+/// Whether the log has this line at this place.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn ends_with(folder: &Path, place: Place, anchor: Anchor) -> io::Result<bool> {
+    let file = files::open_to_read(folder, place.file)?;
+    let mut is_it = false;
+    lines_backwards(&file, place.size, &mut |line| {
+        is_it = Line::parse(line).is_some_and(|line| {
+            line.seq == anchor.seq && anchor.hash == Some(*line.hash.as_bytes())
+        });
+        false
+    })?;
+    Ok(is_it)
 }
 
 /// Where the last whole line ends.

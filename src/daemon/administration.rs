@@ -1,6 +1,6 @@
 //! Putting on the audit log what the administrator changed.
 
-use crate::audit::{Configuration, Entry, Event};
+use crate::audit::{Configuration, Entry, Event, NotRecorded};
 use crate::crypto::Keyring;
 use crate::identity::{Changes, Resolver};
 use crate::model::Slug;
@@ -26,8 +26,14 @@ pub(super) fn key_ids(keyring: &Keyring) -> Vec<String> {
 }
 
 /// Records what holds at the start of a server, and what it takes to be changed since the server before.
-/// A start is not refused if that fails: callers may be waiting, and what they do is recorded or fails.
-pub(super) fn record_start(vault: &Vault, identities: &Resolver, uid: u32) {
+///
+/// # Errors
+/// It is not on record and must be.
+pub(super) fn record_start(
+    vault: &Vault,
+    identities: &Resolver,
+    uid: u32,
+) -> Result<(), NotRecorded> {
     let keys = key_ids(&vault.keyring());
     let now = identities.identities();
     let (admins, count) = (now.admins(), now.uids().count());
@@ -35,7 +41,5 @@ pub(super) fn record_start(vault: &Vault, identities: &Resolver, uid: u32) {
     let mode = vault.audit_status().mode;
     let mut events = vec![Event::configuration(&configuration, mode)];
     events.extend(identities.changes_at_start().into_iter().flat_map(events_of));
-    if let Err(error) = vault.record_administration(events) {
-        tracing::error!(%error, "the start is not on the audit log");
-    }
+    vault.record_administration(events)
 }

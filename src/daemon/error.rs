@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::audit::NotRecorded;
 use crate::cluster::ClusterError;
 use crate::crypto::KeyTextError;
 use crate::identity::IdentitiesError;
@@ -70,6 +71,9 @@ pub enum DaemonError {
     /// The store opens, but not with this key.
     #[error("{0}")]
     Vault(#[from] OpenVaultError),
+    /// The start is not on the audit log, and must be.
+    #[error("{0}")]
+    Audit(#[from] NotRecorded),
     /// The store that many hosts share cannot be used.
     #[error("{0}")]
     Cluster(#[from] ClusterError),
@@ -114,10 +118,6 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
-    /// Unmounting failed.
-    #[error("{path} was not unmounted: {source}")]
-    Unmount {
-        /// The mountpoint.
     /// The kernel refuses a mount with SELinux labels.
     #[error(
         "mounting on {path} failed: {source}; context=, fscontext=, defcontext= and rootcontext= need root and a kernel with SELinux whose policy has the label: correct them or leave them out"
@@ -128,6 +128,10 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// Unmounting failed.
+    #[error("{path} was not unmounted: {source}")]
+    Unmount {
+        /// The mountpoint.
         path: PathBuf,
         /// Why.
         source: io::Error,

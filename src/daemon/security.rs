@@ -18,6 +18,8 @@ pub(super) struct SetUp {
     pub(super) state_dir: PathBuf,
     pub(super) mountpoint: PathBuf,
     pub(super) import_dir: Option<PathBuf>,
+    /// Of the connection to etcd.
+    pub(super) credentials: Vec<PathBuf>,
     pub(super) trust: Trust,
     /// Whether no page of this process can be swapped out.
     pub(super) memory_is_locked: bool,
@@ -35,6 +37,10 @@ impl SetUp {
         reasons.extend(self.reload.files().filter_map(|path| {
             let fault = self.trust.fault_of_file(path)?;
             Some(format!("{} is not read again: {fault}", path.display()))
+        }));
+        reasons.extend(self.credentials.iter().filter_map(|path| {
+            let fault = self.trust.fault_of_file(path)?;
+            Some(format!("the next start will not use {}: {fault}", path.display()))
         }));
         reasons.extend(self.import_dir.iter().filter_map(|path| {
             let error = self.trust.check_directory(path).err()?;

@@ -105,10 +105,15 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let (identities, key_files) = (confined.identities, confined.key_files);
     let (holder, busy) = (Arc::clone(&control), Mutex::default());
     let reload = Arc::new(Reload { identities, vault, key_files, holder, weaknesses, busy });
-    administration::record_start(&reload.vault, &reload.identities, mounting_user);
+    match administration::record_start(&reload.vault, &reload.identities, mounting_user) {
+        // Callers are waiting. What they do is recorded or fails.
+        Err(error) if takes_over => tracing::error!(%error, "the start is not on the audit log"),
+        outcome => outcome?,
+    }
     let set_up = SetUp {
         reload: Arc::clone(&reload),
         import_dir: settings.import_dir.clone(),
+        credentials: settings.credential_files().map(Path::to_owned).collect(),
         trust,
         state_dir: settings.state_dir.clone(),
         mountpoint: settings.mountpoint.clone(),
@@ -117,6 +122,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     };
     telemetry.security.set(move || set_up.reasons());
     telemetry.health.report(Part::Sandbox, confined.sandbox.health());
+    for fault in &confined.credential_faults {
+        tracing::error!(%fault, "the connection to etcd goes on; the next start will be refused");
+        telemetry.health.report(Part::Keys, Err::<(), _>(fault));
+    }
     if let Some(fault) = confined.identities_fault {
         tracing::error!(error = %fault, "the identities stay as they were");
         telemetry.health.report(Part::Identities, Err::<(), _>(fault));
@@ -236,7 +245,10 @@ struct Confined {
     identities_fault: Option<IdentitiesError>,
     key_files: KeyFiles,
     keys: Keys,
+    clerk: Clerk,
     carrier: Option<Carrier>,
+    /// Why a start would be refused. A service that runs is not given up for that.
+    credential_faults: Vec<DaemonError>,
     toucher: Toucher,
     audit: audit::Options,
     sandbox: Sandbox,
@@ -245,7 +257,6 @@ struct Confined {
 
 /// Takes from this process what it does not need. What it needs from outside is opened before, or
 /// handed to it by processes that are started before.
-    clerk: Clerk,
 fn confine(
     settings: &Resolved,
     kept: Option<KeyTexts>,
@@ -275,9 +286,11 @@ fn confine(
     {
         return Err(DaemonError::ImportDir { path: path.to_owned(), source });
     }
-    for path in settings.store.iter().flat_map(|shared| shared.credentials.files()) {
-        let unusable = |source| DaemonError::Unreadable { path: path.to_owned(), source };
-        Trust::in_this_user().open(path).map_err(unusable)?;
+    let unusable = |path: &Path, source| DaemonError::Unreadable { path: path.to_owned(), source };
+    let open = |path| Trust::in_this_user().open(path).err().map(|error| unusable(path, error));
+    let mut credential_faults: Vec<_> = settings.credential_files().filter_map(open).collect();
+    if !takes_over && !credential_faults.is_empty() {
+        return Err(credential_faults.swap_remove(0));
     }
     let carrier = settings
         .store
@@ -327,7 +340,9 @@ fn confine(
         identities_fault,
         key_files,
         keys,
+        clerk,
         carrier,
+        credential_faults,
         toucher,
         audit,
         sandbox,
@@ -340,7 +355,6 @@ fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>),
     let device = descriptors.next().ok_or(DaemonError::NoHolder)?;
     Ok((Device::from_fd(device), descriptors.collect()))
 }
-        clerk,
 
 /// The holder's end of the conversation is standard input. Its signals are the holder's business, who
 /// says what follows.

@@ -306,6 +306,11 @@ impl Resolved {
         })
     }
 
+    /// What this host shows to etcd, and by what it knows etcd.
+    pub(super) fn credential_files(&self) -> impl Iterator<Item = &Path> {
+        self.store.iter().flat_map(|shared| shared.credentials.files())
+    }
+
     /// As [`Resolved::to_flags_for`], in whatever directory they are used.
     pub(super) fn to_absolute_flags(mut self) -> io::Result<Vec<OsString>> {
         let credentials = self.store.as_mut().map(|shared| &mut shared.credentials);
@@ -344,12 +349,12 @@ impl Resolved {
         flags.extend(self.require_sandbox.then(|| "--require-sandbox".into()));
         flags.extend(self.mlock_all.then(|| "--mlock-all".into()));
         flags.extend(self.list_acl.then(|| "--list-acl".into()));
+        flags.extend(self.labels.to_flags());
         flags.extend(audit_flags(&self.audit));
         flags.extend(["--secrets-per-slug".into(), self.limits.secrets.to_string().into()]);
         flags.extend(["--bytes-per-slug".into(), self.limits.bytes.to_string().into()]);
         flags.extend(["--memory-per-user".into(), self.memory.per_user.to_string().into()]);
         flags.extend(["--memory".into(), self.memory.total.to_string().into()]);
-        flags.extend(self.labels.to_flags());
         flags.extend(["--threads".into(), self.threads.to_string().into()]);
         flags.extend(["--crash-limit".into(), self.crash_limit.to_string().into()]);
         let level = self.log_level.to_possible_value().expect("no level is hidden");

@@ -106,7 +106,7 @@ fn the_store_learns_of_opens_while_it_serves() {
 
 #[test]
 fn a_log_that_is_cut_off_or_replaced_while_it_is_written_makes_health_degraded() {
-    for what in ["copytruncate", "replaced", "removed", "moved"] {
+    for what in ["copytruncate", "regrown", "replaced", "removed", "moved"] {
         let Some(mount) = Mount::start() else { return };
         let root = mount.user(ROOT);
         root.write("K", "value").unwrap();
@@ -118,6 +118,8 @@ fn a_log_that_is_cut_off_or_replaced_while_it_is_written_makes_health_degraded()
             "copytruncate" => {
                 fs::File::options().write(true).open(&file).unwrap().set_len(0).unwrap()
             }
+            // Cut off, and as long as it was before anybody looked.
+            "regrown" => fs::write(&file, vec![b'x'; 1 << 20]).unwrap(),
             "replaced" => fs::rename(&copied, &file).unwrap(),
             "removed" => fs::remove_file(&file).unwrap(),
             _ => fs::rename(&file, file.with_extension("1")).unwrap(),

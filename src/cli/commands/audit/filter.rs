@@ -100,7 +100,7 @@ impl From<Conditions> for Filter {
 }
 
 impl Filter {
-    /// Whether this line is older than all that are wanted, and so are those before it.
+    /// Whether this line is older than all that are wanted.
     pub(super) fn is_before(&self, record: &Record) -> bool {
         self.since.as_ref().is_some_and(|since| record.time.as_str() < since.0.as_str())
     }

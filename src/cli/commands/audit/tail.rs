@@ -13,6 +13,9 @@ use super::filter::{self, Filter};
 
 /// How often new lines are looked for.
 const LOOK: Duration = Duration::from_millis(200);
+/// After so many lines in a row from before `--since`, those before them are taken to be from before it too. A
+/// few are not enough: the clock may have been wrong for a while, as at the start of a machine.
+const MAX_OLDER: usize = 100_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +68,7 @@ pub(super) fn run(args: Args) -> Result {
 
 /// The last lines that are wanted, the newest first.
 fn last_lines(tail: &Tail, filter: &Filter, count: usize) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut last = Vec::new();
+    let (mut last, mut older) = (Vec::new(), 0);
     if count == 0 {
         return Ok(last);
     }
@@ -73,8 +76,10 @@ fn last_lines(tail: &Tail, filter: &Filter, count: usize) -> std::io::Result<Vec
         // What is not a line of the log is shown, whatever is asked for: somebody put it there.
         let record = Record::parse(line);
         if record.as_ref().is_some_and(|record| filter.is_before(record)) {
-            return false;
+            older += 1;
+            return older < MAX_OLDER;
         }
+        older = 0;
         if record.is_none_or(|record| filter.wants(&record)) {
             last.push(line.to_vec());
         }
