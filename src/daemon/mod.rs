@@ -13,6 +13,7 @@ mod hardening;
 mod holder;
 mod import_dir;
 mod key;
+mod locate;
 mod logging;
 mod migrate;
 mod mountpoint;

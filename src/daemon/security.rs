@@ -9,6 +9,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::audit::Mode;
 use crate::identity::Trust;
 
+use super::clerk::Clerk;
+use super::locate;
 use super::mountpoint::mount_options;
 use super::reload::Reload;
 
@@ -21,6 +23,8 @@ pub(super) struct SetUp {
     /// Of the connection to etcd.
     pub(super) credentials: Vec<PathBuf>,
     pub(super) trust: Trust,
+    /// Who reads updatedb's configuration, if root sees what is mounted.
+    pub(super) updatedb: Option<Clerk>,
     /// Whether no page of this process can be swapped out.
     pub(super) memory_is_locked: bool,
     /// What the kernel could not take from it, a phrase each.
@@ -71,6 +75,8 @@ impl SetUp {
                 )
             }));
         }
+        let clerk = self.updatedb.as_ref();
+        reasons.extend(clerk.and_then(|clerk| locate::fault(clerk, &self.mountpoint)));
         reasons.extend(missing_options(&self.mountpoint));
         reasons
     }

@@ -35,7 +35,7 @@ use super::reload::{self, Reload};
 use super::sandbox::{self, Account, Calls, Files, Needs, Sandbox};
 use super::security::SetUp;
 use super::settings::Resolved;
-use super::{administration, allocator, hardening, import_dir, notify};
+use super::{administration, allocator, hardening, import_dir, locate, notify};
 
 /// How long the messenger may take to end once the holder is gone, in milliseconds.
 const MESSENGER_PATIENCE: u16 = 2000;
@@ -113,6 +113,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let set_up = SetUp {
         reload: Arc::clone(&reload),
         import_dir: settings.import_dir.clone(),
+        updatedb: for_all.then(|| confined.clerk.clone()),
         credentials: settings.credential_files().map(Path::to_owned).collect(),
         trust,
         state_dir: settings.state_dir.clone(),
@@ -267,7 +268,8 @@ fn confine(
 ) -> Result<Confined, DaemonError> {
     let failed = system("the helpers of the server could not be started");
     let key_files = KeyFiles::find(settings);
-    let paths = key_files.paths().chain(settings.identities.as_deref()).map(Path::to_owned);
+    let paths = key_files.paths().chain(settings.identities.as_deref());
+    let paths = paths.chain([Path::new(locate::CONFIGURATION)]).map(Path::to_owned);
     let readable = Readable { files: paths.collect(), directory: settings.import_dir.clone() };
     let clerk = Clerk::start(account, readable).map_err(failed)?;
     let mut key_files = key_files.opened_by(clerk.clone());

@@ -43,7 +43,7 @@ gone() { [ -z "$(daemon)" ]; }
 
 /// Runs the script as root in namespaces of its own, if these programs are there; it must succeed.
 #[track_caller]
-fn run(programs: &[&str], script: &str) -> Option<String> {
+pub(super) fn run(programs: &[&str], script: &str) -> Option<String> {
     let missing: Vec<_> = programs.iter().filter(|program| !is_installed(program)).collect();
     if !missing.is_empty() {
         skip(&format!("needs {missing:?}"));

@@ -11,6 +11,7 @@ mod environment;
 mod examples;
 mod git;
 mod gpg;
+mod locate;
 mod modes;
 mod replace;
 mod ssh;
