@@ -19,8 +19,10 @@ fn state(user: &User, name: &str) -> (String, String, u64, i64) {
 
 const VALUE: &str = "0123456789";
 
+type Way = (&'static str, fn(&User));
+
 /// Ways to write [`VALUE`] to `svc/K` once more.
-const WAYS: [(&str, fn(&User)); 12] = [
+const WAYS: [Way; 12] = [
     ("close", |user| user.write("svc/K", VALUE).unwrap()),
     ("close without truncation", |user| user.write_with("svc/K", 0, VALUE).unwrap()),
     ("in pieces, the last ones first", |user| {
