@@ -29,7 +29,7 @@ use super::budget::{Account, HANDLE_BYTES};
 use super::courier::Errand;
 use super::draft::Draft;
 use super::filler::Fill;
-use super::handles::Handle;
+use super::handles::{Handle, is_version};
 use super::nodes::Node;
 use super::settling::PATIENCE;
 use super::shelf::{Kept, SLOT_BYTES};
@@ -320,7 +320,7 @@ impl Fs {
         }
         let attr = self.attributes(who, node).and_then(|of_node| match handle {
             // The version that the node is.
-            Some(0) => Ok(of_node),
+            Some(handle) if is_version(handle) => Ok(of_node),
             Some(handle) => {
                 let attr = match self.bound.shown_by(handle) {
                     Some(shown) => shown.attr(&of_node),

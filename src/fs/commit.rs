@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::audit::Actor;
 use crate::telemetry::pulse;
-use crate::vault::{Change, Done, Origin, Secret};
+use crate::vault::{Change, Done, Origin, Secret, VaultError, WriteTarget};
 
 use super::closing::{Close, Judged};
 use super::courier::{Errand, StaleName};
 use super::draft::{Commit, Draft, Next, Occasion, Target, Waiter};
-use super::handles::{Handle, is_writer};
+use super::handles::{Handle, is_version, is_writer};
 use super::import::Dropped;
 use super::{Answer, Fs, FsError, Requester};
 
@@ -26,7 +26,9 @@ enum ToStore {
 impl Fs {
     /// A descriptor of the file was closed. What was written since the last commit is stored before
     /// the answer, unless a signal is killing the writer, or a child closes what it inherited.
-    pub fn flush(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
+    /// Locks of fcntl(2) that the closing process has go once it is stored.
+    pub fn flush(self: &Arc<Self>, who: &Requester, node: u64, handle: u64, answer: Answer<()>) {
+        let answer = self.unlocking_closed(node, handle, who.files, answer);
         let answer = self.noting(who, "close", answer);
         match self.to_store(who, handle) {
             ToStore::Draft(draft) => self.judge(who, move |fs, who, judged| {
@@ -83,7 +85,10 @@ impl Fs {
 
     /// The caller wants it stored now.
     pub fn sync(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
-        let answer = self.noting(who, "fsync", answer);
+        self.store_now(who, handle, self.noting(who, "fsync", answer));
+    }
+
+    pub(super) fn store_now(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
         match self.to_store(who, handle) {
             ToStore::Draft(draft) => {
                 self.commit(draft, Occasion::Sync, self.origin(who), answer);
@@ -124,10 +129,22 @@ impl Fs {
     pub fn release(
         self: &Arc<Self>,
         who: &Requester,
+        node: u64,
         handle: u64,
         answer: impl FnOnce() + Send + 'static,
     ) {
+        if is_version(handle) {
+            self.close_version(node);
+            self.unlock_released(handle);
+            return answer();
+        }
         self.bound.closed(handle);
+        let fs = Arc::clone(self);
+        // Who gets the lock next sees what is stored now.
+        let answer = move || {
+            fs.unlock_released(handle);
+            answer();
+        };
         let draft = match self.handles.remove(handle) {
             Some(Handle::Draft(draft)) => draft,
             Some(Handle::Dropped(file)) => {
@@ -222,6 +239,8 @@ impl Fs {
         waiter: Waiter,
     ) {
         let fs = Arc::clone(self);
+        let creates = matches!(target, Target::Value(WriteTarget::New { exclusive: true, .. }));
+        let may_be_there = creates && !draft.must_create();
         let done: Done = Box::new(move |outcome| match outcome {
             Ok(changes) => {
                 let stale = fs.stale_after(&changes);
@@ -231,6 +250,15 @@ impl Fs {
                     waiting.into_iter().for_each(|waiter| waiter(Ok(())));
                 };
                 fs.answer_stored(origin.map(|origin| origin.unique), occasion, stale, answer);
+            }
+            // It was to exist, and nothing was written to it.
+            Err(VaultError::Exists { .. }) if may_be_there => {
+                let (for_answer, opened) = (Arc::clone(&fs), Arc::clone(&draft));
+                let waiter = Box::new(move |outcome: Result<(), FsError>| match outcome {
+                    Ok(()) => for_answer.open_created(opened, waiter),
+                    Err(error) => waiter(Err(error)),
+                });
+                fs.committed(&draft, waiter, Ok(()));
             }
             Err(error) => fs.committed(&draft, waiter, Err(error.into())),
         });

@@ -117,6 +117,15 @@ pub enum FsError {
     /// Attributes of this kind are not kept.
     #[error("{0}: attributes of this kind are not supported; leave them out")]
     Unsupported(String),
+    /// Another owner has a lock, and the caller does not wait.
+    #[error("another process has a lock on the file; try again later")]
+    Locked,
+    /// Those that have the lock wait for the caller.
+    #[error("the processes that have this lock wait for a lock of the caller; release that first")]
+    Deadlock,
+    /// A signal ended a wait.
+    #[error("a signal ended the wait for a lock")]
+    Interrupted,
     /// The node was replaced: the kernel looks the path up once more.
     #[error("the file was replaced meanwhile; open it again")]
     Stale,
@@ -158,6 +167,9 @@ impl FsError {
     /// Whether the caller is told in `.status/last-error`. Looking for what is not there, and the
     /// kernel's own retries, are part of normal operation.
     pub(super) fn is_failure(&self) -> bool {
-        !matches!(self, Self::NotFound(_) | Self::NoAttribute | Self::Stale)
+        !matches!(
+            self,
+            Self::NotFound(_) | Self::NoAttribute | Self::Stale | Self::Locked | Self::Interrupted
+        )
     }
 }

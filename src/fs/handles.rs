@@ -21,7 +21,7 @@ use super::shelf::Slot;
 use super::task::now_since_boot;
 use super::texts::Text;
 
-/// What a handle stands for. Readers of a version need none: its node says everything.
+/// What a handle stands for. Nothing is kept of those of readers of a version: its node says everything.
 #[derive(Clone)]
 pub(super) enum Handle {
     /// A write handle.
@@ -53,6 +53,15 @@ const WRITER: u64 = 1 << 62;
 /// Whether a handle of that number takes writes.
 pub(super) fn is_writer(number: u64) -> bool {
     number & WRITER != 0
+}
+
+/// Numbers with this bit stand for opens of a version through its own node. Nothing is kept of them; the number
+/// tells them apart, for locks. Older programs gave all of them the number 0.
+const VERSION: u64 = 1 << 61;
+
+/// Whether a handle of that number is an open of a version through its own node.
+pub(super) fn is_version(number: u64) -> bool {
+    number == 0 || number & VERSION != 0
 }
 
 /// All handles, by number. Numbers are never used again, not by the next process either; 0 is none.
@@ -90,6 +99,11 @@ impl Handles {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.inherit(number, make(number), charge);
         number
+    }
+
+    /// A number for an open of a version through its own node.
+    pub(super) fn next_version(&self) -> u64 {
+        VERSION | self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     fn number(&self, handle: &Handle) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Key, Plaintext};
 
 use super::draft::WriteAt;
-use super::handles::Handle;
+use super::handles::{Handle, is_version};
 use super::nodes::Node;
 use super::sealing::Excerpt;
 use super::{Fs, FsError, Requester};
@@ -69,7 +69,7 @@ impl Fs {
         length: usize,
     ) -> Result<FileBytes, FsError> {
         let whole = |bytes| FileBytes { bytes: Arc::new(bytes), offset: 0, length };
-        if handle == 0 {
+        if is_version(handle) {
             return match self.node(who, node)? {
                 Node::Value(value) => Ok(whole(self.vault.read(&value, offset, length)?)),
                 _ => Err(FsError::BadHandle),

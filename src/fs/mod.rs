@@ -34,6 +34,7 @@ mod import;
 mod io;
 mod keepsake;
 mod listing;
+mod locks;
 mod lookup;
 mod nodes;
 mod open;
@@ -83,6 +84,7 @@ pub(crate) use executor::{Executor, Limits};
 pub use import::NotApplied;
 pub use io::FileBytes;
 pub use listing::Listed;
+pub use locks::{Lock, LockMode};
 pub use nodes::ROOT;
 pub use poll::Readiness;
 pub use rename::RenameMode;
@@ -104,6 +106,7 @@ use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
 use import::{DropBox, Import};
+use locks::Locks;
 use nodes::{Node, Nodes};
 use operations::Operations;
 use poll::Pollers;
@@ -166,6 +169,7 @@ pub struct Fs {
     nodes: Nodes,
     bound: Bound,
     handles: Handles,
+    locks: Locks,
     drafts: Drafts,
     tasks: Tasks,
     processes: Tasks,
@@ -220,6 +224,7 @@ impl Fs {
             nodes: Nodes::new(start),
             bound: Bound::default(),
             handles: Handles::new(),
+            locks: Locks::default(),
             drafts: Drafts::default(),
             tasks: Tasks::new(shelf.clone(), PER_TASK),
             processes: Tasks::new(shelf.clone(), PER_PROCESS),

@@ -119,7 +119,7 @@ impl Fs {
     }
 
     /// A version that was opened through its own node is closed.
-    pub fn close_version(&self, node: u64) {
+    pub(super) fn close_version(&self, node: u64) {
         self.nodes.close(node);
     }
 
@@ -205,7 +205,8 @@ impl Fs {
         value: &Value,
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        const IMMUTABLE: Opened = Opened { handle: 0, caching: Caching::Immutable };
+        let immutable =
+            || Opened { handle: self.handles.next_version(), caching: Caching::Immutable };
         let current = self.settled_secret(value.record());
         if let Some(secret) = &current {
             self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
@@ -217,7 +218,7 @@ impl Fs {
         }
         if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
             self.tasks.settle(who, value.node());
-            return Ok(IMMUTABLE);
+            return Ok(immutable());
         }
         if who.task == 0 {
             // Its next look-up gets a node of its own, with the version of that moment.
@@ -242,7 +243,7 @@ impl Fs {
                 if let Some(decision) = decision {
                     decision.subject.version = Some(value.version());
                 }
-                Ok(IMMUTABLE)
+                Ok(immutable())
             }
             (Some((_, Some(served))), None) if served == value.node() => {
                 Err(FsError::NotFound("the file".to_owned()))

@@ -11,7 +11,7 @@ use crate::vault::RecordId;
 use super::callers::KnownCaller;
 use super::draft::{Draft, Occasion, within_limit};
 use super::encrypt::Encrypt;
-use super::handles::Handle;
+use super::handles::{Handle, is_version};
 use super::import::Import;
 use super::nodes::Node;
 use super::status::StatusFile;
@@ -57,7 +57,7 @@ impl Fs {
         // What was truncated by path has no draft any more; what it shows is what was stored.
         let node = match self.node_or_draft(who, node, is_done).and_then(|node| {
             // An open descriptor keeps what it was granted: its handle may be cut by whoever has it.
-            if changes.size.is_none() || handle.is_none_or(|handle| handle == 0) {
+            if changes.size.is_none() || handle.is_none_or(is_version) {
                 self.check_reachable(who, &node)?;
             }
             self.check_changes(who, &node, &changes)?;

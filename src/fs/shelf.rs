@@ -23,6 +23,7 @@ use crate::store::next_data;
 
 use super::bound::BoundBy;
 use super::budget::{Account, Budget, Charge, MemoryLimits};
+use super::locks::SavedLocks;
 
 /// The first two bytes are the length of what follows; 0 is an empty slot.
 pub(super) const SLOT_BYTES: usize = 2048;
@@ -68,6 +69,8 @@ pub(super) enum Kept {
         node: u64,
         by: BoundBy,
     },
+    /// What one owner has locked.
+    Locks(SavedLocks),
 }
 
 /// A request that was sent again.
@@ -137,6 +140,10 @@ pub(super) enum KeptContent {
         /// The request that was storing the first of them, and how many.
         appending: Option<(u64, u32)>,
     },
+    /// Nothing, and that is not to be published unless something is written.
+    Cleared,
+    /// As `Emptied`; this version was truncated.
+    Truncated(u64),
 }
 
 /// A draft.
@@ -333,6 +340,7 @@ impl Kept {
             | Self::Draft(KeptDraft { uid, .. })
             | Self::Scratch(KeptScratch { uid, .. })
             | Self::Folder { uid, .. } => Account::User(*uid),
+            Self::Locks(locks) => Account::User(locks.uid()),
             Self::Version { .. }
             | Self::Followed { .. }
             | Self::Text { .. }

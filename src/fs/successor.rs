@@ -233,6 +233,7 @@ impl Fs {
                     self.folders.inherit(path, uid, slot, charge);
                 }
                 Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
+                Kept::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
                 Kept::Trial(trial) => self.trials.inherit(trial, slot, self.outage.by_crash),
                 Kept::Text { handle, text } => {
                     // Whose it is was not kept.
@@ -348,7 +349,8 @@ impl Fs {
         };
         let Some(target) = target else { return };
         let base = match (&kept.content, &target) {
-            (KeptContent::Emptied, _) => None,
+            (KeptContent::Emptied | KeptContent::Truncated(_), _) => None,
+            (KeptContent::Cleared, _) => Some(Base::Cleared),
             (KeptContent::Written(bytes), _) => {
                 match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
                     Some((aside, bytes)) => Some(Base::Written(aside, bytes)),

@@ -141,6 +141,38 @@ pub(super) fn parent_of(process: u32) -> Option<u32> {
     number_in_status(process, "PPid:").filter(|&parent| parent > 1)
 }
 
+/// Signals that a thread does not block and has not taken yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    Nothing,
+    /// This thread must take it.
+    ForThread,
+    /// A thread of its process must.
+    ForProcess {
+        process: u32,
+    },
+}
+
+/// The signals for a thread; nothing as for [`Task::read`].
+pub(super) fn pending_signals(thread: u32) -> Option<Pending> {
+    if thread == 0 {
+        return None;
+    }
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let field = |name: &str| Some(status.lines().find_map(|line| line.strip_prefix(name))?.trim());
+    let signals = |name: &str| u64::from_str_radix(field(name)?, 16).ok();
+    let (process, threads) = (field("Tgid:")?.parse().ok()?, field("Threads:")?);
+    let taken = !signals("SigBlk:")?;
+    if signals("SigPnd:")? & taken != 0 {
+        return Some(Pending::ForThread);
+    }
+    Some(match signals("ShdPnd:")? & taken {
+        0 => Pending::Nothing,
+        _ if threads == "1" => Pending::ForThread,
+        _ => Pending::ForProcess { process },
+    })
+}
+
 fn number_in_status(thread: u32, name: &str) -> Option<u32> {
     let thread = known(thread)?;
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;

@@ -69,6 +69,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NoAttribute => Errno::ENODATA,
         FsError::Unsupported(_) => Errno::EOPNOTSUPP,
         FsError::Stale => Errno::ESTALE,
+        FsError::Locked => Errno::EAGAIN,
+        FsError::Deadlock => Errno::EDEADLK,
+        FsError::Interrupted => Errno::EINTR,
         // After a restart: the writer must learn that its buffer is lost.
         FsError::Lost | FsError::BadHandle | FsError::Fatal { .. } | FsError::Identity(_) => {
             Errno::EIO

@@ -11,18 +11,19 @@ use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
     InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags,
     PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{
-    Changes, Creation, FileKind, Fs, FsError, NEVER, Opcode, RenameMode, Requester, Trial,
+    Changes, Creation, FileKind, Fs, FsError, Lock, NEVER, Opcode, RenameMode, Requester, Trial,
 };
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
 use crate::telemetry::pulse::{self, Working};
 
 use super::convert::{GENERATION, file_attr, file_type, poll_events, requester, time, wanted};
 use super::errno::{INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno};
+use super::locks::{UNLOCKED, lock, lock_type};
 use super::reply::{
     DirEntry, Refuse, entries, later, reply_attr, reply_created, reply_empty, reply_entry,
     reply_opened, reply_xattr,
@@ -133,6 +134,8 @@ impl Filesystem for Handler {
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_POSIX_LOCKS,
+            InitFlags::FUSE_FLOCK_LOCKS,
         ] {
             if let Err(missing) = config.add_capabilities(wish) {
                 tracing::debug!(?missing, "the kernel lacks a FUSE capability");
@@ -401,7 +404,7 @@ impl Filesystem for Handler {
     fn flush(
         &self,
         request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         handle: FileHandle,
         owner: LockOwner,
         reply: ReplyEmpty,
@@ -410,7 +413,7 @@ impl Filesystem for Handler {
         // out before.
         self.for_caller(request, Opcode::Flush, reply, &(), move |fs, who, trial, reply, _| {
             let who = &Requester { files: owner.0, ..*who };
-            fs.flush(who, handle.0, Box::new(later(trial, reply, reply_empty)));
+            fs.flush(who, node.0, handle.0, Box::new(later(trial, reply, reply_empty)));
         });
     }
 
@@ -425,11 +428,7 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         let (_working, trial) = begin!(self, request, Release, reply);
-        if handle.0 == 0 {
-            self.fs.close_version(node.0);
-            return reply.ok();
-        }
-        self.fs.release(&requester(request), handle.0, move || {
+        self.fs.release(&requester(request), node.0, handle.0, move || {
             drop(trial);
             reply.ok();
         });
@@ -662,6 +661,52 @@ impl Filesystem for Handler {
                 fs.create(who, parent.0, name, how, answer);
             },
         );
+    }
+
+    fn getlk(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        process: u32,
+        reply: ReplyLock,
+    ) {
+        let lock = lock(request, owner, (start, end), kind, process);
+        self.for_caller(request, Opcode::Getlk, reply, &(), move |fs, who, _trial, reply, _| {
+            let Some(lock) = lock else { return reply.error(INVALID) };
+            match fs.find_lock(who, node.0, handle.0, lock) {
+                Ok(found) => {
+                    let Lock { start, end, process, mode, .. } = found.unwrap_or(UNLOCKED);
+                    reply.locked(start, end, lock_type(mode), process);
+                }
+                Err(error) => reply.error(errno(&error)),
+            }
+        });
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        process: u32,
+        waits: bool,
+        reply: ReplyEmpty,
+    ) {
+        let lock = lock(request, owner, (start, end), kind, process);
+        self.for_caller(request, Opcode::Setlk, reply, &(), move |fs, who, trial, reply, _| {
+            let Some(lock) = lock else { return reply.error(INVALID) };
+            let answer = later(trial, reply, reply_empty);
+            fs.set_lock(who, node.0, handle.0, lock, waits, answer);
+        });
     }
 
     fn bmap(&self, request: &Request, _node: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {

@@ -4,6 +4,7 @@ mod convert;
 mod device;
 mod errno;
 mod handler;
+mod locks;
 mod messenger;
 mod reply;
 mod session;

@@ -2,7 +2,7 @@
 
 use fuser::{
     Errno, FileHandle, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
+    ReplyEntry, ReplyLock, ReplyOpen, ReplyWrite, ReplyXattr,
 };
 
 use crate::fs::{Attr, Entry, FsError, Listed, NEVER, Opened, Trial};
@@ -27,8 +27,8 @@ macro_rules! refuse {
 }
 
 refuse! {
-    ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyWrite, ReplyXattr,
+    ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock,
+    ReplyOpen, ReplyWrite, ReplyXattr,
 }
 
 /// An entry of a folder as the kernel wants it.

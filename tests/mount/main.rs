@@ -51,6 +51,7 @@ mod keys;
 mod leaks;
 mod lifecycle;
 mod locked;
+mod locks;
 mod logging;
 mod memory;
 mod memory_quota;

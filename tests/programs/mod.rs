@@ -12,6 +12,7 @@ mod examples;
 mod git;
 mod gpg;
 mod locate;
+mod locks;
 mod modes;
 mod replace;
 mod ssh;

@@ -123,13 +123,20 @@ impl Draft {
             Content::Appended { tail, .. } => Commit::Append(Plaintext::copy_of(tail.expose())),
             Content::Base(_) => return Next::Answer(waiter),
         };
+        let mut target = state.target.clone();
+        if let (Dirty::Emptied, Target::Value(WriteTarget::New { exclusive, .. })) =
+            (state.dirty, &mut target)
+        {
+            // That is to exist. What another process has created meanwhile stays.
+            *exclusive = true;
+        }
         state.dirty = Dirty::Clean;
         state.committing = true;
         if let Commit::Append(tail) = &commit {
             state.appending = Some(Appending { unique, length: tail.len() });
             self.shelve(&mut state);
         }
-        Next::Commit(state.target.clone(), commit, waiter)
+        Next::Commit(target, commit, waiter)
     }
 
     /// The request that was appending when the process before this one ended: whether it was carried out
@@ -184,6 +191,11 @@ impl Draft {
         let state = self.state.lock();
         let may = state.flushed && !state.abandoned.is_abandoned() && !state.ended;
         may && !state.handles.is_empty() && state.dirty != Dirty::Clean
+    }
+
+    /// Whether the file was to be created only if it does not exist.
+    pub(in crate::fs) fn must_create(&self) -> bool {
+        matches!(self.target(), Target::Value(WriteTarget::New { exclusive: true, .. }))
     }
 
     /// The process before this one stored what there was to store.

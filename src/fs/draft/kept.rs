@@ -20,6 +20,8 @@ pub(in crate::fs) enum Base {
     Lists(String),
     /// Bytes that are not stored.
     Written(Aside, Plaintext),
+    /// Nothing, and that is not to be published.
+    Cleared,
     /// Bytes to append to a version, and how many of them a request was storing.
     Appended(Option<Arc<Value>>, Aside, Plaintext, Option<(u64, u32)>),
 }
@@ -58,7 +60,10 @@ impl Draft {
                     Content::Base(_) | Content::Own(_) => KeptContent::Written(bytes),
                 }
             }
-            (Dirty::Emptied, ..) => KeptContent::Emptied,
+            (Dirty::Emptied, ..) => {
+                state.emptied.map_or(KeptContent::Emptied, KeptContent::Truncated)
+            }
+            (Dirty::Clean, None, None) if Self::is_cleared(state) => KeptContent::Cleared,
             (Dirty::Clean, None, None) => return None,
         };
         if state.handles.is_empty()
@@ -114,7 +119,7 @@ impl Draft {
                 2 * buffer_bytes(base + tail.len())
             }
             Some(Base::Lists(text)) => text.len(),
-            Some(Base::Version(_)) | None => 0,
+            Some(Base::Version(_) | Base::Cleared) | None => 0,
         };
         let charge = budget.restore(Account::User(kept.uid), Self::BYTES + bytes);
         let opener = Opener { uid: kept.uid, process, charge };
@@ -134,9 +139,14 @@ impl Draft {
                     stored.map(|(unique, length)| Appending { unique, length: length as usize });
                 (Content::Appended { base, tail }, Dirty::Written)
             }
+            Some(Base::Cleared) => (Content::Own(Plaintext::default()), Dirty::Clean),
             None => (Content::Own(Plaintext::default()), Dirty::Emptied),
         };
         let nodes = (kept.node, kept.inode);
+        let emptied = match kept.content {
+            KeptContent::Truncated(version) => Some(version),
+            _ => None,
+        };
         let mut draft =
             Self::new(nodes, opener, kept.creator, &kept.path, target, content, dirty, kept.mode);
         draft.files = OpenersFiles::new(kept.files);
@@ -145,6 +155,7 @@ impl Draft {
             state.handles = kept.handles;
             state.bound = kept.bound;
             state.ended = kept.ended;
+            state.emptied = emptied;
             state.flushed = kept.flushed;
             if kept.abandoned {
                 state.abandoned = Abandoned::ByChild;

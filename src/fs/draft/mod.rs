@@ -2,6 +2,7 @@
 
 mod commit;
 mod content;
+mod current;
 mod kept;
 
 pub(super) use commit::{Commit, Next, Occasion, then_again};
@@ -68,6 +69,8 @@ struct State {
     /// For all that is kept of it.
     charge: Charge,
     dirty: Dirty,
+    /// The version that was truncated to nothing.
+    emptied: Option<u64>,
     mode: u16,
     modified: SystemTime,
     handles: Vec<u64>,
@@ -193,6 +196,7 @@ impl Draft {
             content,
             charge,
             dirty,
+            emptied: None,
             mode,
             modified: SystemTime::now(),
             handles: Vec::new(),
@@ -406,6 +410,9 @@ impl Draft {
         let size = within_limit(size, 0, &state.path)?;
         let was_appended = state.content.is_appended();
         if size == 0 {
+            if let Content::Base(value) = &state.content {
+                state.emptied = Some(value.node());
+            }
             state.content = Content::Own(Plaintext::default());
             state.charge.shrink(Self::BYTES);
             state.cut_off = None;

@@ -304,7 +304,9 @@ impl Kernel {
             return Ok(());
         }
         let (fs, who) = (Arc::clone(&self.fs), self.thread(uid));
-        wait(|done| fs.flush(&who, file.handle, Box::new(move |outcome| send(&done, outcome))))
+        wait(|done| {
+            fs.flush(&who, file.node, file.handle, Box::new(move |outcome| send(&done, outcome)))
+        })
     }
 
     /// The last descriptor is gone. Nobody waits for that.
@@ -313,7 +315,8 @@ impl Kernel {
             let who = self.thread(uid);
             // What is only published now is known to everyone before the next operation.
             let (told, answered) = std::sync::mpsc::channel();
-            self.fs.release(&who, file.handle, move || told.send(()).unwrap_or_default());
+            self.fs
+                .release(&who, file.node, file.handle, move || told.send(()).unwrap_or_default());
             answered.recv().expect("a release is answered");
         }
     }
