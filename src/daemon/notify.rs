@@ -153,7 +153,7 @@ pub(super) fn start_in_background(settings: Resolved) -> Result<(), DaemonError>
     command
         .arg0(PROGRAM)
         .arg("mount")
-        .args(settings.to_absolute_flags().map_err(failed)?)
+        .args(settings.into_absolute_flags().map_err(failed)?)
         .current_dir("/")
         .env(BACKGROUND, "1")
         .stdin(Stdio::from(OwnedFd::from(theirs)))

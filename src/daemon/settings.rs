@@ -312,7 +312,7 @@ impl Resolved {
     }
 
     /// As [`Resolved::to_flags_for`], in whatever directory they are used.
-    pub(super) fn to_absolute_flags(mut self) -> io::Result<Vec<OsString>> {
+    pub(super) fn into_absolute_flags(mut self) -> io::Result<Vec<OsString>> {
         let credentials = self.store.as_mut().map(|shared| &mut shared.credentials);
         let credentials = credentials
             .into_iter()
