@@ -33,6 +33,7 @@ mod encrypt;
 mod etcd;
 mod export;
 mod failures;
+mod fanotify;
 mod fatal;
 mod fdstore;
 mod folders;

@@ -14,6 +14,7 @@ mod gpg;
 mod locate;
 mod locks;
 mod modes;
+mod namespaces;
 mod replace;
 mod ssh;
 mod systemd;
