@@ -332,7 +332,7 @@ impl Fs {
     }
 
     /// The folders that existed because of a secret. (The kernel does not cache sidecars' names.)
-    fn vanished(&self, secret: &Secret, stale: &mut Vec<StaleName>) {
+    pub(super) fn vanished(&self, secret: &Secret, stale: &mut Vec<StaleName>) {
         for folder in secret.key().ancestors() {
             if self.vault.is_folder(folder) || self.folders.holds_below(folder) {
                 break;

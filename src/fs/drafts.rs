@@ -92,6 +92,11 @@ impl Drafts {
         })
     }
 
+    /// Whether somebody is creating a file below a directory.
+    pub(super) fn is_creating_below(&self, directory: &str) -> bool {
+        self.0.lock().creating.keys().any(|path| is_below(path, directory))
+    }
+
     /// The secret was removed or replaced: whoever is writing it, or creating it anew, writes into
     /// the void.
     pub(super) fn end(&self, record: RecordId, path: &str) {

@@ -111,6 +111,9 @@ pub enum FsError {
     /// This cannot be moved by renaming.
     #[error("{0}: this cannot be moved by renaming; copy it and remove the original")]
     CrossDevice(String),
+    /// A directory in which a file is being created.
+    #[error("{0}: a new file in this directory is not closed yet; close it, then try again")]
+    Busy(String),
     /// There is no such attribute, or it is not supported.
     #[error("there is no such attribute")]
     NoAttribute,

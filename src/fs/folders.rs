@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::budget::Charge;
 use super::error::FsError;
+use super::rename_directory::renamed;
 use super::shelf::{Kept, Shelf, Slot};
 
 /// How many such folders one UID may have.
@@ -63,6 +64,22 @@ impl MadeFolders {
     /// Removes a folder; whether it was there.
     pub(super) fn remove(&self, path: &str) -> bool {
         self.folders.lock().remove(path).is_some()
+    }
+
+    /// Gives a folder and those below it other names.
+    pub(super) fn rename(&self, from: &str, to: &str) {
+        let mut folders = self.folders.lock();
+        folders.remove(to);
+        let moved: Vec<_> = folders
+            .keys()
+            .filter_map(|path| Some((path.clone(), renamed(path, from, to)?)))
+            .collect();
+        for (old, new) in moved {
+            let Some(made) = folders.remove(&old) else { continue };
+            let kept = Kept::Folder { path: new.clone(), uid: made.uid };
+            let slot = self.shelf.put(made._charge.account(), &kept);
+            folders.insert(new, Made { _slot: slot, ..made });
+        }
     }
 
     /// A secret takes this path: what was made there, which is empty, gives way to it. Whether there was

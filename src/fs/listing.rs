@@ -9,11 +9,12 @@ use crate::model::{Caller, SIDECAR_SUFFIX};
 use crate::vault::ChildKind;
 
 use super::budget::{Account, Charge, HANDLE_BYTES};
+use super::directory_ids::directory_id;
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::handles::{Handle, is_writer};
 use super::import::Import;
-use super::nodes::{Node, folder_number};
+use super::nodes::Node;
 use super::status::StatusFile;
 use super::{FileKind, Fs, FsError, Opened, Requester, join};
 
@@ -166,7 +167,7 @@ impl Fs {
             folders.insert(name.into(), ());
         }
         listed.extend(folders.into_keys().map(|name| Listed {
-            node: folder_number(&join(folder, &name)),
+            node: directory_id(&join(folder, &name)),
             name,
             kind: FileKind::Folder,
         }));

@@ -10,11 +10,12 @@ use crate::vault::{Secret, Value};
 
 use super::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
 use super::budget::Account;
+use super::directory_ids::directory_id;
 use super::draft::Draft;
 use super::encrypt::{ENCRYPT_NAME, Encrypt};
 use super::export::{EXPORT_ALL_NAME, EXPORT_NAME, Exported};
 use super::import::{IMPORT_NAME, Import};
-use super::nodes::{Node, ROOT};
+use super::nodes::Node;
 use super::status::StatusFile;
 use super::tasks::Note;
 use super::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Requester, join};
@@ -88,8 +89,8 @@ impl Fs {
     ///
     /// # Errors
     /// [`FsError::Stale`] if the node is not known, or the caller cannot be resolved.
-    pub fn attributes(&self, who: &Requester, node: u64) -> Result<Attr, FsError> {
-        let node = self.any_node(who, node)?;
+    pub fn attributes(&self, who: &Requester, number: u64) -> Result<Attr, FsError> {
+        let node = self.any_node(who, number)?;
         // Every caller is shown the same of a version.
         if let Node::Value(value) = &node {
             return Ok(self.version_attr(value));
@@ -97,7 +98,9 @@ impl Fs {
         if !node.is_open() {
             self.check_reachable(who, &node)?;
         }
-        self.attr_of(&node, &*self.caller(who)?)
+        let attr = self.attr_of(&node, &*self.caller(who)?)?;
+        // That of a directory that was renamed may still be known by another number.
+        Ok(Attr { node: number, ..attr })
     }
 
     pub(super) fn is_outdated(&self, node: &Node) -> bool {
@@ -297,7 +300,7 @@ impl Fs {
 
     /// The node under which the kernel knows the folder of a key.
     pub(super) fn folder_node(path: &str) -> u64 {
-        if path.is_empty() { ROOT } else { super::nodes::folder_number(path) }
+        directory_id(path)
     }
 }
 

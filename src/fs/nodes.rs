@@ -12,11 +12,13 @@ use parking_lot::{Mutex, RwLock};
 use crate::vault::{NODE_LIMIT, RecordId, Value};
 
 use super::budget::{Account, Budget, Charge, OBJECT_BYTES};
+use super::directory_ids::directory_id;
 use super::draft::Draft;
 use super::encrypt::Encrypt;
 use super::error::FsError;
 use super::export::Exported;
 use super::import::Import;
+use super::rename_directory::renamed;
 use super::scratch::Scratch;
 use super::status::StatusFile;
 
@@ -117,7 +119,7 @@ impl Node {
     /// The node's number.
     pub(super) fn number(&self) -> u64 {
         match self {
-            Self::Folder(path) => folder_number(path),
+            Self::Folder(path) => directory_id(path),
             Self::Value(value) => value.node(),
             Self::Sidecar(record) => sidecar_number(*record),
             Self::Draft(draft) => draft.node(),
@@ -189,11 +191,6 @@ impl Node {
 /// The number of a sidecar's node.
 pub(super) fn sidecar_number(of: RecordId) -> u64 {
     SIDECAR | of.as_u64()
-}
-
-/// The number of a folder's node: made from its path, so that it means the same after a restart.
-pub(super) fn folder_number(path: &str) -> u64 {
-    if path.is_empty() { ROOT } else { path_number("folder", path) }
 }
 
 /// The number of what lies at a path in some kind of tree.
@@ -336,17 +333,33 @@ impl Nodes {
 
     fn add(&self, number: u64, node: &Node, charge: Option<Charge>) {
         let mut known = self.known.write();
-        known
-            .entry(number)
-            .or_insert_with(|| Known {
-                node: node.clone(),
-                lookups: 0,
-                filled: AtomicBool::new(false),
-                readers: AtomicU64::new(0),
-                _charge: charge,
-                used: AtomicBool::new(false),
-            })
-            .lookups += 1;
+        let known = known.entry(number).or_insert_with(|| Known {
+            node: node.clone(),
+            lookups: 0,
+            filled: AtomicBool::new(false),
+            readers: AtomicU64::new(0),
+            _charge: charge,
+            used: AtomicBool::new(false),
+        });
+        // That of a directory may have followed it to another name.
+        if let Node::Folder(_) = node {
+            known.node = node.clone();
+        }
+        known.lookups += 1;
+    }
+
+    /// Lets the nodes of a directory that was renamed, and of those below it, mean the directories that they were
+    /// in the kernel's eyes: it goes on with them until it has looked the new names up.
+    pub(super) fn rename_below(&self, from: &str, to: &str) {
+        let follow = |node: &mut Node| {
+            if let Node::Folder(path) = node
+                && let Some(path) = renamed(path, from, to)
+            {
+                *node = Node::Folder(path.into());
+            }
+        };
+        self.known.write().values_mut().for_each(|known| follow(&mut known.node));
+        self.recalled.write().values_mut().for_each(follow);
     }
 
     /// As [`Nodes::look_up`], of a transient node. Older ones of the account make way for it.

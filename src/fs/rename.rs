@@ -25,10 +25,10 @@ pub enum RenameMode {
 }
 
 /// A name in a folder.
-struct Place {
-    folder: Arc<str>,
-    name: String,
-    path: String,
+pub(super) struct Place {
+    pub(super) folder: Arc<str>,
+    pub(super) name: String,
+    pub(super) path: String,
     /// Whether it is the name of a scratch file.
     is_scratch: bool,
 }
@@ -38,6 +38,7 @@ enum Source {
     Secret,
     Draft(Arc<Draft>),
     Scratch(Arc<Scratch>),
+    Directory,
     /// It was renamed when this was asked for the first time.
     Gone,
 }
@@ -78,7 +79,13 @@ impl Fs {
         });
         match source {
             Err(error) => answer(Err(error)),
-            Ok((_, _, Source::Gone)) => answer(Ok(())),
+            Ok((from, to, Source::Gone)) => {
+                if self.vault.is_folder(&to.path) || self.folders.holds(&from.path) {
+                    // The process that did it may have died before this.
+                    self.move_memory(&from.path, &to.path);
+                }
+                answer(Ok(()));
+            }
             Ok((from, to, Source::Scratch(scratch))) if to.is_scratch => {
                 answer(self.rename_scratch(who, &from, &to, scratch, mode));
             }
@@ -86,6 +93,9 @@ impl Fs {
             Ok((_, to, _)) if to.is_scratch => answer(Err(FsError::CrossDevice(to.path))),
             Ok((from, to, Source::Draft(draft))) => {
                 self.rename_draft(who, &from, &to, &draft, mode, answer);
+            }
+            Ok((from, to, Source::Directory)) => {
+                self.rename_directory(who, from, to, mode, answer);
             }
             Ok((from, to, source)) => self.rename_stored(who, from, to, source, mode, answer),
         }
@@ -110,6 +120,7 @@ impl Fs {
                 self.scratch.find(who.uid, &place.folder, &place.name).is_some()
                     || self.vault.secret(&place.path).is_some()
                     || self.drafts.creating(&place.path, who).is_some()
+                    || self.folders.holds(&place.path)
             };
             return Ok(who.is_resent && !is_there(from) && is_there(to));
         }
@@ -132,7 +143,7 @@ impl Fs {
         }
         // What a look-up finds first: a folder may have been made where somebody is creating a file.
         if self.vault.is_folder(&from.path) || self.folders.holds(&from.path) {
-            return Err(FsError::CrossDevice(from.path.clone()));
+            return Ok(Source::Directory);
         }
         if sidecar_key(&from.path).is_some_and(|key| self.vault.secret(key.as_str()).is_some()) {
             let what = "a sidecar goes where its secret goes; rename the secret instead";
@@ -220,7 +231,7 @@ impl Fs {
             let target = self.rename_target(who, &to, mode)?;
             let source = match &source {
                 Source::Scratch(scratch) => RenameSource::Bytes(scratch.read(0, usize::MAX)?),
-                Source::Secret | Source::Draft(_) | Source::Gone => {
+                Source::Secret | Source::Draft(_) | Source::Directory | Source::Gone => {
                     RenameSource::Secret(checked_key(&from.path)?)
                 }
             };

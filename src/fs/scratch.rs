@@ -15,6 +15,7 @@ use super::budget::{Account, Budget, Charge, OBJECT_BYTES, buffer_bytes};
 use super::draft::within_limit;
 use super::error::FsError;
 use super::join;
+use super::rename_directory::renamed;
 use super::shelf::{Kept, KeptBytes, KeptScratch, SLOT_BYTES, Shelf, Slot};
 
 /// How many scratch files one UID may have.
@@ -319,6 +320,23 @@ impl ScratchFiles {
         let replaced = own.insert(place(to), Arc::clone(&file));
         let replaced = replaced.filter(|replaced| !Arc::ptr_eq(replaced, &file));
         replaced.iter().for_each(|replaced| replaced.is_at(None, &self.shelf));
+    }
+
+    /// Gives all files in a directory, and in those below it, another directory.
+    pub(super) fn rename_below(&self, from: &str, to: &str) {
+        let mut files = self.files.lock();
+        for own in files.values_mut() {
+            let moved: Vec<_> = own
+                .keys()
+                .filter_map(|place| Some((place.clone(), renamed(&place.0, from, to)?)))
+                .collect();
+            for (old, directory) in moved {
+                let Some(file) = own.remove(&old) else { continue };
+                let place = (Arc::from(directory), old.1);
+                file.is_at(Some(place.clone()), &self.shelf);
+                own.insert(place, file);
+            }
+        }
     }
 
     pub(super) fn remove(&self, uid: u32, folder: &Arc<str>, name: &str) -> Option<Arc<Scratch>> {

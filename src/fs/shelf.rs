@@ -71,6 +71,11 @@ pub(super) enum Kept {
     },
     /// What one owner has locked.
     Locks(SavedLocks),
+    /// A directory that was here was renamed.
+    LeftPath {
+        path: String,
+        generation: u64,
+    },
 }
 
 /// A request that was sent again.
@@ -343,6 +348,7 @@ impl Kept {
             Self::Locks(locks) => Account::User(locks.uid()),
             Self::Version { .. }
             | Self::Followed { .. }
+            | Self::LeftPath { .. }
             | Self::Text { .. }
             | Self::Waiter(_)
             | Self::Trial(_) => Account::Nameless,

@@ -21,12 +21,13 @@ use super::bound::Shown;
 use super::budget::{Account, HANDLE_BYTES, OBJECT_BYTES};
 use super::commit::stale_name;
 use super::courier::Errand;
+use super::directory_ids;
 use super::draft::{Base, Draft, Occasion, Target};
 use super::encrypt::Encrypt;
 use super::export::Exported;
 use super::handles::Handle;
 use super::import::Import;
-use super::nodes::{Clue, Node, Review, folder_number};
+use super::nodes::{Clue, Node, Review};
 use super::replaced::of_process;
 use super::shelf::{
     Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, SLOT_BYTES, Shelf, Slot,
@@ -135,7 +136,9 @@ impl Fs {
                 // A caller's own folder exists without a secret in it.
                 // Where the caller is not known, the request is not about a directory.
                 let caller = self.caller_if_known(who).ok_or(FsError::Stale)?;
-                let own = caller.own_slug().filter(|own| folder_number(own.as_str()) == number);
+                let own = caller
+                    .own_slug()
+                    .filter(|own| directory_ids::directory_id(own.as_str()) == number);
                 own.map(|own| Node::Folder(own.as_str().into())).ok_or(FsError::Stale)
             }
         }
@@ -220,10 +223,18 @@ impl Fs {
         });
         // The newest note of a thread is the one that counts.
         left.sort_by_key(|(_, kept)| if let Kept::Note(note) = kept { note.at } else { 0 });
+        // Before anything has an id.
+        let is_left_path = |(_, kept): &mut (Slot, Kept)| matches!(kept, Kept::LeftPath { .. });
+        for (slot, kept) in left.extract_if(.., is_left_path) {
+            if let Kept::LeftPath { path, generation } = kept {
+                directory_ids::restore(&path, generation, slot);
+            }
+        }
         self.inherit_nodes(versions, &keys, &left);
         receipts.into_iter().for_each(|receipt| self.inherit_receipt(receipt));
         for (slot, kept) in left {
             match kept {
+                Kept::LeftPath { .. } => {}
                 Kept::Note(note) => self.inherit_note(note, slot),
                 Kept::Draft(draft) => self.inherit_draft(draft, slot),
                 Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),

@@ -66,6 +66,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NotApplied { why, .. } => of_import(why),
         FsError::TooMany { .. } | FsError::OutOfMemory { .. } => Errno::EDQUOT,
         FsError::CrossDevice(_) => Errno::EXDEV,
+        FsError::Busy(_) => Errno::EBUSY,
         FsError::NoAttribute => Errno::ENODATA,
         FsError::Unsupported(_) => Errno::EOPNOTSUPP,
         FsError::Stale => Errno::ESTALE,
@@ -140,6 +141,10 @@ fn of_vault(error: &VaultError) -> Errno {
         VaultError::Exists { .. } | VaultError::IdTaken { .. } => Errno::EEXIST,
         VaultError::IsFolder { .. } => Errno::EISDIR,
         VaultError::NotFolder { .. } => Errno::ENOTDIR,
+        VaultError::NotEmpty { .. } => Errno::ENOTEMPTY,
+        // Upon which mv(1) copies.
+        VaultError::TooManyToMove { .. } => Errno::EXDEV,
+        VaultError::BadKey { error, .. } => of_name(*error),
         VaultError::Lists { errors, .. } => of_documents(errors),
         VaultError::ListsTooLong { .. } | VaultError::TooLarge { .. } => Errno::EFBIG,
         VaultError::NotSealed { .. }

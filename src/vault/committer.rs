@@ -82,8 +82,8 @@ impl Committer {
 
     /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
     /// need not tell what it touches, and it runs once.
-    pub(super) fn submit_alone(&self, ask: Ask, plan: Plan, done: Done) {
-        let request = Request { ask: Some(ask), alone: true, ..Request::new(plan, done) };
+    pub(super) fn submit_alone(&self, ask: Ask, origin: Option<Origin>, plan: Plan, done: Done) {
+        let request = Request { ask: Some(ask), origin, alone: true, ..Request::new(plan, done) };
         submit(self.requests(), request);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::audit::{NotRecorded, OpenAuditError};
 use crate::crypto::{KeyId, OpenError, SealedValueError};
 use crate::document::{ChecksumAlgorithm, DocumentErrors};
-use crate::model::{Denial, SecretId};
+use crate::model::{Denial, KeyError, SecretId};
 use crate::store::StoreError;
 
 use super::apply::Refusals;
@@ -58,6 +58,31 @@ pub enum VaultError {
     NotFolder {
         /// The path of the secret.
         path: String,
+    },
+    /// A directory is not empty.
+    #[error("{path}: the directory is not empty; remove what is in it, or choose another name")]
+    NotEmpty {
+        /// The path of the directory.
+        path: String,
+    },
+    /// A directory with more keys than are renamed at once.
+    #[error(
+        "{path}: more than {limit} keys are not renamed at once; copy them and remove the originals"
+    )]
+    TooManyToMove {
+        /// The path of the directory.
+        path: String,
+        /// How many are.
+        limit: usize,
+    },
+    /// A key would get a name that no key can have.
+    #[error("{path}: {error}")]
+    BadKey {
+        /// The name.
+        path: String,
+        /// The rule that it breaks.
+        #[source]
+        error: KeyError,
     },
     /// The id belongs to another key.
     #[error(
@@ -211,6 +236,9 @@ impl VaultError {
             | Self::Exists { key }
             | Self::IsFolder { key }
             | Self::NotFolder { path: key }
+            | Self::NotEmpty { path: key }
+            | Self::TooManyToMove { path: key, .. }
+            | Self::BadKey { path: key, .. }
             | Self::IdTaken { key, .. }
             | Self::IdOfAdmins { key, .. }
             | Self::Lists { key, .. }

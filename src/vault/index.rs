@@ -222,7 +222,10 @@ impl Index {
     }
 
     /// The secrets below a folder, in the order of their keys.
-    fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a Key, &'a Arc<Secret>)> {
+    pub(super) fn below<'a>(
+        &'a self,
+        folder: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Secret>)> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         self.by_key
             .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))

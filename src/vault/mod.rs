@@ -30,6 +30,7 @@ mod record;
 mod rekey;
 mod remove;
 mod rename;
+mod rename_directory;
 mod replica;
 mod seal;
 mod secret;

@@ -112,6 +112,17 @@ impl<'a> Transaction<'a> {
         self.with_index(|index| index.by_id(id).cloned())
     }
 
+    /// The secrets below a directory, in the order of their keys, but no more than `limit`.
+    pub(super) fn below(&self, directory: &str, limit: usize) -> Vec<Arc<Secret>> {
+        self.with_index(|index| {
+            index.below(directory).take(limit).map(|(_, secret)| Arc::clone(secret)).collect()
+        })
+    }
+
+    pub(super) fn is_folder(&self, path: &str) -> bool {
+        self.with_index(|index| index.is_folder(path))
+    }
+
     pub(super) fn check(
         &mut self,
         caller: &Caller,

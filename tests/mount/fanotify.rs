@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -67,10 +67,12 @@ fn listen(mut file: File, stopped: &Receiver<()>) -> BTreeSet<i32> {
         if poll(&mut ready, PollTimeout::from(50_u8)) != Ok(1) {
             continue;
         }
-        // The kernel opens the file for the listener. If there is a new version by then it cannot, and denies the
-        // open that it asked about.
+        // The kernel opens the file for the listener. If there is a new version by then, or no file, it cannot, and
+        // denies the open that it asked about.
         let length = match file.read(&mut buffer) {
-            Err(error) if error.raw_os_error() == Some(libc::ESTALE) => continue,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT)) => {
+                continue;
+            }
             length => length.unwrap(),
         };
         // struct fanotify_event_metadata

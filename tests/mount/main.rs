@@ -64,6 +64,7 @@ mod quota;
 mod reference;
 mod rekey;
 mod rename;
+mod rename_directory;
 mod restart;
 mod restore;
 mod rights;

@@ -3,6 +3,7 @@
 pub(crate) const ENOENT: i32 = 2;
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const EPERM: i32 = 1;
+pub(crate) const EBUSY: i32 = 16;
 pub(crate) const EEXIST: i32 = 17;
 pub(crate) const EXDEV: i32 = 18;
 pub(crate) const ENOTDIR: i32 = 20;

@@ -142,7 +142,7 @@ impl Vault {
         };
         let ask = Ask::new(actor.clone(), Action::Import, None);
         if alone {
-            self.committer.submit_alone(ask, plan, done);
+            self.committer.submit_alone(ask, None, plan, done);
         } else {
             self.committer.submit_for(ask, None, plan, done);
         }

@@ -128,7 +128,10 @@ impl Model {
                 let lasts = self.holds_secrets(from)
                     || self.made.contains_key(from)
                     || self.holds_made(from);
-                Err(if lasts { EXDEV } else { ENOENT })
+                match lasts {
+                    true => self.rename_directory(uid, from, to),
+                    false => Err(ENOENT),
+                }
             }
             Meaning::Sidecar(_) => Err(EPERM),
             Meaning::Scratch(file) if is_temporary_name(parts(to).1) => {
@@ -147,6 +150,69 @@ impl Model {
                 Ok(())
             }
         }
+    }
+
+    fn rename_directory(&mut self, uid: u32, from: &str, to: &str) -> Result<(), i32> {
+        if is_temporary_name(parts(to).1) {
+            return Err(EXDEV);
+        }
+        let person: Caller = caller(uid);
+        Key::check_folder(to).map_err(|_| EINVAL)?;
+        allowed(may_create(&person, to))?;
+        let below = |path: &str| path == from || is_below(path, from);
+        let renamed = |path: &str| format!("{to}{}", &path[from.len()..]);
+        let keys: Vec<_> = self.secrets.keys().filter(|key| below(key)).cloned().collect();
+        if keys.is_empty() {
+            allowed(may_create(&person, from))?;
+        }
+        if self.is_creating_below(from) {
+            return Err(EBUSY);
+        }
+        if self.holds_secrets(to)
+            || self.holds_made(to)
+            || self.has_scratch(uid, to)
+            || self.is_creating_below(to)
+        {
+            return Err(ENOTEMPTY);
+        }
+        for key in &keys {
+            Key::parse(&renamed(key)).map_err(|_| EINVAL)?;
+            self.may(uid, Operation::Delete, key)?;
+            allowed(may_create(&person, &renamed(key)))?;
+        }
+        for key in &keys {
+            self.is_free(&renamed(key))?;
+        }
+        self.made.remove(to);
+        let made: Vec<_> = self.made.keys().filter(|path| below(path)).cloned().collect();
+        for path in made {
+            let by = self.made.remove(&path).expect("it was found");
+            self.made.insert(renamed(&path), by);
+        }
+        let scratch: Vec<_> =
+            self.scratch.keys().filter(|(_, path)| is_below(path, from)).cloned().collect();
+        for (uid, path) in scratch {
+            let file = self.scratch.remove(&(uid, path.clone())).expect("it was found");
+            self.scratch.insert((uid, renamed(&path)), file);
+        }
+        for key in &keys {
+            let secret = self.secrets.remove(key).expect("it was found");
+            self.secrets.insert(renamed(key), secret);
+        }
+        if !keys.is_empty() {
+            self.vanish(from);
+        }
+        Ok(())
+    }
+
+    fn is_creating_below(&self, directory: &str) -> bool {
+        self.drafts.iter().map(|draft| draft.borrow()).any(|draft| {
+            let path = match &draft.target {
+                Target::New { path, .. } => path,
+                _ => return false,
+            };
+            !draft.ended && is_below(path, directory)
+        })
     }
 
     fn rename_draft(
