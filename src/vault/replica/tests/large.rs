@@ -66,7 +66,7 @@ fn a_large_file_that_is_not_finished_is_finished_by_others() {
     vault.apply(&root(), documents(COUNT, "one")).unwrap();
     // Before the others have waited long enough to do by themselves what is done below.
     let ordered = || replica.state.lock().order.map(|(order, revision, _)| (order, revision));
-    b.wait(|_| ordered().is_some());
+    b.wait(|_| ordered().is_some_and(|(order, _)| order.holds));
     let (order, revision) = ordered().expect("it was there just now");
     b.wait(|host| is_there(host, COUNT, "one"));
     drop(vault);
