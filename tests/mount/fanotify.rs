@@ -96,7 +96,7 @@ fn allowed<T>(mut operation: impl FnMut() -> io::Result<T>) -> T {
     loop {
         match operation() {
             Err(error)
-                if error.raw_os_error() == Some(libc::EPERM)
+                if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ESTALE))
                     && std::time::Instant::now() < deadline => {}
             outcome => return outcome.unwrap(),
         }
