@@ -102,7 +102,12 @@ impl Work {
                 vault.change_lists(admin(), record, &document, None, done);
             }
             _ => {
-                let value = self.value();
+                let current = contents.get(&key).map(|(value, _)| value.as_slice());
+                let mut value = self.value();
+                if current == Some(value.as_slice()) {
+                    // The same value again is no change.
+                    value.push(1);
+                }
                 let target = WriteTarget::New { key: parsed, exclusive: false, heritage: None };
                 let plaintext = Plaintext::copy_of(&value);
                 contents.entry(key).or_default().0 = value;
