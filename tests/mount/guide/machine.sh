@@ -16,6 +16,8 @@ mount -t overlay overlay \
     -o "lowerdir=$SOURCE,upperdir=$ROOM/upper-source,workdir=$ROOM/work-source" "$M/usr/src/secretfs"
 mkdir -p "$M/usr/src/secretfs/target/release"
 mount --bind "$PROGRAMS" "$M/usr/src/secretfs/target/release"
+# As the guide says where locate is installed.
+[ ! -e "$M/etc/updatedb.conf" ] || sed -i 's/^PRUNEFS="/&fuse.secretfs /' "$M/etc/updatedb.conf"
 install "$STAND_IN" "$M/usr/local/sbin/systemctl"
 install -m 644 "$SCRIPT" "$M/run/script"
 # Compressing a debug build would be most of the time.
