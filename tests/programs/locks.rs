@@ -59,20 +59,28 @@ count /usr/bin/python3 $T/increment
     ));
 }
 
-#[test]
-fn flock_in_python() {
+/// As [`counts_in_python`], by a file that is open for reading and writing, under `lock`.
+#[track_caller]
+fn counts_under(lock: &str) {
     counts_in_python(
         "fcntl",
-        r#"
+        &format!(
+            r#"
 def increment():
     with open(K, "r+") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+        {lock}
         n = int(f.read())
         f.seek(0)
-        f.write(f"{n + 1}\n")
+        f.write(f"{{n + 1}}\n")
         f.truncate()
-"#,
+"#
+        ),
     );
+}
+
+#[test]
+fn flock_in_python() {
+    counts_under("fcntl.flock(f, fcntl.LOCK_EX)");
 }
 
 #[test]
@@ -111,33 +119,13 @@ def increment():
 
 #[test]
 fn lockf_in_python() {
-    counts_in_python(
-        "fcntl",
-        r#"
-def increment():
-    with open(K, "r+") as f:
-        fcntl.lockf(f, fcntl.LOCK_EX)
-        n = int(f.read())
-        f.seek(0)
-        f.write(f"{n + 1}\n")
-        f.truncate()
-"#,
-    );
+    counts_under("fcntl.lockf(f, fcntl.LOCK_EX)");
 }
 
 #[test]
 fn locks_of_open_files_in_python() {
-    counts_in_python(
-        "fcntl",
-        r#"
-def increment():
-    with open(K, "r+") as f:
-        fcntl.fcntl(f, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
-        n = int(f.read())
-        f.seek(0)
-        f.write(f"{n + 1}\n")
-        f.truncate()
-"#,
+    counts_under(
+        r#"fcntl.fcntl(f, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))"#,
     );
 }
 
