@@ -92,12 +92,26 @@ pub fn wait_for_earlier_requests(patience: Duration) {
     let (own, end) = (own_number(), Instant::now() + patience);
     let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
     for task in numbers.filter(|&task: &i32| task != own) {
-        let place = THREAD.iter().position(|thread| thread.load(Ordering::Relaxed) == task);
-        let turn = || place.map_or(IDLE, |place| TURN[place].load(Ordering::Acquire));
+        let turn = || {
+            let place = THREAD.iter().position(|thread| thread.load(Ordering::Relaxed) == task);
+            place.map_or(IDLE, |place| TURN[place].load(Ordering::Acquire))
+        };
         let first = turn();
-        let is_due = |now| now == first && now % KINDS != BEGUN;
-        // One that waits for a request sleeps; one that has just read one runs, or is about to.
-        while is_due(turn()) && (first % KINDS == READ || runs(task, readers)) && is_due(turn()) {
+        let awaited = match first % KINDS {
+            BEGUN => continue,
+            // What it may have read, and has not marked yet.
+            IDLE => first / KINDS + 1,
+            _ => first / KINDS,
+        };
+        let has_begun = || {
+            let now = turn();
+            match now / KINDS < awaited {
+                // One that waits for a request sleeps; one that has just read one runs, or is about to.
+                true => !runs(task, readers) && turn() == now,
+                false => now != awaited * KINDS + READ,
+            }
+        };
+        while !has_begun() {
             if Instant::now() > end {
                 return;
             }
@@ -199,18 +213,27 @@ mod tests {
 
     #[test]
     fn who_was_read_earlier_has_begun() {
+        let _turn = TURNS.lock().unwrap();
+        requests_are_read_by("reads-");
+        for is_first_request in [true, false] {
+            wait_for_one_that_was_read(is_first_request);
+        }
+    }
+
+    fn wait_for_one_that_was_read(is_first_request: bool) {
         use std::sync::atomic::AtomicBool;
         use std::sync::mpsc::channel;
         use std::thread::Builder;
 
         const LONG: Duration = Duration::from_secs(60);
-        let _turn = TURNS.lock().unwrap();
-        requests_are_read_by("reads-");
         let (may_begin, has_it_begun) = (AtomicBool::new(false), AtomicBool::new(false));
         let (is_there, comes) = channel();
         let (end, ends) = channel::<()>();
         std::thread::scope(|scope| {
             let has_read_one = || {
+                if !is_first_request {
+                    drop(working());
+                }
                 is_there.send(()).unwrap();
                 while !may_begin.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
@@ -230,7 +253,7 @@ mod tests {
                 may_begin.store(true, Ordering::Relaxed);
             });
             wait_for_earlier_requests(LONG);
-            assert!(has_it_begun.load(Ordering::Relaxed));
+            assert!(has_it_begun.load(Ordering::Relaxed), "first request: {is_first_request}");
             // Nobody waits for those who wait.
             wait_for_earlier_requests(LONG);
             drop(end);
