@@ -15,7 +15,6 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 
 use crate::fs::{Executor, Limits, Touch, Touched};
 
@@ -192,8 +191,18 @@ fn root_of(mountpoint: &Path) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let folder = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
     // What lies below a mount that is gone is none of ours.
-    let is_it = fstatfs(&folder).ok()?.filesystem_type() == FUSE_SUPER_MAGIC;
-    is_it.then_some(folder)
+    is_root_of_mount(&folder).then_some(folder)
+}
+
+/// Asks nothing of the daemon.
+fn is_root_of_mount(folder: &OwnedFd) -> bool {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: all that it has are numbers.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in NUL, and the kernel fills in the structure.
+    let outcome =
+        unsafe { libc::statx(folder.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut found) };
+    outcome == 0 && found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
 }
 
 fn set_time(folder: i32, path: &std::ffi::CStr, flags: i32) {

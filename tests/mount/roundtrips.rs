@@ -1,5 +1,7 @@
 //! How many requests things cost: reading a secret again takes one, the `open` (sections 4 and 10).
 
+use std::time::Duration;
+
 use crate::harness::{ALICE, Mount, ROOT};
 use crate::requests::requests_of;
 
@@ -45,6 +47,23 @@ fn a_change_costs_few_requests() {
         let total: i64 = requests.values().sum();
         assert!((1..=limit).contains(&total), "{what} took {total}, not {limit}: {requests:?}");
     }
+}
+
+/// What raises events for who watches sends nothing if nobody does.
+#[test]
+fn a_new_version_that_nobody_watches_costs_nothing_afterwards() {
+    let Some(mount) = Mount::start() else { return };
+    let root = mount.user(ROOT);
+    let requests = requests_of(&root, || {
+        for round in 0..20 {
+            root.write("K", format!("value {round}")).unwrap();
+            // Longer than changes are collected for.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let count = |opcode| requests.get(opcode).copied().unwrap_or(0);
+    // The truncation of each open is one, and no other.
+    assert_eq!((count("setattr"), count("statfs")), (19, 0), "{requests:?}");
 }
 
 #[test]

@@ -151,8 +151,7 @@ const SERVING_OLDER: &[c_long] = &[
 const SERVING_OLDER: &[c_long] = &[];
 
 /// What touching takes beside passing on.
-const TOUCHING: &[c_long] =
-    &[libc::SYS_openat, libc::SYS_fstatfs, libc::SYS_chdir, libc::SYS_fchdir];
+const TOUCHING: &[c_long] = &[libc::SYS_openat, libc::SYS_statx, libc::SYS_chdir, libc::SYS_fchdir];
 
 /// What nobody needs.
 const NOBODYS: &[c_long] = &[
