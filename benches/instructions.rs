@@ -188,6 +188,8 @@ impl KernelCache for NoCache {
 
     fn forget_attributes(&self, _node: u64) {}
 
+    fn forget_bytes(&self, _node: u64) {}
+
     fn wake(&self, _waiter: u64) {}
 
     fn knows(&self, _node: u64) -> bool {

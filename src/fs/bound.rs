@@ -28,7 +28,7 @@ use super::attr::SECRET_MODE;
 use super::budget::{Account, HANDLE_BYTES};
 use super::courier::Errand;
 use super::draft::Draft;
-use super::filler::Fill;
+use super::filler::{Fill, Filling};
 use super::handles::{Handle, is_version};
 use super::nodes::Node;
 use super::settling::PATIENCE;
@@ -133,6 +133,19 @@ impl Bound {
         self.count.store(inner.nodes.len(), Ordering::SeqCst);
         drop(inner);
         drop(gone);
+    }
+
+    /// If the handle is on a bound node, it shows this version from now on. How it was opened.
+    pub(super) fn show(&self, handle: u64, value: &Arc<Value>) -> Option<BoundBy> {
+        let mut inner = self.inner.lock();
+        let node = *inner.by_handle.get(&handle)?;
+        let open = inner.nodes.get_mut(&node)?.iter_mut().find(|open| open.handle == handle)?;
+        let before = std::mem::replace(&mut open.shown, Shown::Version(Arc::clone(value)));
+        let by = open.by;
+        drop(inner);
+        // Dropped without the lock: it may be the last holder of a version.
+        drop(before);
+        Some(by)
     }
 
     /// What the handle shows, if it is on a bound node.
@@ -301,7 +314,8 @@ impl Fs {
     }
 
     fn forget_attributes(&self, node: u64, answer: impl FnOnce() + Send + 'static) {
-        self.filler.send(Fill { node, bytes: None, answer: Box::new(answer) });
+        let filling = Filling::NoAttributes;
+        self.filler.send(Fill { node, filling, answer: Box::new(answer) });
     }
 
     /// As [`Fs::attributes`], for stat(2); with `handle` where the kernel needs the size of an open file for

@@ -135,6 +135,7 @@ impl Fs {
     ) {
         if is_version(handle) {
             self.close_version(node);
+            self.locking_readers.closed(handle);
             self.unlock_released(handle);
             return answer();
         }

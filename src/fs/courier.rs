@@ -39,6 +39,10 @@ pub trait KernelCache: Send + Sync + 'static {
     /// know it. Never waits for a caller.
     fn forget_attributes(&self, node: u64);
 
+    /// Makes the kernel forget the attributes and all bytes of a node. Fails quietly where it does not know it.
+    /// The thread that gives bytes does that.
+    fn forget_bytes(&self, node: u64);
+
     /// Wakes who polls an open file, by the kernel's number for it. Never waits.
     fn wake(&self, waiter: u64);
 
@@ -275,6 +279,7 @@ mod tests {
         }
         fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
         fn forget_attributes(&self, _node: u64) {}
+        fn forget_bytes(&self, _node: u64) {}
         fn wake(&self, _waiter: u64) {}
         fn knows(&self, _node: u64) -> bool {
             true

@@ -18,11 +18,19 @@ use super::courier::KernelCache;
 /// Larger values are read when they are wanted.
 pub(super) const LARGEST: u32 = 128 * 1024;
 
-/// Bytes for the kernel, or none: then it is to forget the attributes. And who waits for that.
+/// What the kernel is to know of a node, and who waits for that.
 pub(super) struct Fill {
     pub(super) node: u64,
-    pub(super) bytes: Option<Plaintext>,
+    pub(super) filling: Filling,
     pub(super) answer: Box<dyn FnOnce() + Send>,
+}
+
+pub(super) enum Filling {
+    Bytes(Plaintext),
+    /// It asks for the attributes again.
+    NoAttributes,
+    /// It asks for the attributes and the bytes again.
+    Nothing,
 }
 
 /// The handle on the thread, which ends when this is dropped.
@@ -41,9 +49,10 @@ impl Filler {
         let Some(fills) = self.waiting.lock().take() else { return Ok(()) };
         std::thread::Builder::new().name("filler".to_owned()).spawn(move || {
             for fill in fills {
-                match &fill.bytes {
-                    Some(bytes) => cache.keep_bytes(fill.node, bytes.expose()),
-                    None => cache.forget_attributes(fill.node),
+                match &fill.filling {
+                    Filling::Bytes(bytes) => cache.keep_bytes(fill.node, bytes.expose()),
+                    Filling::NoAttributes => cache.forget_attributes(fill.node),
+                    Filling::Nothing => cache.forget_bytes(fill.node),
                 }
                 (fill.answer)();
             }

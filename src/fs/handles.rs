@@ -128,6 +128,15 @@ impl Handles {
         open.get(&number).map(|open| open.handle.clone()).ok_or(FsError::BadHandle)
     }
 
+    /// What that handle stands for from now on, if it is still there.
+    pub(super) fn replace(&self, number: u64, handle: Handle) {
+        let mut open = self.open.write();
+        let before = open.get_mut(&number).map(|open| std::mem::replace(&mut open.handle, handle));
+        drop(open);
+        // Dropped without the lock: it may be the last holder of a version.
+        drop(before);
+    }
+
     pub(super) fn remove(&self, number: u64) -> Option<Handle> {
         self.open.write().remove(&number).map(|open| open.handle)
     }

@@ -71,7 +71,10 @@ impl Fs {
         let whole = |bytes| FileBytes { bytes: Arc::new(bytes), offset: 0, length };
         if is_version(handle) {
             return match self.node(who, node)? {
-                Node::Value(value) => Ok(whole(self.vault.read(&value, offset, length)?)),
+                Node::Value(value) => {
+                    let value = self.locking_readers.shown_on(node).unwrap_or(value);
+                    Ok(whole(self.vault.read(&value, offset, length)?))
+                }
                 _ => Err(FsError::BadHandle),
             };
         }

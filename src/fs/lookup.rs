@@ -290,9 +290,11 @@ impl Fs {
 
     fn version_attr(&self, value: &Value) -> Attr {
         let follows = value.is_superseded() || self.bound.contains(value.node());
+        let other = self.locking_readers.shown_on(value.node());
+        let shown = other.as_deref().unwrap_or(value);
         Attr {
-            size: u64::from(value.size()),
-            modified: value.updated().into(),
+            size: u64::from(shown.size()),
+            modified: shown.updated().into(),
             lifetime: if follows { NEVER } else { FOREVER },
             ..Attr::of_file(value.node())
         }

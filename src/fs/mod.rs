@@ -108,7 +108,7 @@ use filler::Filler;
 use folders::MadeFolders;
 use handles::Handles;
 use import::{DropBox, Import};
-use locks::Locks;
+use locks::{LockingReaders, Locks};
 use nodes::{Node, Nodes};
 use operations::Operations;
 use poll::Pollers;
@@ -172,6 +172,7 @@ pub struct Fs {
     bound: Bound,
     handles: Handles,
     locks: Locks,
+    locking_readers: LockingReaders,
     drafts: Drafts,
     tasks: Tasks,
     processes: Tasks,
@@ -227,6 +228,7 @@ impl Fs {
             bound: Bound::default(),
             handles: Handles::new(),
             locks: Locks::default(),
+            locking_readers: LockingReaders::default(),
             drafts: Drafts::default(),
             tasks: Tasks::new(shelf.clone(), PER_TASK),
             processes: Tasks::new(shelf.clone(), PER_PROCESS),
@@ -279,6 +281,7 @@ impl Fs {
         self.nodes.forget(node, lookups, || {
             drop(self.pollers.take(node));
             self.bound.forget(node);
+            self.locking_readers.forget(node);
         });
     }
 

@@ -14,7 +14,7 @@ use super::budget::{Account, HANDLE_BYTES};
 use super::draft::{Draft, Target};
 use super::encrypt::Encrypt;
 use super::export::Exported;
-use super::filler::{Fill, LARGEST};
+use super::filler::{Fill, Filling, LARGEST};
 use super::handles::Handle;
 use super::lookup::STATUS_NAME;
 use super::nodes::Node;
@@ -82,7 +82,7 @@ impl Fs {
                 (Ok(opened), Ok(())) => match bytes {
                     Some(bytes) => {
                         let answer = Box::new(move || answer(Ok(opened)));
-                        fs.filler.send(Fill { node, bytes: Some(bytes), answer });
+                        fs.filler.send(Fill { node, filling: Filling::Bytes(bytes), answer });
                     }
                     None if opened.caching == Caching::Bound => {
                         fs.answer_bound(node, opened, answer);
@@ -109,8 +109,9 @@ impl Fs {
         opened: Opened,
     ) -> (Result<Opened, FsError>, Option<Plaintext>) {
         let value = self.nodes.open(node);
-        // First counted, then looked at: who binds the node does both the other way round.
-        if self.bound.contains(node) {
+        // First counted, then looked at: who binds the node, or has it show another version, does both the
+        // other way round.
+        if self.bound.contains(node) || self.locking_readers.have(node) {
             self.nodes.close(node);
             return (Err(FsError::Stale), None);
         }
@@ -212,7 +213,7 @@ impl Fs {
             self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
         }
         if let Some(secret) = &current
-            && self.bound.contains(value.node())
+            && (self.bound.contains(value.node()) || self.locking_readers.have(value.node()))
         {
             return self.read_bound(who, caller, value.node(), secret.value());
         }
@@ -577,6 +578,8 @@ mod tests {
         fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
         fn forget_attributes(&self, _node: u64) {}
+
+        fn forget_bytes(&self, _node: u64) {}
 
         fn wake(&self, _waiter: u64) {}
 

@@ -76,6 +76,11 @@ pub(super) enum Kept {
         path: String,
         generation: u64,
     },
+    /// A superseded version's node shows another version to those who have locked it.
+    Shown {
+        node: u64,
+        version: u64,
+    },
 }
 
 /// A request that was sent again.
@@ -349,6 +354,7 @@ impl Kept {
             Self::Version { .. }
             | Self::Followed { .. }
             | Self::LeftPath { .. }
+            | Self::Shown { .. }
             | Self::Text { .. }
             | Self::Waiter(_)
             | Self::Trial(_) => Account::Nameless,

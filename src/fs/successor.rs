@@ -263,6 +263,11 @@ impl Fs {
                         self.handles.inherit(handle, handle_of, charge);
                     }
                 }
+                Kept::Shown { node, version } => {
+                    if let Some(Node::Value(value)) = self.nodes.find(version) {
+                        self.locking_readers.show(node, value, Some(slot));
+                    }
+                }
                 Kept::Followed { handle, node, by } => {
                     if let Some(Node::Value(value)) = self.nodes.find(node) {
                         let (slot, shown) = (Some(Arc::new(slot)), Arc::clone(&value));

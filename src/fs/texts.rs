@@ -107,11 +107,16 @@ impl Fs {
         let fits = text.bytes.len() < SLOT_BYTES;
         let bytes = HANDLE_BYTES + if fits { SLOT_BYTES } else { 0 };
         let charge = self.budget.charge(account, bytes, path)?;
-        let handle = self.handles.add_numbered(charge, |handle| {
-            let kept = || Kept::Text { handle, text: text.bytes.expose().to_vec() };
-            let slot = fits.then(|| self.shelf.put(account, &kept())).flatten().map(Arc::new);
-            Handle::Text { text, _slot: slot }
-        });
+        let handle =
+            self.handles.add_numbered(charge, |handle| self.on_text(account, handle, text));
         Ok(Opened { handle, caching: Caching::Private })
+    }
+
+    /// A handle of that number that shows a text.
+    pub(super) fn on_text(&self, account: Account, handle: u64, text: Arc<Text>) -> Handle {
+        let kept = || Kept::Text { handle, text: text.bytes.expose().to_vec() };
+        let fits = text.bytes.len() < SLOT_BYTES;
+        let slot = fits.then(|| self.shelf.put(account, &kept())).flatten().map(Arc::new);
+        Handle::Text { text, _slot: slot }
     }
 }

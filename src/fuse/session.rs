@@ -134,6 +134,17 @@ fn resend(device: &Device) -> io::Result<()> {
 
 struct Cache(Lines);
 
+impl Cache {
+    /// `fuse_notify_inval_inode_out`: the attributes, and the bytes from `offset` on; one below zero spares them.
+    fn forget_inode(&self, node: u64, offset: i64) {
+        let about = [node.to_ne_bytes(), offset.to_ne_bytes(), [0; 8]].concat();
+        let errno = self.0.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
+        if errno != 0 {
+            tracing::debug!(errno, "the kernel did not forget what it knows of a file");
+        }
+    }
+}
+
 impl KernelCache for Cache {
     fn forget_name(&self, parent: u64, name: &str) {
         let length = u32::try_from(name.len()).expect("a name has at most 255 bytes");
@@ -153,13 +164,12 @@ impl KernelCache for Cache {
         }
     }
 
-    /// `fuse_notify_inval_inode_out`: an offset below zero spares the bytes.
     fn forget_attributes(&self, node: u64) {
-        let about = [node.to_ne_bytes(), (-1_i64).to_ne_bytes(), [0; 8]].concat();
-        let errno = self.0.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
-        if errno != 0 {
-            tracing::debug!(errno, "the kernel did not forget a file's attributes");
-        }
+        self.forget_inode(node, -1);
+    }
+
+    fn forget_bytes(&self, node: u64) {
+        self.forget_inode(node, 0);
     }
 
     fn wake(&self, waiter: u64) {

@@ -106,6 +106,7 @@ fn what_the_descriptor_shows_is_current_once_it_is_locked() {
     let writer = alice.open("svc/K", O_RDWR).unwrap();
     let truncating = alice.open("svc/K", O_WRONLY | O_TRUNC).unwrap();
     let sidecar = root.open("svc/K.acl", O_RDWR).unwrap();
+    let read_sidecar = root.open("svc/K.acl", O_RDONLY).unwrap();
     bob.write("svc/K", "a longer value").unwrap();
     root.write("svc/K.acl", "readers: [alice, bob, carol]\n").unwrap();
     writer.lock(LOCK_EX).unwrap();
@@ -120,10 +121,12 @@ fn what_the_descriptor_shows_is_current_once_it_is_locked() {
     truncating.lock(LOCK_UN).unwrap();
     truncating.close().unwrap();
     assert_eq!(root.read("svc/K").as_deref(), Ok("a longer value"));
-    sidecar.lock(LOCK_EX).unwrap();
-    let lists = String::from_utf8(sidecar.read_to_end().unwrap()).unwrap();
-    assert!(lists.contains("carol"), "{lists}");
-    sidecar.close().unwrap();
+    for sidecar in [sidecar, read_sidecar] {
+        sidecar.lock(LOCK_EX).unwrap();
+        let lists = String::from_utf8(sidecar.read_to_end().unwrap()).unwrap();
+        assert!(lists.contains("carol"), "{lists}");
+        sidecar.close().unwrap();
+    }
     // And what is still current is truncated.
     let truncating = alice.open("svc/K", O_WRONLY | O_TRUNC).unwrap();
     truncating.lock(LOCK_EX).unwrap();

@@ -53,6 +53,7 @@ mod leaks;
 mod lifecycle;
 mod locked;
 mod locks;
+mod locks_of_readers;
 mod logging;
 mod memory;
 mod memory_quota;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::document::emit_lists;
-use crate::fs::Fs;
 use crate::fs::draft::{Draft, Target};
 use crate::fs::handles::Handle;
+use crate::fs::texts::Text;
+use crate::fs::{Fs, FsError};
 use crate::model::Operation;
-use crate::vault::WriteTarget;
+use crate::vault::{RecordId, WriteTarget};
 
+use super::saved::LockedFile;
 use super::table::{Answer, Request};
 
 impl Fs {
@@ -16,6 +18,8 @@ impl Fs {
     pub(super) fn show_current(self: &Arc<Self>, granted: &Request, answer: Answer) {
         match self.handles.find(granted.owner.handle) {
             Ok(Handle::Draft(draft)) => self.show_current_to_writer(&draft, answer),
+            Ok(Handle::Text { .. }) => answer(self.show_current_lists(granted)),
+            Ok(Handle::Version { .. }) | Err(_) => self.show_current_to_reader(granted, answer),
             _ => answer(Ok(())),
         }
     }
@@ -34,6 +38,15 @@ impl Fs {
                 None => Ok(()),
             }),
         }
+    }
+
+    fn show_current_lists(&self, granted: &Request) -> Result<(), FsError> {
+        let LockedFile::Sidecar(record) = granted.file else { return Ok(()) };
+        let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return Ok(()) };
+        let Request { account, owner, .. } = *granted;
+        let text = Text::new(&self.budget, account, "a lock", emit_lists(secret.acl()))?;
+        self.handles.replace(owner.handle, self.on_text(account, owner.handle, Arc::new(text)));
+        Ok(())
     }
 
     /// Another process may have created the same file before it had the lock.

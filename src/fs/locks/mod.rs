@@ -7,11 +7,13 @@
 
 mod current;
 mod ranges;
+mod readers;
 mod saved;
 mod signals;
 mod table;
 
 pub use ranges::LockMode;
+pub(super) use readers::LockingReaders;
 pub(super) use saved::SavedLocks;
 
 use std::sync::Arc;
@@ -23,8 +25,8 @@ use crate::vault::WriteTarget;
 
 use super::budget::{Account, Budget};
 use super::draft::{Draft, Target};
-use super::handles::Handle;
-use super::nodes::{Node, path_number};
+use super::handles::{Handle, is_version, is_writer};
+use super::nodes::{Clue, Node, path_number};
 use super::shelf::Slot;
 use super::{Fs, FsError, Requester};
 use ranges::LockedRange;
@@ -262,7 +264,11 @@ impl Fs {
         mode: LockMode,
     ) -> Result<Request, FsError> {
         let account = Account::of(&*self.caller(who)?);
+        if is_version(handle) {
+            self.locking_readers.ask(&self.budget, account, handle, node)?;
+        }
         Ok(Request {
+            node,
             file: self.locked_file(node, handle)?,
             family: lock.family(),
             owner: lock.owner(handle),
@@ -280,10 +286,11 @@ impl Fs {
         match self.handles.find(handle) {
             Ok(Handle::Draft(draft) | Handle::View(draft)) => Ok(self.locked_by_writer(&draft)),
             Ok(Handle::Version { value, .. }) => Ok(LockedFile::Secret(value.record().as_u64())),
-            Err(_) if super::handles::is_writer(handle) => Err(FsError::Lost),
-            Ok(_) | Err(_) => Ok(match self.nodes.find(node) {
-                Some(Node::Value(value)) => LockedFile::Secret(value.record().as_u64()),
-                Some(Node::Sidecar(record)) => LockedFile::Sidecar(record.as_u64()),
+            Err(_) if is_writer(handle) => Err(FsError::Lost),
+            Ok(_) | Err(_) => Ok(match (self.nodes.find(node), Clue::of(node)) {
+                (Some(Node::Value(value)), _) => LockedFile::Secret(value.record().as_u64()),
+                // After a restart it may not be known yet.
+                (_, Clue::Sidecar(record)) => LockedFile::Sidecar(record.as_u64()),
                 _ => LockedFile::Node(node),
             }),
         }

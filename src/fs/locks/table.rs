@@ -41,6 +41,8 @@ pub(super) struct Owner {
 /// A request for a lock.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
+    /// The node that was opened.
+    pub(super) node: u64,
     pub(super) file: LockedFile,
     pub(super) family: Family,
     pub(super) owner: Owner,

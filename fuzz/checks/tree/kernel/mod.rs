@@ -52,6 +52,8 @@ impl KernelCache for Cache {
 
     fn forget_attributes(&self, _node: u64) {}
 
+    fn forget_bytes(&self, _node: u64) {}
+
     fn wake(&self, _waiter: u64) {}
 
     fn knows(&self, _node: u64) -> bool {

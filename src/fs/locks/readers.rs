@@ -1,0 +1,285 @@
+//! What a descriptor that was opened only for reading shows once it has a lock.
+//!
+//! Such a descriptor belongs to one version, and the kernel keeps one size and one set of pages for that version's
+//! node. If the version is superseded when the lock is granted, the node shows the current value from then on. That
+//! must not change what others read, so the answer waits until all who have the version open through this node
+//! have asked for a lock; if that takes too long, the lock is not granted. Who opened it before this process began and
+//! has not asked since is not known, and sees the change.
+
+use std::collections::hash_map::{Entry, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::fs::budget::{Account, Budget, Charge};
+use crate::fs::filler::{Fill, Filling};
+use crate::fs::handles::{Handle, is_version};
+use crate::fs::settling::PATIENCE;
+use crate::fs::shelf::{Kept, SLOT_BYTES, Slot};
+use crate::fs::{Fs, FsError};
+use crate::vault::{RecordId, Value};
+
+use super::saved::LockedFile;
+use super::table::{Answer, Keeping, Request};
+
+/// What an open file takes that asks for a lock, and what its node shows.
+const READER_BYTES: usize = 256 + SLOT_BYTES;
+
+/// Readers that ask for locks, and the nodes that show another version than their own. The lock is held while
+/// budgets are.
+#[derive(Default)]
+pub(in crate::fs) struct LockingReaders {
+    inner: Mutex<Inner>,
+    /// An open was released, or a lock granted.
+    changed: Condvar,
+    /// How many handles and nodes there are. Who does not lock pays nothing else.
+    count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The node of each handle, until it is released.
+    handles: HashMap<u64, (u64, Charge)>,
+    /// How many handles each node has.
+    handles_of: HashMap<u64, u64>,
+    /// By node, until the kernel forgets it. None while one is to show another version as soon as it may: it is
+    /// not opened any more.
+    shown: HashMap<u64, Option<Shown>>,
+    /// Those that are granted and not answered.
+    granted: Vec<Granted>,
+    /// Whether a thread answers them.
+    is_served: bool,
+    /// Counts releases and grants.
+    changes: u64,
+}
+
+struct Shown {
+    value: Arc<Value>,
+    _slot: Option<Slot>,
+}
+
+struct Granted {
+    request: Request,
+    answer: Answer,
+    /// When it is given up.
+    end: Instant,
+}
+
+impl LockingReaders {
+    /// What the node shows, if that is not its own version.
+    pub(in crate::fs) fn shown_on(&self, node: u64) -> Option<Arc<Value>> {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        self.inner.lock().shown.get(&node)?.as_ref().map(|shown| Arc::clone(&shown.value))
+    }
+
+    /// Whether the node shows another version than its own, or is about to. Then it is not opened any more.
+    pub(in crate::fs) fn have(&self, node: u64) -> bool {
+        self.count.load(Ordering::SeqCst) > 0 && self.inner.lock().shown.contains_key(&node)
+    }
+
+    /// An open of a version asks for a lock.
+    ///
+    /// # Errors
+    /// The account has no memory left.
+    pub(super) fn ask(
+        &self,
+        budget: &Budget,
+        account: Account,
+        handle: u64,
+        node: u64,
+    ) -> Result<(), FsError> {
+        self.change(|inner| {
+            // Older programs gave all opens of versions the same number.
+            if handle != 0 && !inner.handles.contains_key(&handle) {
+                let charge = budget.charge(account, READER_BYTES, "a lock")?;
+                inner.handles.insert(handle, (node, charge));
+                *inner.handles_of.entry(node).or_default() += 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// The handle was released.
+    pub(in crate::fs) fn closed(&self, handle: u64) {
+        if self.count.load(Ordering::SeqCst) > 0 {
+            self.change(|inner| {
+                let Some((node, _)) = inner.handles.remove(&handle) else { return };
+                if let Entry::Occupied(mut count) = inner.handles_of.entry(node) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            });
+            self.changed.notify_all();
+        }
+    }
+
+    /// The kernel does not know the node any more.
+    pub(in crate::fs) fn forget(&self, node: u64) {
+        if self.count.load(Ordering::SeqCst) > 0 {
+            // Dropped without the lock: it may be the last holder of a version.
+            drop(self.change(|inner| inner.shown.remove(&node)));
+        }
+    }
+
+    /// The node shows this version from now on.
+    pub(in crate::fs) fn show(&self, node: u64, value: Arc<Value>, slot: Option<Slot>) {
+        drop(self.change(|inner| inner.shown.insert(node, Some(Shown { value, _slot: slot }))));
+    }
+
+    /// The node is not opened any more. Whether it shows another version already.
+    fn reserve(&self, node: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let is_shown = inner.shown.entry(node).or_default().is_some();
+        self.recount(&inner);
+        is_shown
+    }
+
+    /// The node does not show another version after all.
+    fn release(&self, node: u64) {
+        self.change(|inner| {
+            if let Some(None) = inner.shown.get(&node) {
+                inner.shown.remove(&node);
+            }
+        });
+    }
+
+    /// How many opens of a node have asked for a lock.
+    fn on(&self, node: u64) -> u64 {
+        self.inner.lock().handles_of.get(&node).copied().unwrap_or(0)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.inner.lock();
+        let outcome = change(&mut inner);
+        inner.changes += 1;
+        self.recount(&inner);
+        outcome
+    }
+
+    fn recount(&self, inner: &Inner) {
+        self.count.store(inner.handles.len() + inner.shown.len(), Ordering::SeqCst);
+    }
+}
+
+impl Fs {
+    /// Answers a request of a reader whose lock was granted, once its descriptor shows the current value.
+    pub(super) fn show_current_to_reader(self: &Arc<Self>, granted: &Request, answer: Answer) {
+        let LockedFile::Secret(record) = granted.file else { return answer(Ok(())) };
+        let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else {
+            return answer(Ok(()));
+        };
+        let (current, &Request { node, owner, .. }) = (secret.value(), granted);
+        if !is_version(owner.handle) {
+            self.show_to_one(granted, current);
+            return answer(Ok(()));
+        }
+        if node == current.node() {
+            return answer(Ok(()));
+        }
+        // If the node shows the current value already, the kernel may be yet to forget the one before.
+        // A read that was sent again may have to come to its end first: it keeps a page locked.
+        self.trials.end(granted.unique);
+        let (request, end) = (granted.clone(), Instant::now() + PATIENCE);
+        let readers = &self.locking_readers;
+        let is_served = readers.change(|inner| {
+            inner.granted.push(Granted { request, answer, end });
+            std::mem::replace(&mut inner.is_served, true)
+        });
+        readers.changed.notify_all();
+        if !is_served {
+            let fs = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("readers".to_owned());
+            if let Err(error) = thread.spawn(move || fs.answer_granted()) {
+                tracing::error!(%error, "a thread for locks of readers cannot be started");
+                let granted = readers.change(|inner| {
+                    inner.is_served = false;
+                    std::mem::take(&mut inner.granted)
+                });
+                granted.into_iter().for_each(|granted| self.refuse_granted(granted));
+            }
+        }
+    }
+
+    /// Answers those that are granted, until there are none.
+    fn answer_granted(self: &Arc<Self>) {
+        let readers = &self.locking_readers;
+        let (mut changes, mut left) = (0, Vec::new());
+        loop {
+            let due = {
+                let mut inner = readers.inner.lock();
+                inner.granted.append(&mut left);
+                let Some(end) = inner.granted.iter().map(|granted| granted.end).min() else {
+                    inner.is_served = false;
+                    return;
+                };
+                if inner.changes == changes {
+                    readers.changed.wait_until(&mut inner, end);
+                }
+                changes = inner.changes;
+                std::mem::take(&mut inner.granted)
+            };
+            for granted in due {
+                if self.show_on_node(&granted.request) {
+                    let (node, answer) = (granted.request.node, granted.answer);
+                    let answer = Box::new(move || answer(Ok(())));
+                    self.filler.send(Fill { node, filling: Filling::Nothing, answer });
+                } else if Instant::now() < granted.end {
+                    left.push(granted);
+                } else {
+                    self.refuse_granted(granted);
+                }
+            }
+        }
+    }
+
+    /// A handle on a version that shares no pages with others shows this one from now on.
+    fn show_to_one(&self, granted: &Request, current: &Arc<Value>) {
+        let (handle, node) = (granted.owner.handle, current.node());
+        let by = self.bound.show(handle, current);
+        let kept = match by {
+            Some(by) => Kept::Followed { handle, node, by },
+            None => Kept::Version { handle, node },
+        };
+        let _slot = self.shelf.put(granted.account, &kept).map(Arc::new);
+        let (value, bound) = (Arc::clone(current), by.is_some());
+        self.handles.replace(handle, Handle::Version { value, bound, _slot });
+    }
+
+    /// Whether the node shows what is current now: nobody else reads the version that it is.
+    fn show_on_node(&self, granted: &Request) -> bool {
+        let Request { file: LockedFile::Secret(record), node, account, .. } = *granted else {
+            return true;
+        };
+        let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return true };
+        // First noted, then looked at: who opens the node does both the other way round.
+        let is_shown = self.locking_readers.reserve(node);
+        if !is_shown && self.nodes.readers(node) > self.locking_readers.on(node) {
+            return false;
+        }
+        let current = Arc::clone(secret.value());
+        let slot = self.shelf.put(account, &Kept::Shown { node, version: current.node() });
+        self.locking_readers.show(node, current, slot);
+        true
+    }
+
+    /// Unlocks what was granted, since its descriptor cannot show the current value.
+    fn refuse_granted(self: &Arc<Self>, granted: Granted) {
+        let keeping = Keeping { shelf: &self.shelf, budget: &self.budget };
+        let Granted { request: Request { node, file, family, owner, range, .. }, answer, .. } =
+            granted;
+        let ((), waited) = self.locks.change(|table, waited| {
+            let range = (range.start, range.end);
+            // What cannot be unlocked for want of room goes with the descriptor.
+            let _ = table.unlock(keeping, (file, family), owner.number, range, waited);
+        });
+        self.locking_readers.release(node);
+        answer(Err(FsError::Stale));
+        self.answer_waiters(waited);
+    }
+}
