@@ -184,6 +184,8 @@ struct NoCache;
 impl KernelCache for NoCache {
     fn forget_name(&self, _parent: u64, _name: &str) {}
 
+    fn expire_name(&self, _parent: u64, _name: &str) {}
+
     fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
     fn forget_attributes(&self, _node: u64) {}

@@ -339,7 +339,10 @@ impl Fs {
                 break;
             }
             self.folders.remove(folder);
-            stale.push(stale_name(folder));
+            // A caller's own directory is always there for it. Of directories below it a caller could make any
+            // number, which the kernel would keep until it has no memory left.
+            let expires = !folder.contains('/');
+            stale.push(StaleName { expires, ..stale_name(folder) });
         }
     }
 }
@@ -357,5 +360,6 @@ pub(super) fn stale_name(path: &str) -> StaleName {
         name: name.to_owned(),
         top: StaleName::top_of(path),
         version: None,
+        expires: false,
     }
 }

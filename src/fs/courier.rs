@@ -31,6 +31,10 @@ pub trait KernelCache: Send + Sync + 'static {
     /// kernel does not know it. Up to [`INVALIDATIONS`] threads do that at a time.
     fn forget_name(&self, parent: u64, name: &str);
 
+    /// Makes the kernel look up what `name` in the folder `parent` means before it uses it again. If it means the same
+    /// node then, mounts on it and working directories there stay. As [`KernelCache::forget_name`] otherwise.
+    fn expire_name(&self, parent: u64, name: &str);
+
     /// Gives the kernel all bytes of a file. Fails quietly where the kernel does not know the node.
     /// One thread does that.
     fn keep_bytes(&self, node: u64, bytes: &[u8]);
@@ -59,6 +63,8 @@ pub(super) struct StaleName {
     pub(super) top: u64,
     /// The version that it meant, if that has been superseded.
     pub(super) version: Option<u64>,
+    /// It was a directory that may mean the same again.
+    pub(super) expires: bool,
 }
 
 impl StaleName {
@@ -222,7 +228,10 @@ impl Shared {
             };
             drop(directories);
             if let Some(stale) = stale {
-                kernel.forget_name(stale.parent, &stale.name);
+                match stale.expires {
+                    true => kernel.expire_name(stale.parent, &stale.name),
+                    false => kernel.forget_name(stale.parent, &stale.name),
+                }
                 // Who knows the node by a bind mount of the file asks for the attributes anew.
                 stale.version.into_iter().for_each(|node| kernel.forget_attributes(node));
             }
@@ -277,6 +286,9 @@ mod tests {
             let _held = lock.lock();
             self.0.1.send((parent, name.to_owned())).unwrap();
         }
+        fn expire_name(&self, parent: u64, name: &str) {
+            self.forget_name(parent, name);
+        }
         fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
         fn forget_attributes(&self, _node: u64) {}
         fn forget_bytes(&self, _node: u64) {}
@@ -287,7 +299,7 @@ mod tests {
     }
 
     fn stale(parent: u64, top: u64, name: &str) -> StaleName {
-        StaleName { parent, name: name.to_owned(), top, version: None }
+        StaleName { parent, name: name.to_owned(), top, version: None, expires: false }
     }
 
     fn courier() -> (Courier, Cache, Receiver<(u64, String)>) {

@@ -575,6 +575,8 @@ mod tests {
     impl crate::fs::KernelCache for NoCache {
         fn forget_name(&self, _parent: u64, _name: &str) {}
 
+        fn expire_name(&self, _parent: u64, _name: &str) {}
+
         fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
         fn forget_attributes(&self, _node: u64) {}

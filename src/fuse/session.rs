@@ -35,6 +35,8 @@ const NOTIFY_INVAL_INODE: i32 = 2;
 const NOTIFY_INVAL_ENTRY: i32 = 3;
 const NOTIFY_STORE: i32 = 4;
 const NOTIFY_RESEND: i32 = 7;
+/// `FUSE_EXPIRE_ONLY` (Linux 6.2). Older kernels do not look at it, and forget the name.
+const EXPIRE_ONLY: u32 = 1;
 
 /// A mount that is being served.
 pub struct Served {
@@ -135,6 +137,19 @@ fn resend(device: &Device) -> io::Result<()> {
 struct Cache(Lines);
 
 impl Cache {
+    /// `fuse_notify_inval_entry_out`.
+    fn change_entry(&self, parent: u64, name: &str, flags: u32) {
+        let length = u32::try_from(name.len()).expect("a name has at most 255 bytes");
+        let about =
+            [&parent.to_ne_bytes()[..], &length.to_ne_bytes(), &flags.to_ne_bytes()].concat();
+        let message = notice(NOTIFY_INVAL_ENTRY, &[&about, name.as_bytes(), &[0]]);
+        let errno = self.0.say(&message);
+        if errno != 0 {
+            // The kernel does not know the name, or the mount is gone: nothing is cached then.
+            tracing::debug!(errno, "the kernel did not forget a name");
+        }
+    }
+
     /// `fuse_notify_inval_inode_out`: the attributes, and the bytes from `offset` on; one below zero spares them.
     fn forget_inode(&self, node: u64, offset: i64) {
         let about = [node.to_ne_bytes(), offset.to_ne_bytes(), [0; 8]].concat();
@@ -147,14 +162,11 @@ impl Cache {
 
 impl KernelCache for Cache {
     fn forget_name(&self, parent: u64, name: &str) {
-        let length = u32::try_from(name.len()).expect("a name has at most 255 bytes");
-        let about = [&parent.to_ne_bytes()[..], &length.to_ne_bytes(), &[0; 4]].concat();
-        let message = notice(NOTIFY_INVAL_ENTRY, &[&about, name.as_bytes(), &[0]]);
-        let errno = self.0.say(&message);
-        if errno != 0 {
-            // The kernel does not know the name, or the mount is gone: nothing is cached then.
-            tracing::debug!(errno, "the kernel did not forget a name");
-        }
+        self.change_entry(parent, name, 0);
+    }
+
+    fn expire_name(&self, parent: u64, name: &str) {
+        self.change_entry(parent, name, EXPIRE_ONLY);
     }
 
     fn keep_bytes(&self, node: u64, bytes: &[u8]) {

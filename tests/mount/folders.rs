@@ -2,7 +2,7 @@
 
 use nix::errno::Errno::{EACCES, EEXIST, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY};
 
-use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN};
+use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
 
 #[test]
 fn the_own_folder_is_always_there() {
@@ -16,6 +16,32 @@ fn the_own_folder_is_always_there() {
     assert_eq!(alice.list("alice"), Ok(vec![]), "also after its last secret went");
     alice.write("alice/K", "value").unwrap();
     assert_eq!(unknown.list(""), Err(EACCES), "there is nothing that it could see");
+}
+
+#[test]
+fn the_own_folder_stays_in_use_while_it_is_empty() {
+    let Some(mount) = Mount::start() else { return };
+    let (root, service, alice) = (mount.user(ROOT), mount.user(ROOT), mount.user(ALICE));
+    alice.write("alice/K", "value").unwrap();
+    // The kernel is told of what is removed after the answer.
+    let script = "cd alice; rm K; sleep 0.3; /bin/pwd; echo again > K; cat K; /bin/pwd";
+    let path = alice.sh_ok("cd alice; /bin/pwd").trim().to_owned();
+    assert_eq!(alice.sh_ok(script), format!("{path}\nagain\n{path}\n"));
+    std::thread::scope(|scope| {
+        let masked = scope.spawn(|| {
+            service.sh_ok(
+                r#"export T; unshare --mount --propagation private sh -c '
+                mount -t tmpfs none alice; touch $T/masked
+                until [ -e $T/filled ]; do sleep 0.02; done
+                stat -f -c %T alice; ls -A alice'"#,
+            )
+        });
+        eventually("it is masked", || root.sh("[ -e $T/masked ]").code == Some(0));
+        alice.sh_ok("rm alice/K; sleep 0.3; echo again > alice/K");
+        root.sh_ok("touch $T/filled");
+        assert_eq!(masked.join().unwrap(), "tmpfs\n");
+    });
+    assert_eq!(alice.read("alice/K").as_deref(), Ok("again\n"));
 }
 
 #[test]

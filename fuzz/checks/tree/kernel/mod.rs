@@ -48,6 +48,10 @@ impl KernelCache for Cache {
         self.forget(parent, name);
     }
 
+    fn expire_name(&self, parent: u64, name: &str) {
+        self.forget_name(parent, name);
+    }
+
     fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
 
     fn forget_attributes(&self, _node: u64) {}
