@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 
 use super::mountpoint;
 
+/// What follows from a kernel that does not know `FUSE_NOTIFY_RESEND`.
+pub(super) const NO_RESEND: &str = "this kernel does not send unanswered requests to the next server (Linux 6.9 and later do): \
+when the server ends or is upgraded, requests in flight and open files fail, and a new mount takes the place of the old one";
+
 /// Where the control filesystem usually is.
 const CONTROL: &str = "/sys/fs/fuse/connections";
 /// `enum fsconfig_command`, `linux/mount.h`.
@@ -36,6 +40,18 @@ impl Connection {
             }
             other => other.map(Self),
         }
+    }
+
+    /// As [`Connection::of`]; none, with a warning, where it cannot be had.
+    pub(super) fn to_end_later(mountpoint: &Path) -> Option<Self> {
+        let connection = Self::of(mountpoint);
+        if let Err(error) = &connection {
+            tracing::warn!(
+                %error,
+                "the mount cannot be ended at once; mount fusectl on /sys/fs/fuse/connections"
+            );
+        }
+        connection.ok()
     }
 
     /// Every request that waits fails with ECONNABORTED, and every later one with ENOTCONN.

@@ -26,6 +26,7 @@ use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
 
 use super::carrier::Carrier;
 use super::clerk::{Clerk, Readable};
+use super::connection::NO_RESEND;
 use super::control::{Control, KeyTexts, Order, Report};
 use super::disk::OnDisk;
 use super::error::DaemonError;
@@ -143,7 +144,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let messenger = lines.first().ok_or(DaemonError::NoHolder)?;
     let messenger = messenger.try_clone().map_err(conversation)?;
     let threads = settings.threads + fs.threads_for_suspects();
-    let service = Service { for_all, takes_over, threads };
+    let service = Service { for_all, threads };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -164,6 +165,9 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             },
         )
         .map_err(system("the mount cannot be served"))?;
+        if !served.resends {
+            telemetry.health.note(NO_RESEND);
+        }
         // What is there is applied before anybody is told that secrets can be read.
         if let Some(folder) = &settings.import_dir
             && let Err(source) = import_dir::start(&fs, folder, trust, confined.clerk, takes_over)

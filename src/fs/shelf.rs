@@ -262,6 +262,16 @@ impl Shelf {
         Ok(fallocate(file, hole, BLOCKS_AT as i64, length)?)
     }
 
+    /// Forgets everything that belongs to one connection with the kernel: all facts and buffers. What lies behind
+    /// them stays. No process may serve meanwhile.
+    ///
+    /// # Errors
+    /// The system does not take the memory back.
+    pub fn clear(file: impl AsFd) -> io::Result<()> {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        Ok(fallocate(file, hole, 0, Self::END as i64)?)
+    }
+
     /// The file, for what lies behind all else.
     pub(super) fn file(&self) -> Option<&File> {
         self.0.as_ref().map(|shelf| &shelf.file)

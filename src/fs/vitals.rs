@@ -16,9 +16,9 @@ const LITTLE_SPACE: u64 = 64 << 20;
 const LITTLE_PART: u64 = 20;
 
 /// Of callers in a PID namespace that the daemon does not see.
-const UNKNOWN: &str = "note: the kernel tells no PID of some callers, since the daemon is in another PID namespace; \
+const UNKNOWN: &str = "the kernel tells no PID of some callers, since the daemon is in another PID namespace; \
 the audit log does not name their programs. Start the daemon in the PID namespace of the host \
-(Kubernetes: hostPID: true)\n";
+(Kubernetes: hostPID: true)";
 
 impl Fs {
     /// How a part of the daemon is now, for health.
@@ -34,8 +34,10 @@ impl Fs {
             let one_line = printable(&why.replace(['\n', '\r'], "; "));
             format!("{}: {one_line}\n", part.as_str())
         });
-        let unknown = self.has_unknown_callers.load(Ordering::Relaxed).then(|| UNKNOWN.to_owned());
-        std::iter::once(state.to_owned()).chain(lines).chain(unknown).collect()
+        let mut notes = self.vault.telemetry().health.notes();
+        notes.extend(self.has_unknown_callers.load(Ordering::Relaxed).then(|| UNKNOWN.to_owned()));
+        let notes = notes.into_iter().map(|note| format!("note: {note}\n"));
+        std::iter::once(state.to_owned()).chain(lines).chain(notes).collect()
     }
 
     fn problems(&self) -> Vec<(Part, String)> {

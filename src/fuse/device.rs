@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -35,14 +34,25 @@ impl Device {
     /// # Errors
     /// The kernel or `fusermount3` refuses.
     pub fn mount(mountpoint: &Path, labels: &str) -> io::Result<Self> {
-        let file = match mount_directly(mountpoint, labels) {
+        match Self::mount_directly(mountpoint, labels)? {
+            Some(device) => Ok(device),
             // `fusermount3` takes no labels.
-            Err(error) if error.raw_os_error() == Some(MAY_NOT_MOUNT) && labels.is_empty() => {
-                mount_by_helper(mountpoint)
-            }
-            other => other,
-        }?;
-        Ok(Self { file })
+            None if labels.is_empty() => Ok(Self { file: mount_by_helper(mountpoint)? }),
+            None => Err(io::Error::from_raw_os_error(MAY_NOT_MOUNT)),
+        }
+    }
+
+    /// As [`Device::mount`], but never through `fusermount3`, which accepts no mountpoint that does not answer.
+    /// None if this process may not mount.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn mount_directly(mountpoint: &Path, labels: &str) -> io::Result<Option<Self>> {
+        match mount_directly(mountpoint, labels) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err(error) if error.raw_os_error() == Some(MAY_NOT_MOUNT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The device that somebody else passed to this process.
@@ -85,11 +95,12 @@ impl AsFd for Device {
 
 fn mount_directly(mountpoint: &Path, labels: &str) -> io::Result<File> {
     let file = File::options().read(true).write(true).open(DEVICE)?;
-    let mode = std::fs::metadata(mountpoint)?.permissions().mode();
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
+    // The mountpoint is asked nothing: it may be a mount that nobody serves.
     let mut options = format!(
-        "fd={},rootmode={mode:o},user_id={user},group_id={group},subtype=secretfs",
-        file.as_raw_fd()
+        "fd={},rootmode={:o},user_id={user},group_id={group},subtype=secretfs",
+        file.as_raw_fd(),
+        libc::S_IFDIR,
     );
     if user.is_root() {
         options.push_str(",allow_other");

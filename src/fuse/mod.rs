@@ -13,5 +13,5 @@ mod touch;
 pub use device::Device;
 pub use errno::{code, vault_code};
 pub use messenger::{LINES, lines, pass_on};
-pub use session::{REQUEST_BUFFER_BYTES, REQUEST_BYTES, Served, Service, serve};
+pub use session::{REQUEST_BUFFER_BYTES, REQUEST_BYTES, Served, Service, resend, serve};
 pub use touch::{Toucher, touch_if_asked};

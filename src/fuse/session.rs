@@ -41,6 +41,8 @@ const EXPIRE_ONLY: u32 = 1;
 /// A mount that is being served.
 pub struct Served {
     threads: JoinHandle<io::Result<()>>,
+    /// Whether the kernel sends unanswered requests again to the next server.
+    pub resends: bool,
 }
 
 /// How a mount is served.
@@ -48,8 +50,6 @@ pub struct Served {
 pub struct Service {
     /// For all users, or for the user of this process alone.
     pub for_all: bool,
-    /// Whether a process before this one served the mount.
-    pub takes_over: bool,
     /// How many threads serve requests.
     pub threads: usize,
 }
@@ -58,8 +58,8 @@ pub struct Service {
 /// `when_over` is called when serving has ended because the mount is gone.
 ///
 /// # Errors
-/// The kernel cannot hand over what a process before this one left unanswered (it can from Linux 6.9
-/// on), or a thread cannot be started.
+/// Another process served this connection and the kernel does not send again what that process left
+/// unanswered (Linux 6.9 and later do), or a thread cannot be started.
 pub fn serve(
     fs: Arc<Fs>,
     device: &Device,
@@ -82,24 +82,28 @@ pub fn serve(
     let session = Session::from_fd(Handler::new(Arc::clone(&fs)), theirs, acl, config)?;
     let mut answer = [0; FIRST_ANSWER_BYTES];
     let length = ours.read(&mut answer)?;
-    match device.file().write_all(&answer[..length]) {
+    let is_new = match device.file().write_all(&answer[..length]) {
+        Ok(()) => true,
         // A process before this one has answered it.
-        Err(error) if error.raw_os_error() == Some(IS_UNKNOWN) => {}
-        other => other?,
-    }
+        Err(error) if error.raw_os_error() == Some(IS_UNKNOWN) => false,
+        Err(error) => return Err(error),
+    };
     replace(&session, device)?;
 
     fs.serve_caches(Cache(Lines::new(lines)))?;
     fs.serve_watchers(toucher)?;
-    if service.takes_over {
-        resend(device)?;
+    let resends = resend(device)?;
+    if !resends && !is_new {
+        return Err(io::Error::other(
+            "this kernel does not send unanswered requests again; Linux 6.9 and later do",
+        ));
     }
     let threads = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
         let outcome = session.run();
         when_over();
         outcome
     })?;
-    Ok(Served { threads })
+    Ok(Served { threads, resends })
 }
 
 impl Served {
@@ -121,17 +125,19 @@ fn replace(session: &Session<Handler>, device: &Device) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the kernel send again what the process before this one has read and not answered. It must
-/// have been waited for: the last of its answers would come too late.
-fn resend(device: &Device) -> io::Result<()> {
-    device.file().write_all(&notice(NOTIFY_RESEND, &[])).map_err(|error| {
-        match error.raw_os_error() {
-            Some(NOT_SUPPORTED_BY_KERNEL) => io::Error::other(
-                "this kernel cannot hand over unanswered requests; Linux 6.9 and later can",
-            ),
-            _ => error,
-        }
-    })
+/// Makes the kernel send again every request that was read and not answered. Whether this kernel does that;
+/// kernels before Linux 6.9 do not. On a connection without such a request it does nothing else.
+///
+/// No process may read or answer requests meanwhile: the request would be carried out twice.
+///
+/// # Errors
+/// The mount is gone.
+pub fn resend(device: &Device) -> io::Result<bool> {
+    match device.file().write_all(&notice(NOTIFY_RESEND, &[])) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED_BY_KERNEL) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 struct Cache(Lines);

@@ -41,15 +41,18 @@ impl Part {
     }
 }
 
-/// A sentence for each part that is unwell.
+/// A sentence for each part that is unwell, and what is worth knowing and is no fault.
 #[derive(Default)]
-pub struct Health(Mutex<BTreeMap<Part, String>>);
+pub struct Health {
+    unwell: Mutex<BTreeMap<Part, String>>,
+    notes: Mutex<Vec<String>>,
+}
 
 impl Health {
     /// How a part is now: well, or what is wrong with it in a sentence without a value in it. The
     /// last report of a part holds.
     pub fn report<E: ToString>(&self, part: Part, outcome: Result<(), E>) {
-        let mut unwell = self.0.lock();
+        let mut unwell = self.unwell.lock();
         match outcome {
             Ok(()) => unwell.remove(&part),
             Err(why) => unwell.insert(part, why.to_string()),
@@ -58,7 +61,17 @@ impl Health {
 
     /// All that is wrong, each part once.
     pub fn problems(&self) -> Vec<(Part, String)> {
-        self.0.lock().iter().map(|(part, why)| (*part, why.clone())).collect()
+        self.unwell.lock().iter().map(|(part, why)| (*part, why.clone())).collect()
+    }
+
+    /// Adds a sentence that is shown as long as this process runs, and is no fault.
+    pub fn note(&self, what: impl Into<String>) {
+        self.notes.lock().push(what.into());
+    }
+
+    /// What was added by [`Health::note`].
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().clone()
     }
 }
 
@@ -77,5 +90,10 @@ mod tests {
         health.report(Part::Store, Ok::<(), &str>(()));
         health.report(Part::Disk, Ok::<(), &str>(()));
         assert_eq!(health.problems(), problems[1..]);
+        health.note("an old kernel");
+        assert_eq!(
+            (health.problems().len(), health.notes()),
+            (1, vec!["an old kernel".to_owned()])
+        );
     }
 }

@@ -7,12 +7,14 @@ use std::io::{IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno::ENOTCONN;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
 use crate::harness::{ALICE, Mount, ROOT, eventually};
+use crate::without_resend::build_library;
 
 /// Keeps what it is given, as systemd does.
 struct Manager {
@@ -193,4 +195,46 @@ fn without_a_manager_the_mount_is_not_left_alone() {
     assert_eq!(fs::metadata(mount.point()).unwrap_err().raw_os_error(), Some(ENOTCONN as i32));
     mount.go();
     assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+}
+
+/// Before Linux 6.9 the next supervisor could not serve it.
+#[test]
+fn a_mount_is_not_left_where_requests_are_not_sent_again() {
+    let Some((mut manager, mount)) = Manager::prepare() else { return };
+    let Some(library) = build_library(&mount.roots()) else { return };
+    let mut mount = mount.with_env("LD_PRELOAD", library.to_str()).started();
+    manager.listen();
+    assert!(manager.kept.is_empty(), "it keeps {:?}", manager.kept.keys());
+    mount.user(ROOT).write("K", "value").unwrap();
+    // What `systemctl restart` does.
+    mount.signal(Signal::SIGUSR2);
+    eventually("it says so", || mount.said().contains("it is not left alone"));
+    let start = Instant::now();
+    mount.restart();
+    assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_an_older_version_left_is_mounted_anew_on_an_old_kernel() {
+    let Some((mut manager, mut mount)) = Manager::prepare() else { return };
+    let Some(library) = build_library(&mount.roots()) else { return };
+    // That version leaves it on every kernel.
+    mount.go();
+    manager.listen();
+    assert_eq!(manager.kept.len(), 3);
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    let unfinished = root.open("L", libc::O_WRONLY | libc::O_CREAT).unwrap();
+    unfinished.write("half").unwrap();
+    mount.kill9();
+    let mut mount = mount.with_env("LD_PRELOAD", library.to_str());
+    mount.go_with(manager.copies());
+    manager.listen();
+    assert!(manager.kept.is_empty(), "it keeps {:?}", manager.kept.keys());
+    assert_eq!(root.read("K").as_deref(), Ok("value"));
+    assert!(unfinished.close().is_err() && root.read("L").is_err());
+    assert!(mount.kill_server());
+    eventually("it is mounted again", || root.read("K").as_deref() == Ok("value"));
+    mount.stop();
 }

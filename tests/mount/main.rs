@@ -85,4 +85,5 @@ mod watch;
 mod watchdog;
 #[cfg(not(feature = "etcd"))]
 mod without_etcd;
+mod without_resend;
 mod write;

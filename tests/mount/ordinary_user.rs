@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 use crate::harness::{KEY, can_mount, skip};
+use crate::without_resend::build_library;
 
 /// Debian's `nobody`: a UID without files, services or a home directory.
 const UID: u32 = 65_534;
@@ -33,6 +34,30 @@ fn a_user_with_an_empty_home_directory_mounts() {
     }
 }
 
+/// Before Linux 6.9 the supervisor mounts again, as the user who mounted.
+#[test]
+fn a_killed_server_is_replaced_on_an_old_kernel() {
+    let said = as_user(
+        r#"
+        LD_PRELOAD=$LIBRARY secretfs mount ~/s --background 2> ~/log || cat ~/log
+        echo value > ~/s/any-name
+        for kill in 1 2 3; do
+            kill -9 $(pgrep -f '^secretfs serve')
+            for attempt in $(seq 100); do
+                sleep 0.02
+                value=$(cat ~/s/any-name 2> ~/log) && break
+            done
+            echo $value
+            head -n 2 ~/s/.status/health | cut -c -20
+        done
+        secretfs unmount --mount ~/s 2> ~/log || cat ~/log
+        ls -A ~/s"#,
+    );
+    if let Some(said) = said {
+        assert_eq!(said, "value\nok\nnote: this kernel do\n".repeat(3));
+    }
+}
+
 /// What the script said, in a namespace of its own: all that it started ends with it.
 fn as_user(script: &str) -> Option<String> {
     if !can_mount() {
@@ -47,6 +72,7 @@ fn as_user(script: &str) -> Option<String> {
     let home = outside.path().join("home");
     fs::create_dir(&home).unwrap();
     chown(&home, Some(UID), Some(UID)).unwrap();
+    let library = build_library(outside.path())?;
     let programs = std::path::Path::new(env!("CARGO_BIN_EXE_secretfs")).parent().unwrap();
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])
@@ -56,6 +82,7 @@ fn as_user(script: &str) -> Option<String> {
         .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()))
         .env("OB_ENCRYPTION_KEY", KEY)
         .env("USER_ID", UID.to_string())
+        .env("LIBRARY", library)
         .env("SCRIPT", script)
         .output()
         .unwrap();

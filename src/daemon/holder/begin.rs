@@ -1,12 +1,14 @@
 //! How a holder comes to its mount: it makes one, or finds the one that the holder before left.
 
 use std::io;
+use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::crypto::LockedText;
-use crate::fuse::Device;
+use crate::fuse::{self, Device};
 
+use super::super::connection::NO_RESEND;
 use super::super::error::DaemonError;
 use super::super::logging::Log;
 use super::super::mountpoint;
@@ -42,7 +44,10 @@ impl Begin<'_> {
         holder.outage.since = down_since;
         (holder.deposit, holder.is_heir) = (Some(deposit), true);
         // Somebody waits already, so that it is not a start that can be refused.
-        let server = holder.replace(true, true);
+        let mut server = holder.replace(true, true);
+        if let Ok(Some(ready)) = server {
+            server = holder.on_a_connection_that_resends(ready);
+        }
         Ok(Some((holder, server)))
     }
 
@@ -50,10 +55,7 @@ impl Begin<'_> {
     pub(super) fn anew(self) -> Result<Begun, DaemonError> {
         let Self { settings, key, account, signals, log } = self;
         let path = mountpoint::check(&settings.mountpoint)?;
-        let mut mount = [0; 8];
-        getrandom::fill(&mut mount)
-            .map_err(|error| prepared()(io::Error::other(error.to_string())))?;
-        let mount = u64::from_le_bytes(mount);
+        let mount = new_number()?;
         let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
         let shelf = shelf.map_err(|error| prepared()(error.into()))?;
         let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
@@ -64,21 +66,44 @@ impl Begin<'_> {
             Started::Stopped => return Ok(None),
         };
         mountpoint::make(&path)?;
-        let device =
-            Device::mount(&path, &settings.labels.to_mount_options()).map_err(|source| {
-                let (path, labelled) = (path.clone(), !settings.labels.is_empty());
-                match source.kind() {
-                    io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied if labelled => {
-                        DaemonError::Labels { path, source }
-                    }
-                    _ => DaemonError::Mount { path, source },
-                }
-            })?;
-        let first_request = device.first_request().map_err(system("the mount was lost"));
-        let (first_request, server) = match first_request {
-            Ok(first_request) => (first_request, Ok(Some(server))),
-            Err(error) => (Vec::new(), Err(error)),
+        let device = Device::mount(&path, &plan.labels).map_err(not_mounted(&plan, &path))?;
+        let opened = open_conversation(&device);
+        let (first_request, resends, server) = match opened {
+            Ok((first_request, resends)) => (first_request, resends, Ok(Some(server))),
+            Err(error) => (Vec::new(), true, Err(error)),
         };
-        Ok(Some((Holder::new(plan, signals, log, device, path, first_request), server)))
+        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
+        if !resends {
+            holder.resends = false;
+            tracing::warn!("{NO_RESEND}");
+        }
+        Ok(Some((holder, server)))
+    }
+}
+
+/// The first request of a new mount, and whether its kernel sends unanswered requests again. That is found out
+/// before the first request is read: no request is unanswered yet.
+pub(super) fn open_conversation(device: &Device) -> Result<(Vec<u8>, bool), DaemonError> {
+    let lost = || system("the mount was lost");
+    let resends = fuse::resend(device).map_err(lost())?;
+    Ok((device.first_request().map_err(lost())?, resends))
+}
+
+/// A number that no other mount has.
+pub(super) fn new_number() -> Result<u64, DaemonError> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number)
+        .map_err(|error| prepared()(io::Error::other(error.to_string())))?;
+    Ok(u64::from_le_bytes(number))
+}
+
+/// Why the kernel refused a mount.
+pub(super) fn not_mounted(plan: &Plan, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
+    let (path, labelled) = (path.to_owned(), !plan.labels.is_empty());
+    move |source| match source.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied if labelled => {
+            DaemonError::Labels { path, source }
+        }
+        _ => DaemonError::Mount { path, source },
     }
 }

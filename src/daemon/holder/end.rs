@@ -65,15 +65,15 @@ impl Holder {
     }
 
     /// Unmounts even if the mount is in use: a daemon that was told to stop stops.
-    pub(super) fn unmount(&self) -> Result<(), DaemonError> {
+    pub(super) fn unmount(&mut self) -> Result<(), DaemonError> {
         if self.deposit.is_some()
             && let Err(error) = deposit::give_up()
         {
             tracing::debug!(%error, "the service manager keeps what nobody needs");
         }
-        if !self.device.is_mounted() {
-            return Ok(());
+        if self.device.is_mounted() {
+            mountpoint::take_down(&self.path)?;
         }
-        mountpoint::take_down(&self.path)
+        self.uncover()
     }
 }

@@ -8,6 +8,7 @@ mod deposit;
 mod end;
 mod exchange;
 mod plan;
+mod renew;
 mod signals;
 mod watchdog;
 
@@ -30,6 +31,7 @@ use begin::Begin;
 use deposit::{Deposit, Note};
 use exchange::Upgrade;
 use plan::{Event, Looks, Plan, Server, Started};
+use renew::number_of;
 use signals::Signals;
 use watchdog::Watchdog;
 
@@ -41,7 +43,7 @@ use super::progress::Progress;
 use super::sandbox::Account;
 use super::settings::Resolved;
 use super::shortage::Shortage;
-use super::{hardening, mountpoint, notify};
+use super::{hardening, notify};
 
 /// Servers that died longer ago than this do not count.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -92,6 +94,12 @@ struct Holder {
     /// What the kernel said first.
     first_request: Vec<u8>,
     path: PathBuf,
+    /// The kernel's number of the mount.
+    number: Option<String>,
+    /// Whether the kernel sends unanswered requests to the next server. Otherwise that gets a new connection.
+    resends: bool,
+    /// The number of the mount that stays below the one that is served.
+    below: Option<String>,
     /// Whether another holder made the mount.
     is_heir: bool,
     /// What the next holder finds.
@@ -117,19 +125,15 @@ impl Holder {
         path: PathBuf,
         first_request: Vec<u8>,
     ) -> Self {
-        let connection = Connection::of(&path);
-        if let Err(error) = &connection {
-            tracing::warn!(
-                %error,
-                "the mount cannot be ended at once; mount fusectl on /sys/fs/fuse/connections"
-            );
-        }
         Self {
             plan,
             signals,
             device,
-            connection: connection.ok(),
+            connection: Connection::to_end_later(&path),
             first_request,
+            number: number_of(&path),
+            resends: true,
+            below: None,
             path,
             is_heir: false,
             deposit: None,
@@ -145,13 +149,13 @@ impl Holder {
 
     /// Until a signal or an unmount.
     fn hold(&mut self, mut server: Server, asked: &Path) -> Result<(), DaemonError> {
-        let serve = Order::Serve { first_request: self.first_request.clone() };
         let mut announced = false;
         let mut somebody_waits = self.is_heir;
         loop {
             let (mut served, mut hung) = (false, false);
             let mut watchdog = Watchdog::new();
             let mut progress = Progress::of(&server.process);
+            let serve = Order::Serve { first_request: self.first_request.clone() };
             if let Err(error) = self.plan.connect(&mut server, &self.device, &serve) {
                 tracing::debug!(%error, "the server died before it got the mount");
             }
@@ -239,7 +243,7 @@ impl Holder {
                 let aborted = status.signal().is_some_and(|signal| signal != libc::SIGKILL);
                 self.outage = Outage { since: since_boot(), by_crash: hung || aborted };
             }
-            if !self.device.is_mounted() {
+            if !self.device.is_mounted() || (!self.resends && !self.is_in_place()) {
                 return self.give_up();
             }
             if !somebody_waits {
@@ -251,6 +255,9 @@ impl Holder {
             let is_wanted = served && self.upgrade.is_some();
             if !is_wanted && !self.give_up_upgrade(&status) {
                 tracing::warn!("the server ended ({status}); another one takes over");
+            }
+            if !self.resends {
+                self.renew()?;
             }
             match self.replace(served, is_wanted)? {
                 Some(next) => server = next,
@@ -319,9 +326,8 @@ impl Holder {
 
     /// Whether a request is not answered yet. Where that cannot be told, one may be.
     fn somebody_waits(&self) -> bool {
-        let number = mountpoint::device_number(&self.path).ok().flatten();
-        let minor =
-            number.as_deref().and_then(|number| number.split_once(':')).map(|(_, minor)| minor);
+        let number = self.number.as_deref();
+        let minor = number.and_then(|number| number.split_once(':')).map(|(_, minor)| minor);
         let waiting = minor.and_then(|minor| {
             let path = format!("/sys/fs/fuse/connections/{minor}/waiting");
             std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
@@ -342,7 +348,8 @@ impl Holder {
     }
 
     fn announce(&mut self, asked: &Path) -> Result<(), DaemonError> {
-        if self.deposit.is_none() && !notify::is_in_background() {
+        // A mount that the next supervisor cannot serve is not left to it.
+        if self.deposit.is_none() && self.resends && !notify::is_in_background() {
             self.deposit = Note::of(asked, &self.path, self.plan.mount, &self.first_request)
                 .and_then(|note| Deposit::make(&note, self.device.as_fd(), self.plan.shelf.as_fd()))
                 .map_err(system("the service manager was not told"))?;

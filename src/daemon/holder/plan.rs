@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) account: Option<Account>,
     /// Tells this mount from others that the store served.
     pub(super) mount: u64,
+    /// Options of mount(2), each after a comma.
+    pub(super) labels: String,
     pub(super) shelf: OwnedFd,
     pub(super) crash_limit: usize,
 }
@@ -111,6 +113,7 @@ impl Plan {
             kept: None,
             account,
             mount,
+            labels: settings.labels.to_mount_options(),
             shelf,
             crash_limit: settings.crash_limit,
         })
