@@ -50,11 +50,12 @@ fn a_killed_server_is_replaced_on_an_old_kernel() {
             echo $value
             head -n 2 ~/s/.status/health | cut -c -20
         done
+        secretfs upgrade ~/s 2>&1 | cut -d ' ' -f 1
         secretfs unmount --mount ~/s 2> ~/log || cat ~/log
         ls -A ~/s"#,
     );
     if let Some(said) = said {
-        assert_eq!(said, "value\nok\nnote: this kernel do\n".repeat(3));
+        assert_eq!(said, "value\nok\nnote: this kernel do\n".repeat(3) + "note:\nUpgraded\n");
     }
 }
 

@@ -7,12 +7,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{ALICE, Mount, ROOT, skip};
+use nix::sys::signal::Signal;
+
+use crate::harness::{ALICE, Mount, ROOT, eventually, skip};
 use crate::user::User;
 
 /// How long the mount may be away, and a caller may wait.
 const LONGEST: Duration = Duration::from_secs(2);
-/// What the start and `health` say.
+/// What the start, `health` and `secretfs upgrade` say.
 const NOTE: &str = "this kernel does not send unanswered requests to the next server";
 
 /// Lets the kernel seem not to know `FUSE_NOTIFY_RESEND` (`struct fuse_out_header`: length, code, 0).
@@ -176,6 +178,39 @@ fn an_old_kernel_is_told_of_and_is_no_fault() {
     let other = Mount::start().unwrap();
     assert_eq!(other.user(ROOT).read(".status/health").as_deref(), Ok("ok\n"));
     assert!(!other.said().contains(NOTE));
+}
+
+#[test]
+fn an_upgrade_says_what_it_costs_and_succeeds() {
+    let Some(mount) = prepare() else { return };
+    let mount = mount.with_copied_program().started();
+    let root = mount.user(ROOT);
+    root.put("K", "value", "");
+    let unfinished = root.open("L", libc::O_WRONLY | libc::O_CREAT).unwrap();
+    unfinished.write("half").unwrap();
+    for mark in ["second", "third"] {
+        mount.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), mark);
+        let server = mount.server();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        let output = command.arg("upgrade").arg(mount.point()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let (told, done) = (said.find(NOTE), said.find("Upgraded"));
+        assert!(told.is_some() && told < done, "{said}");
+        assert_ne!(mount.server(), server);
+        assert_eq!(root.read("K").as_deref(), Ok("value"));
+    }
+    assert!(unfinished.close().is_err() && root.read("L").is_err());
+    // One that does not serve leaves the old one.
+    mount.install(Path::new("/bin/true"), "");
+    let said = mount.upgrade().unwrap_err();
+    assert!(said.contains("the old program goes on serving"), "{said}");
+    assert_eq!(root.read("K").as_deref(), Ok("value"));
+    root.write("K", "another").unwrap();
+    mount.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), "fourth");
+    mount.signal(Signal::SIGHUP);
+    eventually("it is upgraded", || mount.said().contains("upgraded"));
+    assert_eq!(root.read("K").as_deref(), Ok("another"));
 }
 
 #[test]

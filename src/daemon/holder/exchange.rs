@@ -4,6 +4,7 @@ use std::fs::File;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use super::super::connection::NO_RESEND;
 use super::super::upgrade::{self, Requester, UpgradeSocket};
 use super::Holder;
 
@@ -26,7 +27,7 @@ impl Holder {
         if socket.as_ref().is_some_and(UpgradeSocket::is_in_place) {
             return;
         }
-        match UpgradeSocket::bind(&self.path) {
+        match UpgradeSocket::bind(&self.path, (!self.resends).then_some(NO_RESEND)) {
             Ok(made) => (*socket, self.socket_fault) = (Some(made), None),
             Err(error) => {
                 let fault = error.to_string();

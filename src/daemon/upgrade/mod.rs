@@ -19,14 +19,18 @@ pub(super) use socket::{Requester, UpgradeSocket};
 const TRIAL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Lets the mount be served by the program that is now where its program was, and waits for it.
+/// Lets the mount be served by the program that is now where its program was, and waits for it. Calls `tell`
+/// before that with what it does to callers, if they notice more than a short wait.
 ///
 /// # Errors
 /// There is no mount, or the new program does not serve: the old one goes on.
-pub fn upgrade(path: &Path) -> Result<(), DaemonError> {
+pub fn upgrade(path: &Path, tell: impl FnOnce(&str)) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::Unreachable { path: path.to_owned(), source };
     let path = std::fs::canonicalize(path).map_err(failed)?;
-    let Some(supervisor) = socket::connect(&path).map_err(failed)? else {
+    if let Some(effect) = socket::effect(&path).map_err(failed)? {
+        tell(&effect);
+    }
+    let Some(supervisor) = socket::request(&path).map_err(failed)? else {
         return Err(DaemonError::NotMounted(path));
     };
     match supervisor.receive::<Result<(), String>>().map_err(failed)? {

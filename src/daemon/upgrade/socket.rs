@@ -29,6 +29,9 @@ const MAX_ACCEPTED: usize = 64;
 const MAX_SILENCE: Duration = Duration::from_secs(2);
 /// What it says. A connection alone is no request.
 const REQUEST: &[u8] = b"upgrade";
+/// What it says instead to hear what an upgrade does to callers. As long as [`REQUEST`]: a supervisor of an older
+/// version reads so many bytes, and hangs up.
+const QUESTION: &[u8] = b"explain";
 
 /// Where the socket of a mount of this user may lie, best first. `/run/user` is missing where nobody logs
 /// in, and `/run` is read-only in some containers.
@@ -48,6 +51,8 @@ pub(in super::super) struct UpgradeSocket {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// What an upgrade does to callers, if they notice more than a short wait.
+    effect: Option<String>,
     /// Connections that have said nothing yet, and since when.
     silent: RefCell<Vec<(UnixStream, Instant)>>,
 }
@@ -63,16 +68,20 @@ impl Requester {
 }
 
 impl UpgradeSocket {
-    /// Makes the socket of the mount at `mountpoint`, in the place of one that a dead supervisor left.
+    /// Makes the socket of the mount at `mountpoint`, in the place of one that a dead supervisor left. `effect`
+    /// is what an upgrade does to callers, if they notice more than a short wait.
     ///
     /// # Errors
     /// There is no such mount, or none of the directories can be used.
-    pub(in super::super) fn bind(mountpoint: &Path) -> io::Result<Self> {
+    pub(in super::super) fn bind(mountpoint: &Path, effect: Option<&str>) -> io::Result<Self> {
         let (name, _) = mountpoint::device(mountpoint)?.ok_or(io::ErrorKind::NotFound)?;
         let mut faults = Vec::new();
         for path in directories(Uid::effective()) {
             match Self::bind_in(&path, &name) {
-                Ok(socket) => return Ok(socket),
+                Ok(mut socket) => {
+                    socket.effect = effect.map(str::to_owned);
+                    return Ok(socket);
+                }
                 Err(error) => faults.push(format!("{}: {error}", path.display())),
             }
         }
@@ -91,7 +100,7 @@ impl UpgradeSocket {
         listener.set_nonblocking(true)?;
         let identity = identity(&directory, name)?;
         let (path, name, silent) = (path.join(name), name.to_owned(), RefCell::default());
-        Ok(Self { listener, directory, name, path, identity, silent })
+        Ok(Self { listener, directory, name, path, identity, effect: None, silent })
     }
 
     /// Whether the socket can still be found: the directory of a user is removed when he logs out.
@@ -101,7 +110,7 @@ impl UpgradeSocket {
     }
 
     /// Accepts connections of processes that may ask for an upgrade, those of root and of the mounting
-    /// user. Gives those that have asked for it.
+    /// user. Gives those that have asked for it, and answers those that have only asked what it does.
     pub(in super::super) fn accept(&self) -> Vec<Requester> {
         let mut silent = self.silent.borrow_mut();
         let room = MAX_ACCEPTED.saturating_sub(silent.len());
@@ -112,9 +121,13 @@ impl UpgradeSocket {
         let mut requesters = Vec::new();
         for (stream, since) in std::mem::take(&mut *silent) {
             match asks(&stream) {
-                Some(true) => requesters.push(Requester(Control::from_fd(stream.into()))),
+                Some(REQUEST) => requesters.push(Requester(Control::from_fd(stream.into()))),
+                Some(QUESTION) => {
+                    // It may have gone.
+                    let _ = Control::from_fd(stream.into()).send(&self.effect, &[]);
+                }
                 None if since.elapsed() < MAX_SILENCE => silent.push((stream, since)),
-                Some(false) | None => {}
+                Some(_) | None => {}
             }
         }
         requesters
@@ -142,11 +155,25 @@ impl Drop for UpgradeSocket {
     }
 }
 
-/// Connects to the supervisor of the mount at `mountpoint`; none if there is no such mount.
+/// Asks the supervisor of the mount at `mountpoint` for an upgrade; none if there is no such mount.
 ///
 /// # Errors
 /// It has no socket that can be used, for the reasons told.
-pub(super) fn connect(mountpoint: &Path) -> io::Result<Option<Control>> {
+pub(super) fn request(mountpoint: &Path) -> io::Result<Option<Control>> {
+    say(mountpoint, REQUEST)
+}
+
+/// Asks the supervisor of the mount at `mountpoint` what an upgrade does to callers; none if they notice no more
+/// than a short wait, or if the supervisor is of a version that does not tell.
+///
+/// # Errors
+/// As for [`request`].
+pub(super) fn effect(mountpoint: &Path) -> io::Result<Option<String>> {
+    let Some(supervisor) = say(mountpoint, QUESTION)? else { return Ok(None) };
+    Ok(supervisor.receive::<Option<String>>()?.and_then(|(effect, _)| effect))
+}
+
+fn say(mountpoint: &Path, what: &[u8]) -> io::Result<Option<Control>> {
     let Some((name, owner)) = mountpoint::device(mountpoint)? else { return Ok(None) };
     let owner = Uid::from_raw(owner);
     let mut faults = Vec::new();
@@ -154,7 +181,7 @@ pub(super) fn connect(mountpoint: &Path) -> io::Result<Option<Control>> {
     for path in directories(owner) {
         match connect_in(&path, &name, owner) {
             Ok(mut stream) => {
-                stream.write_all(REQUEST)?;
+                stream.write_all(what)?;
                 return Ok(Some(Control::from_fd(stream.into())));
             }
             Err(error) => {
@@ -245,12 +272,17 @@ fn is_trusted(stream: &UnixStream, users: &[Uid]) -> bool {
     peer.is_ok_and(|peer| peer.is_root() || users.contains(&peer))
 }
 
-/// Whether a process asks for an upgrade and waits for it; none as long as it has said nothing.
-fn asks(stream: &UnixStream) -> Option<bool> {
+/// What a process says that waits for the answer; empty if that is nothing known, none as long as it has said
+/// nothing.
+fn asks(stream: &UnixStream) -> Option<&'static [u8]> {
     let mut said = [0; REQUEST.len()];
     match recv(stream.as_raw_fd(), &mut said, MsgFlags::MSG_DONTWAIT) {
         Err(Errno::EAGAIN | Errno::EINTR) => None,
-        outcome => Some(outcome == Ok(REQUEST.len()) && said == REQUEST && !has_hung_up(stream)),
+        Ok(length) if !has_hung_up(stream) => {
+            let known = [REQUEST, QUESTION].into_iter().find(|known| *known == &said[..length]);
+            Some(known.unwrap_or_default())
+        }
+        _ => Some(&[]),
     }
 }
 
