@@ -161,23 +161,22 @@ fn key_of(touched: &Touched) -> u64 {
     hasher.finish()
 }
 
-/// Sets the time of the last change to now, which the daemon ignores. (Setting that of the last
-/// access as well would raise IN_ATTRIB, which fewer programs look for.) What is not there any
-/// more needs no event, and an ordinary user's daemon may open nothing by its handle.
+/// Sets times to now, which the daemon ignores. What is not there any more needs no event, and an ordinary user's
+/// daemon may open nothing by its handle.
 fn touch(mountpoint: &Path, touched: &Touched) {
     // The mount is held only as long as something is touched: somebody may want to unmount it.
     let Some(root) = root_of(mountpoint) else { return };
     match touched {
         Touched::Path(path) => {
             let Ok(path) = CString::new(path.as_bytes()) else { return };
-            set_time(root.as_raw_fd(), &path, libc::AT_SYMLINK_NOFOLLOW);
+            set_times(root.as_raw_fd(), &path, libc::AT_SYMLINK_NOFOLLOW);
         }
         Touched::Node(node) => {
             // A handle is opened by the current directory, or by a descriptor that the daemon would have
             // to be asked for. One thread does this.
             if nix::unistd::fchdir(&root).is_ok() {
                 if let Some(file) = open_node(*node) {
-                    set_time(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH);
+                    set_times(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH);
                 }
                 // There is always a root.
                 let _ = nix::unistd::chdir("/");
@@ -205,11 +204,15 @@ fn is_root_of_mount(folder: &OwnedFd) -> bool {
     outcome == 0 && found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
 }
 
-fn set_time(folder: i32, path: &std::ffi::CStr, flags: i32) {
+/// Raises IN_ATTRIB, which a `PathChanged=` of systemd looks for, and then IN_MODIFY: the kernel tells both times as the
+/// one, and that of the last change alone as the other.
+fn set_times(folder: i32, path: &std::ffi::CStr, flags: i32) {
     let time = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
-    let times = [time(libc::UTIME_OMIT), time(libc::UTIME_NOW)];
-    // SAFETY: the path ends in NUL, there are two times.
-    unsafe { libc::utimensat(folder, path.as_ptr(), times.as_ptr(), flags) };
+    let now = time(libc::UTIME_NOW);
+    for times in [[now, now], [time(libc::UTIME_OMIT), now]] {
+        // SAFETY: the path ends in NUL, there are two times.
+        unsafe { libc::utimensat(folder, path.as_ptr(), times.as_ptr(), flags) };
+    }
 }
 
 /// How the kernel's `fuse_encode_fh` names a node: `FILEID_INO64_GEN`, and the one generation of ours.

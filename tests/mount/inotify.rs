@@ -145,6 +145,7 @@ fn every_way_of_a_change_is_seen_in_the_folder_and_on_the_file() {
             change(round);
             println!("{what}, round {round}");
             folder.expect(*in_folder, Some("K"));
+            file.expect(AddWatchFlags::IN_ATTRIB, None);
             file.expect(AddWatchFlags::IN_MODIFY, None);
         }
     }
@@ -158,6 +159,7 @@ fn what_is_new_by_an_import_is_seen_in_the_nearest_folder() {
     let Some((mount, root)) = start() else { return };
     let (mut folder, mut top) = (Watch::on(&mount, "svc"), Watch::on(&mount, ""));
     root.import("k.yaml", "- key: svc/new\n  value: x\n- key: deep/er/K\n  value: y\n").unwrap();
+    folder.expect(AddWatchFlags::IN_ATTRIB, Some("new"));
     folder.expect(AddWatchFlags::IN_MODIFY, Some("new"));
     top.expect(AddWatchFlags::IN_MODIFY, Some("deep"));
 }

@@ -28,7 +28,13 @@ fn systemd_accepts_the_units() {
     };
     let service = "[Service]\nExecStart=/bin/cat /secrets/reader/KEY\n";
     add("reader.service", shipped("mount/examples/requires-secrets.conf") + service);
-    for name in ["billing.service", "billing-credential.service", "nginx-reload.service"] {
+    for name in [
+        "billing.service",
+        "billing-credential.service",
+        "nginx-reload.service",
+        "nginx-reload.path",
+        "nginx-reload-once.service",
+    ] {
         // Programs that are there, for those that are not here.
         let text = shipped(&format!("examples/systemd/{name}"))
             .replace(installed, env!("CARGO_BIN_EXE_secretfs"))
