@@ -224,16 +224,21 @@ impl Fs {
                 changes = inner.changes;
                 std::mem::take(&mut inner.granted)
             };
+            // The kernel is told once of each node, however many locks it has.
+            let mut shown = HashMap::<u64, Vec<Answer>>::new();
             for granted in due {
                 if self.show_on_node(&granted.request) {
-                    let (node, answer) = (granted.request.node, granted.answer);
-                    let answer = Box::new(move || answer(Ok(())));
-                    self.filler.send(Fill { node, filling: Filling::Nothing, answer });
+                    shown.entry(granted.request.node).or_default().push(granted.answer);
                 } else if Instant::now() < granted.end {
                     left.push(granted);
                 } else {
                     self.refuse_granted(granted);
                 }
+            }
+            for (node, answers) in shown {
+                let answer =
+                    Box::new(move || answers.into_iter().for_each(|answer| answer(Ok(()))));
+                self.filler.send(Fill { node, filling: Filling::Nothing, answer });
             }
         }
     }
