@@ -43,6 +43,13 @@ impl KeyId {
         self.0
     }
 
+    /// An id as it is displayed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
+        Some(Self(number.to_be_bytes()))
+    }
+
     /// An id that was stored.
     pub fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)

@@ -33,4 +33,9 @@ impl Store for OnDisk {
         let _waiting = pulse::waiting();
         self.0.space()
     }
+
+    fn note_keys(&self, ids: &[String]) {
+        let _waiting = pulse::waiting();
+        self.0.note_keys(ids);
+    }
 }

@@ -48,6 +48,15 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), exclusive: None, lock: lock(path, file)? })
     }
 
+    /// Checks who may enter the folder, if it is there. Makes and locks nothing.
+    pub(super) fn look_at(path: &Path) -> Result<(), StoreError> {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io("look at", path, error)),
+            Ok(metadata) => check(path, &metadata),
+        }
+    }
+
     /// Makes the folder if it is missing, and checks whose it is.
     pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
         make(path)?;

@@ -11,6 +11,7 @@ mod error;
 mod exclusive;
 mod folder;
 mod handover;
+mod key_note;
 mod memory;
 mod pieces;
 mod room;
@@ -76,6 +77,10 @@ pub trait Store: Send + Sync {
 
     /// Total and free bytes of the file system below.
     fn space(&self) -> Result<Space, StoreError>;
+
+    /// Notes the ids of the keys that the store needs where they can be read while the store is open
+    /// elsewhere, if there is such a place ([`SledStore::noted_keys`]).
+    fn note_keys(&self, _ids: &[String]) {}
 }
 
 /// The size of a file system, in bytes.

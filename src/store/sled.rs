@@ -13,10 +13,10 @@ use nix::fcntl::{Flock, FlockArg};
 use parking_lot::{Mutex, RwLock};
 
 use super::folder::{self, Folder};
-use super::handover;
 use super::pieces::{self, ReadError, Room};
 use super::room::{Effect, Reserve};
 use super::{Batch, SCAN_STEP, Space, Store, StoreError};
+use super::{handover, key_note};
 
 /// Where a store lies in its state folder.
 const FOLDER_NAME: &str = "store";
@@ -111,6 +111,21 @@ impl SledStore {
         let file = options.open(dir.join(FOLDER_NAME).join(RECORDS_NAME));
         let lock = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
         file.is_ok_and(|file| matches!(lock(file), Err((_, Errno::EWOULDBLOCK))))
+    }
+
+    /// The ids of the keys that the store in the state folder `dir` needs, if they are noted there. Whether a
+    /// process has the store open does not matter.
+    pub fn noted_keys(dir: &Path) -> Option<Vec<String>> {
+        Self::exists(dir).then(|| key_note::read(dir)).flatten()
+    }
+
+    /// Whether a daemon could use the state folder `dir`, as far as its owner and mode go. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotAFolder`], [`StoreError::Unsafe`] or [`StoreError::Io`].
+    pub fn look_at(dir: &Path) -> Result<(), StoreError> {
+        Folder::look_at(dir)
     }
 
     /// The size of the file with all records in the state folder `dir`, in bytes; 0 if there is none
@@ -309,6 +324,10 @@ impl Store for SledStore {
 
     fn space(&self) -> Result<Space, StoreError> {
         self.folder.space()
+    }
+
+    fn note_keys(&self, ids: &[String]) {
+        key_note::write(self.folder.path(), ids);
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn claim(records: &Records) -> Result<(KeysInUse, bool), OpenVaultErr
     let (ids, is_bound) = match prove(records)? {
         Some(Proof { ids, sealed_with, is_bound }) => {
             if ids.contains(&current) && sealed_with == Some(current) {
+                records.note_keys(&ids);
                 return Ok((KeysInUse(Mutex::new(ids)), is_bound));
             }
             (with(ids, current), is_bound)
@@ -48,6 +49,7 @@ pub(super) fn claim(records: &Records) -> Result<(KeysInUse, bool), OpenVaultErr
     let list = if is_bound { encode_bound(&ids) } else { encode(&ids) };
     batch.put(Address::KEYS.as_bytes(), records.seal(&Address::KEYS, &list));
     records.commit(&batch)?;
+    records.note_keys(&ids);
     Ok((KeysInUse(Mutex::new(ids)), is_bound))
 }
 
@@ -139,6 +141,7 @@ impl Vault {
             let outcome = outcome.map(|_| {
                 let mut ids = shared.keys_in_use.0.lock();
                 *ids = with(std::mem::take(&mut ids), keyring.current_id());
+                shared.records.note_keys(&ids);
                 chain_keys(&keyring, &shared.records.store_id().to_bytes())
                     .into_iter()
                     .take(1)
@@ -172,6 +175,7 @@ impl Transaction<'_> {
 impl Shared {
     /// To be called once that list is stored.
     pub(super) fn set_keys_in_use(&self, ids: Vec<KeyId>) {
+        self.records.note_keys(&ids);
         *self.keys_in_use.0.lock() = ids;
     }
 }

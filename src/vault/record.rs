@@ -83,6 +83,10 @@ impl Records {
         self.store.space()
     }
 
+    pub(super) fn note_keys(&self, ids: &[KeyId]) {
+        self.store.note_keys(&ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.store.commit(batch)
     }
