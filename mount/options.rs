@@ -1,7 +1,7 @@
 //! What `-o` takes.
 //!
 //! - **Settings**: every flag of `secretfs mount`, with `_` or `-` between its words; the last one
-//!   wins. Two are not settings here: the mountpoint, and `background`, which a helper always does.
+//!   wins. The mountpoint, `background`, which a helper always does, and `check`, which mounts nothing, are not settings here.
 //! - **`ro`, `rw`**: whether anything can be changed through this mount.
 //! - **`remount`**: changes `ro` or `rw` of a mount that is there, and nothing else.
 //! - **Ignored**: what is meant for the kernel, mount(8) or systemd, and is so or so for every mount
@@ -65,7 +65,7 @@ const IGNORED: [&str; 36] = [
 const IGNORED_PREFIXES: [&str; 2] = ["x-", "X-"];
 
 /// Flags of the program that are no options of a mount.
-const NO_OPTIONS: [&str; 2] = ["background", "help"];
+const NO_OPTIONS: [&str; 3] = ["background", "check", "help"];
 
 /// The options of a mount, sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -245,7 +245,7 @@ mod tests {
         }
         let sloppy = Options::sort(&["colour=red,list_acl".into()], true).unwrap();
         assert_eq!(sloppy.flags, ["--list-acl"]);
-        for text in ["background", "mountpoint=/a", "help", "default_permissions"] {
+        for text in ["background", "check", "mountpoint=/a", "help", "default_permissions"] {
             assert!(matches!(sort(text), Err(HelperError::Unknown(_))), "{text}");
         }
     }

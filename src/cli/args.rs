@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    migrate, read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
+    migrate, read, rekey, reload, remove, restore, save, unmount, upgrade, verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -30,6 +30,7 @@ The encryption key comes from --encryption-key-file, OB_ENCRYPTION_KEY, or the s
 
 Examples:
   secretfs mount --encryption-key-file /etc/secretfs/encryption-key
+  secretfs mount --check                     # is what a restart would read valid?
   secretfs mount ~/secrets --background      # an ordinary user, for oneself";
 
 /// A filesystem of secrets: read them as files, deploy them as encrypted YAML.
@@ -130,6 +131,7 @@ pub(super) enum Command {
     Migrate(migrate::Args),
     Unmount(unmount::Args),
     Upgrade(upgrade::Args),
+    Reload(reload::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

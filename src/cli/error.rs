@@ -140,6 +140,11 @@ impl CliError {
                 code.and_then(Exit::of_code).unwrap_or(Exit::Internal)
             }
             Self::Daemon(error) if error.is_bad_input() => Exit::BadInput,
+            Self::Daemon(DaemonError::Unreachable { source, .. })
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                Exit::Denied
+            }
             Self::Daemon(
                 DaemonError::Unreadable { source, .. }
                 | DaemonError::Mountpoint { source, .. }

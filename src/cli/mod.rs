@@ -36,7 +36,8 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    migrate, read, rekey, remove, restore, save, unmount, upgrade, verify, watch, whoami,
+    migrate, mount, read, rekey, reload, remove, restore, save, unmount, upgrade, verify, watch,
+    whoami,
 };
 use error::Result;
 
@@ -101,10 +102,10 @@ fn answer(error: clap::Error) -> Exit {
 }
 
 fn run(global: Global, command: Command, program: &clap::Command) -> Result {
-    let mount = global.mount();
+    let named = global.mount();
     if let Command::Mount(settings) = command {
-        let mountpoint = settings.mountpoint.or(mount);
-        return Ok(daemon::mount(MountSettings { mountpoint, ..settings })?);
+        let mountpoint = settings.mountpoint.or(named);
+        return mount::run(MountSettings { mountpoint, ..settings });
     }
     if let Command::Serve(settings) = command {
         return Ok(daemon::serve(settings)?);
@@ -119,7 +120,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         return Ok(daemon::carry()?);
     }
     die_quietly_of_broken_pipes();
-    let mount = mount.unwrap_or_else(|| DEFAULT_MOUNT.into());
+    let mount = named.unwrap_or_else(|| DEFAULT_MOUNT.into());
     let client = || Client::connect(&mount);
     match command {
         Command::Mount(_)
@@ -149,6 +150,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Fsck(args) => fsck::run(args),
         Command::Unmount(args) => unmount::run(mount, args),
         Command::Upgrade(args) => upgrade::run(mount, args),
+        Command::Reload(args) => reload::run(mount, args),
         Command::Completions(args) => completions::run(args, program.clone()),
         Command::Migrate(args) => migrate::run(args),
         Command::Man(args) => man::run(args, program.clone()),

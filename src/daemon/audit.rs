@@ -41,6 +41,7 @@ pub fn audit_log(settings: MountSettings) -> Result<AuditLog, DaemonError> {
     hardening::protect_memory()?;
     let settings = Resolved::from(settings)?;
     let keys = KeyFiles::find(&settings).load(None)?;
+    keys.check_for(&settings.state_dir)?;
     let keyring = keys.keyring;
     let (known, unknown) = match what_the_store_knows(&settings, &keyring) {
         Ok(known) => (known, None),

@@ -52,6 +52,8 @@ pub(super) enum Order {
     },
     /// Say how you are.
     Ask,
+    /// Read the identities and keys again, and say [`Report::Reloaded`].
+    Reload,
 }
 
 /// What encryption keys were made of, to be kept for the next server. No `Debug`.
@@ -84,6 +86,9 @@ pub(super) enum Report {
     Alive,
     /// Asked: a request has been worked on for too long.
     Stuck,
+    /// Asked: the files were read again. Or which were refused, a sentence each. Sent to a holder that has asked
+    /// and to no other, since an older one does not know it.
+    Reloaded(Result<(), Vec<String>>),
 }
 
 /// One end of the conversation. The other one's death ends it.

@@ -48,6 +48,18 @@ pub enum DaemonError {
         "no encryption key is given to seal with; give one with --encryption-key-file or OB_ENCRYPTION_KEY"
     )]
     NoKey,
+    /// Nothing says which key to use, and the store was made with one.
+    #[error(
+        "the store in {state_dir} needs the encryption key with the id {needed}, and only the built-in key is known here; give that key with --encryption-key-file or OB_ENCRYPTION_KEY{hint}"
+    )]
+    NoKeyGiven {
+        /// The state folder.
+        state_dir: PathBuf,
+        /// The ids of its keys.
+        needed: String,
+        /// Where the key may be.
+        hint: String,
+    },
     /// Rekeying did not start.
     #[error("{0}")]
     Rekey(Box<VaultError>),
@@ -139,9 +151,9 @@ pub enum DaemonError {
     /// Nothing is mounted there.
     #[error("{0} is not a mount of secretfs; name its mountpoint with --mount")]
     NotMounted(PathBuf),
-    /// Nobody listens who could upgrade.
+    /// Nobody listens who could upgrade or reload.
     #[error(
-        "the supervisor of {path} cannot be asked ({source}); only root and the user who mounted it may ask, in the same mount namespace; SIGHUP to it upgrades as well"
+        "the supervisor of {path} cannot be asked ({source}); only root and the user who mounted it may ask, in the same mount namespace; SIGHUP to it reloads and upgrades as well"
     )]
     Unreachable {
         /// The mountpoint.
@@ -152,6 +164,18 @@ pub enum DaemonError {
     /// The new program does not serve.
     #[error("it was not upgraded, and the old program goes on serving: {why}")]
     Upgrade {
+        /// What happened.
+        why: String,
+    },
+    /// Files are not valid.
+    #[error("what was refused stays as it was before: {}", .why.join("; "))]
+    ReloadRefused {
+        /// Which, and what is wrong with each.
+        why: Vec<String>,
+    },
+    /// Files were not read, or not by the program that should have.
+    #[error("not reloaded as it should be: {why}")]
+    ReloadFailed {
         /// What happened.
         why: String,
     },
@@ -207,6 +231,7 @@ impl DaemonError {
             Self::Config { .. }
             | Self::Key { .. }
             | Self::NoKey
+            | Self::ReloadRefused { .. }
             | Self::Identities(_)
             | Self::Cluster(ClusterError::Address { .. }) => true,
             _ => false,

@@ -92,6 +92,8 @@ pub(super) fn open(
     work: OfflineWork,
 ) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
     let keys = KeyFiles::find(settings).load(None)?;
+    // Before the store is opened: opening changes files, and the message says more.
+    keys.check_for(&settings.state_dir)?;
     match work {
         OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {
             return Err(DaemonError::NoStore(settings.state_dir.clone()));

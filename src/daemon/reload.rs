@@ -31,7 +31,10 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Reads all again. What is wrong is logged and stays as it was.
-    pub(super) fn run(&self) {
+    ///
+    /// # Errors
+    /// Files were refused, for these reasons.
+    pub(super) fn run(&self) -> Result<(), Vec<String>> {
         let _busy = self.busy.lock();
         let health = &self.vault.telemetry().health;
         let keys = self.reload_keys();
@@ -57,7 +60,13 @@ impl Reload {
             Ok(()) => tracing::info!("the identities were read again"),
             Err(error) => tracing::error!(%error, "the identities stay as they were"),
         }
+        let faults = [
+            keys.err().map(|error| error.to_string()),
+            identities.as_ref().err().map(ToString::to_string),
+        ];
         health.report(Part::Identities, identities);
+        let faults: Vec<_> = faults.into_iter().flatten().collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// What makes the current key easy to guess, a phrase each.

@@ -186,7 +186,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
         control.send(&Report::Serving, &[]).map_err(conversation)?;
         let (gone, when_gone) = oneshot::channel();
-        follow_holder(control, messenger, gone)
+        follow_holder(control, messenger, gone, Arc::clone(&reload))
             .map_err(system("the holder could not be followed"))?;
         if signals.wait_for_end(when_over, when_gone, &reload).await {
             served.join().map_err(system("serving requests ended with an error"))?;
@@ -385,12 +385,16 @@ fn follow_holder(
     control: Arc<Control>,
     messenger: OwnedFd,
     gone: oneshot::Sender<()>,
+    reload: Arc<Reload>,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("holder".to_owned()).spawn(move || {
         while let Ok(Some((order, _))) = control.receive::<Order>() {
-            if let Order::Ask = order
-                && control.send(&how_it_is(), &[]).is_err()
-            {
+            let answered = match order {
+                Order::Ask => control.send(&how_it_is(), &[]),
+                Order::Reload => reload_and_tell(&reload, &control),
+                _ => Ok(()),
+            };
+            if answered.is_err() {
                 break;
             }
         }
@@ -401,6 +405,17 @@ fn follow_holder(
         let _ = gone.send(());
     })?;
     Ok(())
+}
+
+/// Reads files again on a thread of its own, because questions must be answered meanwhile.
+fn reload_and_tell(reload: &Arc<Reload>, holder: &Arc<Control>) -> std::io::Result<()> {
+    let (reload, holder) = (Arc::clone(reload), Arc::clone(holder));
+    let read = move || {
+        if let Err(error) = holder.send(&Report::Reloaded(reload.run()), &[]) {
+            tracing::debug!(%error, "the holder ended");
+        }
+    };
+    std::thread::Builder::new().name("reload".to_owned()).spawn(read).map(drop)
 }
 
 fn how_it_is() -> Report {
@@ -434,7 +449,8 @@ impl Signals {
                 // It waits for the disk: on a thread of its own, so that an end is not held up.
                 _ = self.hangup.recv() => {
                     let reload = Arc::clone(reload);
-                    tokio::task::spawn_blocking(move || reload.run());
+                    // What is wrong is in the log.
+                    tokio::task::spawn_blocking(move || drop(reload.run()));
                 }
             }
         }

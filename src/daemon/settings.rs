@@ -130,6 +130,12 @@ pub struct MountSettings {
     #[serde(skip)]
     pub background: bool,
 
+    /// Say whether the configuration, the identities and the keys are valid, and exit. Nothing is mounted or
+    /// changed, and a service that runs does not notice
+    #[arg(long, conflicts_with = "background")]
+    #[serde(skip)]
+    pub check: bool,
+
     /// Threads that serve requests [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     pub threads: Option<u16>,

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -189,6 +189,18 @@ impl Mount {
         let output = command.arg("upgrade").arg(self.point()).output().expect("it was built");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
+    }
+
+    /// `secretfs reload`.
+    pub(crate) fn reload(&self) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        command.arg("reload").arg(self.point()).output().expect("it was built")
+    }
+
+    /// `secretfs mount --check` with the daemon's own arguments, and with these.
+    pub(crate) fn check(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command.arg("--check").args(arguments).output().expect("it was built")
     }
 
     /// Uses the mountpoint of another one.

@@ -69,6 +69,6 @@ impl Holder {
 
 fn not_upgraded(requesters: &[Requester], why: String) {
     tracing::error!("not upgraded: {why}");
-    let outcome = Err(why);
+    let outcome: Result<(), String> = Err(why);
     requesters.iter().for_each(|requester| requester.tell(&outcome));
 }

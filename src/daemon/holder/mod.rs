@@ -8,6 +8,7 @@ mod deposit;
 mod end;
 mod exchange;
 mod plan;
+mod reloads;
 mod renew;
 mod signals;
 mod watchdog;
@@ -31,6 +32,7 @@ use begin::Begin;
 use deposit::{Deposit, Note};
 use exchange::Upgrade;
 use plan::{Event, Looks, Plan, Server, Started};
+use reloads::Reloads;
 use renew::number_of;
 use signals::Signals;
 use watchdog::Watchdog;
@@ -111,6 +113,7 @@ struct Holder {
     leaving: Vec<Child>,
     /// While a new program has yet to show that it serves.
     upgrade: Option<Upgrade>,
+    reloads: Reloads,
     /// Why there is no upgrade socket.
     socket_fault: Option<String>,
     shortage: Shortage,
@@ -142,6 +145,7 @@ impl Holder {
             outage: Outage { since: since_boot(), by_crash: false },
             leaving: Vec::new(),
             upgrade: None,
+            reloads: Reloads::default(),
             socket_fault: None,
             shortage: Shortage::new(),
         }
@@ -175,8 +179,12 @@ impl Holder {
                         self.keep_upgrade_socket();
                         if let Some(upgrade) = self.upgrade.take() {
                             tracing::info!(program = %self.plan.program_path.display(), "upgraded");
-                            upgrade.requesters.iter().for_each(|requester| requester.tell(&Ok(())));
+                            upgrade
+                                .requesters
+                                .iter()
+                                .for_each(|requester| requester.tell(&Ok::<(), String>(())));
                         }
+                        self.reloads.ask(&server.control);
                         if !announced {
                             (announced, somebody_waits) = (true, true);
                             self.announce(asked)?;
@@ -202,13 +210,16 @@ impl Holder {
                     Some(Event::Signal(Signal::SIGHUP)) if !served => server.reads_again = true,
                     Some(Event::Signal(other)) if served => server.forward(other),
                     Some(Event::ServerEnded(status)) => break status,
-                    Some(Event::Upgrade(requesters)) => {
-                        if self.begin_upgrade(requesters) {
+                    Some(Event::Requests(requesters)) => {
+                        if self.take_requests(requesters, &server.control) {
                             // As good as a crash, which nobody notices.
                             let _ = server.process.kill();
                         }
                     }
                     Some(Event::Report(Report::Keys(texts))) => self.plan.kept = Some(texts),
+                    Some(Event::Report(Report::Reloaded(outcome))) => {
+                        self.tell_of_reload(outcome, &server.control);
+                    }
                     Some(Event::Report(Report::Alive)) => watchdog.hear(false),
                     Some(Event::Report(Report::Stuck)) => watchdog.hear(true),
                     Some(Event::Signal(_) | Event::Report(Report::Ready)) | None => {}
@@ -235,6 +246,7 @@ impl Holder {
                 }
             };
             self.signals.accepts_requests = false;
+            self.reloads.server_ended();
             // It ends without its server, as soon as it does not wait for a caller any more.
             self.leaving.extend(server.messenger.take());
             self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));

@@ -93,7 +93,7 @@ pub(super) enum Event {
     Signal(Signal),
     ServerEnded(ExitStatus),
     Report(Report),
-    Upgrade(Vec<Requester>),
+    Requests(Vec<Requester>),
 }
 
 impl Plan {
@@ -204,7 +204,7 @@ impl Plan {
                 Some(Event::Report(Report::Keys(texts))) => self.kept = Some(texts),
                 // It may have been given what it would read.
                 Some(Event::Signal(Signal::SIGHUP)) => server.reads_again = true,
-                Some(Event::Signal(_) | Event::Report(_) | Event::Upgrade(_)) | None => {}
+                Some(Event::Signal(_) | Event::Report(_) | Event::Requests(_)) | None => {}
             }
         }
     }
@@ -229,7 +229,7 @@ impl Server {
                 return Ok(Some(Event::Signal(signal)));
             }
             if !wakeup.requesters.is_empty() {
-                return Ok(Some(Event::Upgrade(wakeup.requesters)));
+                return Ok(Some(Event::Requests(wakeup.requesters)));
             }
             if wakeup.message {
                 return match self.control.receive().map_err(lost())? {

@@ -1,4 +1,4 @@
-//! Replacing the program of the server while it serves.
+//! Asking the supervisor of a mount: to replace the program of the server while it serves, or to read files again.
 
 mod socket;
 
@@ -10,10 +10,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use serde::{Deserialize, Serialize};
+
+use self::socket::Supervisor;
 use super::error::DaemonError;
 use super::notify;
 
-pub(super) use socket::{Requester, UpgradeSocket};
+pub(super) use socket::{Request, Requester, UpgradeSocket};
 
 /// How long a program may take to tell its version.
 const TRIAL: Duration = Duration::from_secs(5);
@@ -25,19 +29,66 @@ const LOOK: Duration = Duration::from_millis(5);
 /// # Errors
 /// There is no mount, or the new program does not serve: the old one goes on.
 pub fn upgrade(path: &Path, tell: impl FnOnce(&str)) -> Result<(), DaemonError> {
-    let failed = |source| DaemonError::Unreachable { path: path.to_owned(), source };
-    let path = std::fs::canonicalize(path).map_err(failed)?;
-    if let Some(effect) = socket::effect(&path).map_err(failed)? {
+    let (question, failed) = ask(path, Request::Explain)?;
+    // An older version says nothing, and hangs up.
+    if let Some((Some(effect), _)) = question.connection.receive().map_err(failed)? {
+        let effect: String = effect;
         tell(&effect);
     }
-    let Some(supervisor) = socket::request(&path).map_err(failed)? else {
-        return Err(DaemonError::NotMounted(path));
-    };
-    match supervisor.receive::<Result<(), String>>().map_err(failed)? {
+    let (supervisor, failed) = ask(path, Request::Upgrade)?;
+    match supervisor.connection.receive::<Result<(), String>>().map_err(failed)? {
         Some((Ok(()), _)) => Ok(()),
         Some((Err(why), _)) => Err(DaemonError::Upgrade { why }),
         None => Err(failed(io::ErrorKind::ConnectionRefused.into())),
     }
+}
+
+/// How a reload went that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Everything was read, and holds.
+    Done,
+    /// The supervisor does not report. It was sent a signal.
+    OnlyAsked,
+}
+
+/// Why a reload did not do all that it was to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum ReloadFault {
+    /// These files were refused, a sentence each. What they said before holds.
+    Refused(Vec<String>),
+    /// The files were not read, or not by the program that was to read them.
+    Failed(String),
+}
+
+/// Lets the daemon read the identities and keys again, and waits until it has.
+///
+/// # Errors
+/// There is no mount, or a file is refused: what it said before holds.
+pub fn reload(path: &Path) -> Result<Reloaded, DaemonError> {
+    let (supervisor, failed) = ask(path, Request::Reload)?;
+    match supervisor.connection.receive::<Result<(), ReloadFault>>().map_err(failed)? {
+        Some((Ok(()), _)) => Ok(Reloaded::Done),
+        Some((Err(ReloadFault::Refused(why)), _)) => Err(DaemonError::ReloadRefused { why }),
+        Some((Err(ReloadFault::Failed(why)), _)) => Err(DaemonError::ReloadFailed { why }),
+        // An older version, which does not know the request.
+        None if has_supervisor(path) => {
+            kill(supervisor.pid, Signal::SIGHUP).map_err(|error| failed(error.into()))?;
+            Ok(Reloaded::OnlyAsked)
+        }
+        None => Err(failed(io::ErrorKind::ConnectionAborted.into())),
+    }
+}
+
+/// Asks the supervisor of the mount at `path`. Also gives what an error in its answer means.
+fn ask(
+    path: &Path,
+    request: Request,
+) -> Result<(Supervisor, impl Fn(io::Error) -> DaemonError + Copy), DaemonError> {
+    let failed = move |source| DaemonError::Unreachable { path: path.to_owned(), source };
+    let path = std::fs::canonicalize(path).map_err(failed)?;
+    let asked = socket::ask(&path, request).map_err(failed)?;
+    Ok((asked.ok_or(DaemonError::NotMounted(path))?, failed))
 }
 
 /// Whether the supervisor of the mount at `mountpoint` lives. Asks the mount nothing.

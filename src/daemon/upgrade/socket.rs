@@ -1,4 +1,4 @@
-//! The socket at which a supervisor accepts requests for an upgrade.
+//! The socket at which a supervisor accepts requests for an upgrade or a reload.
 //!
 //! It lies in a directory of mode 0700, so that only root and the mounting user can connect: a connection
 //! of anybody else would wake the supervisor. Its name is the kernel's number of the mount, and its
@@ -18,7 +18,8 @@ use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
-use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
+use nix::unistd::{Pid, Uid, UnlinkatFlags, unlinkat};
+use serde::Serialize;
 
 use super::super::control::Control;
 use super::super::mountpoint;
@@ -27,11 +28,33 @@ use super::super::mountpoint;
 const MAX_ACCEPTED: usize = 64;
 /// How long a process may take to say what it wants after it has connected.
 const MAX_SILENCE: Duration = Duration::from_secs(2);
-/// What it says. A connection alone is no request.
-const REQUEST: &[u8] = b"upgrade";
-/// What it says instead to hear what an upgrade does to callers. As long as [`REQUEST`]: a supervisor of an older
-/// version reads so many bytes, and hangs up.
-const QUESTION: &[u8] = b"explain";
+
+/// What a process may ask a supervisor for. A connection alone is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Request {
+    /// To let the program that is installed serve.
+    Upgrade,
+    /// To read the identities and keys again; also to upgrade, if another program is installed.
+    Reload,
+    /// To tell what an upgrade does to callers: a sentence, if they notice more than a short wait.
+    Explain,
+}
+
+impl Request {
+    const ALL: [Self; 3] = [Self::Upgrade, Self::Reload, Self::Explain];
+    /// Longer than any.
+    const MAX_BYTES: usize = 16;
+
+    /// What is said on the connection. No longer than `upgrade`, which a supervisor of an older
+    /// version reads: it hangs up if it does not know the word.
+    fn word(self) -> &'static [u8] {
+        match self {
+            Self::Upgrade => b"upgrade",
+            Self::Reload => b"reload",
+            Self::Explain => b"explain",
+        }
+    }
+}
 
 /// Where the socket of a mount of this user may lie, best first. `/run/user` is missing where nobody logs
 /// in, and `/run` is read-only in some containers.
@@ -58,12 +81,15 @@ pub(in super::super) struct UpgradeSocket {
 }
 
 /// A process that waits for the outcome of its request. Dropped, it is told that there is none.
-pub(in super::super) struct Requester(Control);
+pub(in super::super) struct Requester {
+    connection: Control,
+    pub(in super::super) request: Request,
+}
 
 impl Requester {
-    pub(in super::super) fn tell(&self, outcome: &Result<(), String>) {
+    pub(in super::super) fn tell<T: Serialize>(&self, outcome: &T) {
         // It may have gone.
-        let _ = self.0.send(outcome, &[]);
+        let _ = self.connection.send(outcome, &[]);
     }
 }
 
@@ -109,8 +135,8 @@ impl UpgradeSocket {
         found.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.identity)
     }
 
-    /// Accepts connections of processes that may ask for an upgrade, those of root and of the mounting
-    /// user. Gives those that have asked for it, and answers those that have only asked what it does.
+    /// Accepts connections of processes that may ask for something, those of root and of the mounting
+    /// user. Gives those that have asked, and answers those that have only asked what an upgrade does.
     pub(in super::super) fn accept(&self) -> Vec<Requester> {
         let mut silent = self.silent.borrow_mut();
         let room = MAX_ACCEPTED.saturating_sub(silent.len());
@@ -121,13 +147,16 @@ impl UpgradeSocket {
         let mut requesters = Vec::new();
         for (stream, since) in std::mem::take(&mut *silent) {
             match asks(&stream) {
-                Some(REQUEST) => requesters.push(Requester(Control::from_fd(stream.into()))),
-                Some(QUESTION) => {
+                Some(Some(Request::Explain)) => {
                     // It may have gone.
                     let _ = Control::from_fd(stream.into()).send(&self.effect, &[]);
                 }
+                Some(Some(request)) => {
+                    let connection = Control::from_fd(stream.into());
+                    requesters.push(Requester { connection, request });
+                }
                 None if since.elapsed() < MAX_SILENCE => silent.push((stream, since)),
-                Some(_) | None => {}
+                Some(None) | None => {}
             }
         }
         requesters
@@ -155,25 +184,17 @@ impl Drop for UpgradeSocket {
     }
 }
 
-/// Asks the supervisor of the mount at `mountpoint` for an upgrade; none if there is no such mount.
+/// A supervisor that was asked for something.
+pub(super) struct Supervisor {
+    pub(super) connection: Control,
+    pub(super) pid: Pid,
+}
+
+/// Asks the supervisor of the mount at `mountpoint`; none if there is no such mount.
 ///
 /// # Errors
 /// It has no socket that can be used, for the reasons told.
-pub(super) fn request(mountpoint: &Path) -> io::Result<Option<Control>> {
-    say(mountpoint, REQUEST)
-}
-
-/// Asks the supervisor of the mount at `mountpoint` what an upgrade does to callers; none if they notice no more
-/// than a short wait, or if the supervisor is of a version that does not tell.
-///
-/// # Errors
-/// As for [`request`].
-pub(super) fn effect(mountpoint: &Path) -> io::Result<Option<String>> {
-    let Some(supervisor) = say(mountpoint, QUESTION)? else { return Ok(None) };
-    Ok(supervisor.receive::<Option<String>>()?.and_then(|(effect, _)| effect))
-}
-
-fn say(mountpoint: &Path, what: &[u8]) -> io::Result<Option<Control>> {
+pub(super) fn ask(mountpoint: &Path, request: Request) -> io::Result<Option<Supervisor>> {
     let Some((name, owner)) = mountpoint::device(mountpoint)? else { return Ok(None) };
     let owner = Uid::from_raw(owner);
     let mut faults = Vec::new();
@@ -181,8 +202,9 @@ fn say(mountpoint: &Path, what: &[u8]) -> io::Result<Option<Control>> {
     for path in directories(owner) {
         match connect_in(&path, &name, owner) {
             Ok(mut stream) => {
-                stream.write_all(what)?;
-                return Ok(Some(Control::from_fd(stream.into())));
+                let pid = Pid::from_raw(getsockopt(&stream, sockopt::PeerCredentials)?.pid());
+                stream.write_all(request.word())?;
+                return Ok(Some(Supervisor { connection: Control::from_fd(stream.into()), pid }));
             }
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
@@ -272,17 +294,17 @@ fn is_trusted(stream: &UnixStream, users: &[Uid]) -> bool {
     peer.is_ok_and(|peer| peer.is_root() || users.contains(&peer))
 }
 
-/// What a process says that waits for the answer; empty if that is nothing known, none as long as it has said
-/// nothing.
-fn asks(stream: &UnixStream) -> Option<&'static [u8]> {
-    let mut said = [0; REQUEST.len()];
+/// What a process asks for and waits for, if that is known; none as long as it has said nothing.
+fn asks(stream: &UnixStream) -> Option<Option<Request>> {
+    let mut said = [0; Request::MAX_BYTES];
     match recv(stream.as_raw_fd(), &mut said, MsgFlags::MSG_DONTWAIT) {
         Err(Errno::EAGAIN | Errno::EINTR) => None,
-        Ok(length) if !has_hung_up(stream) => {
-            let known = [REQUEST, QUESTION].into_iter().find(|known| *known == &said[..length]);
-            Some(known.unwrap_or_default())
+        Err(_) => Some(None),
+        Ok(length) => {
+            let word = &said[..length];
+            let request = Request::ALL.into_iter().find(|request| request.word() == word);
+            Some(request.filter(|_| !has_hung_up(stream)))
         }
-        _ => Some(&[]),
     }
 }
 

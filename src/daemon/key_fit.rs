@@ -1,0 +1,83 @@
+//! Whether keys are those that a store needs, for commands that must not open it, and where the right key may be.
+
+use std::path::{Path, PathBuf};
+
+use crate::crypto::{KeyId, Keyring, Weakness};
+use crate::store::SledStore;
+use crate::vault::OpenVaultError;
+
+use super::error::DaemonError;
+use super::key::Keys;
+
+/// The key of the service that the packages install, while it runs. For root.
+const OF_THE_SERVICE: &str = "/run/credentials/secretfs.service/encryption-key";
+/// Where the unit takes it from.
+const SEALED_CREDENTIAL: &str = "/etc/credstore.encrypted/secretfs.encryption-key";
+
+/// The ids that are noted beside the store in `state_dir`, and those of them that the keyring lacks.
+struct Noted {
+    ids: Vec<KeyId>,
+    missing: Vec<KeyId>,
+}
+
+impl Noted {
+    /// None if nothing is noted.
+    fn find(state_dir: &Path, keyring: &Keyring) -> Option<Self> {
+        let ids = SledStore::noted_keys(state_dir)?;
+        let ids: Vec<_> = ids.iter().map(|id| KeyId::parse(id)).collect::<Option<_>>()?;
+        let missing = ids.iter().copied().filter(|&id| !keyring.holds(id)).collect();
+        Some(Self { ids, missing })
+    }
+}
+
+impl Keys {
+    /// Refuses keys none of which the store needs.
+    ///
+    /// # Errors
+    /// The store needs others, and which.
+    pub(super) fn check_for(&self, state_dir: &Path) -> Result<(), DaemonError> {
+        match Noted::find(state_dir, &self.keyring) {
+            Some(Noted { ids, missing }) if ids.len() == missing.len() => {
+                Err(self.wrong_for(state_dir, &ids))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses keys that lack one that the store needs, as a start would.
+    ///
+    /// # Errors
+    /// The store needs others, and which.
+    pub(super) fn check_all_for(&self, state_dir: &Path) -> Result<(), DaemonError> {
+        self.check_for(state_dir)?;
+        match Noted::find(state_dir, &self.keyring) {
+            Some(Noted { missing, .. }) if !missing.is_empty() => {
+                Err(OpenVaultError::MissingKeys { missing }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong_for(&self, state_dir: &Path, needed: &[KeyId]) -> DaemonError {
+        if !self.weaknesses.contains(&Weakness::BuiltIn) {
+            let (store, given) = (needed.last().copied(), self.keyring.current_id());
+            return OpenVaultError::OtherKey { store, given }.into();
+        }
+        let needed: Vec<_> = needed.iter().map(ToString::to_string).collect();
+        let (state_dir, needed) = (PathBuf::from(state_dir), needed.join(" or "));
+        DaemonError::NoKeyGiven { state_dir, needed, hint: hint() }
+    }
+}
+
+/// Where the key of the installed service is, as the end of a sentence; empty where it has no credential.
+fn hint() -> String {
+    if Path::new(OF_THE_SERVICE).exists() {
+        return format!("; the running service has one: --encryption-key-file {OF_THE_SERVICE}");
+    }
+    if Path::new(SEALED_CREDENTIAL).exists() {
+        return format!(
+            "; the service's is a systemd credential: `systemd-creds decrypt --name=encryption-key {SEALED_CREDENTIAL} - | secretfs … --encryption-key-file /dev/stdin`"
+        );
+    }
+    String::new()
+}
