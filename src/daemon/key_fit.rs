@@ -65,19 +65,36 @@ impl Keys {
         }
         let needed: Vec<_> = needed.iter().map(ToString::to_string).collect();
         let (state_dir, needed) = (PathBuf::from(state_dir), needed.join(" or "));
-        DaemonError::NoKeyGiven { state_dir, needed, hint: hint() }
+        DaemonError::NoKeyGiven { state_dir, needed, hint: hint(OF_THE_SERVICE, SEALED_CREDENTIAL) }
     }
 }
 
 /// Where the key of the installed service is, as the end of a sentence; empty where it has no credential.
-fn hint() -> String {
-    if Path::new(OF_THE_SERVICE).exists() {
-        return format!("; the running service has one: --encryption-key-file {OF_THE_SERVICE}");
+fn hint(of_the_service: &str, sealed: &str) -> String {
+    if Path::new(of_the_service).exists() {
+        return format!("; the running service has it in --encryption-key-file {of_the_service}");
     }
-    if Path::new(SEALED_CREDENTIAL).exists() {
+    if Path::new(sealed).exists() {
         return format!(
-            "; the service's is a systemd credential: `systemd-creds decrypt --name=encryption-key {SEALED_CREDENTIAL} - | secretfs … --encryption-key-file /dev/stdin`"
+            "; the service has it as a systemd credential: `systemd-creds decrypt --name=encryption-key {sealed} - | secretfs … --encryption-key-file /dev/stdin`"
         );
     }
     String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_the_service_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let told = || hint(&at("running"), &at("sealed"));
+        assert_eq!(told(), "");
+        std::fs::write(at("sealed"), "").unwrap();
+        assert!(told().contains("systemd-creds decrypt") && told().contains(&at("sealed")));
+        std::fs::write(at("running"), "").unwrap();
+        assert!(told().contains(&format!("--encryption-key-file {}", at("running"))));
+    }
 }

@@ -89,3 +89,4 @@ mod watchdog;
 mod without_etcd;
 mod without_resend;
 mod write;
+mod wrong_key;
