@@ -82,7 +82,7 @@ systemctl enable --now secretfs
 step remove
 dpkg -r secretfs
 if grep -q fuse.secretfs /proc/self/mountinfo; then echo "it is still mounted"; exit 1; fi
-if pgrep -x secretfs; then echo "a daemon is left"; exit 1; fi
+if pgrep secretfs; then echo "a daemon is left"; exit 1; fi
 [ -d /var/lib/secretfs ] && [ -e /etc/secretfs/config.yaml ]
 is "$(stat -c '%i %a %Y' /secrets)" "$before"
 

@@ -278,6 +278,7 @@ impl From<NssError> for Failure {
 
 /// Starts children until the server is gone. They end with this process.
 pub(super) fn run() -> Result<(), DaemonError> {
+    hardening::name_process(c"secretfs-lookup");
     hardening::protect_memory()?;
     let failed = |source| DaemonError::System { what: "the server cannot be understood", source };
     let control = super::server::take_control()?;

@@ -96,6 +96,14 @@ fn may_lock_without_limit() -> bool {
     bits.is_some_and(|bits| bits & 1 << CAP_IPC_LOCK != 0)
 }
 
+/// Gives this process the name that `ps`, `top` and the kernel's messages show (at most 15 bytes). A program that is
+/// started by its descriptor would have the name of that.
+pub(super) fn name_process(name: &CStr) {
+    if let Err(error) = nix::sys::prctl::set_name(name) {
+        tracing::debug!(%error, "the process keeps its name");
+    }
+}
+
 /// What the kernel's out-of-memory killer thinks of this process (proc_pid_oom_score_adj(5)).
 const OOM: &str = "/proc/self/oom_score_adj";
 /// As in the unit for systemd: all who read a secret wait for this process.

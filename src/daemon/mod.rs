@@ -100,7 +100,10 @@ pub fn carry() -> Result<(), DaemonError> {
 
 /// If this process was started to touch files: does that until its input ends.
 pub fn touch_if_asked() -> Option<std::process::ExitCode> {
-    crate::fuse::touch_if_asked(sandbox::enter_to_touch)
+    crate::fuse::touch_if_asked(|arguments| {
+        hardening::name_process(c"secretfs-touch");
+        sandbox::enter_to_touch(arguments)
+    })
 }
 
 /// The first of these files that exists, for settings that have a usual place.

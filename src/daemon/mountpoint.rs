@@ -1,6 +1,8 @@
 //! The folder on which to mount.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -34,10 +36,18 @@ pub(super) fn check(path: &Path) -> Result<PathBuf, DaemonError> {
     Ok(path)
 }
 
-/// Makes the folder, if it is missing.
+/// Makes the folder, if it is missing. Where root mounts for all, all may look into it, whatever the umask:
+/// without the mount they find nothing there (ENOENT), instead of being refused (EACCES).
 pub(super) fn make(path: &Path) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };
-    std::fs::create_dir_all(path).map_err(failed)
+    let missing: Vec<_> = path.ancestors().take_while(|above| !above.exists()).collect();
+    std::fs::create_dir_all(path).map_err(failed)?;
+    if nix::unistd::geteuid().is_root() {
+        for made in missing {
+            std::fs::set_permissions(made, Permissions::from_mode(0o755)).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// The path of what is there, and what is missing behind it.

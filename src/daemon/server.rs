@@ -50,6 +50,7 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until the mount or the holder is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+    hardening::name_process(c"secretfs-server");
     allocator::set_up(&settings.state_dir);
     hardening::wipe_environment();
     hardening::die_before_the_holder();
@@ -221,6 +222,7 @@ fn follow(vault: &Arc<Vault>, fs: &Arc<Fs>, takes_over: bool) -> Result<(), Daem
 
 /// Passes on what the server tells the kernel, until the server or the holder is gone.
 pub(super) fn run_messenger() -> Result<(), DaemonError> {
+    hardening::name_process(c"secretfs-notify");
     hardening::die_before_the_holder();
     hardening::protect_memory()?;
     let control = take_control()?;
@@ -366,7 +368,16 @@ fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>),
 /// says what follows.
 pub(super) fn take_control() -> Result<Control, DaemonError> {
     let failed = |error: nix::Error| system("the holder could not be followed")(error.into());
-    for ignored in [UnixSignal::SIGTERM, UnixSignal::SIGINT] {
+    // Whoever sends one to all processes of the service (`systemctl kill -s HUP`) means the holder. Programs that
+    // this process starts inherit it.
+    let for_the_holder = [
+        UnixSignal::SIGTERM,
+        UnixSignal::SIGINT,
+        UnixSignal::SIGHUP,
+        UnixSignal::SIGUSR1,
+        UnixSignal::SIGUSR2,
+    ];
+    for ignored in for_the_holder {
         // SAFETY: ignoring runs no code of ours.
         unsafe { handle(ignored, SigHandler::SigIgn) }.map_err(failed)?;
     }

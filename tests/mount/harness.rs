@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -101,6 +102,7 @@ pub(crate) struct Mount {
     environment: Vec<(&'static str, Option<String>)>,
     filter: Filter,
     has_own_pids: bool,
+    umask: Option<Mode>,
     #[cfg(feature = "etcd")]
     network: Option<String>,
     daemon: Option<Daemon>,
@@ -134,6 +136,7 @@ impl Mount {
             environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
             filter: Filter::default(),
             has_own_pids: false,
+            umask: None,
             #[cfg(feature = "etcd")]
             network: None,
             daemon: None,
@@ -227,6 +230,12 @@ impl Mount {
         self
     }
 
+    /// Starts the daemon with that umask.
+    pub(crate) fn with_umask(mut self, umask: u32) -> Self {
+        self.umask = Some(Mode::from_bits_truncate(umask));
+        self
+    }
+
     /// Lets the kernel seem not to have these system calls.
     pub(crate) fn without_calls(mut self, missing: &[libc::c_long]) -> Self {
         self.filter.missing.extend(missing);
@@ -280,6 +289,15 @@ impl Mount {
     /// Starts the daemon with descriptors that a service manager kept for it, which must succeed.
     #[track_caller]
     pub(crate) fn go_with(&mut self, kept: impl IntoIterator<Item = (String, OwnedFd)>) {
+        self.launch_with(kept);
+        let daemon = self.daemon.take().expect("it was just started");
+        if let Err(refusal) = self.wait_for(daemon) {
+            panic!("the daemon did not start ({}):\n{}", refusal.status, refusal.stderr);
+        }
+    }
+
+    /// As [`Mount::go_with`], without waiting until it serves.
+    pub(crate) fn launch_with(&mut self, kept: impl IntoIterator<Item = (String, OwnedFd)>) {
         let (names, kept): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
         // The shell puts them where they belong, and has the process id that the daemon will have.
         let mut script = String::from("export LISTEN_PID=$$; exec \"$0\" \"$@\"");
@@ -311,11 +329,8 @@ impl Mount {
         };
         // SAFETY: fcntl is async-signal-safe, and nothing is allocated.
         unsafe { command.pre_exec(inherit) };
-        let daemon = Daemon::spawn(command);
+        self.daemon = Some(Daemon::spawn(command));
         drop((kept, passed));
-        if let Err(refusal) = self.wait_for(daemon) {
-            panic!("the daemon did not start ({}):\n{}", refusal.status, refusal.stderr);
-        }
     }
 
     /// Starts the daemon and waits until it serves or ends.
@@ -358,6 +373,14 @@ impl Mount {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };
+        }
+        if let Some(wanted) = self.umask {
+            let set = move || {
+                umask(wanted);
+                Ok(())
+            };
+            // SAFETY: umask(2) is async-signal-safe.
+            unsafe { command.pre_exec(set) };
         }
         self.filter.apply(&mut command);
         command
@@ -444,6 +467,16 @@ impl Mount {
         let mut daemon = self.daemon.take().expect("the daemon runs");
         daemon.kill();
         daemon.join_reader();
+    }
+
+    /// Kills the daemon and all processes below it with SIGKILL, and leaves what they left. One of them may wait in the
+    /// kernel for the next server, so that its end is not waited for.
+    pub(crate) fn kill_all(&mut self) {
+        for process in family(self.pid()) {
+            // A child may have ended with its parent.
+            let _ = kill(process, Signal::SIGKILL);
+        }
+        self.daemon.take().expect("the daemon runs").kill();
     }
 
     /// The process that serves the mount, if there is one at this moment.
@@ -554,6 +587,17 @@ impl Drop for Mount {
         }
         self.unmount_by_force();
     }
+}
+
+/// A process and all below it.
+fn family(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children = lists.flat_map(|list| {
+        let numbers = list.split_whitespace().map(|child| child.parse().expect("it is a number"));
+        numbers.map(Pid::from_raw).collect::<Vec<_>>()
+    });
+    [pid].into_iter().chain(children.flat_map(family)).collect()
 }
 
 /// The process whose arguments are those, of those that the first thread of another one has started.

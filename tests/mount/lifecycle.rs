@@ -1,6 +1,7 @@
 //! Section 9: how a mount begins and ends.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -51,10 +52,14 @@ fn everything_is_there_after_a_restart() {
 
 #[test]
 fn a_missing_mountpoint_is_made() {
-    let Some(mut mount) = Mount::prepare() else { return };
+    let Some(mount) = Mount::prepare() else { return };
     fs::remove_dir(mount.point()).unwrap();
-    mount.go();
+    // As in the unit.
+    let mut mount = mount.with_umask(0o077).started();
     assert_eq!(mount.user(ROOT).write("K", "value"), Ok(()));
+    // Who comes before the next mount finds nothing, and is not refused.
+    mount.stop();
+    assert_eq!(fs::metadata(mount.point()).unwrap().mode() & 0o7777, 0o755);
 }
 
 #[test]

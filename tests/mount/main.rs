@@ -60,6 +60,7 @@ mod memory;
 mod memory_quota;
 mod names;
 mod ordinary_user;
+mod processes;
 mod programs;
 mod promises;
 mod quota;

@@ -188,6 +188,7 @@ impl Cluster for Carrier {
 
 /// Carries until the server is gone.
 pub(super) fn run() -> Result<(), DaemonError> {
+    hardening::name_process(c"secretfs-etcd");
     hardening::die_before_the_holder();
     hardening::protect_memory()?;
     let failed = || system("the server cannot be understood");

@@ -61,6 +61,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let kept = notify::take_kept();
     hardening::keep_descriptors_to_itself()
         .map_err(system("inherited descriptors could not be kept from other processes"))?;
+    // Whatever its file is called.
+    hardening::name_process(c"secretfs");
     hardening::be_spared();
     hardening::protect_memory()?;
     let key = hardening::take_encryption_key().map(|key| LockedText::copy_of(key.as_bytes()));
