@@ -59,11 +59,11 @@ use settings::Resolved;
 /// The settings are wrong, or the mount or the store is not available.
 pub fn mount(settings: MountSettings) -> Result<(), DaemonError> {
     let background = settings.background;
-    let resolved = Resolved::from(settings)?;
+    let resolved = Resolved::from(settings);
     if background {
-        return notify::start_in_background(resolved);
+        return notify::start_in_background(resolved?);
     }
-    holder::run(&resolved)
+    holder::run(resolved)
 }
 
 /// Serves a mount that [`mount`] holds; started by it, not by people.

@@ -43,6 +43,10 @@ const MESSENGER_PATIENCE: u16 = 2000;
 /// A request that takes so long hangs, if nobody waits for a disk or a name service.
 const STUCK: Duration = Duration::from_secs(5);
 
+/// Says why the settings of the holder are not those that it was given. A variable, because a server of an older
+/// version passes it over.
+pub(super) const SETTINGS_FAULT: &str = "SECRETFS_SETTINGS_FAULT";
+
 /// How long a new replica may take until everything is there.
 const FIRST_PATIENCE: Duration = Duration::from_secs(900);
 /// How long one that has something may take before it serves that.
@@ -125,6 +129,11 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     };
     telemetry.security.set(move || set_up.reasons());
     telemetry.health.report(Part::Sandbox, confined.sandbox.health());
+    if let Ok(fault) = std::env::var(SETTINGS_FAULT) {
+        let fault =
+            format!("they were refused at the last restart, and those of before hold: {fault}");
+        telemetry.health.report(Part::Settings, Err::<(), _>(fault));
+    }
     for fault in &confined.credential_faults {
         tracing::error!(%fault, "the connection to etcd goes on; the next start will be refused");
         telemetry.health.report(Part::Keys, Err::<(), _>(fault));

@@ -339,7 +339,10 @@ impl Resolved {
     /// The command line that comes to the same settings, whatever the configuration file says, for a
     /// mountpoint of this name.
     pub(super) fn to_flags_for(&self, mountpoint: &Path) -> Vec<OsString> {
+        // A file with a mistake in it must not keep a server from taking over.
+        let no_file = ["--config".into(), "/dev/null".into()];
         let mut flags: Vec<OsString> = vec![mountpoint.into()];
+        flags.extend(no_file);
         let files = [
             ("--state-dir", Some(&self.state_dir)),
             ("--identities", self.identities.as_ref()),

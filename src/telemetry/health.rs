@@ -23,6 +23,8 @@ pub enum Part {
     Keys,
     /// What confines the server.
     Sandbox,
+    /// The settings: flags and the configuration file.
+    Settings,
 }
 
 impl Part {
@@ -37,6 +39,7 @@ impl Part {
             Self::Identities => "identities",
             Self::Keys => "keys",
             Self::Sandbox => "sandbox",
+            Self::Settings => "settings",
         }
     }
 }

@@ -13,18 +13,18 @@ use nix::errno::Errno::ENOTCONN;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
-use crate::harness::{ALICE, Mount, ROOT, eventually};
+use crate::harness::{ALICE, Mount, ROOT, eventually, set_mode};
 use crate::without_resend::build_library;
 
 /// Keeps what it is given, as systemd does.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     kept: HashMap<String, OwnedFd>,
 }
 
 impl Manager {
     /// A mount that is not started yet, and its manager.
-    fn prepare() -> Option<(Self, Mount)> {
+    pub(crate) fn prepare() -> Option<(Self, Mount)> {
         let mount = Mount::prepare()?;
         let path = mount.outside().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -33,13 +33,13 @@ impl Manager {
         Some((Self { socket, kept: HashMap::new() }, mount))
     }
 
-    fn copies(&self) -> Vec<(String, OwnedFd)> {
+    pub(crate) fn copies(&self) -> Vec<(String, OwnedFd)> {
         let copy = |(name, fd): (&String, &OwnedFd)| (name.clone(), fd.try_clone().unwrap());
         self.kept.iter().map(copy).collect()
     }
 
     /// Does what it was told meanwhile.
-    fn listen(&mut self) {
+    pub(crate) fn listen(&mut self) {
         let (mut bytes, mut space) = ([0; 1000], nix::cmsg_space!(i32));
         loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -84,7 +84,7 @@ fn the_mount_outlives_its_holder() {
     let Some((mut manager, mut mount)) = Manager::prepare() else { return };
     mount.go();
     manager.listen();
-    assert_eq!(manager.kept.len(), 3);
+    assert_eq!(manager.kept.len(), 4);
     let [root, alice, reader, rotator] = [ROOT, ALICE, ROOT, ROOT].map(|who| mount.user(who));
     root.put("db/K", "value", "readers: [alice]\n");
     root.write("large", vec![b'a'; 500_000]).unwrap();
@@ -125,7 +125,7 @@ fn the_mount_outlives_its_holder() {
             assert!(mount.mounted().is_some());
             mount.go_with(manager.copies());
             manager.listen();
-            assert_eq!(manager.kept.len(), 3, "nothing new is kept");
+            assert_eq!(manager.kept.len(), 4, "nothing new is kept");
             assert_eq!(alice.read("db/K").as_deref(), Ok("value"));
             assert_eq!(alice.stat("db/K").unwrap(), stat);
             let offset = 70_000 * (round + 1);
@@ -165,7 +165,7 @@ fn a_mount_that_is_to_be_elsewhere_moves() {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!table.contains(&format!(" {} ", old.display())), "the old one is still there");
     manager.listen();
-    assert_eq!(manager.kept.len(), 3, "those of the new one");
+    assert_eq!(manager.kept.len(), 4, "those of the new one");
 }
 
 #[test]
@@ -182,6 +182,7 @@ fn what_cannot_be_taken_over_gives_way_to_a_new_mount() {
     mount.go_with(std::mem::take(&mut manager.kept));
     assert!(mount.said().contains("cannot be taken over"), "{}", mount.said());
     assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+    manager.listen();
 }
 
 #[test]
@@ -222,7 +223,7 @@ fn what_an_older_version_left_is_mounted_anew_on_an_old_kernel() {
     // That version leaves it on every kernel.
     mount.go();
     manager.listen();
-    assert_eq!(manager.kept.len(), 3);
+    assert_eq!(manager.kept.len(), 4);
     let root = mount.user(ROOT);
     root.write("K", "value").unwrap();
     let unfinished = root.open("L", libc::O_WRONLY | libc::O_CREAT).unwrap();
@@ -237,4 +238,55 @@ fn what_an_older_version_left_is_mounted_anew_on_an_old_kernel() {
     assert!(mount.kill_server());
     eventually("it is mounted again", || root.read("K").as_deref() == Ok("value"));
     mount.stop();
+}
+
+#[test]
+fn a_restart_with_bad_settings_goes_on_with_those_of_before() {
+    let Some((mut manager, mount)) = Manager::prepare() else { return };
+    let config = mount.roots().join("config.yaml");
+    let other_key = mount.roots().join("key");
+    fs::write(&config, "audit-keep: 7\n").unwrap();
+    fs::write(&other_key, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff")
+        .unwrap();
+    set_mode(&other_key, 0o600);
+    let mut mount = mount.with_args(&["--config", config.to_str().unwrap()]).started();
+    manager.listen();
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    let held = root.open("K", libc::O_RDONLY).unwrap();
+    let restart = |mount: &mut Mount, manager: &mut Manager| {
+        mount.signal(Signal::SIGUSR2);
+        let (status, said) = mount.ended();
+        assert!(status.success(), "{status}:\n{said}");
+        mount.go_with(manager.copies());
+        manager.listen();
+        assert_eq!(manager.kept.len(), 4);
+        mount.user(ROOT).read(".status/health").unwrap()
+    };
+    let wrong_key = format!("encryption-key-file: {}\n", other_key.display());
+    for (text, why) in [
+        ("audit-keep: many\n", "audit-keep"),
+        (wrong_key.as_str(), "another encryption key"),
+        ("user: no-such-user\n", "there is no such user"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let health = restart(&mut mount, &mut manager);
+        assert!(health.contains("settings") && health.contains(why), "{health}");
+        assert!(mount.said().contains("those of before hold"), "{}", mount.said());
+        assert_eq!(root.read("K").as_deref(), Ok("value"));
+        // A server that takes over has the same settings, and says the same.
+        assert!(mount.kill_server());
+        assert!(root.read(".status/health").unwrap().contains(why));
+    }
+    assert_eq!(held.read_to_end().as_deref(), Ok(&b"value"[..]));
+    fs::write(&config, "audit-keep: 8\n").unwrap();
+    assert_eq!(restart(&mut mount, &mut manager).trim_end(), "ok");
+    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", mount.server().unwrap()));
+    assert!(arguments.unwrap().contains("--audit-keep\08\0"), "the new settings hold");
+    // Without a mount that somebody uses, a start is refused.
+    fs::write(&config, "audit-keep: many\n").unwrap();
+    mount.stop();
+    manager.listen();
+    assert!(manager.kept.is_empty(), "it keeps {:?}", manager.kept.keys());
+    assert!(mount.refused().contains("audit-keep"));
 }

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Mount, ROOT, eventually};
+use crate::harness::{Mount, ROOT, eventually, set_mode};
 
 /// How long a caller may wait for a mount that was given up.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How long the next start may take.
-const LONGEST_START: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_START: Duration = Duration::from_secs(5);
 
 /// Writers, readers and removers in one directory, until an operation fails.
-struct Load(Vec<Child>);
+pub(crate) struct Load(Vec<Child>);
 
 impl Load {
-    fn on(directory: &Path) -> Self {
+    pub(crate) fn on(directory: &Path) -> Self {
         let script =
             "while :; do echo x > $0/$1 && cat $0/$1 && rm $0/$1 && stat $0 || exit 0; done";
         let start = |number: usize| {
@@ -38,7 +38,7 @@ impl Load {
 
     /// Until no process of it waits for the mount.
     #[track_caller]
-    fn ends_within(mut self, longest: Duration) {
+    pub(crate) fn ends_within(mut self, longest: Duration) {
         let end = Instant::now() + longest;
         for process in &mut self.0 {
             // One that works on a directory without the mount goes on.
@@ -142,4 +142,49 @@ fn a_mount_that_is_slow_is_not_replaced() {
     kill(server, Signal::SIGCONT).unwrap();
     assert!(other.contains("mount"), "{other}");
     assert_eq!(mount.user(ROOT).read("first"), Ok("value".to_owned()));
+}
+
+/// What the unit runs after the end of the service, with this mount in the place of `/secrets`.
+fn after_the_stop(mount: &Mount) -> Command {
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/mount/secretfs.service"));
+    let unit = unit.unwrap().replace("\\\n", "");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStopPost=-/bin/sh -c '"));
+    let script = line.and_then(|line| line.strip_suffix('\'')).expect("the unit has such a line");
+    let script = script
+        .replace("/usr/bin/secretfs", env!("CARGO_BIN_EXE_secretfs"))
+        .replace("/secrets", mount.point().to_str().unwrap());
+    let programs = mount.roots().join("programs");
+    fs::create_dir_all(&programs).unwrap();
+    // There is no job.
+    fs::write(programs.join("systemctl"), "#!/bin/sh\n").unwrap();
+    set_mode(&programs.join("systemctl"), 0o755);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).stderr(Stdio::null()).stdout(Stdio::null());
+    command.env("PATH", format!("{}:/usr/bin:/bin", programs.display()));
+    command
+}
+
+#[test]
+fn what_the_unit_does_after_a_stop_does_not_wait_for_a_dead_mount() {
+    let Some(mut mount) = Mount::start() else { return };
+    mount.user(ROOT).put("d/first", "value", "");
+    let load = Load::on(&mount.point().join("d"));
+    // A process that holds the device, as the service manager may.
+    let kept = take_device(mount.pid());
+    mount.kill9();
+    let start = Instant::now();
+    let after = |result: &str| {
+        let mut command = after_the_stop(&mount);
+        command.env("SERVICE_RESULT", result).status().unwrap()
+    };
+    after("signal");
+    assert!(mount.mounted().is_some(), "the next supervisor goes on with it");
+    after("exit-code");
+    assert!(start.elapsed() < LONGEST_START, "{:?}", start.elapsed());
+    assert!(mount.mounted().is_none());
+    load.ends_within(LONGEST_WAIT);
+    // Where there is nothing, nothing is done and nothing is wrong.
+    assert!(after("success").success());
+    drop(kept);
+    mount.go();
 }

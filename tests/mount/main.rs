@@ -50,6 +50,7 @@ mod import_dir;
 mod import_replaced;
 mod inotify;
 mod keys;
+mod killed;
 mod leaks;
 mod lifecycle;
 mod locked;

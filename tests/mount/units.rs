@@ -98,3 +98,17 @@ fn the_lines_for_fstab_have_the_form_of_fstab() {
         assert!(point.starts_with('/'));
     }
 }
+
+#[test]
+fn the_service_is_always_started_again_and_reports_a_reload() {
+    let unit = shipped("mount/secretfs.service");
+    let has = |line: &str| unit.lines().any(|there| there == line);
+    assert!(has("StartLimitIntervalSec=0") && has("Restart=on-failure"));
+    assert!(has("ExecReload=/usr/bin/secretfs reload /secrets"));
+    assert!(has("LimitMEMLOCK=infinity"));
+    // These would wait for a mount that nobody serves.
+    for program in ["findmnt", "mountpoint", "stat ", "umount "] {
+        let uses = |line: &str| !line.starts_with('#') && line.contains(program);
+        assert!(!unit.lines().any(uses), "{program}");
+    }
+}

@@ -22,6 +22,8 @@ use super::{Holder, prepared, refused, system};
 /// What a holder begins with.
 pub(super) struct Begin<'a> {
     pub(super) settings: &'a Resolved,
+    /// Why they are not those that were given.
+    pub(super) fault: Option<String>,
     pub(super) key: Option<LockedText>,
     pub(super) account: Option<Account>,
     pub(super) signals: Signals,
@@ -35,10 +37,11 @@ pub(super) type Begun = Option<(Holder, Result<Option<Server>, DaemonError>)>;
 impl Begin<'_> {
     /// Goes on with the mount that the holder before left.
     pub(super) fn with(self, found: Found) -> Result<Begun, DaemonError> {
-        let Self { settings, key, account, signals, log } = self;
+        let Self { settings, fault, key, account, signals, log } = self;
         let Found { device, shelf, note, down_since, deposit } = found;
         let Note { path, mount, first_request, .. } = note;
-        let plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        plan.settings_fault = fault;
         tracing::warn!("the holder before this one ended; its mount goes on");
         let mut holder = Holder::new(plan, signals, log, device, path, first_request);
         holder.outage.since = down_since;
@@ -53,7 +56,7 @@ impl Begin<'_> {
 
     /// Mounts.
     pub(super) fn anew(self) -> Result<Begun, DaemonError> {
-        let Self { settings, key, account, signals, log } = self;
+        let Self { settings, fault: _, key, account, signals, log } = self;
         let path = mountpoint::check(&settings.mountpoint)?;
         let mount = new_number()?;
         let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);

@@ -20,6 +20,7 @@ use super::since_boot;
 const DEVICE: &str = "secretfs-device";
 const SHELF: &str = "secretfs-shelf";
 const NOTE: &str = "secretfs-note";
+const SETTINGS: &str = "secretfs-settings";
 
 /// A note has this form, and a time before it: nanoseconds since boot, the lowest byte first.
 const FORM: u8 = 1;
@@ -144,9 +145,24 @@ pub(super) fn find(
     elsewhere.map_or(Ok(()), |path| mountpoint::detach(&path)).map(|()| None)
 }
 
+/// The settings of the holder before, if a mount was left as well.
+pub(super) fn settings_of(kept: &[(String, OwnedFd)]) -> Option<&OwnedFd> {
+    let find = |wanted| kept.iter().find(|(name, _)| name == wanted).map(|(_, kept)| kept);
+    find(NOTE).and(find(SETTINGS))
+}
+
+/// Leaves the settings with the service manager, in the place of those of the holder before, if it has some. A
+/// program that does not know them passes them over.
+pub(super) fn keep_settings(settings: &OwnedFd, has_some: bool) -> io::Result<()> {
+    if has_some {
+        notify::tell(&format!("FDSTOREREMOVE=1\nFDNAME={SETTINGS}"), None)?;
+    }
+    notify::tell(&format!("FDSTORE=1\nFDNAME={SETTINGS}"), Some(settings.as_fd())).map(drop)
+}
+
 /// Lets the service manager forget what was left with it.
 pub(super) fn give_up() -> io::Result<()> {
-    for name in [DEVICE, SHELF, NOTE] {
+    for name in [DEVICE, SHELF, NOTE, SETTINGS] {
         notify::tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)?;
     }
     Ok(())

@@ -10,6 +10,7 @@ mod exchange;
 mod plan;
 mod reloads;
 mod renew;
+mod restart;
 mod signals;
 mod watchdog;
 
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ use exchange::Upgrade;
 use plan::{Event, Looks, Plan, Server, Started};
 use reloads::Reloads;
 use renew::number_of;
+use restart::Choice;
 use signals::Signals;
 use watchdog::Watchdog;
 
@@ -56,8 +58,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Mounts, and sees to it that the mount is served until a signal or an unmount. A mount that the holder
-/// before left with the service manager is served as if nothing had been.
-pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
+/// before left with the service manager is served as if nothing had been, also if the settings are not valid any
+/// more: those of before hold then.
+pub(super) fn run(settings: Result<Resolved, DaemonError>) -> Result<(), DaemonError> {
     let kept = notify::take_kept();
     hardening::keep_descriptors_to_itself()
         .map_err(system("inherited descriptors could not be kept from other processes"))?;
@@ -65,21 +68,26 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::name_process(c"secretfs");
     hardening::be_spared();
     hardening::protect_memory()?;
+    // Before the key is taken from the environment, which a check of the settings inherits.
+    let Choice { settings, fault } = restart::choose(settings, deposit::settings_of(&kept))?;
     let key = hardening::take_encryption_key().map(|key| LockedText::copy_of(key.as_bytes()));
     // Before the log has a thread: that is not to take them.
     let signals = Signals::new().map_err(system("signals could not be caught"))?;
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
+    if let Some(fault) = &fault {
+        tracing::error!("the settings are refused, and those of before hold: {fault}");
+    }
     hardening::lock_memory(settings.mlock_all)?;
     let found = deposit::find(kept, &settings.mountpoint)?;
     let account = Account::choose(settings.user.as_deref())?;
-    let begin = Begin { settings, key, account, signals, log };
+    let begin = Begin { settings: &settings, fault, key, account, signals, log };
     let begun = match found {
         Some(found) => begin.with(found)?,
         None => begin.anew()?,
     };
     let Some((mut holder, server)) = begun else { return Ok(()) };
     let outcome = match server {
-        Ok(Some(server)) => holder.hold(server, &settings.mountpoint),
+        Ok(Some(server)) => holder.hold(server, &settings),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -154,7 +162,7 @@ impl Holder {
     }
 
     /// Until a signal or an unmount.
-    fn hold(&mut self, mut server: Server, asked: &Path) -> Result<(), DaemonError> {
+    fn hold(&mut self, mut server: Server, settings: &Resolved) -> Result<(), DaemonError> {
         let mut announced = false;
         let mut somebody_waits = self.is_heir;
         loop {
@@ -189,7 +197,7 @@ impl Holder {
                         self.reloads.ask(&server.control);
                         if !announced {
                             (announced, somebody_waits) = (true, true);
-                            self.announce(asked)?;
+                            self.announce(settings)?;
                         }
                     }
                     Some(Event::Signal(Signal::SIGTERM | Signal::SIGINT)) => {
@@ -361,11 +369,10 @@ impl Holder {
         Ok(!self.device.is_mounted())
     }
 
-    fn announce(&mut self, asked: &Path) -> Result<(), DaemonError> {
+    fn announce(&mut self, settings: &Resolved) -> Result<(), DaemonError> {
         // A mount that the next supervisor cannot serve is not left to it.
-        if self.deposit.is_none() && self.resends && !notify::is_in_background() {
-            self.deposit = Note::of(asked, &self.path, self.plan.mount, &self.first_request)
-                .and_then(|note| Deposit::make(&note, self.device.as_fd(), self.plan.shelf.as_fd()))
+        if self.resends && !notify::is_in_background() {
+            self.leave_with_the_manager(settings)
                 .map_err(system("the service manager was not told"))?;
         }
         tracing::info!(mountpoint = %self.path.display(), "serving");
@@ -374,6 +381,18 @@ impl Holder {
         // not want to know.
         let _ = writeln!(io::stderr(), "mounted at {}", self.path.display());
         notify::ready().map_err(system("readiness could not be announced"))
+    }
+
+    /// Leaves with the service manager what the next holder needs.
+    fn leave_with_the_manager(&mut self, settings: &Resolved) -> io::Result<()> {
+        let record = restart::record(&restart::flags_of(settings))?;
+        deposit::keep_settings(&record, self.is_heir)?;
+        if self.deposit.is_none() {
+            let note =
+                Note::of(&settings.mountpoint, &self.path, self.plan.mount, &self.first_request)?;
+            self.deposit = Deposit::make(&note, self.device.as_fd(), self.plan.shelf.as_fd())?;
+        }
+        Ok(())
     }
 
     /// For the next holder, should this one be killed.

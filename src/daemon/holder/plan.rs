@@ -22,6 +22,7 @@ use super::super::error::DaemonError;
 use super::super::notify;
 use super::super::progress::Progress;
 use super::super::sandbox::Account;
+use super::super::server;
 use super::super::settings::Resolved;
 use super::super::upgrade::Requester;
 use super::signals::Signals;
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     /// Where it came from.
     pub(super) program_path: PathBuf,
     pub(super) arguments: Vec<OsString>,
+    /// Why these are not the settings that the holder was given; servers report it.
+    pub(super) settings_fault: Option<String>,
     pub(super) key: Option<LockedText>,
     /// Those with which a server has opened the store.
     pub(super) kept: Option<KeyTexts>,
@@ -109,6 +112,7 @@ impl Plan {
             program: File::open("/proc/self/exe")?,
             program_path: std::env::current_exe()?,
             arguments: settings.to_flags_for(path),
+            settings_fault: None,
             key,
             kept: None,
             account,
@@ -132,6 +136,13 @@ impl Plan {
         for variable in notify::VARIABLES {
             command.env_remove(variable);
         }
+        command
+    }
+
+    fn serve_command(&self) -> Command {
+        let mut command = self.command("serve");
+        command.args(&self.arguments);
+        command.envs(self.settings_fault.iter().map(|fault| (server::SETTINGS_FAULT, fault)));
         command
     }
 
@@ -168,8 +179,7 @@ impl Plan {
         reads_keys: bool,
     ) -> Result<Started, DaemonError> {
         let failed = || system("the server could not be started");
-        let (process, control) =
-            self.spawn(self.command("serve").args(&self.arguments)).map_err(failed())?;
+        let (process, control) = self.spawn(&mut self.serve_command()).map_err(failed())?;
         let order = Order::Prepare {
             key: self.key.clone(),
             kept: self.kept.clone().filter(|_| !reads_keys),
