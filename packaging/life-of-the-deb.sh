@@ -64,6 +64,32 @@ is "$(cat /secrets/www-data/UNFINISHED)" finished
 rm /secrets/www-data/UNFINISHED
 is "$(sha256sum /etc/secretfs/encryption-key)" "$key"
 
+step "a mistake in the configuration"
+cp -a /etc/secretfs/config.yaml /root/config.yaml
+echo "audit-keep: many" >> /etc/secretfs/config.yaml
+if secretfs mount --check; then exit 1; fi
+systemctl restart secretfs
+is "$(as www-data cat /secrets/www-data/PASSWORD)" hunter2
+grep -q '^settings' /secrets/.status/health
+cp -a /root/config.yaml /etc/secretfs/config.yaml
+secretfs mount --check
+systemctl restart secretfs
+is "$(cat /secrets/.status/health)" ok
+cp -a /etc/secretfs/identities.yaml /root/identities.yaml
+echo "identities: 7" > /etc/secretfs/identities.yaml
+if systemctl reload secretfs; then exit 1; fi
+cp -a /root/identities.yaml /etc/secretfs/identities.yaml
+systemctl reload secretfs
+is "$(cat /secrets/.status/health)" ok
+
+step "killed in a row"
+for signal in USR1 HUP; do systemctl kill -s $signal secretfs; done
+# There may be no process at the moment.
+for _ in 1 2 3 4 5 6 7; do systemctl kill -s KILL secretfs || :; sleep 0.5; done
+is "$(timeout 5 setpriv --reuid www-data --regid www-data --init-groups cat /secrets/www-data/PASSWORD)" hunter2
+systemctl start secretfs
+is "$(systemctl is-active secretfs)" active
+
 step fstab
 systemctl disable --now secretfs
 echo "secretfs /secrets secretfs noauto,nofail,_netdev,x-systemd.mount-timeout=30 0 0" >> /etc/fstab
