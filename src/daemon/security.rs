@@ -27,7 +27,7 @@ pub(super) struct SetUp {
     pub(super) updatedb: Option<Clerk>,
     /// Whether no page of this process can be swapped out.
     pub(super) memory_is_locked: bool,
-    /// What the kernel could not take from it, a phrase each.
+    /// What this set-up does not take from it, though the kernel could, a phrase each.
     pub(super) not_confined: Vec<String>,
 }
 

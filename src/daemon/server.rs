@@ -33,7 +33,7 @@ use super::error::DaemonError;
 use super::key::{KeyFiles, Keys};
 use super::logging::{Log, Sockets};
 use super::reload::{self, Reload};
-use super::sandbox::{self, Account, Calls, Files, Needs, Sandbox};
+use super::sandbox::{self, Account, Because, Calls, Files, Needs, Sandbox};
 use super::security::SetUp;
 use super::settings::Resolved;
 use super::{administration, allocator, hardening, import_dir, locate, notify};
@@ -125,10 +125,13 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         state_dir: settings.state_dir.clone(),
         mountpoint: settings.mountpoint.clone(),
         memory_is_locked,
-        not_confined: confined.sandbox.missing.clone(),
+        not_confined: confined.sandbox.missing_because(Because::SetUp).map(str::to_owned).collect(),
     };
     telemetry.security.set(move || set_up.reasons());
     telemetry.health.report(Part::Sandbox, confined.sandbox.health());
+    for limit in confined.sandbox.missing_because(Because::Kernel) {
+        telemetry.health.note(format!("the server is as confined as this kernel allows: {limit}"));
+    }
     if let Ok(fault) = std::env::var(SETTINGS_FAULT) {
         let fault =
             format!("they were refused at the last restart, and those of before hold: {fault}");
@@ -344,12 +347,11 @@ fn confine(
     let log = Log::start_in(sockets, settings.log_level)
         .map_err(system("the log could not be started"))?;
     for missing in &sandbox.missing {
-        tracing::warn!("the server is not confined as it could be: {missing}");
+        tracing::warn!("the server is not confined as it could be: {}", missing.what);
     }
-    if settings.require_sandbox
-        && let Err(missing) = sandbox.health()
-    {
-        return Err(DaemonError::Sandbox { missing });
+    if settings.require_sandbox && !sandbox.missing.is_empty() {
+        let missing: Vec<_> = sandbox.missing.iter().map(|missing| &*missing.what).collect();
+        return Err(DaemonError::Sandbox { missing: missing.join("; ") });
     }
     let identities = Arc::new(identities);
     Ok(Confined {

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
 use crate::harness::{ALICE, Mount, ROOT, eventually, set_mode};
-use crate::without_resend::build_library;
+use crate::preload::{NO_RESEND, build_library};
 
 /// Keeps what it is given, as systemd does.
 pub(crate) struct Manager {
@@ -202,7 +202,7 @@ fn without_a_manager_the_mount_is_not_left_alone() {
 #[test]
 fn a_mount_is_not_left_where_requests_are_not_sent_again() {
     let Some((mut manager, mount)) = Manager::prepare() else { return };
-    let Some(library) = build_library(&mount.roots()) else { return };
+    let Some(library) = build_library(&mount.roots(), NO_RESEND) else { return };
     let mut mount = mount.with_env("LD_PRELOAD", library.to_str()).started();
     manager.listen();
     assert!(manager.kept.is_empty(), "it keeps {:?}", manager.kept.keys());
@@ -219,7 +219,7 @@ fn a_mount_is_not_left_where_requests_are_not_sent_again() {
 #[test]
 fn what_an_older_version_left_is_mounted_anew_on_an_old_kernel() {
     let Some((mut manager, mut mount)) = Manager::prepare() else { return };
-    let Some(library) = build_library(&mount.roots()) else { return };
+    let Some(library) = build_library(&mount.roots(), NO_RESEND) else { return };
     // That version leaves it on every kernel.
     mount.go();
     manager.listen();

@@ -15,6 +15,8 @@ use libc::{
 pub(crate) struct Filter {
     /// System calls that the kernel seems not to have.
     pub(crate) missing: Vec<libc::c_long>,
+    /// System calls that are refused (EPERM).
+    pub(crate) refused: Vec<libc::c_long>,
     /// A system call that ends its process if its third argument, a length, is in a range.
     pub(crate) deadly: Option<(libc::c_long, RangeInclusive<u32>)>,
 }
@@ -23,7 +25,7 @@ impl Filter {
     /// Lets a program, and all that it starts, run under the filter. Where everything passes, there is
     /// none: it would keep the program from gaining privileges.
     pub(crate) fn apply(&self, command: &mut Command) {
-        if self.missing.is_empty() && self.deadly.is_none() {
+        if self.missing.is_empty() && self.refused.is_empty() && self.deadly.is_none() {
             return;
         }
         let filter = self.instructions();
@@ -34,9 +36,11 @@ impl Filter {
     fn instructions(&self) -> Vec<sock_filter> {
         // The number of the call comes first.
         let mut filter = vec![load(0)];
-        for &call in &self.missing {
+        let missing = self.missing.iter().map(|call| (call, libc::ENOSYS));
+        let refused = self.refused.iter().map(|call| (call, libc::EPERM));
+        for (&call, errno) in missing.chain(refused) {
             filter.push(jump(BPF_JEQ, number(call), 0, 1));
-            filter.push(give(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32));
+            filter.push(give(libc::SECCOMP_RET_ERRNO | errno as u32));
         }
         if let Some((call, lengths)) = &self.deadly {
             // The lower half of the argument, where numbers begin with it.

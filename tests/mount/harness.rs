@@ -242,6 +242,12 @@ impl Mount {
         self
     }
 
+    /// Refuses these system calls, as the filter of a container does.
+    pub(crate) fn refusing_calls(mut self, refused: &[libc::c_long]) -> Self {
+        self.filter.refused.extend(refused);
+        self
+    }
+
     /// Lets a process end, as by a crash, when it writes (by this system call) so many bytes.
     pub(crate) fn deadly(mut self, write: libc::c_long, lengths: RangeInclusive<u32>) -> Self {
         self.filter.deadly = Some((write, lengths));

@@ -15,6 +15,7 @@ mod daemon;
 mod damage;
 mod filter;
 mod harness;
+mod preload;
 mod protocol;
 mod requests;
 mod tmpfs;

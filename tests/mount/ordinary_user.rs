@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 use crate::harness::{KEY, can_mount, skip};
-use crate::without_resend::build_library;
+use crate::preload::{NO_RESEND, build_library};
 
 /// Debian's `nobody`: a UID without files, services or a home directory.
 const UID: u32 = 65_534;
@@ -73,7 +73,7 @@ fn as_user(script: &str) -> Option<String> {
     let home = outside.path().join("home");
     fs::create_dir(&home).unwrap();
     chown(&home, Some(UID), Some(UID)).unwrap();
-    let library = build_library(outside.path())?;
+    let library = build_library(outside.path(), NO_RESEND)?;
     let programs = std::path::Path::new(env!("CARGO_BIN_EXE_secretfs")).parent().unwrap();
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])

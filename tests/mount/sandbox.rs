@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{ALICE, KEY, Mount, ROOT, UNKNOWN, eventually, set_mode};
+use crate::preload::build_library;
 
 /// On every machine there is this user, and it owns nothing.
 const SERVER: &str = "nobody";
@@ -247,21 +248,86 @@ fn a_user_that_is_not_there_refuses_the_start() {
     assert!(mount.refused().contains("no-such-user-here: there is no such user"));
 }
 
-/// Landlock came with Linux 5.13, and may be left out; so may seccomp.
-#[test]
-fn what_a_kernel_lacks_is_said_and_may_refuse_the_start() {
-    let landlock = (&[libc::SYS_landlock_create_ruleset][..], "Landlock");
-    let seccomp = (&[libc::SYS_seccomp][..], "CONFIG_SECCOMP_FILTER");
-    for (calls, name) in [landlock, seccomp] {
-        let Some((mount, _)) = prepare() else { return };
-        let mut mount = mount.without_calls(calls).started();
-        assert!(mount.said().contains(name), "{}", mount.said());
-        let root = mount.user(ROOT);
-        root.write("K", "value").unwrap();
-        assert!(mount.kill_server());
+/// Landlock and seccomp, and what is said where they are missing.
+const MEANS: [(&[libc::c_long], &str); 2] = [
+    (&[libc::SYS_landlock_create_ruleset], "Landlock"),
+    (&[libc::SYS_seccomp], "CONFIG_SECCOMP_FILTER"),
+];
+
+/// Lets Landlock be that of Linux 6.1. The library with which the daemon asks for it calls `syscall`.
+const OLD_LANDLOCK: &str = "
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+
+long syscall(long number, ...)
+{
+    long (*next)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, \"syscall\");
+    long arguments[6];
+    va_list list;
+    va_start(list, number);
+    for (int i = 0; i < 6; i++)
+        arguments[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_landlock_create_ruleset && !arguments[0] && (int)arguments[2] == 1)
+        return 2;
+    return next(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                arguments[5]);
+}
+";
+
+/// Health is ok but for one note, also after the server was replaced.
+#[track_caller]
+fn assert_is_told_as_a_note(mount: &Mount, name: &str) {
+    assert!(mount.said().contains(name), "{}", mount.said());
+    let root = mount.user(ROOT);
+    root.write("K", "value").unwrap();
+    for _ in 0..2 {
         assert_eq!(root.read("K").as_deref(), Ok("value"));
         let health = root.read(".status/health").unwrap();
-        assert!(health.contains(name), "{health}");
+        let says = health.starts_with("ok\nnote: the server is as confined as this kernel allows");
+        assert!(says && health.contains(name) && health.lines().count() == 2, "{health}");
+        let secure = root.read(".status/is-secure").unwrap();
+        assert!(!secure.contains(name), "{secure}");
+        assert!(mount.kill_server());
+    }
+}
+
+/// Landlock came with Linux 5.13, and may be left out; so may seccomp.
+#[test]
+fn what_a_kernel_lacks_is_a_note_and_may_refuse_the_start() {
+    for (calls, name) in MEANS {
+        let Some((mount, _)) = prepare() else { return };
+        let mut mount = mount.without_calls(calls).started();
+        assert_is_told_as_a_note(&mount, name);
+        mount.stop();
+        let mut mount = mount.with_args(&["--require-sandbox"]);
+        assert!(mount.refused().contains(name));
+    }
+}
+
+#[test]
+fn an_old_landlock_is_a_note_and_may_refuse_the_start() {
+    let Some((mount, _)) = prepare() else { return };
+    let Some(library) = build_library(&mount.roots(), OLD_LANDLOCK) else { return };
+    let mut mount = mount.with_env("LD_PRELOAD", library.to_str()).started();
+    assert_is_told_as_a_note(&mount, "older than that of Linux 6.12");
+    mount.stop();
+    let mut mount = mount.with_args(&["--require-sandbox"]);
+    assert!(mount.refused().contains("older than that of Linux 6.12"));
+}
+
+#[test]
+fn what_the_set_up_refuses_is_a_fault() {
+    for (calls, name) in MEANS {
+        let Some((mount, _)) = prepare() else { return };
+        let mut mount = mount.refusing_calls(calls).started();
+        let root = mount.user(ROOT);
+        let health = root.read(".status/health").unwrap();
+        assert!(health.starts_with("degraded\nsandbox: ") && health.contains(name), "{health}");
+        let secure = root.read(".status/is-secure").unwrap();
+        assert!(secure.contains("is not secure: ") && secure.contains(name), "{secure}");
         mount.stop();
         let mut mount = mount.with_args(&["--require-sandbox"]);
         assert!(mount.refused().contains(name));

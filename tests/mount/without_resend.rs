@@ -2,14 +2,15 @@
 //! connection: callers get an error at once, and a new mount takes the place of the old one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{ALICE, Mount, ROOT, eventually, skip};
+use crate::harness::{ALICE, Mount, ROOT, eventually};
+use crate::preload::{NO_RESEND, build_library};
 use crate::user::User;
 
 /// How long the mount may be away, and a caller may wait.
@@ -17,61 +18,10 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// What the start, `health` and `secretfs upgrade` say.
 const NOTE: &str = "this kernel does not send unanswered requests to the next server";
 
-/// Lets the kernel seem not to know `FUSE_NOTIFY_RESEND` (`struct fuse_out_header`: length, code, 0).
-const LIBRARY: &str = r"
-#define _GNU_SOURCE
-#include <errno.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-static int is_resend(const void *data, size_t size)
-{
-    struct { uint32_t length; int32_t code; uint64_t unique; } header;
-    if (size != sizeof header)
-        return 0;
-    memcpy(&header, data, size);
-    return header.length == size && header.code == 7 && header.unique == 0;
-}
-
-ssize_t write(int file, const void *data, size_t size)
-{
-    if (is_resend(data, size)) {
-        errno = EINVAL;
-        return -1;
-    }
-    return syscall(SYS_write, file, data, size);
-}
-
-ssize_t writev(int file, const struct iovec *parts, int count)
-{
-    if (count == 1 && is_resend(parts->iov_base, parts->iov_len)) {
-        errno = EINVAL;
-        return -1;
-    }
-    return syscall(SYS_writev, file, parts, count);
-}
-";
-
-/// Builds the library that is preloaded; none without a C compiler.
-pub(crate) fn build_library(folder: &Path) -> Option<PathBuf> {
-    let (source, library) = (folder.join("resend.c"), folder.join("resend.so"));
-    fs::write(&source, LIBRARY).unwrap();
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
-    if !compiler.output().is_ok_and(|built| built.status.success()) {
-        skip("needs a C compiler");
-        return None;
-    }
-    Some(library)
-}
-
 /// A mount whose kernel seems to be old, not started yet.
 fn prepare() -> Option<Mount> {
     let mount = Mount::prepare()?;
-    let library = build_library(&mount.roots())?;
+    let library = build_library(&mount.roots(), NO_RESEND)?;
     Some(mount.with_env("LD_PRELOAD", library.to_str()))
 }
 
@@ -236,7 +186,7 @@ fn an_unmount_is_the_end_whatever_lies_below() {
     let Some(mount) = prepare() else { return };
     for unmount in [vec!["umount"], vec![env!("CARGO_BIN_EXE_secretfs"), "unmount", "--mount"]] {
         let mut mount = Mount::prepare().unwrap().on_state_of(&mount);
-        let library = build_library(&mount.roots()).unwrap();
+        let library = build_library(&mount.roots(), NO_RESEND).unwrap();
         mount = mount.with_env("LD_PRELOAD", library.to_str()).started();
         let root = mount.user(ROOT);
         root.put("K", "value", "");

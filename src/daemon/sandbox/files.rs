@@ -8,6 +8,8 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
+use super::missing::{Because, Missing};
+
 /// The newest form that is asked for (Linux 6.12).
 const NEWEST: ABI = ABI::V6;
 
@@ -59,20 +61,21 @@ impl Rules {
         add(rules, &files.writable, read | write).map(Self)
     }
 
-    /// What the kernel lacks, if it lacks something.
-    pub(super) fn enforce(self) -> io::Result<Option<String>> {
+    /// What is not in force, if something is not.
+    pub(super) fn enforce(self) -> io::Result<Option<Missing>> {
         let status = self.0.restrict_self().map_err(other)?;
-        Ok(match status.ruleset {
-            RulesetStatus::FullyEnforced => None,
-            RulesetStatus::PartiallyEnforced => Some(
-                "this kernel's Landlock is older than Linux 6.12: it does not confine signals and sockets without a path"
-                    .to_owned(),
+        let (what, because) = match status.ruleset {
+            RulesetStatus::FullyEnforced => return Ok(None),
+            RulesetStatus::PartiallyEnforced => (
+                "this kernel's Landlock is older than that of Linux 6.12: it does not confine signals and sockets without a path",
+                Because::Kernel,
             ),
-            RulesetStatus::NotEnforced => Some(
-                "this kernel has no Landlock: the server may open whatever its user may; boot with landlock in lsm="
-                    .to_owned(),
+            RulesetStatus::NotEnforced => (
+                "this kernel has no Landlock: the server may open whatever its user may; boot Linux 5.13 or later with landlock in lsm=",
+                why_not(),
             ),
-        })
+        };
+        Ok(Some(Missing { what: what.to_owned(), because }))
     }
 }
 
@@ -87,6 +90,15 @@ fn add(
         rules = rules.add_rule(PathBeneath::new(file, access)).map_err(other)?;
     }
     Ok(rules)
+}
+
+/// Why there is no Landlock: what the question for its version fails with.
+fn why_not() -> Because {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: with this flag the call takes no address.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+    Because::of(&io::Error::last_os_error())
 }
 
 fn other(error: landlock::RulesetError) -> io::Error {

@@ -7,6 +7,7 @@ mod account;
 mod calls;
 mod files;
 mod lists;
+mod missing;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use account::Capabilities;
 pub(super) use account::Account;
 pub(super) use calls::Calls;
 pub(super) use files::Files;
+pub(super) use missing::{Because, Missing};
 
 use super::error::DaemonError;
 use super::hardening;
@@ -38,8 +40,8 @@ pub(super) struct Needs<'a> {
 /// What is in force, for the log.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    /// What this kernel could not do, a phrase each.
-    pub(super) missing: Vec<String>,
+    /// What is not in force.
+    pub(super) missing: Vec<Missing>,
 }
 
 /// Confines this process for ever. To be called before it has a second thread.
@@ -64,27 +66,35 @@ pub(super) fn enter(needs: &Needs<'_>) -> Result<Sandbox, DaemonError> {
         }
         Err(error) => return Err(failed(error)),
     }
-    missing.extend(calls::forbid(needs.calls).err().map(|error| {
-        format!(
+    missing.extend(calls::forbid(needs.calls).err().map(|error| Missing {
+        what: format!(
             "this kernel does not filter system calls ({error}); it needs CONFIG_SECCOMP_FILTER"
-        )
+        ),
+        because: Because::of(&error),
     }));
     // Becoming another user may have allowed it again.
     hardening::protect_memory()?;
     if needs.files.reads("/proc") && std::fs::metadata("/proc/1/stat").is_err() {
         let what = "it does not see other users' processes in /proc (hidepid); put its user into the group of that mount's gid= option";
-        missing.push(what.to_owned());
+        missing.push(Missing { what: what.to_owned(), because: Because::SetUp });
     }
     Ok(Sandbox { missing })
 }
 
 impl Sandbox {
-    /// All of it in a sentence, if something is missing.
+    /// What is not in force for that reason, a phrase each.
+    pub(super) fn missing_because(&self, because: Because) -> impl Iterator<Item = &str> {
+        let missing = self.missing.iter().filter(move |missing| missing.because == because);
+        missing.map(|missing| &*missing.what)
+    }
+
+    /// Well, unless the set-up keeps it from being as good as the kernel allows.
     ///
     /// # Errors
-    /// That sentence.
+    /// What to correct, in a sentence.
     pub(super) fn health(&self) -> Result<(), String> {
-        if self.missing.is_empty() { Ok(()) } else { Err(self.missing.join("; ")) }
+        let faults: Vec<_> = self.missing_because(Because::SetUp).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
     }
 }
 
