@@ -192,6 +192,7 @@ fn flock_on_a_secret_that_is_replaced() {
 #[test]
 fn flock_on_a_descriptor_of_a_shell() {
     counts_in_a_shell(&["flock"], r#"( flock 9; n=$(cat $K); echo $((n + 1)) > $K ) 9>> $K"#);
+    counts_in_a_shell(&["flock"], r#"( flock 9; n=$(cat <&9); echo $((n + 1)) > $K ) 9< $K"#);
 }
 
 #[test]
