@@ -273,12 +273,6 @@ def limit_memory(mib):
     enter_group("memory", "daemon", {v1: [("memory.limit_in_bytes", size)], v2: [("memory.max", size)]})
 
 
-def prefer():
-    """As CPUWeight= of the service does."""
-    v1, v2 = "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
-    enter_group("cpu", "daemon", {v1: [("cpu.shares", "10240")], v2: [("cpu.weight", "1000")]})
-
-
 def become(uid, share):
     enter_group("cpu", share, {})
     resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, 20_000))
@@ -325,7 +319,7 @@ def run(arguments, folder):
     daemon = subprocess.Popen(
         [arguments.program, "mount", point, "--state-dir", f"{folder}/state", "--identities",
          f"{folder}/identities.yaml", "--encryption-key-file", key] + (QUICK if arguments.quick else []),
-        stderr=log, preexec_fn=lambda: (prefer(), limit_memory(arguments.memory)))
+        stderr=log, preexec_fn=lambda: (enter_group("cpu", "daemon", {}), limit_memory(arguments.memory)))
     try:
         while not os.path.ismount(point):
             if daemon.poll() is not None:
