@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, Builder};
 
 use foldhash::HashSet;
+use parking_lot::Mutex;
 
 use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_see};
 
@@ -25,7 +26,7 @@ pub(super) struct Index {
     by_key: BTreeMap<Key, Arc<Secret>>,
     by_record: HashSet<ByRecord>,
     by_id: HashSet<ById>,
-    lists: Lists,
+    lists: Arc<Mutex<Lists>>,
     next_node: u64,
     last_change: Timestamp,
     changes: u64,
@@ -66,7 +67,7 @@ impl Index {
             by_key: BTreeMap::new(),
             by_record: HashSet::default(),
             by_id: HashSet::default(),
-            lists: Lists::default(),
+            lists: Arc::default(),
             next_node: FIRST_NODE.max(now.as_nanos() / 1000),
             last_change: now,
             changes: 0,
@@ -81,7 +82,7 @@ impl Index {
     /// The system gives no thread.
     #[allow(clippy::mutable_key_type)] // what a secret is found by never changes
     pub(super) fn of(secrets: Vec<Arc<Secret>>, lists: Lists, now: Timestamp) -> io::Result<Self> {
-        let mut index = Self { lists, ..Self::new(now) };
+        let mut index = Self { lists: Arc::new(Mutex::new(lists)), ..Self::new(now) };
         secrets.iter().for_each(|secret| index.count(secret));
         let clones = || secrets.iter().map(Arc::clone);
         thread::scope(|scope| {
@@ -141,8 +142,10 @@ impl Index {
         &self.usages
     }
 
-    pub(super) fn lists_mut(&mut self) -> &mut Lists {
-        &mut self.lists
+    /// The lists that secrets share. They have a lock of their own, which is not taken while the index is locked:
+    /// interning long lists takes a while.
+    pub(super) fn lists(&self) -> Arc<Mutex<Lists>> {
+        Arc::clone(&self.lists)
     }
 
     /// A number that no version has had.

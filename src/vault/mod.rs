@@ -45,7 +45,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::audit::Audit;
 use crate::crypto::Keyring;
-use crate::model::{Caller, Grant, Operation, SecretId, Timestamp, decide};
+use crate::model::{Acl, Caller, Grant, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
 use crate::telemetry::Telemetry;
 
@@ -110,6 +110,14 @@ pub(crate) struct Shared {
     settling: AtomicBool,
     /// If many hosts share the store.
     replica: Option<Arc<Replica>>,
+}
+
+impl Shared {
+    /// The one shared copy of these lists.
+    fn intern(&self, acl: Acl) -> Arc<Acl> {
+        let lists = self.index.read().lists();
+        lists.lock().intern(acl)
+    }
 }
 
 impl Vault {

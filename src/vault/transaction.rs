@@ -169,7 +169,7 @@ impl<'a> Transaction<'a> {
         let record = RecordId(self.shared.index.write().next_node());
         let now = now();
         let value = self.store_value(record, 1, now, caller, value);
-        let acl = self.intern(acl);
+        let acl = self.shared.intern(acl);
         self.touch(&key, &id);
         let secret = Secret { key, id, acl, created: now, value };
         self.put(None, secret)
@@ -228,7 +228,7 @@ impl<'a> Transaction<'a> {
     /// New lists for a secret that exists.
     pub(super) fn set_acl(&mut self, before: Arc<Secret>, acl: Acl) -> Result<(), VaultError> {
         self.touch(&before.key, &before.id);
-        let acl = self.intern(acl);
+        let acl = self.shared.intern(acl);
         let after = Secret { acl, ..same(&before) };
         self.put(Some(before), after)
     }
@@ -315,10 +315,6 @@ impl<'a> Transaction<'a> {
     fn has_given_up(&self, owner: &Secret) -> bool {
         let after = self.changes.iter().filter_map(|change| change.after.as_ref());
         after.into_iter().any(|now| now.record() == owner.record() && now.id != owner.id)
-    }
-
-    fn intern(&self, acl: Acl) -> Arc<Acl> {
-        self.shared.index.write().lists_mut().intern(acl)
     }
 
     fn with_index<T>(&self, look: impl FnOnce(&Index) -> T) -> T {

@@ -7,8 +7,7 @@ use std::sync::atomic::AtomicBool;
 use crate::crypto::SealedValue;
 use crate::document::{Document, DocumentValue, Field};
 use crate::model::{
-    Acl, Caller, Grant, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, Slug, Timestamp,
-    may_see,
+    Caller, Grant, Key, MAX_VALUE_BYTES, Operation, Plaintext, SecretId, Slug, Timestamp, may_see,
 };
 use crate::store::Batch;
 use crate::vault::error::VaultError;
@@ -306,7 +305,7 @@ impl<'a> Judge<'a> {
         self.ids.insert(id.clone());
         let lists = initial_lists(self.caller).patched(wish.document.lists());
         let value = self.value(wish, RecordId(wish.number), 1, self.now);
-        let acl = self.intern(lists);
+        let acl = self.shared.intern(lists);
         // Its own copy: the document is freed soon, and a key between others would hold their pages.
         let secret = Secret { key: key.copy(), id, acl, created: self.now, value };
         Ok((self.within_limits(secret)?, grant))
@@ -372,7 +371,7 @@ impl<'a> Judge<'a> {
         let after = Secret {
             key: secret.key.clone(),
             id: secret.id.clone(),
-            acl: if lists_change { self.intern(lists) } else { Arc::clone(&secret.acl) },
+            acl: if lists_change { self.shared.intern(lists) } else { Arc::clone(&secret.acl) },
             created: secret.created,
             value: if value_changes {
                 self.value(wish, old.record, old.version + 1, old.updated.next(self.now))
@@ -472,10 +471,6 @@ impl<'a> Judge<'a> {
             superseded: AtomicBool::new(false),
             garbage: Arc::clone(&self.shared.garbage),
         })
-    }
-
-    fn intern(&self, lists: Acl) -> Arc<Acl> {
-        self.shared.index.write().lists_mut().intern(lists)
     }
 
     fn within_limits(&self, secret: Secret) -> Result<Secret, Refused> {

@@ -386,7 +386,7 @@ impl Transaction<'_> {
                 garbage: Arc::clone(&self.shared.garbage),
             })
         });
-        let acl = self.shared.index.write().lists_mut().intern(sent.acl.clone());
+        let acl = self.shared.intern(sent.acl.clone());
         let (key, id) = (sent.key.clone(), sent.id.clone());
         let secret = Secret { key, id, acl, created: sent.created, value };
         let (address, sealed) = self.shared.records.seal_head(&secret);
