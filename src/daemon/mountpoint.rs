@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -17,7 +17,9 @@ use super::upgrade;
 
 /// How long a mount may take to answer that is about to be replaced. A server that was killed has a successor
 /// sooner.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server may go on whose supervisor has died.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Sees to it that `path` can become the mountpoint, and clears what a crash left there. Gives the path
 /// without links in it. What is missing is not made yet.
@@ -30,8 +32,14 @@ pub(super) fn check(path: &Path) -> Result<PathBuf, DaemonError> {
         Ok(_) | Err(_) => {}
     }
     let path = without_links(&std::path::absolute(path).map_err(failed)?).map_err(failed)?;
-    if is_secretfs(&path).map_err(failed)? {
-        return Err(DaemonError::InUse(path));
+    let end = Instant::now() + END_TIMEOUT;
+    while is_secretfs(&path).map_err(failed)? {
+        if upgrade::has_supervisor(&path) || Instant::now() > end {
+            return Err(DaemonError::InUse(path));
+        }
+        // Its supervisor has just died, and its server is about to notice that.
+        std::thread::sleep(Duration::from_millis(10));
+        clear_if_dead(&path)?;
     }
     Ok(path)
 }

@@ -472,7 +472,7 @@ impl Mount {
     pub(crate) fn kill9(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
         daemon.kill();
-        daemon.join_reader();
+        // What it says is not waited for: a process that is blocked in the kernel may keep the pipe open.
     }
 
     /// Kills the daemon and all processes below it with SIGKILL, and leaves what they left. One of them may wait in the

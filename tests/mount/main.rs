@@ -13,6 +13,7 @@ mod audit_repeats;
 mod audit_start;
 mod daemon;
 mod damage;
+mod deaths;
 mod filter;
 mod harness;
 mod preload;
