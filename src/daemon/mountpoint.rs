@@ -24,24 +24,40 @@ const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// Sees to it that `path` can become the mountpoint, and clears what a crash left there. Gives the path
 /// without links in it. What is missing is not made yet.
 pub(super) fn check(path: &Path) -> Result<PathBuf, DaemonError> {
+    let end = Instant::now() + END_TIMEOUT;
+    loop {
+        clear_if_dead(path)?;
+        match unused(path) {
+            // Its supervisor has just died, and its server is about to notice that.
+            Err(DaemonError::InUse(used))
+                if !upgrade::has_supervisor(&used) && Instant::now() < end => {}
+            // It died while it was asked.
+            Err(DaemonError::Mountpoint { source, .. })
+                if has_died(&source) && Instant::now() < end => {}
+            outcome => return outcome,
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn unused(path: &Path) -> Result<PathBuf, DaemonError> {
     let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };
-    clear_if_dead(path)?;
     match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => return Err(DaemonError::NotFolder(path.to_owned())),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(_) | Err(_) => {}
     }
     let path = without_links(&std::path::absolute(path).map_err(failed)?).map_err(failed)?;
-    let end = Instant::now() + END_TIMEOUT;
-    while is_secretfs(&path).map_err(failed)? {
-        if upgrade::has_supervisor(&path) || Instant::now() > end {
-            return Err(DaemonError::InUse(path));
-        }
-        // Its supervisor has just died, and its server is about to notice that.
-        std::thread::sleep(Duration::from_millis(10));
-        clear_if_dead(&path)?;
+    match is_secretfs(&path).map_err(failed)? {
+        true => Err(DaemonError::InUse(path)),
+        false => Ok(path),
     }
-    Ok(path)
+}
+
+fn has_died(error: &io::Error) -> bool {
+    [Errno::ENOTCONN, Errno::ECONNABORTED]
+        .map(|errno| errno as i32)
+        .contains(&error.raw_os_error().unwrap_or(0))
 }
 
 /// Makes the folder, if it is missing. Where root mounts for all, all may look into it, whatever the umask:

@@ -214,7 +214,10 @@ impl Fs {
                 }
                 return waiter(Ok(()));
             }
-            Next::Refuse(error, waiter) => return waiter(Err(error)),
+            Next::Refuse(error, waiter) => {
+                self.not_stored(&draft);
+                return waiter(Err(error));
+            }
             Next::Queued => return,
             Next::Commit(target, commit, waiter) => (target, commit, waiter),
         };
@@ -297,8 +300,19 @@ impl Fs {
     /// The commit of a draft failed.
     fn committed(&self, draft: &Arc<Draft>, waiter: Waiter, outcome: Result<(), FsError>) {
         let waiting = draft.committed(&self.vault, None);
+        if outcome.is_err() {
+            self.not_stored(draft);
+        }
         waiter(outcome.clone());
         waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
+    }
+
+    /// A close is about to fail. The process that creates the file sees it until its last handle is released, so who
+    /// looks the name up next waits for that.
+    fn not_stored(&self, draft: &Draft) {
+        if draft.is_open() {
+            self.settling.closing(&draft.path());
+        }
     }
 
     /// A new file exists now: what its writer does next is a change of it.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{Mount, ROOT};
 
@@ -57,7 +57,7 @@ fn whatever_dies_nobody_hangs_and_one_start_brings_it_back() {
         let ends = EndOf(&over);
         let mut longest_start = Duration::ZERO;
         for death in 0..asked.unwrap_or(20) {
-            let start = kill_some(&mut mount, death);
+            let start = kill_a_subset(&mut mount, death);
             while root.read("d/first").as_deref() != Ok("value") {
                 assert!(start.elapsed() < LONGEST_START * slack, "it does not serve again");
                 thread::sleep(Duration::from_millis(5));
@@ -86,29 +86,21 @@ impl Drop for EndOf<'_> {
 
 /// Kills some of the processes, and starts the daemon again if its supervisor was among them. Since when nobody may
 /// have served.
-fn kill_some(mount: &mut Mount, death: usize) -> Instant {
-    let supervisor = mount.pid();
-    let mut all =
-        vec![Some(supervisor), mount.server(), mount.messenger(), mount.clerk(), mount.toucher()];
+fn kill_a_subset(mount: &mut Mount, death: usize) -> Instant {
+    let all =
+        [Some(mount.pid()), mount.server(), mount.messenger(), mount.clerk(), mount.toucher()];
     // Every subset but the empty one, each time in another order.
     let chosen = 1 + death * 11 % 31;
-    let mut bit = 0;
-    all.retain(|_| {
-        bit += 1;
-        chosen >> (bit - 1) & 1 == 1
-    });
-    let count = all.len();
-    all.rotate_left(death % count);
+    let is_chosen = |&(bit, _): &(usize, Option<Pid>)| chosen >> bit & 1 == 1;
+    let mut some: Vec<_> =
+        all.into_iter().enumerate().filter(is_chosen).filter_map(|(_, process)| process).collect();
+    let count = some.len().max(1);
+    some.rotate_left(death % count);
     if death % 2 == 1 {
-        all.reverse();
+        some.reverse();
     }
     let start = Instant::now();
-    for process in all.iter().flatten() {
-        // It may have died with another one.
-        let _ = kill(*process, Signal::SIGKILL);
-    }
-    if all.contains(&Some(supervisor)) {
-        mount.kill9();
+    if mount.kill_some(&some) {
         mount.go();
     }
     start

@@ -472,17 +472,26 @@ impl Mount {
     pub(crate) fn kill9(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
         daemon.kill();
-        // What it says is not waited for: a process that is blocked in the kernel may keep the pipe open.
+        daemon.join_reader();
     }
 
-    /// Kills the daemon and all processes below it with SIGKILL, and leaves what they left. One of them may wait in the
-    /// kernel for the next server, so that its end is not waited for.
+    /// Kills the daemon and all processes below it with SIGKILL, and leaves what they left.
     pub(crate) fn kill_all(&mut self) {
-        for process in family(self.pid()) {
+        self.kill_some(&family(self.pid()));
+    }
+
+    /// Kills some of its processes with SIGKILL, in this order. Whether the supervisor was among them. One of them may
+    /// wait in the kernel for the next server, so that only its end is waited for.
+    pub(crate) fn kill_some(&mut self, processes: &[Pid]) -> bool {
+        for process in processes {
             // A child may have ended with its parent.
-            let _ = kill(process, Signal::SIGKILL);
+            let _ = kill(*process, Signal::SIGKILL);
         }
-        self.daemon.take().expect("the daemon runs").kill();
+        let is_supervisor_killed = processes.contains(&self.pid());
+        if is_supervisor_killed {
+            self.daemon.take().expect("the daemon runs").kill();
+        }
+        is_supervisor_killed
     }
 
     /// The process that serves the mount, if there is one at this moment.

@@ -169,6 +169,26 @@ fn more_than_a_mebibyte_is_too_big() {
     assert_eq!(root.truncate("K", -1), Err(EINVAL));
 }
 
+/// The process that creates a file sees it until its last handle is released, which comes after the close that failed.
+#[test]
+fn what_could_not_be_stored_is_gone_with_the_close() {
+    let Some(mount) = Mount::start() else { return };
+    let too_long = vec![b'x'; MIB + 1];
+    let users: Vec<_> = (0..3).map(|_| mount.user(ROOT)).collect();
+    std::thread::scope(|scope| {
+        for (number, user) in users.iter().enumerate() {
+            let (key, too_long) = (format!("K{number}"), &too_long);
+            scope.spawn(move || {
+                for round in 0..60 {
+                    assert_eq!(user.write(&key, too_long), Err(EFBIG));
+                    let seen = user.read(&key).map(|value| value.len());
+                    assert_eq!(seen, Err(ENOENT), "round {round}");
+                }
+            });
+        }
+    });
+}
+
 /// It is published when its last handle is released, which may be read by one thread of the daemon while
 /// another one goes on with what comes after it.
 #[test]
