@@ -1,5 +1,6 @@
 //! Locks apply to a secret, whichever version a descriptor shows, and outlive the server (section 4).
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use nix::errno::Errno::EAGAIN;
 
-use crate::harness::{ALICE, BOB, Mount, ROOT};
+use crate::harness::{ALICE, BOB, Mount, ROOT, skip};
 use crate::requests::requests_of;
 
 const READERS: &str = "readers: [alice, bob]\nwriters: [alice, bob]\n";
@@ -201,6 +202,9 @@ except OSError as e:
 
 #[test]
 fn counters_stay_exact_while_the_server_is_killed() {
+    if !Path::new("/usr/bin/python3").exists() {
+        return skip("needs python3");
+    }
     let Some(mount) = Mount::prepare() else { return };
     let mount = mount.with_args(&["--crash-limit", "10000"]).started();
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
