@@ -36,12 +36,8 @@ impl Keys {
     /// # Errors
     /// The store needs others, and which.
     pub(super) fn check_for(&self, state_dir: &Path) -> Result<(), DaemonError> {
-        match Noted::find(state_dir, &self.keyring) {
-            Some(Noted { ids, missing }) if ids.len() == missing.len() => {
-                Err(self.wrong_for(state_dir, &ids))
-            }
-            _ => Ok(()),
-        }
+        let noted = Noted::find(state_dir, &self.keyring);
+        noted.map_or(Ok(()), |noted| self.check_some(state_dir, &noted))
     }
 
     /// Refuses keys that lack one that the store needs, as a start would.
@@ -49,12 +45,18 @@ impl Keys {
     /// # Errors
     /// The store needs others, and which.
     pub(super) fn check_all_for(&self, state_dir: &Path) -> Result<(), DaemonError> {
-        self.check_for(state_dir)?;
-        match Noted::find(state_dir, &self.keyring) {
-            Some(Noted { missing, .. }) if !missing.is_empty() => {
-                Err(OpenVaultError::MissingKeys { missing }.into())
-            }
-            _ => Ok(()),
+        let Some(noted) = Noted::find(state_dir, &self.keyring) else { return Ok(()) };
+        self.check_some(state_dir, &noted)?;
+        match noted.missing {
+            missing if missing.is_empty() => Ok(()),
+            missing => Err(OpenVaultError::MissingKeys { missing }.into()),
+        }
+    }
+
+    fn check_some(&self, state_dir: &Path, noted: &Noted) -> Result<(), DaemonError> {
+        match noted.ids.len() == noted.missing.len() {
+            true => Err(self.wrong_for(state_dir, &noted.ids)),
+            false => Ok(()),
         }
     }
 
