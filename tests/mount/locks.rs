@@ -11,7 +11,7 @@ use nix::errno::Errno::EAGAIN;
 use crate::harness::{ALICE, BOB, Mount, ROOT, skip};
 use crate::requests::requests_of;
 
-const READERS: &str = "readers: [alice, bob]\nwriters: [alice, bob]\n";
+pub(crate) const READERS: &str = "readers: [alice, bob]\nwriters: [alice, bob]\n";
 
 #[test]
 fn a_lock_outlives_new_versions_and_the_server() {

@@ -8,8 +8,7 @@ use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_RDONLY, O_RDWR};
 use nix::errno::Errno::{EAGAIN, ESTALE};
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, eventually, skip};
-
-const READERS: &str = "readers: [alice, bob]\nwriters: [alice, bob]\n";
+use crate::locks::READERS;
 
 /// Versions of other lengths, with more and fewer pages.
 fn values() -> [String; 5] {
