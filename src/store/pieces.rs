@@ -89,14 +89,44 @@ pub(super) fn read_some(
     Ok(step)
 }
 
+/// A batch as sled entries.
+#[derive(Default)]
+pub(super) struct Plan {
+    entries: ::sled::Batch,
+    /// Where each of them is.
+    places: Vec<IVec>,
+    pub(super) room: Room,
+}
+
+impl Plan {
+    fn insert(&mut self, place: Vec<u8>, piece: impl Into<IVec>) {
+        let place = IVec::from(place);
+        self.places.push(place.clone());
+        self.entries.insert(place, piece);
+    }
+
+    fn remove(&mut self, place: Vec<u8>) {
+        let place = IVec::from(place);
+        self.places.push(place.clone());
+        self.entries.remove(place);
+    }
+
+    /// Changes the database, all or nothing. [`settle`] what was changed then.
+    pub(super) fn apply(self, database: &Db) -> ::sled::Result<Vec<IVec>> {
+        database.apply_batch(self.entries).map(|()| self.places)
+    }
+}
+
+/// Has sled split and merge pages at these places. It does that when a page is looked at the next time, which
+/// could be by a reader, for whom nobody has made room.
+pub(super) fn settle(database: &Db, places: &[IVec]) -> ::sled::Result<()> {
+    places.iter().try_for_each(|place| database.get(place).map(drop))
+}
+
 /// The batch as sled entries of at most `piece` bytes and their addresses, with the pieces of
 /// overwritten and removed records taken away.
-pub(super) fn plan(
-    database: &Db,
-    batch: &Batch,
-    piece: usize,
-) -> Result<(::sled::Batch, Room), ReadError> {
-    let mut plan = ::sled::Batch::default();
+pub(super) fn plan(database: &Db, batch: &Batch, piece: usize) -> Result<Plan, ReadError> {
+    let mut plan = Plan::default();
     let mut room = Room::default();
     for (address, sealed) in last_changes(batch) {
         let old = database.get(head(address))?;
@@ -125,7 +155,8 @@ pub(super) fn plan(
         };
         (new_pieces..old_pieces).for_each(|number| plan.remove(tail(address, number)));
     }
-    Ok((plan, room))
+    plan.room = room;
+    Ok(plan)
 }
 
 /// Whether the store holds exactly what the batch leaves behind.

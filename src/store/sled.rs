@@ -165,16 +165,17 @@ impl SledStore {
     }
 
     fn write(&self, batch: &Batch, writer: &mut Writer) -> Result<(), Failure> {
-        {
+        let places = {
             let guard = self.open.upgradable_read();
             let Some(open) = guard.as_ref() else { return Err(Failure::Before(StoreError::Full)) };
             let before = |error| Failure::Before(error);
-            let (plan, room) = pieces::plan(&open.database, batch, self.segment / 128).map_err(
+            let plan = pieces::plan(&open.database, batch, self.segment / 128).map_err(
                 |error| match self.unreadable(error) {
                     StoreError::Full => Failure::Full,
                     error => before(error),
                 },
             )?;
+            let room = plan.room;
             let effect = match room.written < room.freed {
                 true => Effect::Shrinks,
                 false if batch.uses_reserve() => Effect::Removes,
@@ -183,10 +184,11 @@ impl SledStore {
             self.make_room(open, room, effect, writer).map_err(before)?;
             let guard = parking_lot::RwLockUpgradableReadGuard::upgrade(guard);
             let open = guard.as_ref().expect("it was open, and only the writer closes it");
-            open.database.apply_batch(plan).map_err(|error| self.half(error))?;
-        }
+            plan.apply(&open.database).map_err(|error| self.half(error))?
+        };
         let guard = self.open.read();
         let open = guard.as_ref().expect("it was open, and only the writer closes it");
+        pieces::settle(&open.database, &places).map_err(|error| self.half(error))?;
         open.database.flush().map_err(|error| self.half(error))?;
         open.file.sync_data().map_err(|source| {
             let source = source.into();
@@ -445,5 +447,41 @@ mod tests {
             folders.borrow_mut().push(folder);
             store
         });
+    }
+
+    /// Otherwise readers would take the room on a full disk that a restart needs.
+    #[test]
+    fn reading_after_any_commit_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open(&folder.path().join("state")).unwrap();
+        let address = |number: usize| format!("address {number}").into_bytes();
+        let commit = |numbers: &mut dyn Iterator<Item = usize>, sealed: Option<usize>| {
+            for number in numbers {
+                let mut batch = Batch::default();
+                match sealed {
+                    Some(length) => batch.put(&address(number), vec![7; length + number % 100]),
+                    None => batch.remove(&address(number)),
+                }
+                store.commit(&batch).unwrap();
+            }
+        };
+        let on_disk = || {
+            store.open.read().as_ref().unwrap().database.flush().unwrap();
+            std::fs::read(store.path.join(RECORDS_NAME)).unwrap()
+        };
+        let read_all = || {
+            let read = (0..2000).filter(|&number| store.read(&address(number)).unwrap().is_some());
+            read.count()
+        };
+        for (step, expected) in [(1, 2000), (2, 1000), (3, 333)] {
+            match step {
+                1 => commit(&mut (0..2000), Some(100)),
+                2 => commit(&mut (0..2000).filter(|number| number % 2 == 0), None),
+                _ => commit(&mut (0..2000).filter(|number| number % 3 != 0), None),
+            }
+            let before = on_disk();
+            assert_eq!(read_all(), expected);
+            assert!(before == on_disk(), "step {step}: reading has written");
+        }
     }
 }
