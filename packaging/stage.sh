@@ -15,7 +15,7 @@ install -D -m 644 -t "$root/etc/secretfs" packaging/debian/{config,identities}.y
 # Laid out as here, so that the pages' links lead somewhere.
 doc=$root/usr/share/doc/secretfs
 install -D -m 644 -t "$doc" README.md ARCHITECTURE.md
-install -D -m 644 -t "$doc/docs" docs/*.md
+install -D -m 644 -t "$doc/docs" docs/*.md docs/session.*
 install -D -m 644 -t "$doc/mount/examples" mount/examples/*
 for folder in examples/*/; do
     install -D -m 644 -t "$doc/$folder" "$folder"*
