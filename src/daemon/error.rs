@@ -179,6 +179,14 @@ pub enum DaemonError {
         /// What happened.
         why: String,
     },
+    /// The settings are refused, and those of before cannot be read.
+    #[error("{given}; the settings of before cannot take their place: {before}")]
+    NothingBefore {
+        /// Why they are refused.
+        given: Box<DaemonError>,
+        /// Why those of before cannot be read.
+        before: String,
+    },
     /// The system refuses something that should always work.
     #[error("{what}: {source}")]
     System {
@@ -228,6 +236,7 @@ impl DaemonError {
     pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Migrate(error) => error.is_bad_input(),
+            Self::NothingBefore { given, .. } => given.is_bad_input(),
             Self::Config { .. }
             | Self::Key { .. }
             | Self::NoKey

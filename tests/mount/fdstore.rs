@@ -290,3 +290,42 @@ fn a_restart_with_bad_settings_goes_on_with_those_of_before() {
     assert!(manager.kept.is_empty(), "it keeps {:?}", manager.kept.keys());
     assert!(mount.refused().contains("audit-keep"));
 }
+
+#[test]
+fn settings_of_a_form_that_is_unknown_are_ignored() {
+    let Some((mut manager, mount)) = Manager::prepare() else { return };
+    let config = mount.roots().join("config.yaml");
+    fs::write(&config, "audit-keep: 7\n").unwrap();
+    let mut mount = mount.with_args(&["--config", config.to_str().unwrap()]).started();
+    manager.listen();
+    mount.user(ROOT).write("K", "value").unwrap();
+    for (record, why) in [
+        (&b"2\0--audit-keep\x007"[..], "they have the form `2`, which this version does not know"),
+        // Without a form, and without anything.
+        (b"--audit-keep\x007", "they have the form `--audit-keep`"),
+        (b"", "they have the form ``"),
+    ] {
+        let mut other = tempfile::tempfile().unwrap();
+        other.write_all(record).unwrap();
+        manager.kept.insert("secretfs-settings".to_owned(), other.into());
+        mount.kill9();
+        mount.go_with(manager.copies());
+        manager.listen();
+        let said = mount.said();
+        assert!(
+            said.contains("the settings of before are ignored") && said.contains(why),
+            "{said}"
+        );
+        assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
+    }
+    // There are no others: a start with bad settings is refused, and says what became of those.
+    let mut other = tempfile::tempfile().unwrap();
+    other.write_all(b"2\0").unwrap();
+    manager.kept.insert("secretfs-settings".to_owned(), other.into());
+    fs::write(&config, "audit-keep: many\n").unwrap();
+    mount.kill9();
+    mount.launch_with(manager.copies());
+    let (status, said) = mount.ended();
+    assert!(!status.success(), "{status}: {said}");
+    assert!(said.contains("audit-keep") && said.contains("the form `2`"), "{said}");
+}

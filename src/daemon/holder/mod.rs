@@ -69,13 +69,17 @@ pub(super) fn run(settings: Result<Resolved, DaemonError>) -> Result<(), DaemonE
     hardening::be_spared();
     hardening::protect_memory()?;
     // Before the key is taken from the environment, which a check of the settings inherits.
-    let Choice { settings, fault } = restart::choose(settings, deposit::settings_of(&kept))?;
+    let Choice { settings, fault, ignored } =
+        restart::choose(settings, deposit::settings_of(&kept))?;
     let key = hardening::take_encryption_key().map(|key| LockedText::copy_of(key.as_bytes()));
     // Before the log has a thread: that is not to take them.
     let signals = Signals::new().map_err(system("signals could not be caught"))?;
     let log = Log::start(settings.log_level).map_err(system("the log could not be started"))?;
     if let Some(fault) = &fault {
         tracing::error!("the settings are refused, and those of before hold: {fault}");
+    }
+    if let Some(why) = ignored {
+        tracing::warn!("the settings of before are ignored: {why}");
     }
     hardening::lock_memory(settings.mlock_all)?;
     let found = deposit::find(kept, &settings.mountpoint)?;

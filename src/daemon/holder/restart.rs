@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,9 @@ use super::super::settings::{MountSettings, Resolved};
 
 /// Longer than any command line.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The form of a record: its first item.
+const FORM: &[u8] = b"1";
 
 /// How long a check of settings may take.
 const CHECK_SECONDS: u32 = 10;
@@ -37,6 +41,8 @@ pub(super) struct Choice {
     pub(super) settings: Resolved,
     /// Why these are not the settings that it was given.
     pub(super) fault: Option<String>,
+    /// Why those of before were ignored.
+    pub(super) ignored: Option<String>,
 }
 
 /// Chooses; `before` is what [`record`] made for the holder before, if there is a mount to go on with.
@@ -47,21 +53,31 @@ pub(super) fn choose(
     given: Result<Resolved, DaemonError>,
     before: Option<&OwnedFd>,
 ) -> Result<Choice, DaemonError> {
-    // What another version left that had other flags is as good as nothing.
-    let before = before.and_then(|kept| read(kept).ok());
-    let Some(before) = before else { return Ok(Choice { settings: given?, fault: None }) };
+    let (before, ignored) = match before.map(read).transpose() {
+        Ok(before) => (before, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let Some(before) = before else {
+        let settings = match (given, &ignored) {
+            (Err(given), Some(before)) => {
+                Err(DaemonError::NothingBefore { given: given.into(), before: before.clone() })
+            }
+            (given, _) => given,
+        };
+        return Ok(Choice { settings: settings?, fault: None, ignored });
+    };
     let fault = match given {
         Err(error) => error.to_string(),
         // What is wrong with the files that they name was wrong before, or a server says it.
         Ok(given) if flags_of(&given) == flags_of(&before) => {
-            return Ok(Choice { settings: given, fault: None });
+            return Ok(Choice { settings: given, fault: None, ignored });
         }
         Ok(given) => match refusal(&given) {
-            None => return Ok(Choice { settings: given, fault: None }),
+            None => return Ok(Choice { settings: given, fault: None, ignored }),
             Some(why) => why,
         },
     };
-    Ok(Choice { settings: before, fault: Some(fault) })
+    Ok(Choice { settings: before, fault: Some(fault), ignored })
 }
 
 /// The settings in a form that outlives this process.
@@ -70,7 +86,7 @@ pub(super) fn choose(
 /// There is no memory.
 pub(super) fn record(flags: &[OsString]) -> io::Result<OwnedFd> {
     let file = File::from(memfd_create(c"secretfs-settings", MFdFlags::MFD_CLOEXEC)?);
-    let lines: Vec<_> = flags.iter().map(|flag| flag.as_bytes()).collect();
+    let lines: Vec<_> = iter::once(FORM).chain(flags.iter().map(|flag| flag.as_bytes())).collect();
     file.write_all_at(&lines.join(&0), 0)?;
     Ok(file.into())
 }
@@ -86,7 +102,14 @@ fn read(kept: &OwnedFd) -> Result<Resolved, DaemonError> {
     let length = file.metadata().map_err(unreadable)?.len().min(MAX_BYTES);
     let mut bytes = vec![0; usize::try_from(length).expect("it is short")];
     file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
-    let flags = bytes.split(|&byte| byte == 0).map(|flag| OsString::from_vec(flag.to_vec()));
+    let mut items = bytes.split(|&byte| byte == 0);
+    let form = items.next().unwrap_or_default();
+    if form != FORM {
+        let form = form.escape_ascii();
+        let why = format!("they have the form `{form}`, which this version does not know");
+        return Err(unreadable(io::Error::other(why)));
+    }
+    let flags = items.map(|flag| OsString::from_vec(flag.to_vec()));
     let line = Line::try_parse_from(flags).map_err(|error| unreadable(io::Error::other(error)))?;
     Resolved::from(line.settings)
 }
