@@ -61,8 +61,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::protect_memory()?;
     // Before anything has a thread: that is not to take signals either.
     let control = Arc::new(take_control()?);
-    let (mut order, mut shelf) =
-        control.receive().map_err(conversation)?.ok_or(DaemonError::NoHolder)?;
+    // Whoever ends the conversation says why.
+    let Some((mut order, mut shelf)) = control.receive().map_err(conversation)? else {
+        return Ok(());
+    };
     let Order::Prepare { key, kept, mount, outage, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
@@ -148,11 +150,11 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
 
     reload::keep(&control, confined.keys.texts);
     control.send(&Report::Ready, &[]).map_err(conversation)?;
-    let Some((Order::Serve { ref first_request }, descriptors)) =
-        control.receive().map_err(conversation)?
-    else {
-        return Err(DaemonError::NoHolder);
+    // It has ended the conversation if it could not mount, and says why.
+    let Some((order, descriptors)) = control.receive().map_err(conversation)? else {
+        return Ok(());
     };
+    let Order::Serve { ref first_request } = order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
     let messenger = lines.first().ok_or(DaemonError::NoHolder)?;
     let messenger = messenger.try_clone().map_err(conversation)?;
@@ -239,8 +241,9 @@ pub(super) fn run_messenger() -> Result<(), DaemonError> {
     hardening::protect_memory()?;
     let control = take_control()?;
     die_with_the_holder()?;
+    // The server or the holder is gone already.
     let Some((order, descriptors)) = control.receive().map_err(conversation)? else {
-        return Err(DaemonError::NoHolder);
+        return Ok(());
     };
     let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;

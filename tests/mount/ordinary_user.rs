@@ -34,6 +34,24 @@ fn a_user_with_an_empty_home_directory_mounts() {
     }
 }
 
+/// The server is there by then, and has nothing to add.
+#[test]
+fn a_mount_that_fails_says_why_and_nothing_else() {
+    let said = as_user(
+        r#"
+        mkdir -m 555 ~/no
+        ! secretfs mount ~/no 2>&1
+        ! secretfs mount ~/no --background 2>&1"#,
+    );
+    if let Some(said) = said {
+        let mut lines = said.lines();
+        let why = lines.next().unwrap();
+        assert!(why.contains("no write access to mountpoint"), "{said}");
+        let in_background = ["Error: the daemon did not start; its own message stands above"];
+        assert_eq!(lines.collect::<Vec<_>>(), [&[why], &in_background[..]].concat());
+    }
+}
+
 /// Before Linux 6.9 the supervisor mounts again, as the user who mounted.
 #[test]
 fn a_killed_server_is_replaced_on_an_old_kernel() {
