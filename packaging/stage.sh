@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 install -D -m 755 -t "$root/usr/bin" "$bin/secretfs" "$bin/oo"
 install -D -m 755 "$bin/mount-secretfs" "$root/usr/sbin/mount.secretfs"
 ln -sf mount.secretfs "$root/usr/sbin/mount.fuse.secretfs"
-install -D -m 644 -t "$root/usr/lib/systemd/system" mount/secretfs.service
+install -D -m 644 -t "$root/usr/lib/systemd/system" mount/secretfs.service mount/secretfs-unmount.service
 install -D -m 644 packaging/debian/sysusers.conf "$root/usr/lib/sysusers.d/secretfs.conf"
 install -D -m 644 packaging/debian/tmpfiles.conf "$root/usr/lib/tmpfiles.d/secretfs.conf"
 install -D -m 644 -t "$root/etc/secretfs" packaging/debian/{config,identities}.yaml

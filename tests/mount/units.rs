@@ -21,11 +21,13 @@ fn systemd_accepts_the_units() {
     let text = shipped("mount/secretfs.service");
     assert!(text.contains(installed));
     fs::write(&unit, text.replace(installed, env!("CARGO_BIN_EXE_secretfs"))).unwrap();
+    let removal = shipped("mount/secretfs-unmount.service");
     let mut units = vec![unit];
     let mut add = |name: &str, text: String| {
         units.push(folder.path().join(name));
         fs::write(folder.path().join(name), text).unwrap();
     };
+    add("secretfs-unmount.service", removal.replace(installed, env!("CARGO_BIN_EXE_secretfs")));
     let service = "[Service]\nExecStart=/bin/cat /secrets/reader/KEY\n";
     add("reader.service", shipped("mount/examples/requires-secrets.conf") + service);
     for name in [
@@ -34,6 +36,7 @@ fn systemd_accepts_the_units() {
         "nginx-reload.service",
         "nginx-reload.path",
         "nginx-reload-once.service",
+        "secretfs-of-a-user.service",
     ] {
         // Programs that are there, for those that are not here.
         let text = shipped(&format!("examples/systemd/{name}"))
@@ -105,7 +108,7 @@ fn the_service_is_always_started_again_and_reports_a_reload() {
     let has = |line: &str| unit.lines().any(|there| there == line);
     assert!(has("StartLimitIntervalSec=0") && has("Restart=on-failure"));
     assert!(has("ExecReload=/usr/bin/secretfs reload /secrets"));
-    assert!(has("LimitMEMLOCK=infinity"));
+    assert!(has("LimitMEMLOCK=infinity") && has("OOMPolicy=continue"));
     // These would wait for a mount that nobody serves.
     for program in ["findmnt", "mountpoint", "stat ", "umount "] {
         let uses = |line: &str| !line.starts_with('#') && line.contains(program);
