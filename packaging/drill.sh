@@ -527,16 +527,24 @@ s_stop() {
     took start "$(since "$start")" 5
 }
 s_memory() {
-    local group oom before
+    local group oom='' before start writer process
     drop_in MemoryMax=96M
     within 20 systemctl restart secretfs || fault "the restart failed"
     until_true 5 serves || fault "it does not serve"
-    group=/sys/fs/cgroup$(systemctl show -p ControlGroup --value secretfs)
-    if [ ! -e "$group/memory.max" ] || [ "$(cat "$group/memory.max")" = max ]; then
-        note "no memory controller of cgroup v2 here"
-        return 77
-    fi
     before=$(main)
+    group=/sys/fs/cgroup$(systemctl show -p ControlGroup --value secretfs)
+    kills() { sed -n 's/^oom_kill //p' "$group/memory.events"; }
+    if [ ! -e "$group/memory.max" ] || [ "$(cat "$group/memory.max")" = max ]; then
+        # Where systemd has no memory controller, that of cgroup v1 does the same without its knowledge.
+        mkdir -p $dir/memory
+        mount -t cgroup -o memory cgroup $dir/memory 2> $dir/said || { note "no memory controller: $(cat $dir/said)"; return 77; }
+        group=$dir/memory/drill
+        mkdir $group
+        echo 96M > $group/memory.limit_in_bytes
+        for process in $(pgrep -f '^secretfs') $before; do echo "$process" > $group/cgroup.procs; done
+        kills() { sed -n 's/^oom_kill //p' "$group/memory.oom_control"; }
+        note "cgroup v1"
+    fi
     load
     # What writers have not closed is in the memory of the server, and once more on the shelf.
     perl -e '
@@ -547,20 +555,28 @@ s_memory() {
             push @files, $file;
         }
         close $_ for @files' > /dev/null 2>&1 &
-    local writer=$!
-    local start
+    writer=$!
     start=$(now)
-    until oom=$(sed -n 's/^oom_kill //p' "$group/memory.events" 2>/dev/null) && [ "${oom:-0}" -gt 0 ]; do
+    until oom=$(kills) && [ "${oom:-0}" -gt 0 ]; do
         below "$(since "$start")" 20 || { fault "nothing was killed for memory"; break; }
         sleep 0.1
     done
-    kill -9 $writer 2>/dev/null
+    # Until what it has written is stored, or it was told that it is lost.
+    until ! kill -0 $writer 2>/dev/null; do
+        below "$(since "$start")" 60 || { fault "its writer hangs"; kill -9 $writer; break; }
+        sleep 0.1
+    done
     until_true 10 serves || fault "it does not serve"
-    note "$oom kills"
-    [ "$(main)" = "$before" ] && note "the supervisor stayed" || fault "the supervisor did not stay"
+    note "$(kills) killed"
+    [ "$(main)" = "$before" ] || fault "the supervisor did not stay"
     end_load any 10
     need "the service is active" systemctl is-active secretfs
     rm -f /secrets/d/large*
+    if [ "$group" = $dir/memory/drill ]; then
+        within 20 systemctl restart secretfs
+        for process in $(cat $group/cgroup.procs); do echo "$process" > $dir/memory/cgroup.procs; done
+        rmdir $group && umount $dir/memory
+    fi
 }
 s_nspawn() {
     local process
