@@ -10,6 +10,15 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 has() { command -v "$1" >/dev/null || { echo "not checked: $2 (needs $1)"; return 1; }; }
 
+echo "== the documents"
+packaging/check-documents.sh
+# A mount of its own, in namespaces of its own.
+if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ]; then
+    docs/session.sh --check "$bin"
+else
+    echo "not checked: the session in docs/session.txt (needs root and /dev/fuse)"
+fi
+
 echo "== the Debian package"
 packaging/build-deb.sh "$bin" "$out"
 # A user cannot be `root` in a container of CI and be trusted by lintian otherwise.

@@ -14,8 +14,9 @@ install -D -m 644 packaging/debian/tmpfiles.conf "$root/usr/lib/tmpfiles.d/secre
 install -D -m 644 -t "$root/etc/secretfs" packaging/debian/{config,identities}.yaml
 # Laid out as here, so that the pages' links lead somewhere.
 doc=$root/usr/share/doc/secretfs
-install -D -m 644 -t "$doc" README.md ARCHITECTURE.md
+install -D -m 644 -t "$doc" README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
 install -D -m 644 -t "$doc/docs" docs/*.md docs/session.*
+install -D -m 644 -t "$doc/docs/design" docs/design/*.md
 install -D -m 644 -t "$doc/mount/examples" mount/examples/*
 for folder in examples/*/; do
     install -D -m 644 -t "$doc/$folder" "$folder"*
