@@ -32,7 +32,7 @@ cp "$bin/secretfs" /run/bin
 export PATH=/run/bin:$PATH LC_ALL=C.UTF-8 TZ=UTC SECRETFS_STATE_DIR=/run/state
 unset SECRETFS_MOUNT OB_ENCRYPTION_KEY
 (umask 077; secretfs keygen > /run/key)
-[ -e /secrets ] || { mkdir /secrets; made=1; }
+if [ -e /secrets ]; then mount -t tmpfs none /secrets; else mkdir /secrets; made=1; fi
 secretfs mount /secrets --encryption-key-file /run/key 2> /run/log &
 daemon=$!
 for _ in $(seq 200); do
