@@ -32,6 +32,13 @@ impl Files {
     }
 }
 
+/// What is in force.
+pub(super) struct Enforced {
+    /// Whether it reads no other files than those that it was to.
+    pub(super) bounds_reading: bool,
+    pub(super) missing: Option<Missing>,
+}
+
 /// The rules, ready to be enforced.
 pub(super) struct Rules(RulesetCreated);
 
@@ -61,11 +68,12 @@ impl Rules {
         add(rules, &files.writable, read | write).map(Self)
     }
 
-    /// What is not in force, if something is not.
-    pub(super) fn enforce(self) -> io::Result<Option<Missing>> {
+    pub(super) fn enforce(self) -> io::Result<Enforced> {
         let status = self.0.restrict_self().map_err(other)?;
+        // The first Landlock confines reading already.
+        let bounds_reading = status.ruleset != RulesetStatus::NotEnforced;
         let (what, because) = match status.ruleset {
-            RulesetStatus::FullyEnforced => return Ok(None),
+            RulesetStatus::FullyEnforced => return Ok(Enforced { bounds_reading, missing: None }),
             RulesetStatus::PartiallyEnforced => (
                 "this kernel's Landlock is older than that of Linux 6.12: it does not confine signals and sockets without a path",
                 Because::Kernel,
@@ -75,7 +83,8 @@ impl Rules {
                 why_not(),
             ),
         };
-        Ok(Some(Missing { what: what.to_owned(), because }))
+        let missing = Some(Missing { what: what.to_owned(), because });
+        Ok(Enforced { bounds_reading, missing })
     }
 }
 

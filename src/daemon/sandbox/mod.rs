@@ -54,18 +54,12 @@ pub(super) fn enter(needs: &Needs<'_>) -> Result<Sandbox, DaemonError> {
     let rules = files::Rules::new(&needs.files);
     let kept = Capabilities { reads_all: needs.reads_all, locks_memory: needs.locks_memory };
     account::become_powerless(needs.account, kept).map_err(failed)?;
-    let mut missing = Vec::new();
-    match rules.and_then(files::Rules::enforce) {
-        Ok(None) => {}
-        Ok(Some(lack)) => {
-            // With nothing to bound it, this would read everything.
-            if !needs.files.reads_everything() {
-                account::keep(Capabilities { reads_all: false, ..kept }).map_err(failed)?;
-            }
-            missing.push(lack);
-        }
-        Err(error) => return Err(failed(error)),
+    let enforced = rules.and_then(files::Rules::enforce).map_err(failed)?;
+    // With nothing to bound it, this would read everything.
+    if !enforced.bounds_reading && !needs.files.reads_everything() {
+        account::keep(Capabilities { reads_all: false, ..kept }).map_err(failed)?;
     }
+    let mut missing = Vec::from_iter(enforced.missing);
     missing.extend(calls::forbid(needs.calls).err().map(|error| Missing {
         what: format!(
             "this kernel does not filter system calls ({error}); it needs CONFIG_SECCOMP_FILTER"
