@@ -157,7 +157,7 @@ load() {
         workers+=($!)
         disown $!
     done
-    sleep 0.5
+    sleep $((scale / 2)).5
 }
 # end_load ERRORS [SECONDS]: nobody may hang now, nor have waited for longer than so many seconds; with "none", no operation may have failed; with "some", the mount may have been away,
 # for two seconds at a time; with "any", for as long as the situation lasts.
@@ -515,6 +515,8 @@ s_credential() {
 }
 s_stop() {
     local start
+    # As in the unit, but for the scale.
+    drop_in RestartSec=$((500 * scale))ms
     load
     kill9 "$(main)"
     sleep 0.2
