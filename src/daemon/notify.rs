@@ -133,6 +133,16 @@ pub(super) fn is_in_background() -> bool {
     std::env::var_os(BACKGROUND).is_some()
 }
 
+/// In the background, leaves the caller's session and terminal. Only once the mount is there: below an automount of
+/// systemd, processes of another process group than that of the caller wait for the mount as soon as they look at the
+/// mountpoint.
+pub(super) fn leave_session() -> io::Result<()> {
+    if is_in_background() {
+        nix::unistd::setsid()?;
+    }
+    Ok(())
+}
+
 /// In the background, standard error is the caller's until the daemon serves. Whoever reads it waits for its
 /// end.
 pub(super) fn let_go_of_stderr() -> io::Result<()> {
@@ -164,8 +174,6 @@ pub(super) fn start_in_background(settings: Resolved) -> Result<(), DaemonError>
     if let Some(key) = take_encryption_key() {
         command.env("OB_ENCRYPTION_KEY", &*key);
     }
-    // SAFETY: setsid is async-signal-safe and touches no memory.
-    unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
     let mut daemon = command.spawn().map_err(failed)?;
     drop(command);
     let mut message = [0; 64];

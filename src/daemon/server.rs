@@ -395,6 +395,8 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
         // SAFETY: ignoring runs no code of ours.
         unsafe { handle(ignored, SigHandler::SigIgn) }.map_err(failed)?;
     }
+    // Nor is the terminal of the holder its business. No process that comes here looks at the mountpoint.
+    notify::leave_session().map_err(system("the session of the caller could not be left"))?;
     // The holder reads its signals, and its children inherit that it blocks them.
     SigSet::all().thread_unblock().map_err(failed)?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned();

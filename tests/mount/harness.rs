@@ -365,7 +365,7 @@ impl Mount {
     }
 
     /// The command that starts the daemon.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = self.program();
         command.arg("mount").arg(self.point());
         command.arg("--state-dir").arg(self.state());

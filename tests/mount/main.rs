@@ -25,6 +25,7 @@ mod user;
 mod append;
 mod at_rest;
 mod attributes;
+mod automount;
 mod backup;
 mod bind;
 mod check;

@@ -379,6 +379,7 @@ impl Holder {
             self.leave_with_the_manager(settings)
                 .map_err(system("the service manager was not told"))?;
         }
+        notify::leave_session().map_err(system("the session of the caller could not be left"))?;
         tracing::info!(mountpoint = %self.path.display(), "serving");
         self.log.flush();
         // For scripts and people, whatever the form of the log. Whoever closed standard error does
