@@ -6,7 +6,7 @@ use crate::identity::ResolveError;
 use crate::model::{Denial, KeyError};
 use crate::vault::VaultError;
 
-use super::import::NotApplied;
+use super::files::import::NotApplied;
 
 /// Why a file operation failed. Its text is what `.status/last-error` shows: it names paths and
 /// lists, never a value.

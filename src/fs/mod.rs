@@ -9,59 +9,18 @@
 //! while one draft is locked, and the table of nodes, within which the pollers are. None is held
 //! across a call into the vault that waits, or an answer.
 
-mod access;
-mod aside;
 mod attr;
-mod bound;
+mod audit;
 mod budget;
-mod callers;
-mod closing;
-mod commit;
-mod control;
-mod courier;
-mod create;
-mod directory_ids;
-mod draft;
-mod drafts;
-mod encrypt;
+mod caller;
 mod error;
 mod executor;
-mod export;
-mod failures;
-mod filler;
-mod folders;
-mod handles;
-mod import;
-mod io;
-mod keepsake;
-mod listing;
+mod files;
+mod kernel;
 mod locks;
-mod lookup;
-mod nodes;
-mod open;
-mod operations;
-mod poll;
-mod programs;
-mod remove;
-mod rename;
-mod rename_directory;
-mod replaced;
-mod requests;
-mod scratch;
-mod sealing;
-mod setattr;
-mod settling;
-mod shelf;
-mod status;
-mod successor;
-mod task;
-mod tasks;
-mod texts;
-mod trail;
-mod trials;
-mod vitals;
-mod watchers;
-mod xattr;
+mod ops;
+mod recovery;
+mod saved;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -75,50 +34,50 @@ use crate::identity::Resolver;
 use crate::model::{Key, MAX_COMPONENT_BYTES, Timestamp};
 use crate::vault::Vault;
 
-pub use access::Wanted;
 pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
 pub use budget::MemoryLimits;
-pub use callers::KnownCaller;
-pub use courier::{INVALIDATIONS, KernelCache};
-pub use create::Creation;
+pub use caller::known::KnownCaller;
 pub use error::FsError;
 pub(crate) use executor::{Executor, Limits};
-pub use import::NotApplied;
-pub use io::FileBytes;
-pub use listing::Listed;
+pub use files::import::NotApplied;
+pub use files::status::requests::{Opcode, Requests};
+pub use kernel::inotify::{Touch, Touched};
+pub use kernel::invalidator::{INVALIDATIONS, KernelCache};
+pub use kernel::nodes::ROOT;
 pub use locks::{Lock, LockMode};
-pub use nodes::ROOT;
-pub use poll::Readiness;
-pub use rename::RenameMode;
-pub use requests::{Opcode, Requests};
-pub use setattr::Changes;
-pub use shelf::Shelf;
-pub use successor::{Life, Outage};
-pub use trials::Trial;
-pub use watchers::{Touch, Touched};
+pub use ops::access::Wanted;
+pub use ops::create::Creation;
+pub use ops::poll::Readiness;
+pub use ops::read_write::FileBytes;
+pub use ops::readdir::Listed;
+pub use ops::rename::RenameMode;
+pub use ops::setattr::Changes;
+pub use recovery::quarantine::Trial;
+pub use recovery::restore::{Life, Outage};
+pub use saved::Shelf;
 
-use bound::Bound;
 use budget::Budget;
-use closing::UnknownClosers;
-use courier::Courier;
-use drafts::Drafts;
-use export::ExportSizes;
-use failures::Failures;
-use filler::Filler;
-use folders::MadeFolders;
-use handles::Handles;
-use import::{DropBox, Import};
+use caller::closing::UnknownClosers;
+use caller::program::Programs;
+use files::directories::MadeFolders;
+use files::draft::publishing::Settling;
+use files::draft::registry::Drafts;
+use files::export::ExportSizes;
+use files::import::{DropBox, Import};
+use files::scratch::ScratchFiles;
+use files::status::last_error::Failures;
+use files::status::operations::Operations;
+use files::texts::Texts;
+use kernel::handles::Handles;
+use kernel::inotify::Watchers;
+use kernel::invalidator::Courier;
+use kernel::nodes::{Node, Nodes};
+use kernel::prefill::Filler;
+use kernel::retries::{PER_PROCESS, PER_TASK, Tasks};
 use locks::{LockingReaders, Locks};
-use nodes::{Node, Nodes};
-use operations::Operations;
-use poll::Pollers;
-use programs::Programs;
-use scratch::ScratchFiles;
-use settling::Settling;
-use tasks::{PER_PROCESS, PER_TASK, Tasks};
-use texts::Texts;
-use trials::Trials;
-use watchers::Watchers;
+use ops::bound::Bound;
+use ops::poll::Pollers;
+use recovery::quarantine::Trials;
 
 /// Who sent a request, as the kernel reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -215,7 +174,7 @@ impl Fs {
             vault,
             identities,
             budget: Budget::new(options.memory),
-            executor: callers::executor(),
+            executor: caller::known::executor(),
             unknown_closers: UnknownClosers::default(),
             has_unknown_callers: AtomicBool::new(false),
             options,

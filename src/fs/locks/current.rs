@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::document::emit_lists;
-use crate::fs::draft::{Draft, Target};
-use crate::fs::handles::Handle;
-use crate::fs::texts::Text;
+use crate::fs::files::draft::{Draft, Target};
+use crate::fs::files::texts::Text;
+use crate::fs::kernel::handles::Handle;
 use crate::fs::{Fs, FsError};
 use crate::model::Operation;
 use crate::vault::{RecordId, WriteTarget};

@@ -24,10 +24,10 @@ use parking_lot::Mutex;
 use crate::vault::WriteTarget;
 
 use super::budget::{Account, Budget};
-use super::draft::{Draft, Target};
-use super::handles::{Handle, is_version, is_writer};
-use super::nodes::{Clue, Node, path_number};
-use super::shelf::Slot;
+use super::files::draft::{Draft, Target};
+use super::kernel::handles::{Handle, is_version, is_writer};
+use super::kernel::nodes::{Clue, Node, path_number};
+use super::saved::Slot;
 use super::{Fs, FsError, Requester};
 use ranges::LockedRange;
 use saved::LockedFile;

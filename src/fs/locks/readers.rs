@@ -14,10 +14,10 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use crate::fs::budget::{Account, Budget, Charge};
-use crate::fs::filler::{Fill, Filling};
-use crate::fs::handles::{Handle, is_version};
-use crate::fs::settling::PATIENCE;
-use crate::fs::shelf::{Kept, SLOT_BYTES, Slot};
+use crate::fs::files::draft::publishing::PATIENCE;
+use crate::fs::kernel::handles::{Handle, is_version};
+use crate::fs::kernel::prefill::{Fill, Filling};
+use crate::fs::saved::{Kept, SLOT_BYTES, Slot};
 use crate::fs::{Fs, FsError};
 use crate::vault::{RecordId, Value};
 

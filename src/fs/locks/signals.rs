@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::fs::task::{Pending, pending_signals};
+use crate::fs::caller::proc::{Pending, pending_signals};
 use crate::fs::{Fs, FsError};
 
 /// How often those that wait are looked at.

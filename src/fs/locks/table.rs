@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::fs::FsError;
 use crate::fs::budget::{Account, Budget, Charge};
-use crate::fs::shelf::{Kept, SLOT_BYTES, Shelf, Slot};
+use crate::fs::saved::{Kept, SLOT_BYTES, Shelf, Slot};
 
 use super::ranges::{LockedRange, Ranges};
 use super::saved::{LockedFile, SavedLocks};

@@ -1,0 +1,116 @@
+//! Names whose last writer has closed and whose commit is under way.
+//!
+//! A file that was only created or truncated is published when its last handle is released, and the
+//! kernel does not wait for that: `close` has returned already. Whoever asks for the name next must see
+//! the new value all the same, so it waits here until the commit is visible. Between the close and the
+//! release nobody can tell whether one comes: another descriptor may be open. Then whoever asks waits
+//! until all requests that were read before its own have been begun on, the release among them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::model::SIDECAR_SUFFIX;
+use crate::telemetry::pulse;
+
+use crate::fs::ops::lookup::is_below;
+
+/// A disk that takes longer than this has other problems; the old value is served then.
+pub(in crate::fs) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A release that follows a close has been read after this time.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Paths with a commit under way. Waited for by request threads, ended by the writer thread, which
+/// waits for nobody: so this cannot hang.
+#[derive(Default)]
+pub(in crate::fs) struct Settling {
+    names: Mutex<Names>,
+    /// How many there are.
+    count: AtomicUsize,
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct Names {
+    /// By their numbers, which grow.
+    under_way: BTreeMap<u64, String>,
+    next: u64,
+    /// A descriptor was closed, perhaps the last one.
+    closing: HashMap<String, Instant>,
+}
+
+impl Settling {
+    /// A descriptor of a file that is published when the last one is gone was closed.
+    pub(in crate::fs) fn closing(&self, path: &str) {
+        let mut names = self.names.lock();
+        names.closing.insert(path.to_owned(), Instant::now());
+        self.recount(&names);
+    }
+
+    /// A commit is under way until its number is [ended](Self::end).
+    pub(in crate::fs) fn begin(&self, path: String) -> u64 {
+        let mut names = self.names.lock();
+        names.closing.remove(&path);
+        let number = names.next;
+        names.next += 1;
+        names.under_way.insert(number, path);
+        self.recount(&names);
+        number
+    }
+
+    pub(in crate::fs) fn end(&self, number: u64) {
+        let mut names = self.names.lock();
+        names.under_way.remove(&number);
+        self.recount(&names);
+        self.settled.notify_all();
+    }
+
+    /// Waits until no commit of that path, or of its lists, is under way. Whether there was one.
+    pub(in crate::fs) fn wait_for(&self, path: &str) -> bool {
+        self.wait_while(|key| {
+            key.strip_suffix(SIDECAR_SUFFIX).unwrap_or(key) == path || key == path
+        })
+    }
+
+    /// Waits until no commit of what would make that path a folder or a sidecar is under way.
+    pub(in crate::fs) fn wait_for_around(&self, path: &str) {
+        let secret = path.strip_suffix(SIDECAR_SUFFIX);
+        self.wait_while(|key| is_below(key, path) || Some(key) == secret);
+    }
+
+    /// Waits until no commit is under way of what that folder shows; not for those that follow.
+    pub(in crate::fs) fn wait_for_below(&self, folder: &str) {
+        self.wait_while(|key| is_below(key, folder));
+    }
+
+    fn wait_while(&self, matters: impl Fn(&str) -> bool) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut names = self.names.lock();
+        names.closing.retain(|_, since| since.elapsed() < CLOSING);
+        self.recount(&names);
+        let mut waited = names.closing.keys().any(|key| matters(key));
+        if waited {
+            drop(names);
+            pulse::wait_for_earlier_requests(PATIENCE);
+            names = self.names.lock();
+        }
+        let next = names.next;
+        let under_way =
+            |names: &mut Names| names.under_way.range(..next).any(|(_, key)| matters(key));
+        if under_way(&mut names) {
+            let _waiting = pulse::waiting();
+            self.settled.wait_while_for(&mut names, under_way, PATIENCE);
+            waited = true;
+        }
+        waited
+    }
+
+    fn recount(&self, names: &Names) {
+        self.count.store(names.under_way.len() + names.closing.len(), Ordering::Release);
+    }
+}

@@ -1,0 +1,173 @@
+//! `.encrypt`: a file for every key, into which anybody writes a value and reads its sealed
+//! document.
+//!
+//! The kernel asks for each name of a path alone and does not say whether more follows, so whether
+//! `a` in `.encrypt/a` is a key or a directory must be told from what the caller may know: a directory
+//! is the caller's own, or shows something to the caller in a listing. To an admin, every slug of the
+//! identities file is one as well. Everything else is a key, so the answer tells a caller nothing about
+//! others. Where that is not what is meant, `.in:a` is always the directory `a`. So a
+//! key whose own name begins with `.in:` cannot be sealed here.
+
+pub(in crate::fs) mod session;
+
+use std::ffi::OsStr;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::model::{Caller, Key, KeyError};
+
+use crate::fs::budget::Account;
+use crate::fs::kernel::nodes::{Node, path_number};
+use crate::fs::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
+use session::Sealing;
+
+/// Its name in the root.
+pub(in crate::fs) const ENCRYPT_NAME: &str = ".encrypt";
+/// What makes a name a folder, known or not.
+const FOLDER_PREFIX: &str = ".in:";
+
+/// A node in `.encrypt`.
+#[derive(Clone)]
+pub(in crate::fs) enum Encrypt {
+    /// A folder, by the path that keys in it begin with; that of `.encrypt` is empty.
+    Folder(Arc<str>),
+    /// A key, as one look-up found it.
+    File(Arc<EncryptFile>),
+}
+
+/// A file as one look-up found it: a node of its own, so that callers share no page of the kernel's
+/// cache.
+pub(in crate::fs) struct EncryptFile {
+    node: u64,
+    uid: u32,
+    key: Key,
+    /// What was opened last.
+    open: Mutex<Weak<Sealing>>,
+}
+
+impl Encrypt {
+    pub(in crate::fs) fn top() -> Self {
+        Self::Folder("".into())
+    }
+
+    pub(in crate::fs) fn number(&self) -> u64 {
+        match self {
+            Self::Folder(path) => path_number("encrypt", path),
+            Self::File(file) => file.node,
+        }
+    }
+
+    /// How it is called in an error.
+    pub(in crate::fs) fn path(&self) -> String {
+        match self {
+            Self::Folder(path) => join(ENCRYPT_NAME, &format!("{path}/")),
+            Self::File(file) => join(ENCRYPT_NAME, file.key.as_str()),
+        }
+    }
+}
+
+impl EncryptFile {
+    /// The inode number to show, the same for every look-up: programs compare it (cp).
+    pub(in crate::fs) fn inode(&self) -> u64 {
+        path_number("encrypt file", self.key.as_str())
+    }
+
+    /// Where what was opened last ends.
+    pub(in crate::fs) fn size(&self) -> u64 {
+        self.open.lock().upgrade().map_or(0, |open| open.end())
+    }
+}
+
+impl EncryptFile {
+    pub(in crate::fs) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The UID whose look-up found it.
+    pub(in crate::fs) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub(in crate::fs) fn is_open(&self) -> bool {
+        self.open.lock().strong_count() > 0
+    }
+}
+
+impl Fs {
+    /// What a name in a folder of `.encrypt` means. There is a file for every key.
+    ///
+    /// # Errors
+    /// The name cannot be part of a key.
+    pub(in crate::fs) fn find_to_encrypt(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<Encrypt, FsError> {
+        let found = self.find_to_encrypt_quietly(who, caller, folder, name);
+        self.note(who, "encrypt", found)
+    }
+
+    fn find_to_encrypt_quietly(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<Encrypt, FsError> {
+        let marked = name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX));
+        let path = match marked {
+            Some(name) => join(folder, name),
+            None => join(folder, checked_name(folder, name)?),
+        };
+        if marked.is_some() || self.is_known_folder(who, caller, &path) {
+            Key::check_folder(&path).map_err(|error| bad_name(&path, error))?;
+            return Ok(Encrypt::Folder(path.into()));
+        }
+        let key = checked_key(&path).map_err(|error| match error {
+            FsError::BadName { error, .. } => bad_name(&path, error),
+            other => other,
+        })?;
+        let (node, uid) = (self.nodes.next_transient(), who.uid);
+        Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, open: Mutex::default() })))
+    }
+
+    fn is_known_folder(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        self.sees_in(who, caller, path) || (caller.is_admin() && self.identities.is_own_slug(path))
+    }
+
+    /// Opens a file of `.encrypt`, for both reading and writing: one alone leads to nothing.
+    pub(in crate::fs) fn open_to_encrypt(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        file: &EncryptFile,
+        (read, write): (bool, bool),
+    ) -> Result<Opened, FsError> {
+        if who.uid != file.uid {
+            // Somebody else's look-up came in between; the kernel makes another.
+            return Err(FsError::Stale);
+        }
+        let path = join(ENCRYPT_NAME, file.key.as_str());
+        if !(read && write) {
+            let what = "open it for reading and writing: write a value, then read its document";
+            return Err(FsError::Forbidden { path, what });
+        }
+        let charge = self.budget.charge(Account::of(caller), Sealing::BYTES, &path)?;
+        let sealing = Arc::new(Sealing::new(file.key.clone(), charge));
+        *file.open.lock() = Arc::downgrade(&sealing);
+        self.private(caller, &path, crate::fs::kernel::handles::Handle::Sealing(sealing))
+    }
+}
+
+fn bad_name(path: &str, error: KeyError) -> FsError {
+    FsError::BadName { path: join(ENCRYPT_NAME, path), error }
+}
+
+impl From<Encrypt> for Node {
+    fn from(node: Encrypt) -> Self {
+        Self::Encrypt(node)
+    }
+}

@@ -1,0 +1,213 @@
+//! From a file that is closed to secrets and a report.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::audit::{Actor, Process};
+use crate::document::{DocumentError, DocumentErrors, parse};
+use crate::fs::files::draft::{Occasion, Waiter};
+use crate::fs::kernel::retries::Note;
+use crate::fs::{Fs, FsError, Requester};
+use crate::identity::{Answer, ResolveError};
+use crate::model::{Plaintext, printable};
+use crate::telemetry::ImportResult;
+use crate::vault::{Applied, AppliedDocument, Outcome, VaultError};
+
+use super::file::{Dropped, Next};
+use super::full_path;
+use super::reports::Report;
+
+/// How many lines of a report `.status/last-error` repeats.
+const LINES_IN_ERROR: usize = 5;
+
+/// Why nothing of a file was applied.
+#[derive(Debug)]
+pub enum NotApplied {
+    /// It is not a file of documents.
+    Documents(DocumentErrors),
+    /// The vault said no.
+    Vault(VaultError),
+    /// Who the importer is cannot be found out.
+    Identity(ResolveError),
+}
+
+impl NotApplied {
+    /// A line for each thing that is wrong.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Documents(errors) => errors.iter().map(ToString::to_string).collect(),
+            Self::Vault(VaultError::Refused(refusals)) => refusals.lines().collect(),
+            Self::Vault(error) => vec![error.to_string()],
+            Self::Identity(error) => vec![error.to_string()],
+        }
+    }
+
+    /// As [`NotApplied::lines`], for the log: without text of the file that was not understood.
+    pub fn lines_for_log(&self) -> Vec<String> {
+        match self {
+            Self::Documents(errors) => errors.iter().map(DocumentError::for_log).collect(),
+            _ => self.lines(),
+        }
+    }
+}
+
+/// The first few lines.
+impl fmt::Display for NotApplied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines();
+        f.write_str(&lines[..lines.len().min(LINES_IN_ERROR)].join("; "))?;
+        match lines.len().saturating_sub(LINES_IN_ERROR) {
+            0 => Ok(()),
+            more => write!(f, "; {more} more in the report"),
+        }
+    }
+}
+
+/// A line of a report.
+pub(in crate::fs) fn line_of(document: &AppliedDocument) -> String {
+    let what = match document.outcome {
+        Outcome::Created => "created",
+        Outcome::CreatedEmpty => "created, empty: the document gives no value",
+        Outcome::Updated => "updated",
+        Outcome::Unchanged => "unchanged",
+    };
+    let id = document.keeps_id.as_ref().map(|id| format!("; it keeps its id {id}"));
+    format!("line {}: {}: {what}{}", document.line, document.key, id.unwrap_or_default())
+}
+
+/// A line for each document, or for each thing that is wrong.
+fn report_of(outcome: &Result<Applied, NotApplied>) -> String {
+    match outcome {
+        Ok(applied) => {
+            applied.documents.iter().map(|one| printable(&line_of(one)) + "\n").collect()
+        }
+        Err(error) => {
+            let mut lines = error.lines();
+            lines.insert(0, "nothing of this file was applied:".to_owned());
+            lines.into_iter().map(|line| printable(&line) + "\n").collect()
+        }
+    }
+}
+
+impl Fs {
+    /// Applies the text of a file with the rights of `importer`; `process` is for the record. It takes the disk: not for a thread that
+    /// serves requests. The kernel is still to be told what [`Fs::stale_after`] gives.
+    pub(in crate::fs) fn apply(
+        &self,
+        importer: Answer,
+        process: Process,
+        text: &[u8],
+    ) -> Result<Applied, NotApplied> {
+        let outcome = importer.map_err(NotApplied::Identity).and_then(|caller| {
+            let documents = parse(text).map_err(NotApplied::Documents)?;
+            self.vault.apply(&Actor { caller, process }, documents).map_err(NotApplied::Vault)
+        });
+        self.count_imported(&outcome);
+        outcome
+    }
+
+    fn count_imported(&self, outcome: &Result<Applied, NotApplied>) {
+        let metrics = &self.vault.telemetry().metrics;
+        let Ok(applied) = outcome else { return metrics.imported(ImportResult::Refused, 1) };
+        for document in &applied.documents {
+            let result = match document.outcome {
+                Outcome::Created | Outcome::CreatedEmpty => ImportResult::Created,
+                Outcome::Updated => ImportResult::Updated,
+                Outcome::Unchanged => ImportResult::Unchanged,
+            };
+            metrics.imported(result, 1);
+        }
+    }
+
+    /// Applies a dropped file if that is due.
+    pub(super) fn apply_dropped(
+        self: &Arc<Self>,
+        who: &Requester,
+        file: Arc<Dropped>,
+        occasion: Occasion,
+        waiter: Waiter,
+    ) {
+        let (fs, asker) = (Arc::clone(self), *who);
+        let again = move |file, waiter| fs.apply_dropped(&asker, file, occasion, waiter);
+        let (bytes, zeros, waiter) = match file.next(occasion, waiter, again) {
+            Next::Answer(waiter) => return waiter(Ok(())),
+            Next::Refuse(error, waiter) => {
+                self.report(&file, format!("nothing of this file was applied:\n{error}\n"));
+                return waiter(Err(error));
+            }
+            Next::Queued => return,
+            Next::Apply(bytes, zeros, waiter) => (bytes, zeros, waiter),
+        };
+        if occasion != Occasion::Release {
+            // Forgotten in a moment, and the process cannot have many.
+            let charge = self.budget.restore(file.account(), Note::BYTES);
+            self.remember_of_process(who, Note::Applied(Arc::clone(&file)), charge);
+        }
+        let process = self.programs.process(who);
+        let fs = Arc::clone(self);
+        let (of, who, size) = (Arc::clone(&file), *who, bytes.len());
+        let work = move |importer: Answer| {
+            // It may have waited for others of the UID.
+            let importer = fs.identities.known(of.uid()).unwrap_or(importer);
+            let outcome = match zeros {
+                0 => fs.apply(importer, process, bytes.expose()),
+                _ => fs.apply(importer, process, with_a_zero(&bytes).expose()),
+            };
+            drop(bytes);
+            fs.dropped_applied(&who, &of, outcome, occasion, waiter);
+        };
+        // The threads that apply files serve all UIDs: none of them waits for a name service.
+        let (queue, uid) = (Arc::clone(&self.import.queue), file.uid());
+        let submit = move |importer: Answer| {
+            if let Err(error) = queue.submit(uid, size, Box::new(move || work(importer))) {
+                // The waiter went with the work; dropping it answers that something is wrong.
+                tracing::error!(%error, "no thread could be started to apply a file");
+                file.applied().into_iter().for_each(|waiter| waiter(Err(FsError::BadHandle)));
+            }
+        };
+        self.identities.ask(uid, Box::new(submit));
+    }
+
+    fn dropped_applied(
+        &self,
+        who: &Requester,
+        file: &Arc<Dropped>,
+        outcome: Result<Applied, NotApplied>,
+        occasion: Occasion,
+        waiter: Waiter,
+    ) {
+        self.report(file, report_of(&outcome));
+        let (outcome, stale) = match outcome {
+            Ok(applied) => {
+                self.watchers.imported(&applied.changes);
+                (Ok(()), self.stale_after(&applied.changes))
+            }
+            Err(why) => {
+                let path = full_path(&file.path());
+                (Err(FsError::NotApplied { path, why: Arc::new(why) }), Vec::new())
+            }
+        };
+        let waiting = file.applied();
+        let answer = move || {
+            waiter(outcome.clone());
+            waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
+        };
+        self.answer_stored(Some(who.unique), occasion, stale, answer);
+    }
+
+    fn report(&self, file: &Dropped, text: String) {
+        let (node, at) = (self.nodes.next_private(), SystemTime::now());
+        let (uid, path) = (file.uid(), file.path());
+        let text = self.import.reports.text(&self.budget, (uid, file.account()), &path, text);
+        self.import.reports.add(Report { node, uid, path, text, at });
+    }
+}
+
+/// What ends in zeros that nobody wrote is as wrong as what ends in one.
+fn with_a_zero(bytes: &Plaintext) -> Plaintext {
+    let mut longer = Plaintext::with_capacity(bytes.len() + 1);
+    longer.push(bytes.expose());
+    longer.push(b"\0");
+    longer
+}

@@ -1,0 +1,346 @@
+//! What callers do in the drop box.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::fs::budget::{Account, HANDLE_BYTES};
+use crate::fs::caller::closing::Close;
+use crate::fs::caller::proc::process_of;
+use crate::fs::files::draft::Occasion;
+use crate::fs::kernel::handles::Handle;
+use crate::fs::kernel::nodes::Node;
+use crate::fs::kernel::retries::Note;
+use crate::fs::ops::close::closed_by_killed;
+use crate::fs::ops::readdir::Listed;
+use crate::fs::{
+    Answer, Attr, Caching, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester,
+    checked_name, join,
+};
+use crate::model::{Caller, Key};
+
+use super::file::Dropped;
+use super::{Import, REPORT_SUFFIX, full_path, is_unfinished};
+
+/// Everybody has a drop box of his own, also at the top: programs that copy attributes only set
+/// those of what belongs to their user.
+const FOLDER_MODE: u16 = 0o700;
+const REPORT_MODE: u16 = 0o400;
+
+impl Fs {
+    /// The path of a folder of the drop box, if the node is one.
+    pub(in crate::fs) fn drop_folder(&self, node: u64) -> Option<Arc<str>> {
+        match self.nodes.find(node) {
+            Some(Node::Import(Import::Folder(path))) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What a name in a folder of the drop box means to this caller.
+    pub(in crate::fs) fn find_in_drop_box(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+        name: &str,
+    ) -> Option<Import> {
+        let path = join(folder, name);
+        if let Some(file) = self.dropped(who, &path) {
+            return Some(Import::File(file));
+        }
+        let (uid, admin) = (who.uid, caller.is_admin());
+        if let Some(of) = path.strip_suffix(REPORT_SUFFIX)
+            && let Some(report) = self.import.reports.find(uid, admin, of)
+        {
+            return Some(Import::Report(report));
+        }
+        if self.has_drop_folder(who, caller, &path) {
+            return Some(Import::Folder(path.into()));
+        }
+        // Programs that have closed a file may set its mode and times after that.
+        let just_applied = |note: &mut Note| match note {
+            Note::Applied(file) if file.path() == path && file.uid() == who.uid => {
+                Some(Arc::clone(file))
+            }
+            _ => None,
+        };
+        self.find_of_process(who, just_applied).map(Import::File)
+    }
+
+    fn dropped(&self, who: &Requester, path: &str) -> Option<Arc<Dropped>> {
+        self.import.files.find(who.uid, path, || process_of(who.task))
+    }
+
+    fn has_drop_folder(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        self.import.folders.holds(who.uid, path)
+            || self.import.files.has_below(who.uid, path)
+            || self.import.reports.has_below(who.uid, caller.is_admin(), path)
+    }
+
+    pub(in crate::fs) fn drop_box_attr(&self, node: &Import, caller: &Caller, file: Attr) -> Attr {
+        let (folder, uid) = (FileKind::Folder, caller.uid());
+        match node {
+            Import::Folder(_) => Attr { kind: folder, mode: FOLDER_MODE, uid, gid: uid, ..file },
+            Import::File(dropped) => {
+                let ((size, mode, modified), (uid, gid)) = (dropped.shown(), dropped.owner());
+                Attr { size, mode, modified, uid, gid, ..file }
+            }
+            Import::Report(report) => Attr {
+                size: report.text.bytes.len() as u64,
+                mode: REPORT_MODE,
+                uid: report.uid,
+                gid: report.uid,
+                modified: report.at,
+                ..file
+            },
+        }
+    }
+
+    /// A folder's own folders and reports, and what waits in it to be renamed.
+    pub(in crate::fs) fn list_drop_box(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        folder: &str,
+    ) -> Arc<[Listed]> {
+        let (uid, admin) = (who.uid, caller.is_admin());
+        let files = self.import.files.names(uid, folder).into_iter().map(|name| (name, true));
+        let folders = self.import.folders.names(uid, folder).into_iter().map(|name| (name, false));
+        let reports = self.import.reports.names(uid, admin, folder).into_iter();
+        let reports = reports
+            .map(|(name, is_it)| if is_it { (name + REPORT_SUFFIX, true) } else { (name, false) });
+        let mut names: Vec<_> = files.chain(folders).chain(reports).collect();
+        names.sort();
+        names.dedup_by(|a, b| a.0 == b.0);
+        let listed = names.into_iter().filter_map(|(name, is_file)| {
+            let node = self.find_in_drop_box(who, caller, folder, &name)?.number();
+            let kind = if is_file { FileKind::File } else { FileKind::Folder };
+            Some(Listed { name: name.into(), node, kind })
+        });
+        listed.collect()
+    }
+
+    /// Makes a file and opens it.
+    pub(in crate::fs) fn create_dropped(
+        &self,
+        who: &Requester,
+        folder: &str,
+        name: &OsStr,
+        mode: u32,
+    ) -> Result<(Entry, Opened), FsError> {
+        let path = drop_path(folder, name)?;
+        let caller = self.caller(who)?;
+        let (node, writer) = (self.nodes.next_private(), process_of(who.task));
+        let full = full_path(&path);
+        let charge = self.budget.charge(Account::of(&caller), Dropped::BYTES, &full)?;
+        let opened = self.budget.charge(Account::of(&caller), HANDLE_BYTES, &full)?;
+        // A new file of the name takes the place of one that was only waiting.
+        self.import.files.remove_waiting(who.uid, &path);
+        let file = Arc::new(Dropped::new(node, who, writer, path, mode as u16, charge));
+        self.import.files.add(&file)?;
+        file.opened(Some(writer));
+        let node = Node::from(Import::File(Arc::clone(&file)));
+        let attr = self.attr_of(&node, &caller)?;
+        self.nodes.look_up(&node);
+        let handle = self.handles.add(Handle::Dropped(file), opened);
+        Ok((Entry { attr, lifetime: NEVER }, Opened { handle, caching: Caching::Private }))
+    }
+
+    pub(in crate::fs) fn open_in_drop_box(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: &Import,
+        write: bool,
+    ) -> Result<Opened, FsError> {
+        match node {
+            Import::Folder(_) => Err(FsError::IsFolder(node.path())),
+            Import::Report(_) if write => Err(read_only(node)),
+            Import::Report(report) => {
+                self.open_text(caller, &node.path(), Arc::clone(&report.text))
+            }
+            Import::File(file) if file.is_over() && !write => Err(FsError::NotFound(node.path())),
+            Import::File(file) => {
+                let writer = write.then(|| process_of(who.task));
+                let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, &node.path())?;
+                if !file.is_open() {
+                    // It waited, or was applied a moment ago.
+                    self.import.files.remove(file);
+                    self.import.files.add(file)?;
+                }
+                file.opened(writer);
+                let handle = self.handles.add(Handle::Dropped(Arc::clone(file)), charge);
+                Ok(Opened { handle, caching: Caching::Private })
+            }
+        }
+    }
+
+    /// A descriptor was closed: its file is applied if that means that it is finished.
+    pub(in crate::fs) fn close_dropped(
+        self: &Arc<Self>,
+        who: &Requester,
+        file: Arc<Dropped>,
+        close: Close,
+        answer: Answer<()>,
+    ) {
+        match close {
+            Close::Finished => self.apply_dropped(who, file, Occasion::Close, answer),
+            Close::Inherited => answer(Ok(())),
+            Close::Killed(closer) => {
+                file.abandon(closer);
+                answer(closed_by_killed(who));
+            }
+        }
+    }
+
+    pub(in crate::fs) fn sync_dropped(
+        self: &Arc<Self>,
+        who: &Requester,
+        file: Arc<Dropped>,
+        answer: Answer<()>,
+    ) {
+        self.apply_dropped(who, file, Occasion::Sync, answer);
+    }
+
+    /// The last descriptor is gone: what was not applied yet is, and the file vanishes; unless it
+    /// waits for its rename.
+    pub(in crate::fs) fn release_dropped(self: &Arc<Self>, who: &Requester, file: Arc<Dropped>) {
+        if !file.closed() {
+            return;
+        }
+        let waits = is_unfinished(&file.path());
+        if !waits {
+            self.import.files.remove(&file);
+        }
+        let over = Arc::clone(&file);
+        let answer = move |_: Result<(), FsError>| {
+            if !waits {
+                over.forget_bytes();
+            }
+        };
+        let answer = self.noting(who, "close", Box::new(answer));
+        self.apply_dropped(who, file, Occasion::Release, answer);
+    }
+
+    pub(in crate::fs) fn make_drop_folder(
+        &self,
+        who: &Requester,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<(), FsError> {
+        let path = drop_path(folder, name)?;
+        if self.has_drop_folder(who, &*self.caller(who)?, &path) {
+            return Err(FsError::Exists(full_path(&path)));
+        }
+        self.import.folders.make(who.uid, &path);
+        Ok(())
+    }
+
+    pub(in crate::fs) fn remove_drop_folder(
+        &self,
+        who: &Requester,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<(), FsError> {
+        let path = drop_path(folder, name)?;
+        let caller = self.caller(who)?;
+        let in_it = self.list_drop_box(who, &caller, &path);
+        if !in_it.is_empty() {
+            return Err(FsError::NotEmpty(full_path(&path)));
+        }
+        if !self.import.folders.remove(who.uid, &path) {
+            return Err(FsError::NotFound(full_path(&path)));
+        }
+        Ok(())
+    }
+
+    /// Removes what waits, or a report.
+    pub(in crate::fs) fn remove_dropped(
+        &self,
+        who: &Requester,
+        folder: &str,
+        name: &OsStr,
+    ) -> Result<(), FsError> {
+        let path = drop_path(folder, name)?;
+        let caller = self.caller(who)?;
+        let name = checked_name(folder, name)?;
+        match self.find_in_drop_box(who, &caller, folder, name) {
+            Some(Import::File(file)) => {
+                file.remove();
+                self.import.files.remove(&file);
+                Ok(())
+            }
+            Some(Import::Report(report)) => {
+                self.import.reports.remove(&report);
+                Ok(())
+            }
+            Some(folder @ Import::Folder(_)) => Err(FsError::IsFolder(folder.path())),
+            None => Err(FsError::NotFound(full_path(&path))),
+        }
+    }
+
+    /// Renames what waits, and applies it if it has a finished name now.
+    pub(in crate::fs) fn rename_dropped(
+        self: &Arc<Self>,
+        who: &Requester,
+        (folder, name): (&str, &OsStr),
+        (new_folder, new_name): (&str, &OsStr),
+        mode: RenameMode,
+        answer: Answer<()>,
+    ) {
+        let prepared = drop_path(folder, name).and_then(|from| {
+            let to = drop_path(new_folder, new_name)?;
+            let caller = self.caller(who)?;
+            let found = self.find_in_drop_box(who, &caller, folder, checked_name(folder, name)?);
+            let taken = self.dropped(who, &to).is_some();
+            match found {
+                _ if taken && mode == RenameMode::NoReplace => Err(FsError::Exists(full_path(&to))),
+                Some(Import::File(file)) => Ok((file, from, to)),
+                Some(Import::Report(_)) => Err(read_only(&found.expect("it was found"))),
+                Some(Import::Folder(_)) => Err(FsError::CrossDevice(full_path(&from))),
+                None => Err(FsError::NotFound(full_path(&from))),
+            }
+        });
+        let (file, from, to) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return answer(Err(error)),
+        };
+        if from == to {
+            return answer(Ok(()));
+        }
+        self.import.files.remove_waiting(who.uid, &to);
+        file.rename(&to);
+        if file.is_open() || is_unfinished(&to) || !is_unfinished(&from) {
+            // It is applied when it is closed; or it was already, under its first name.
+            return answer(Ok(()));
+        }
+        file.touch();
+        let (fs, renamed) = (Arc::clone(self), Arc::clone(&file));
+        let applied: Answer<()> = Box::new(move |outcome| {
+            match &outcome {
+                Ok(()) => {
+                    fs.import.files.remove(&renamed);
+                    renamed.forget_bytes();
+                }
+                Err(_) => renamed.rename(&from),
+            }
+            answer(outcome);
+        });
+        self.apply_dropped(who, file, Occasion::Create, applied);
+    }
+}
+
+/// A path of the drop box that may be made.
+fn drop_path(folder: &str, name: &OsStr) -> Result<String, FsError> {
+    let name = checked_name(&full_path(folder), name)?;
+    let path = join(folder, name);
+    // The same rules as for keys, but that a name may begin with a dot.
+    let dotless: Vec<_> = path.split('/').map(|part| part.trim_start_matches('.')).collect();
+    Key::check_folder(&dotless.join("/"))
+        .map_err(|error| FsError::BadName { path: full_path(&path), error })?;
+    Ok(path)
+}
+
+fn read_only(node: &Import) -> FsError {
+    let what = "a report can be read and removed; drop a file of another name";
+    FsError::Forbidden { path: node.path(), what }
+}

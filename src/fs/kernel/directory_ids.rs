@@ -1,0 +1,97 @@
+//! Node ids of directories. They follow from the path, so that they mean the same after a restart and take no memory.
+//!
+//! The kernel goes on with the id of a directory that was renamed: under its new name until it has looked that up,
+//! and for as long as a process works in it. A directory that is made at the old path must not have that id,
+//! since the kernel would take both for one. So the paths from the old one down have other ids from then on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use super::nodes::{ROOT, path_number};
+use crate::fs::budget::Account;
+use crate::fs::ops::lookup::is_below;
+use crate::fs::saved::{Kept, Shelf, Slot};
+
+/// How many paths may be left by renaming while a mount lasts.
+const MAX_LEFT: usize = 1024;
+
+/// Paths that were left. One list for the process, as its mount is. The lock is a leaf.
+static LEFT: RwLock<Vec<Left>> = RwLock::new(Vec::new());
+/// How many there are: nearly always none, and then the lock is not taken.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// The path of a directory that was renamed.
+struct Left {
+    path: String,
+    /// How many paths had been left, with this one.
+    generation: u64,
+    _slot: Option<Slot>,
+}
+
+/// The id of the directory at that path.
+pub(in crate::fs) fn directory_id(path: &str) -> u64 {
+    match generation(path) {
+        _ if path.is_empty() => ROOT,
+        0 => path_number("folder", path),
+        generation => path_number(&format!("folder {generation}"), path),
+    }
+}
+
+/// Whether one more path can be left.
+pub(in crate::fs) fn has_room() -> bool {
+    COUNT.load(Ordering::Acquire) < MAX_LEFT
+}
+
+/// A directory was renamed: what is made at its old path has another id. To be called before the rename is answered,
+/// since nobody can make anything there until then; again if the answer is asked for again.
+pub(in crate::fs) fn leave(path: &str, shelf: &Shelf) {
+    let generation = LEFT.read().iter().map(|one| one.generation).max().unwrap_or(0) + 1;
+    let kept = Kept::LeftPath { path: path.to_owned(), generation };
+    let one =
+        Left { path: path.to_owned(), generation, _slot: shelf.put(Account::Nameless, &kept) };
+    let mut left = LEFT.write();
+    let before: Vec<_> = left.extract_if(.., |one| one.path == path).collect();
+    left.push(one);
+    COUNT.store(left.len(), Ordering::Release);
+    drop(left);
+    // Its slot takes a lock of its own.
+    drop(before);
+}
+
+/// The process before this one left the path.
+pub(in crate::fs) fn restore(path: &str, generation: u64, slot: Slot) {
+    let mut left = LEFT.write();
+    left.push(Left { path: path.to_owned(), generation, _slot: Some(slot) });
+    COUNT.store(left.len(), Ordering::Release);
+}
+
+/// How often what lies at that path was another directory before.
+fn generation(path: &str) -> u64 {
+    if COUNT.load(Ordering::Acquire) == 0 {
+        return 0;
+    }
+    let left = LEFT.read();
+    let is_meant = |one: &&Left| one.path == path || is_below(path, &one.path);
+    left.iter().filter(is_meant).map(|one| one.generation).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_at_a_path_that_was_left_has_another_id() {
+        let paths = ["ids/a", "ids/a/b", "ids/a/b/c", "ids/ab", "ids"];
+        let before = paths.map(directory_id);
+        leave("ids/a/b", &Shelf::default());
+        let after = paths.map(directory_id);
+        let changed: Vec<_> = (0..paths.len()).filter(|&at| before[at] != after[at]).collect();
+        assert_eq!(changed, [1, 2]);
+        leave("ids/a/b", &Shelf::default());
+        assert!(
+            !before.contains(&directory_id("ids/a/b")) && !after.contains(&directory_id("ids/a/b"))
+        );
+        assert_eq!(directory_id(""), ROOT);
+    }
+}

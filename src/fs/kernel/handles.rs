@@ -1,0 +1,147 @@
+//! Open files and folders that have a state of their own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::model::Plaintext;
+use crate::vault::Value;
+
+use crate::fs::budget::Charge;
+use crate::fs::caller::proc::now_since_boot;
+use crate::fs::error::FsError;
+use crate::fs::files::draft::Draft;
+use crate::fs::files::encrypt::session::Sealing;
+use crate::fs::files::export::OpenExport;
+use crate::fs::files::import::Dropped;
+use crate::fs::files::scratch::Scratch;
+use crate::fs::files::texts::Text;
+use crate::fs::ops::readdir::Listing;
+use crate::fs::saved::Slot;
+
+/// What a handle stands for. Nothing is kept of those of readers of a version: its node says everything.
+#[derive(Clone)]
+pub(in crate::fs) enum Handle {
+    /// A write handle.
+    Draft(Arc<Draft>),
+    /// A scratch file.
+    Scratch(Arc<Scratch>),
+    /// A version, where the node is not that of one. `bound` if others see another one through that node.
+    Version { value: Arc<Value>, bound: bool, _slot: Option<Arc<Slot>> },
+    /// What one writer is writing, as it is when it is read.
+    View(Arc<Draft>),
+    /// A text as it was at the open, and the same on the shelf.
+    Text { text: Arc<Text>, _slot: Option<Arc<Slot>> },
+    /// A file in the drop box.
+    Dropped(Arc<Dropped>),
+    /// A file of `.encrypt`.
+    Sealing(Arc<Sealing>),
+    /// A control file: takes commands, and gives its text as it was at the open.
+    Control(Arc<Plaintext>),
+    /// A text of the export.
+    Export(Arc<OpenExport>),
+    /// A folder being listed; the listing is made at its first read, and anew when it is rewound.
+    Folder(Arc<Listing>),
+}
+
+/// Numbers with this bit stand for handles that take writes: whoever closes one that is not known has
+/// lost what was written.
+const WRITER: u64 = 1 << 62;
+
+/// Whether a handle of that number takes writes.
+pub(in crate::fs) fn is_writer(number: u64) -> bool {
+    number & WRITER != 0
+}
+
+/// Numbers with this bit stand for opens of a version through its own node. Nothing is kept of them; the number
+/// tells them apart, for locks. Older programs gave all of them the number 0.
+const VERSION: u64 = 1 << 61;
+
+/// Whether a handle of that number is an open of a version through its own node.
+pub(in crate::fs) fn is_version(number: u64) -> bool {
+    number == 0 || number & VERSION != 0
+}
+
+/// All handles, by number. Numbers are never used again, not by the next process either; 0 is none.
+pub(in crate::fs) struct Handles {
+    open: RwLock<HashMap<u64, Open>>,
+    next: AtomicU64,
+}
+
+struct Open {
+    handle: Handle,
+    _charge: Charge,
+}
+
+impl Handles {
+    pub(in crate::fs) fn new() -> Self {
+        // Nobody opens a million files a second.
+        let start = u64::try_from(now_since_boot().as_micros()).expect("a uptime of centuries");
+        Self { open: RwLock::new(HashMap::new()), next: AtomicU64::new(start.max(1)) }
+    }
+
+    /// A handle that the process before this one gave.
+    pub(in crate::fs) fn inherit(&self, number: u64, handle: Handle, charge: Charge) {
+        self.open.write().insert(number, Open { handle, _charge: charge });
+    }
+
+    /// `charge` is for the handle, without what others share with it.
+    pub(in crate::fs) fn add(&self, handle: Handle, charge: Charge) -> u64 {
+        let number = self.number(&handle);
+        self.inherit(number, handle, charge);
+        number
+    }
+
+    /// Adds a handle that is made with its number.
+    pub(in crate::fs) fn add_numbered(
+        &self,
+        charge: Charge,
+        make: impl FnOnce(u64) -> Handle,
+    ) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.inherit(number, make(number), charge);
+        number
+    }
+
+    /// A number for an open of a version through its own node.
+    pub(in crate::fs) fn next_version(&self) -> u64 {
+        VERSION | self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn number(&self, handle: &Handle) -> u64 {
+        let kind = match handle {
+            Handle::Draft(_) | Handle::Scratch(_) | Handle::Dropped(_) | Handle::Sealing(_) => {
+                WRITER
+            }
+            Handle::Version { .. }
+            | Handle::View(_)
+            | Handle::Text { .. }
+            | Handle::Control(_)
+            | Handle::Export(_)
+            | Handle::Folder(_) => 0,
+        };
+        kind | self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// # Errors
+    /// There is no such handle.
+    pub(in crate::fs) fn find(&self, number: u64) -> Result<Handle, FsError> {
+        let open = self.open.read();
+        open.get(&number).map(|open| open.handle.clone()).ok_or(FsError::BadHandle)
+    }
+
+    /// What that handle stands for from now on, if it is still there.
+    pub(in crate::fs) fn replace(&self, number: u64, handle: Handle) {
+        let mut open = self.open.write();
+        let before = open.get_mut(&number).map(|open| std::mem::replace(&mut open.handle, handle));
+        drop(open);
+        // Dropped without the lock: it may be the last holder of a version.
+        drop(before);
+    }
+
+    pub(in crate::fs) fn remove(&self, number: u64) -> Option<Handle> {
+        self.open.write().remove(&number).map(|open| open.handle)
+    }
+}

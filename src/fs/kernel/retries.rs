@@ -1,0 +1,377 @@
+//! What is remembered for a moment: of a thread, that a system call comes in two requests; of a process, that it
+//! replaces a file in two system calls, perhaps by two of its threads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::telemetry::clock;
+use crate::vault::{Heritage, Origin};
+
+use crate::fs::Requester;
+use crate::fs::budget::{Charge, OBJECT_BYTES};
+use crate::fs::caller::proc::{FRESH, now_since_boot, start_of};
+use crate::fs::files::draft::Draft;
+use crate::fs::files::import::Dropped;
+use crate::fs::saved::{Kept, KeptNote, SLOT_BYTES, Shelf, Slot};
+
+/// How long it is remembered that a thread removed something.
+const LIFETIME: Duration = Duration::from_secs(2);
+/// How long a thread may take to look up again what it was told to: the kernel does so at once, and
+/// the machine may be slow.
+const RETRY: Duration = Duration::from_secs(30);
+/// How long a thread may take to ask once more what was not answered by a process that died.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long threads that are not known may take to look up again. Each look-up of the path costs a draft for
+/// that long.
+const SHARED_RETRY: Duration = Duration::from_secs(5);
+/// How many notes are kept of one thread; the oldest go first.
+pub(in crate::fs) const PER_TASK: usize = 16;
+/// How many of one process: its threads may replace many files at a time.
+pub(in crate::fs) const PER_PROCESS: usize = 256;
+/// How many threads may have a note that they took last.
+const MAX_SPENT: usize = 4096;
+
+/// One thing to remember of a thread.
+#[derive(Clone)]
+pub(in crate::fs) enum Note {
+    /// It was told ESTALE on opening this node for reading; the kernel looks the path up again.
+    /// `served` is the version that the look-up gave, which is then opened whatever happens.
+    Reopen { node: u64, served: Option<u64> },
+    /// It opened that version for the process before this one, which may not have answered. No
+    /// look-up changes that.
+    Reopened { served: u64 },
+    /// It was told ESTALE on opening this node for writing; its next look-up of `path`, or of any
+    /// file where the path is not known, gets `draft`, made on the first of them.
+    /// `only` is set once it is opened: if this process is killed before its answer, the next one is
+    /// asked to open that draft again, and gives it to no look-up.
+    Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>>, only: Option<u64> },
+    /// Threads of a UID that are not known were told ESTALE on opening this node. As long as this lasts, each
+    /// look-up of `path` by one of them, or of any file, gets a draft of its own. `unanswered` of them have not
+    /// come back.
+    Shared { node: u64, path: Option<String>, unanswered: u32 },
+    /// It removed this secret, or moved it away: what it creates there next takes its place, and the
+    /// folders above are still there for it. A note of a process, as the next one.
+    /// `by_child` if a child of the process did so.
+    Replaced { key: String, heritage: Heritage, by_child: bool },
+    /// It closed this file of the drop box, which was applied and is gone.
+    Applied(Arc<Dropped>),
+}
+
+impl Note {
+    /// What a note takes, its slot included.
+    pub(in crate::fs) const BYTES: usize = OBJECT_BYTES + SLOT_BYTES;
+
+    fn lifetime(&self) -> Duration {
+        match self {
+            Self::Replaced { .. } | Self::Applied(_) => LIFETIME,
+            Self::Shared { .. } => SHARED_RETRY,
+            Self::Reopen { .. } | Self::Reopened { .. } | Self::Rewrite { .. } => RETRY,
+        }
+    }
+
+    /// Counts the callers of an older note of the same node in this one.
+    fn take_over(&mut self, old: &Self) -> bool {
+        match (self, old) {
+            (
+                Self::Shared { node, unanswered, .. },
+                Self::Shared { node: other, unanswered: more, .. },
+            ) if node == other => {
+                *unanswered = unanswered.saturating_add(*more);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the thread has opened what it was told to look up.
+    fn is_spent(&self) -> bool {
+        matches!(self, Self::Reopened { .. } | Self::Rewrite { only: Some(_), .. })
+    }
+}
+
+/// Notes by thread, or by process. Either is its number, its start time and its UID. Callers in a PID namespace
+/// that the daemon does not see all have the number 0: those of one UID share their notes.
+pub(in crate::fs) struct Tasks {
+    notes: Mutex<HashMap<Whose, Vec<Noted>>>,
+    most: usize,
+    shelf: Shelf,
+    /// The note that each thread took last lies on the shelf until the thread comes with something
+    /// new: if this process is killed before its answer, the next one is asked the same again.
+    spent: Mutex<HashMap<Whose, (Instant, Slot)>>,
+    /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
+    threads: AtomicUsize,
+    /// When expired notes were dropped last, in milliseconds since boot ([`clock::tick`]).
+    swept: AtomicU64,
+    made: Instant,
+}
+
+/// A thread or process, and its UID.
+type Whose = (u32, u32);
+
+struct Noted {
+    started: Option<u64>,
+    /// When this process has read that ([`clock::tick`]).
+    seen: Option<Duration>,
+    whose: Whose,
+    /// The request upon which this was noted.
+    request: u64,
+    at: Instant,
+    lifetime: Duration,
+    note: Note,
+    slot: Option<Slot>,
+    charge: Charge,
+}
+
+impl Tasks {
+    /// Keeps at most so many of each.
+    pub(in crate::fs) fn new(shelf: Shelf, most: usize) -> Self {
+        Self {
+            notes: Mutex::default(),
+            most,
+            shelf,
+            spent: Mutex::default(),
+            threads: AtomicUsize::new(0),
+            swept: AtomicU64::new(0),
+            made: Instant::now(),
+        }
+    }
+
+    /// Remembers `note` of the thread that sent the request.
+    pub(in crate::fs) fn remember(&self, who: &Requester, note: Note, charge: Charge) {
+        let (started, seen) = (start_of(who.task), Some(clock::tick()));
+        let (whose, request, at) = (whose(who), who.unique, Instant::now());
+        let lifetime = note.lifetime();
+        let mut noted =
+            Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
+        let account = noted.charge.account();
+        let kept = noted.kept().map(Kept::Note);
+        noted.slot = kept.and_then(|kept| self.shelf.put(account, &kept));
+        // It has got the answer to what it asked before.
+        let answered = self.spent.lock().remove(&whose);
+        drop(answered);
+        self.add(noted);
+    }
+
+    /// Remembers a note of a thread that the process before this one made `age` ago.
+    pub(in crate::fs) fn inherit(
+        &self,
+        origin: &Origin,
+        age: Duration,
+        note: Note,
+        slot: Option<Slot>,
+        charge: Charge,
+    ) {
+        let &Origin { unique: request, task, started, uid, .. } = origin;
+        // One that is spent is asked for once more, soon or never.
+        let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
+        let (whose, lifetime) = ((task, uid), note.lifetime());
+        if let Some(at) = Instant::now().checked_sub(age)
+            && age < lifetime
+        {
+            let seen = None;
+            let mut noted =
+                Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
+            // The time in which nobody answered does not count.
+            let kept = noted.kept().map(Kept::Note);
+            noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
+            self.add(noted);
+        }
+    }
+
+    /// Requests are served from now on. The time that it took to come so far does not count for what
+    /// was inherited: nobody could be answered.
+    pub(in crate::fs) fn begin(&self) {
+        let waited = self.made.elapsed();
+        for noted in self.notes.lock().values_mut().flatten() {
+            noted.at += waited;
+        }
+    }
+
+    fn add(&self, mut noted: Noted) {
+        self.sweep_if_due();
+        let most = if noted.whose.0 == 0 { PER_PROCESS } else { self.most };
+        let mut notes = self.notes.lock();
+        let of_task = notes.entry(noted.whose).or_default();
+        // A thread waits for one answer at a time: what it took before that is answered.
+        of_task.retain(|old| {
+            old.is_fresh() && !old.note.is_spent() && !noted.note.take_over(&old.note)
+        });
+        if of_task.len() >= most {
+            of_task.remove(0);
+        }
+        of_task.push(noted);
+        self.threads.store(notes.len(), Ordering::Release);
+    }
+
+    /// Drops expired notes, of threads that have ended too: what they hold is charged to a user.
+    pub(in crate::fs) fn sweep(&self) {
+        let mut notes = self.notes.lock();
+        let mut expired = Vec::new();
+        notes.retain(|_, of_task| {
+            expired.extend(of_task.extract_if(.., |noted| !noted.is_fresh()));
+            !of_task.is_empty()
+        });
+        self.threads.store(notes.len(), Ordering::Release);
+        drop(notes);
+        // What they hold takes other locks.
+        drop(expired);
+    }
+
+    /// As [`Tasks::sweep`], at most once in 2 s.
+    pub(in crate::fs) fn sweep_if_due(&self) {
+        if self.is_empty() {
+            return;
+        }
+        let now = u64::try_from(clock::tick().as_millis()).expect("an uptime of centuries");
+        let last = self.swept.load(Ordering::Relaxed);
+        let is_due = u128::from(now.saturating_sub(last)) >= LIFETIME.as_millis();
+        let claim = || self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        if is_due && claim().is_ok() {
+            self.sweep();
+        }
+    }
+
+    fn keep_spent(&self, task: Whose, slot: Slot, at: Instant) {
+        let mut spent = self.spent.lock();
+        if spent.len() >= MAX_SPENT {
+            spent.retain(|_, (at, _)| at.elapsed() < RETRY);
+        }
+        if spent.len() < MAX_SPENT {
+            spent.insert(task, (at, slot));
+        }
+    }
+
+    /// Whether nothing is noted at all.
+    pub(in crate::fs) fn is_empty(&self) -> bool {
+        self.threads.load(Ordering::Acquire) == 0
+    }
+
+    /// Shows the notes of that thread to `find`, newest first, until it finds something.
+    pub(in crate::fs) fn find<T>(
+        &self,
+        who: &Requester,
+        find: impl FnMut(&mut Note) -> Option<T>,
+    ) -> Option<T> {
+        let started = self.started_if_noted(who)?;
+        let mut notes = self.notes.lock();
+        let own = notes.get_mut(&whose(who))?.iter_mut().rev();
+        own.filter(|noted| noted.is_of(who, started) && noted.is_fresh())
+            .map(|noted| &mut noted.note)
+            .find_map(find)
+    }
+
+    /// The thread opens the current version of something: what it was told before is settled.
+    pub(in crate::fs) fn settle(&self, who: &Requester, opened: u64) {
+        if self.threads.load(Ordering::Acquire) > 0 {
+            self.take(who, Some(opened), |note| match note {
+                Note::Reopen { served: Some(served), .. } | Note::Reopened { served }
+                    if *served == opened =>
+                {
+                    Some(())
+                }
+                _ => None,
+            });
+        }
+    }
+
+    /// A thread that was told to look again found this version.
+    pub(in crate::fs) fn serve(&self, who: &Requester, version: u64) {
+        let Some(started) = self.started_if_noted(who) else { return };
+        let mut notes = self.notes.lock();
+        let own = notes.get_mut(&whose(who)).into_iter().flatten().rev();
+        let mut own = own.filter(|noted| noted.is_of(who, started) && noted.is_fresh());
+        if let Some(noted) = own.find(|noted| matches!(noted.note, Note::Reopen { .. })) {
+            if let Note::Reopen { served, .. } = &mut noted.note {
+                *served = Some(version);
+            }
+            let kept = noted.kept().map(Kept::Note);
+            let slot = noted.slot.take().zip(kept);
+            noted.slot = slot.and_then(|(slot, kept)| slot.replace(&kept));
+        }
+    }
+
+    /// As [`Tasks::find`], and forgets the note that was found.
+    /// `opened` is the node that the thread opens thereby.
+    pub(in crate::fs) fn take<T>(
+        &self,
+        who: &Requester,
+        opened: Option<u64>,
+        mut find: impl FnMut(&Note) -> Option<T>,
+    ) -> Option<T> {
+        let started = self.started_if_noted(who)?;
+        let whose = whose(who);
+        let mut notes = self.notes.lock();
+        let own = notes.get_mut(&whose)?;
+        own.retain(Noted::is_fresh);
+        let (position, found) = own.iter().enumerate().rev().find_map(|(position, noted)| {
+            let found = noted.is_of(who, started).then(|| find(&noted.note)).flatten();
+            Some((position, found?))
+        })?;
+        let mut taken = own.remove(position);
+        if own.is_empty() {
+            notes.remove(&whose);
+        }
+        self.threads.store(notes.len(), Ordering::Release);
+        drop(notes);
+        if let Some(slot) = taken.slot.take() {
+            let kept = taken.kept().map(|kept| KeptNote { served: opened, is_spent: true, ..kept });
+            let slot = kept.and_then(|kept| slot.replace(&Kept::Note(kept)));
+            slot.into_iter().for_each(|slot| self.keep_spent(whose, slot, taken.at));
+        }
+        Some(found)
+    }
+
+    /// The thread's start time, if something is noted of its number; read if that was not done a moment
+    /// ago, for what was noted: the kernel looks up again at once, all folders of the path.
+    fn started_if_noted(&self, who: &Requester) -> Option<Option<u64>> {
+        if self.threads.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.sweep_if_due();
+        let now = clock::tick();
+        let seen = |noted: &&Noted| noted.seen.is_some_and(|seen| now.saturating_sub(seen) < FRESH);
+        let known =
+            self.notes.lock().get(&whose(who))?.iter().rfind(seen).map(|noted| noted.started);
+        Some(known.unwrap_or_else(|| start_of(who.task)))
+    }
+}
+
+impl Noted {
+    /// Whether it is for that request of the thread. One that is sent again is the one upon which this was
+    /// noted: nobody has been answered that.
+    fn is_of(&self, who: &Requester, started: Option<u64>) -> bool {
+        let is_next = !who.is_resent || self.request != who.unique;
+        self.started == started && is_next
+    }
+
+    /// What of it the next process has to know.
+    fn kept(&self) -> Option<KeptNote> {
+        let (node, to_write, served) = match &self.note {
+            Note::Reopen { node, served } => (*node, false, *served),
+            Note::Reopened { served } => (*served, false, Some(*served)),
+            Note::Rewrite { node, only, .. } => (*node, true, *only),
+            Note::Shared { node, .. } => (*node, true, None),
+            // The receipt of the change tells it.
+            Note::Replaced { .. } => return None,
+            // It is gone, and its file with it.
+            Note::Applied(_) => return None,
+        };
+        let at = now_since_boot().saturating_sub(self.at.elapsed());
+        let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let (started, (task, uid), request) = (self.started, self.whose, self.request);
+        let is_spent = self.note.is_spent();
+        Some(KeptNote { task, started, uid, request, at, node, to_write, served, is_spent })
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < self.lifetime
+    }
+}
+
+fn whose(who: &Requester) -> Whose {
+    (who.task, who.uid)
+}

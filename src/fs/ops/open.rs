@@ -1,0 +1,644 @@
+//! Opening files: where every access is checked, whatever the kernel has cached.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::audit::{Access, Action, Subject};
+use crate::document::emit_lists;
+use crate::model::{Caller, Operation, Plaintext};
+use crate::vault::{RecordId, Secret, Value, WriteTarget};
+
+use super::lookup::STATUS_NAME;
+use crate::fs::attr::SECRET_MODE;
+use crate::fs::audit::Decision;
+use crate::fs::budget::{Account, HANDLE_BYTES};
+use crate::fs::files::draft::{Draft, Target};
+use crate::fs::files::encrypt::Encrypt;
+use crate::fs::files::export::Exported;
+use crate::fs::files::scratch::Scratch;
+use crate::fs::files::status::StatusFile;
+use crate::fs::kernel::handles::Handle;
+use crate::fs::kernel::nodes::Node;
+use crate::fs::kernel::prefill::{Fill, Filling, LARGEST};
+use crate::fs::kernel::retries::Note;
+use crate::fs::saved::{Kept, SLOT_BYTES};
+use crate::fs::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
+
+/// How a file is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
+    read: bool,
+    write: bool,
+}
+
+impl Wish {
+    fn access(self) -> Access {
+        match (self.read, self.write) {
+            (_, false) => Access::Read,
+            (false, true) => Access::Write,
+            (true, true) => Access::ReadWrite,
+        }
+    }
+}
+
+impl Fs {
+    /// Opens a file. The answer is given at once, but for the first open of a small version, whose
+    /// bytes the kernel gets before.
+    ///
+    /// # Errors
+    /// The caller may not; or [`FsError::Stale`], upon which the kernel looks the path up again and
+    /// gets the node to open.
+    pub fn open(
+        self: &Arc<Self>,
+        who: &Requester,
+        node: u64,
+        read: bool,
+        write: bool,
+        answer: impl FnOnce(Result<Opened, FsError>) + Send + 'static,
+    ) {
+        let (started, telemetry) = (Instant::now(), Arc::clone(self.vault.telemetry()));
+        let answer = move |outcome| {
+            telemetry.metrics.open.record(started.elapsed());
+            answer(outcome);
+        };
+        let caller = match self.caller(who) {
+            Ok(caller) => caller,
+            Err(error) => return answer(self.note(who, "open", Err(error))),
+        };
+        if who.task == 0 {
+            self.has_unknown_callers.store(true, Ordering::Relaxed);
+        }
+        let mut decision = None;
+        let opened = self.open_quietly(who, &caller, node, Wish { read, write }, &mut decision);
+        let (opened, bytes) = match opened {
+            Ok(opened) if opened.caching == Caching::Immutable => self.open_version(node, opened),
+            opened => (opened, None),
+        };
+        let opened = self.note(who, "open", opened);
+        let (fs, for_note) = (Arc::clone(self), *who);
+        self.record(who, caller, decision, opened, move |opened, recorded| {
+            match (opened, recorded) {
+                (Ok(opened), Ok(())) => match bytes {
+                    Some(bytes) => {
+                        let answer = Box::new(move || answer(Ok(opened)));
+                        fs.filler.send(Fill { node, filling: Filling::Bytes(bytes), answer });
+                    }
+                    None if opened.caching == Caching::Bound => {
+                        fs.answer_bound(node, opened, answer);
+                    }
+                    None => answer(Ok(opened)),
+                },
+                (Err(error), Ok(())) => answer(Err(error)),
+                (opened, Err(error)) => {
+                    opened.iter().for_each(|opened| match opened.caching {
+                        Caching::Immutable => fs.close_version(node),
+                        Caching::Private | Caching::Bound => fs.undo_open(opened),
+                    });
+                    answer(fs.note(&for_note, "open", Err(error)));
+                }
+            }
+        });
+    }
+
+    /// Counts the open of a version through its own node, and gives what the kernel is to be given. If it
+    /// cannot be read now, the reader's own READ says why.
+    fn open_version(
+        &self,
+        node: u64,
+        opened: Opened,
+    ) -> (Result<Opened, FsError>, Option<Plaintext>) {
+        let value = self.nodes.open(node);
+        // First counted, then looked at: who binds the node, or has it show another version, does both the
+        // other way round.
+        if self.bound.contains(node) || self.locking_readers.have(node) {
+            self.nodes.close(node);
+            return (Err(FsError::Stale), None);
+        }
+        let value = value.filter(|value| (1..=LARGEST).contains(&value.size()));
+        (Ok(opened), value.and_then(|value| self.vault.read_all(&value).ok()))
+    }
+
+    /// A version that was opened through its own node is closed.
+    pub(in crate::fs) fn close_version(&self, node: u64) {
+        self.nodes.close(node);
+    }
+
+    fn open_quietly(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let opened = self.open_node(who, caller, node, wish, decision);
+        if let Some(decision) = decision {
+            decision.subject.access = Some(wish.access());
+        }
+        opened
+    }
+
+    fn open_node(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        number: u64,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let node = match self.node_or_draft(who, number, true) {
+            Err(FsError::Stale) => return Err(self.retry_unknown(who, caller, number, wish)),
+            node => node?,
+        };
+        match node {
+            Node::Value(value) if wish.write => {
+                self.open_to_write(who, caller, &value, wish, decision)
+            }
+            Node::Value(value) => self.open_to_read(who, caller, &value, decision),
+            Node::Sidecar(record) => self.open_sidecar(who, caller, number, record, wish, decision),
+            Node::Draft(draft) if draft.uid() != who.uid => {
+                self.open_behind_draft(caller, &draft, wish, decision)
+            }
+            Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
+            Node::Scratch(scratch) => {
+                self.check_reachable(who, &Node::Scratch(Arc::clone(&scratch)))?;
+                self.start_scratch(who, caller, scratch)
+            }
+            Node::Status(StatusFile::Rekey, _) => {
+                let opened = self.open_control(caller);
+                if opened.is_err() {
+                    *decision = Some(Decision::new(Action::Rekey, Subject::default()));
+                }
+                opened
+            }
+            Node::Status(..) if wish.write => Err(nothing_is_made_in(".status")),
+            Node::Status(file, _) => {
+                let path = join(STATUS_NAME, file.name());
+                self.text(caller, number, &path, self.status_text(file, caller))
+            }
+            Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
+            Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
+            Node::Encrypt(Encrypt::File(file)) => {
+                let opened = self.open_to_encrypt(who, caller, &file, (wish.read, wish.write));
+                let subject = Subject::of(file.key().as_str());
+                *decision = Some(Decision::new(Action::Encrypt, subject));
+                opened
+            }
+            Node::Import(node) => {
+                self.check_reachable(who, &Node::Import(node.clone()))?;
+                self.open_in_drop_box(who, caller, &node, wish.write)
+            }
+            Node::Exported(Exported::File(file)) => {
+                self.open_export(who, caller, &file, wish.write, decision)
+            }
+            node @ (Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_))) => {
+                Err(FsError::IsFolder(self.path_of(&node)))
+            }
+        }
+    }
+
+    /// The warm path: one request, no handle, no store access.
+    fn open_to_read(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        value: &Value,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let immutable =
+            || Opened { handle: self.handles.next_version(), caching: Caching::Immutable };
+        let current = self.settled_secret(value.record());
+        if let Some(secret) = &current {
+            self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
+        }
+        if let Some(secret) = &current
+            && (self.bound.contains(value.node()) || self.locking_readers.have(value.node()))
+        {
+            return self.read_bound(who, caller, value.node(), secret.value());
+        }
+        if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
+            self.tasks.settle(who, value.node());
+            return Ok(immutable());
+        }
+        if who.task == 0 {
+            // Its next look-up gets a node of its own, with the version of that moment.
+            let (secret, node) = (current.ok_or(FsError::Stale)?, value.node());
+            if self.is_second_try(who, node) {
+                return self.read_bound(who, caller, node, secret.value());
+            }
+            return Err(self.retry_as_draft(who, caller, node, Some(secret.key().to_string())));
+        }
+        // Superseded or gone. The kernel looks up again once, and only once: what it found then is
+        // opened, even if it was superseded meanwhile. Without a look-up in between the node is all
+        // there is (a bind mount of the file): the current value is served through it.
+        let retry = self.tasks.take(who, Some(value.node()), |note| match note {
+            Note::Reopen { node, served } => Some((*node, *served)),
+            Note::Reopened { served } if who.is_resent && *served == value.node() => {
+                Some((*served, Some(*served)))
+            }
+            _ => None,
+        });
+        match (retry, current) {
+            (Some((_, Some(served))), Some(_)) if served == value.node() => {
+                if let Some(decision) = decision {
+                    decision.subject.version = Some(value.version());
+                }
+                Ok(immutable())
+            }
+            (Some((_, Some(served))), None) if served == value.node() => {
+                Err(FsError::NotFound("the file".to_owned()))
+            }
+            (Some((node, None)), Some(secret)) if node == value.node() => {
+                self.read_bound(who, caller, node, secret.value())
+            }
+            _ => Err(self.retry(who, caller, Note::Reopen { node: value.node(), served: None })),
+        }
+    }
+
+    /// A secret as it is once the commits of it and of its lists that are under way have ended.
+    fn settled_secret(&self, record: RecordId) -> Option<Arc<Secret>> {
+        let secret = self.vault.secret_of(record)?;
+        match self.settling.wait_for(secret.key().as_str()) {
+            true => self.vault.secret_of(record),
+            false => Some(secret),
+        }
+    }
+
+    fn open_to_write(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        value: &Arc<Value>,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let Some(secret) = self.settled_secret(value.record()) else {
+            return Err(self.retry_as_draft(who, caller, value.node(), None));
+        };
+        self.check_write(caller, &secret, wish, decision)?;
+        if self.bound.contains(value.node()) || self.is_second_try(who, value.node()) {
+            let (node, path) = (self.nodes.next_private(), secret.key().as_str());
+            let current = Arc::clone(secret.value());
+            let opener = self.opener(who, caller, path)?;
+            let draft = Draft::of_value(node, opener, path, current, SECRET_MODE);
+            return self.write_bound(who, caller, value.node(), draft);
+        }
+        Err(self.retry_as_draft(who, caller, value.node(), Some(secret.key().to_string())))
+    }
+
+    fn open_sidecar(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        record: RecordId,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+        self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+        let (path, text) = (format!("{}.acl", secret.key()), emit_lists(secret.acl()));
+        if !wish.write {
+            return self.text(caller, node, &path, text);
+        }
+        if self.bound.contains(node) || self.is_second_try(who, node) {
+            let private = self.nodes.next_private();
+            let opener = self.opener(who, caller, &path)?;
+            let draft = Draft::of_lists(private, opener, &path, record, &text)?;
+            return self.write_bound(who, caller, node, draft);
+        }
+        Err(self.retry_as_draft(who, caller, node, Some(path)))
+    }
+
+    /// A version that is not known any more. The kernel looks the path up again once, and only once.
+    fn retry_unknown(&self, who: &Requester, caller: &Caller, node: u64, wish: Wish) -> FsError {
+        match (wish.write, who.task) {
+            (true, _) => self.retry_as_draft(who, caller, node, None),
+            (false, 0) => FsError::Stale,
+            (false, _) => self.retry(who, caller, Note::Reopen { node, served: None }),
+        }
+    }
+
+    /// Remembers what the thread is to look up again, and gives what makes it do so.
+    fn retry(&self, who: &Requester, caller: &Caller, note: Note) -> FsError {
+        match self.budget.charge(Account::of(caller), Note::BYTES, "the file") {
+            Ok(charge) => {
+                self.tasks.remember(who, note, charge);
+                FsError::Stale
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// The thread's next look-up of the path gives it a draft.
+    pub(in crate::fs) fn retry_as_draft(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: u64,
+        path: Option<String>,
+    ) -> FsError {
+        let note = match who.task {
+            0 => Note::Shared { node, path, unanswered: 1 },
+            _ => Note::Rewrite { node, path, draft: None, only: None },
+        };
+        self.retry(who, caller, note)
+    }
+
+    /// Whether this thread was told to look again and came back with the same node: there is no
+    /// path to look up (a bind mount of the file, `/proc/self/fd`).
+    pub(in crate::fs) fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
+        if who.task == 0 {
+            return self.has_come_back(who, |node, _| node == opened);
+        }
+        let is_it = |note: &Note| match note {
+            Note::Rewrite { node, draft: None, only: None, .. } if *node == opened => Some(()),
+            _ => None,
+        };
+        self.tasks.take(who, None, is_it).is_some()
+    }
+
+    /// One of the threads that share a note opens what it was told to look up, or the node itself again. False if
+    /// all of them have come back.
+    fn has_come_back(&self, who: &Requester, is_meant: impl Fn(u64, Option<&str>) -> bool) -> bool {
+        let count = |note: &mut Note| match note {
+            Note::Shared { node, path, unanswered }
+                if *unanswered > 0 && is_meant(*node, path.as_deref()) =>
+            {
+                *unanswered -= 1;
+                Some(())
+            }
+            _ => None,
+        };
+        self.tasks.find(who, count).is_some()
+    }
+
+    fn open_draft(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        draft: Arc<Draft>,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        if who.task == 0 {
+            let path = draft.path();
+            self.has_come_back(who, |_, of| of.is_none_or(|of| of == path));
+        }
+        self.tasks.take(who, Some(draft.node()), |note| match note {
+            Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, &draft) => Some(()),
+            _ => None,
+        });
+        match draft.target() {
+            Target::Lists(record) => {
+                let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+                self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+            }
+            Target::Value(WriteTarget::Existing(record)) => {
+                let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
+                // Somebody who does not write gets the value as it is.
+                if !wish.write {
+                    self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
+                    let looked_up = draft.base().filter(|_| who.task == 0);
+                    let value = looked_up.unwrap_or_else(|| Arc::clone(secret.value()));
+                    return self.version(caller, value);
+                }
+                self.check_write(caller, &secret, wish, decision)?;
+            }
+            Target::Value(target @ WriteTarget::New { .. }) if wish.write => {
+                // It may be another process that creates the same file.
+                if who.task == 0 && draft.is_open() && !who.is_resent {
+                    let path = draft.path();
+                    let opener = self.opener(who, caller, &path)?;
+                    let (node, (_, mode, _)) = (self.nodes.next_private(), draft.shown());
+                    let own = Draft::of_new(node, opener, None, &path, target, mode);
+                    return self.start(caller, Arc::new(own));
+                }
+            }
+            Target::Value(WriteTarget::New { .. }) => {
+                return self.private(caller, &draft.path(), Handle::View(Arc::clone(&draft)));
+            }
+        }
+        self.start_once(who, caller, draft)
+    }
+
+    /// A draft that a descriptor of another UID leads to: what the path means to this caller. What it
+    /// would write cannot be in the buffer of another one, and there is no path to look up.
+    fn open_behind_draft(
+        &self,
+        caller: &Caller,
+        draft: &Draft,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<Opened, FsError> {
+        let nothing = || FsError::NotFound("the file".to_owned());
+        match draft.target() {
+            Target::Value(WriteTarget::New { .. }) => Err(nothing()),
+            Target::Value(WriteTarget::Existing(record)) => {
+                let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
+                if wish.write {
+                    self.check_write(caller, &secret, wish, decision)?;
+                    return Err(FsError::Stale);
+                }
+                self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
+                self.version(caller, Arc::clone(secret.value()))
+            }
+            Target::Lists(record) => {
+                let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
+                self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+                if wish.write {
+                    return Err(FsError::Stale);
+                }
+                self.text(caller, draft.node(), &draft.path(), emit_lists(secret.acl()))
+            }
+        }
+    }
+
+    /// As [`Fs::start`]; if the process before this one gave a handle and died before it said so, that
+    /// one is given.
+    pub(in crate::fs) fn start_once(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        draft: Arc<Draft>,
+    ) -> Result<Opened, FsError> {
+        match draft.last_handle() {
+            Some(handle) if who.is_resent => Ok(Opened { handle, caching: Caching::Private }),
+            _ => self.start(caller, draft),
+        }
+    }
+
+    fn check_write(
+        &self,
+        caller: &Caller,
+        secret: &Secret,
+        wish: Wish,
+        decision: &mut Option<Decision>,
+    ) -> Result<(), FsError> {
+        self.decide(decision, Action::Open, caller, Operation::Write, secret)?;
+        if wish.read {
+            self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a handle on a draft.
+    pub(in crate::fs) fn start(
+        &self,
+        caller: &Caller,
+        draft: Arc<Draft>,
+    ) -> Result<Opened, FsError> {
+        let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, &draft.path())?;
+        if !draft.is_open() {
+            self.drafts.add(&draft)?;
+        }
+        let handle = self.handles.add(Handle::Draft(Arc::clone(&draft)), charge);
+        draft.opened(handle, &self.shelf);
+        Ok(Opened { handle, caching: Caching::Private })
+    }
+
+    /// Gives a handle on a scratch file, as [`Fs::start_once`] does on a draft.
+    pub(in crate::fs) fn start_scratch(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        scratch: Arc<Scratch>,
+    ) -> Result<Opened, FsError> {
+        let handle = match scratch.last_handle().filter(|_| who.is_resent) {
+            Some(given) => given,
+            None => {
+                let account = Account::of(caller);
+                let charge = self.budget.charge(account, HANDLE_BYTES, "a scratch file")?;
+                let handle = self.handles.add(Handle::Scratch(Arc::clone(&scratch)), charge);
+                scratch.opened(handle);
+                handle
+            }
+        };
+        Ok(Opened { handle, caching: Caching::Private })
+    }
+
+    /// A version, through a node that is not its own.
+    fn version(&self, caller: &Caller, value: Arc<Value>) -> Result<Opened, FsError> {
+        let bytes = HANDLE_BYTES + SLOT_BYTES;
+        let account = Account::of(caller);
+        let charge = self.budget.charge(account, bytes, "the file")?;
+        let handle = self.handles.add_numbered(charge, |handle| {
+            let slot = self.shelf.put(account, &Kept::Version { handle, node: value.node() });
+            Handle::Version { value, bound: false, _slot: slot.map(Arc::new) }
+        });
+        Ok(Opened { handle, caching: Caching::Private })
+    }
+
+    pub(in crate::fs) fn private(
+        &self,
+        caller: &Caller,
+        path: &str,
+        handle: Handle,
+    ) -> Result<Opened, FsError> {
+        let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, path)?;
+        Ok(Opened { handle: self.handles.add(handle, charge), caching: Caching::Private })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::audit::{Actor, ErrorCode, Process};
+    use crate::crypto::{Keyring, MasterKey};
+    use crate::fs::{Life, Options};
+    use crate::identity::{Directory, Group, NssError, Resolver, User};
+    use crate::model::Key;
+    use crate::store::MemoryStore;
+    use crate::vault::Vault;
+
+    struct Root;
+
+    impl Directory for Root {
+        fn user_by_uid(&self, _uid: u32) -> Result<Option<User>, NssError> {
+            Ok(Some(User { name: "root".to_owned(), gid: 0 }))
+        }
+
+        fn uid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
+            Ok(Some(0))
+        }
+
+        fn gid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
+            Ok(None)
+        }
+
+        fn groups_of(&self, _user: &User) -> Result<Vec<Group>, NssError> {
+            Ok(Vec::new())
+        }
+    }
+
+    struct NoCache;
+
+    impl crate::fs::KernelCache for NoCache {
+        fn forget_name(&self, _parent: u64, _name: &str) {}
+
+        fn expire_name(&self, _parent: u64, _name: &str) {}
+
+        fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
+
+        fn forget_attributes(&self, _node: u64) {}
+
+        fn forget_bytes(&self, _node: u64) {}
+
+        fn wake(&self, _waiter: u64) {}
+
+        fn knows(&self, _node: u64) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_no_second_attempt() {
+        for write in [false, true] {
+            is_no_second_attempt(write);
+        }
+    }
+
+    fn is_no_second_attempt(for_writing: bool) {
+        let keyring = Keyring::new(MasterKey::parse(&"07".repeat(32)).unwrap(), Vec::new());
+        let vault = Arc::new(Vault::open(Arc::new(MemoryStore::new()), keyring).unwrap());
+        let identities = Arc::new(Resolver::with_directory(None, Box::new(Root)).unwrap());
+        let code = |_: &FsError| ErrorCode { number: 0, name: String::new(), denied: false };
+        let (options, life) = (Options::default(), Life::default());
+        let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
+        fs.serve_caches(NoCache).unwrap();
+        let task = nix::unistd::gettid().as_raw().cast_unsigned();
+        let first = Requester { task, unique: 2, ..Requester::default() };
+        let again = Requester { is_resent: true, ..first };
+        let second = Requester { unique: 4, ..first };
+        let write = |target, value: &[u8]| {
+            let (answer, answered) = channel();
+            let actor = Actor { caller: fs.caller(&first).unwrap(), process: Process::default() };
+            let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.is_ok()).unwrap());
+            vault.write(actor, target, Plaintext::copy_of(value), None, done);
+            assert!(answered.recv().unwrap());
+        };
+        let key = Key::parse("K").unwrap();
+        write(WriteTarget::New { key, exclusive: true, heritage: None }, b"old");
+        let old = Arc::clone(vault.secret("K").unwrap().value());
+        fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
+        write(WriteTarget::Existing(old.record()), b"new");
+        let open = |who: &Requester| {
+            let (answer, answered) = channel();
+            let answer = move |opened| answer.send(opened).unwrap();
+            fs.open(who, old.node(), !for_writing, for_writing, answer);
+            answered.recv().unwrap().map(|opened| opened.handle)
+        };
+        assert!(matches!(open(&first), Err(FsError::Stale)));
+        // The process died before it said so.
+        assert!(matches!(open(&again), Err(FsError::Stale)));
+        // It said so, and there was no path to look up.
+        let resent = Requester { is_resent: for_writing, ..second };
+        assert!(open(&resent).is_ok_and(|handle| handle != 0));
+        // From then on the node follows the current value at once.
+        let third = Requester { unique: 6, ..first };
+        assert!(open(&third).is_ok_and(|handle| handle != 0));
+    }
+}

@@ -1,0 +1,152 @@
+//! poll(2) on an open secret: POLLPRI says that there is a newer version, or that it is gone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use parking_lot::Mutex;
+
+use crate::fs::budget::{Account, Budget, Charge};
+use crate::fs::kernel::nodes::Node;
+use crate::fs::saved::{Kept, SLOT_BYTES, Shelf, Slot};
+use crate::fs::{Fs, Requester};
+
+/// What an open file is ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// As every regular file: always.
+    Always,
+    /// A version: to be read. `superseded` if it is not the current one any more.
+    Version {
+        /// Whether there is a newer version, or none.
+        superseded: bool,
+    },
+}
+
+impl Fs {
+    /// What the file is ready for. `waiter` is whom the kernel wants to be woken when that changes,
+    /// by its own number for the open file.
+    pub fn poll(&self, who: &Requester, node: u64, waiter: Option<u64>) -> Readiness {
+        let Ok(node @ Node::Value(_)) = self.node(who, node) else { return Readiness::Always };
+        // First noted, then looked at: a change in between wakes it.
+        if let Some(waiter) = waiter {
+            let caller = self.caller_if_known(who);
+            let account = caller.map_or(Account::User(who.uid), |caller| Account::of(&caller));
+            self.pollers.add(node.number(), waiter, &self.budget, account);
+        }
+        Readiness::Version { superseded: self.is_outdated(&node) }
+    }
+}
+
+/// Waiters on one version beyond this many are not woken; whoever opens and polls again and again
+/// while another one holds the version would fill the memory.
+const MOST_ON_A_VERSION: usize = 4096;
+
+/// Who waits for a newer version, by the node of the version that it has open.
+#[derive(Default)]
+pub(in crate::fs) struct Pollers {
+    by_node: Mutex<HashMap<u64, BTreeMap<u64, Waiter>>>,
+    /// They waited when a process before this one died, perhaps for what has happened since.
+    inherited: Mutex<Vec<(u64, Slot)>>,
+    shelf: Shelf,
+}
+
+struct Waiter {
+    slot: Option<Slot>,
+    _charge: Charge,
+}
+
+impl Waiter {
+    /// What a waiter takes, its slot included.
+    const BYTES: usize = 256 + SLOT_BYTES;
+}
+
+impl Pollers {
+    pub(in crate::fs) fn new(shelf: Shelf) -> Self {
+        Self { shelf, ..Self::default() }
+    }
+
+    fn add(&self, node: u64, waiter: u64, budget: &Budget, account: Account) {
+        let mut by_node = self.by_node.lock();
+        let waiters = by_node.entry(node).or_default();
+        if waiters.contains_key(&waiter) {
+            return;
+        }
+        // The kernel numbers open files upwards: the oldest has most likely been closed.
+        if waiters.len() >= MOST_ON_A_VERSION {
+            waiters.pop_first();
+        }
+        let charge = || budget.charge(account, Waiter::BYTES, "");
+        let charge = charge().or_else(|error| match waiters.pop_first() {
+            Some(_) => charge(),
+            None => Err(error),
+        });
+        // Who has no memory left is not woken.
+        if let Ok(charge) = charge {
+            let slot = self.shelf.put(account, &Kept::Waiter(waiter));
+            waiters.insert(waiter, Waiter { slot, _charge: charge });
+        } else if waiters.is_empty() {
+            by_node.remove(&node);
+        }
+    }
+
+    /// Whom to wake because a version was superseded. They ask again. Each stays on the shelf until its
+    /// slot is dropped: who is killed before it wakes them leaves that to the next process.
+    pub(in crate::fs) fn take(
+        &self,
+        node: u64,
+    ) -> impl Iterator<Item = (u64, Option<Slot>)> + use<> {
+        let waiters = self.by_node.lock().remove(&node).unwrap_or_default();
+        waiters.into_iter().map(|(waiter, Waiter { slot, .. })| (waiter, slot))
+    }
+
+    /// It waited for a process before this one.
+    pub(in crate::fs) fn inherit(&self, waiter: u64, slot: Slot) {
+        self.inherited.lock().push((waiter, slot));
+    }
+
+    /// Whom to wake because nobody knows for what they wait. They ask again.
+    pub(in crate::fs) fn take_inherited(&self) -> Vec<(u64, Slot)> {
+        std::mem::take(&mut *self.inherited.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::budget::MemoryLimits;
+
+    #[test]
+    fn waiters_are_woken_once_and_bounded() {
+        let pollers = Pollers::default();
+        let budget = Budget::new(MemoryLimits::default());
+        let add = |node, waiter| pollers.add(node, waiter, &budget, Account::User(7));
+        add(1, 7);
+        add(1, 7);
+        add(2, 8);
+        let take = |node| pollers.take(node).map(|(waiter, _)| waiter).collect::<Vec<_>>();
+        assert_eq!(take(1), [7]);
+        assert!(take(1).is_empty());
+        let many = MOST_ON_A_VERSION as u64;
+        (0..2 * many).for_each(|waiter| add(3, waiter));
+        assert_eq!(take(3), (many..2 * many).collect::<Vec<_>>());
+        assert_eq!(take(2), [8]);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_waiter_is_the_next_process_s_until_it_is_woken() {
+        let file = tempfile::tempfile().unwrap();
+        let shelf = || Shelf::new(file.try_clone().unwrap()).unwrap();
+        let left = || {
+            let found = shelf().inherit().unwrap();
+            let kept = found.into_iter().map(|(slot, kept)| (std::mem::forget(slot), kept).1);
+            kept.collect::<Vec<_>>()
+        };
+        let pollers = Pollers::new(shelf());
+        let budget = Budget::new(MemoryLimits::default());
+        pollers.add(1, 7, &budget, Account::User(7));
+        let taken: Vec<_> = pollers.take(1).collect();
+        assert_eq!(left(), [Kept::Waiter(7)]);
+        drop(taken);
+        assert_eq!(left(), []);
+    }
+}

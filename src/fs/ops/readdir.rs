@@ -1,0 +1,207 @@
+//! Listing folders.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::model::{Caller, SIDECAR_SUFFIX};
+use crate::vault::ChildKind;
+
+use crate::fs::budget::{Account, Charge, HANDLE_BYTES};
+use crate::fs::files::encrypt::Encrypt;
+use crate::fs::files::export::Exported;
+use crate::fs::files::import::Import;
+use crate::fs::files::status::StatusFile;
+use crate::fs::kernel::directory_ids::directory_id;
+use crate::fs::kernel::handles::{Handle, is_writer};
+use crate::fs::kernel::nodes::Node;
+use crate::fs::{FileKind, Fs, FsError, Opened, Requester, join};
+
+/// What an entry of a listing takes beside its name.
+const LISTED_BYTES: usize = size_of::<Listed>() + 16;
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its node's number.
+    pub node: u64,
+    /// File or folder.
+    pub kind: FileKind,
+}
+
+/// An open folder: what it held when it was read first or rewound.
+#[derive(Default)]
+pub(in crate::fs) struct Listing(Mutex<Option<(Arc<[Listed]>, Charge)>>);
+
+impl Fs {
+    /// Opens a folder for listing.
+    ///
+    /// # Errors
+    /// The node is not a folder, or the caller can see nothing in it.
+    pub fn open_folder(&self, who: &Requester, node: u64) -> Result<Opened, FsError> {
+        let node = self.node(who, node)?;
+        if !node.is_folder() {
+            return Err(FsError::NotFolder("the file".to_owned()));
+        }
+        let caller = self.caller(who)?;
+        let opened = self.check_listing(who, &caller, &node);
+        self.note(who, "open", opened)?;
+        self.private(&caller, "the folder", Handle::Folder(Arc::default()))
+    }
+
+    /// Whether the caller may open a directory to list it: not if it can see nothing there. Who lists a
+    /// directory can keep it locked in the kernel, so only those may who have something to do with it.
+    pub(in crate::fs) fn check_listing(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        node: &Node,
+    ) -> Result<(), FsError> {
+        let may = caller.is_admin()
+            || match node {
+                Node::Folder(path) => {
+                    self.sees_in(who, caller, path) || self.is_folder_to(who, caller, path)
+                }
+                // Nothing is ever listed there.
+                Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => false,
+                _ => true,
+            };
+        let what = "you can see nothing in it; open what you need by its name";
+        if may { Ok(()) } else { Err(FsError::NoAccess { path: self.path_of(node), what }) }
+    }
+
+    /// What the caller sees in the folder, as it was when the handle was read first or rewound
+    /// (`rewound`).
+    ///
+    /// # Errors
+    /// The handle is not known, or the caller cannot be resolved.
+    pub fn list(
+        &self,
+        who: &Requester,
+        node: u64,
+        handle: u64,
+        rewound: bool,
+    ) -> Result<Arc<[Listed]>, FsError> {
+        let listing = match self.handles.find(handle) {
+            Ok(Handle::Folder(listing)) => listing,
+            // The process that gave the handle was killed.
+            Err(_) if !is_writer(handle) => {
+                let listing = Arc::default();
+                let account = Account::of(&*self.caller(who)?);
+                let charge = self.budget.charge(account, HANDLE_BYTES, "the folder")?;
+                self.handles.inherit(handle, Handle::Folder(Arc::clone(&listing)), charge);
+                listing
+            }
+            Ok(_) | Err(_) => return Err(FsError::BadHandle),
+        };
+        let before = {
+            let mut kept = listing.0.lock();
+            match &*kept {
+                Some((listed, _)) if !rewound => return Ok(Arc::clone(listed)),
+                _ => kept.take(),
+            }
+        };
+        drop(before);
+        let listed = self.list_now(who, node)?;
+        let names: usize = listed.iter().map(|one| one.name.len()).sum();
+        let bytes = names + listed.len() * LISTED_BYTES;
+        let account = Account::of(&*self.caller(who)?);
+        let charge = self.budget.charge(account, bytes, "the folder")?;
+        *listing.0.lock() = Some((Arc::clone(&listed), charge));
+        Ok(listed)
+    }
+
+    /// Closes a folder.
+    pub fn close_folder(&self, handle: u64) {
+        self.handles.remove(handle);
+    }
+
+    fn list_now(&self, who: &Requester, node: u64) -> Result<Arc<[Listed]>, FsError> {
+        let caller = self.caller(who)?;
+        match self.node(who, node)? {
+            Node::Folder(path) => Ok(self.list_folder(who, &caller, &path)),
+            Node::StatusFolder => Ok(StatusFile::ALL
+                .into_iter()
+                .map(|file| Listed {
+                    name: file.name().into(),
+                    node: Node::Status(file, who.uid).number(),
+                    kind: FileKind::File,
+                })
+                .collect()),
+            Node::Import(Import::Folder(folder)) => Ok(self.list_drop_box(who, &caller, &folder)),
+            // What is there is found by name.
+            Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => {
+                Ok(Arc::new([]))
+            }
+            _ => Err(FsError::NotFolder("the file".to_owned())),
+        }
+    }
+
+    fn list_folder(&self, who: &Requester, caller: &Caller, folder: &Arc<str>) -> Arc<[Listed]> {
+        // A file that was only created may be on its way into the store.
+        self.settling.wait_for_below(folder);
+        let mut listed = Vec::new();
+        let mut folders = BTreeMap::new();
+        for child in self.vault.children(caller, folder) {
+            match child.kind {
+                ChildKind::Folder => {
+                    folders.insert(child.name, ());
+                }
+                ChildKind::Secret(secret) => {
+                    if self.options.list_sidecars {
+                        listed.push(Listed {
+                            name: format!("{}{SIDECAR_SUFFIX}", child.name).into(),
+                            node: Node::Sidecar(secret.record()).number(),
+                            kind: FileKind::File,
+                        });
+                    }
+                    let node = secret.value().node();
+                    listed.push(Listed { name: child.name, node, kind: FileKind::File });
+                }
+            }
+        }
+        for name in self.folders_of(who, caller, folder) {
+            folders.insert(name.into(), ());
+        }
+        listed.extend(folders.into_keys().map(|name| Listed {
+            node: directory_id(&join(folder, &name)),
+            name,
+            kind: FileKind::Folder,
+        }));
+        listed.extend(self.scratch.names(who.uid, folder).into_iter().filter_map(|name| {
+            let scratch = self.scratch.find(who.uid, folder, &name)?;
+            Some(Listed { name: name.into(), node: scratch.node(), kind: FileKind::File })
+        }));
+        listed.into()
+    }
+
+    /// Whether the directory shows something to the caller, or is the caller's own. To an admin, who sees
+    /// everything, every directory does that exists.
+    pub(in crate::fs) fn sees_in(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        let seen_by = (!caller.is_admin()).then_some(who.uid);
+        caller.own_slug().is_some_and(|own| path.is_empty() || own.as_str() == path)
+            || self.vault.sees_below(caller, path)
+            || self.folders.is_seen(path, seen_by)
+            || !self.scratch.names(who.uid, path).is_empty()
+    }
+
+    /// Folders that hold nothing yet: those that the caller made (an admin sees all), and the
+    /// caller's own. Admins, who may create anywhere, do not have theirs shown: in the root, programs
+    /// must find secrets only.
+    fn folders_of(&self, who: &Requester, caller: &Caller, folder: &str) -> Vec<String> {
+        let seen_by = (!caller.is_admin()).then_some(who.uid);
+        let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
+        let first = |path: &String| {
+            let rest = &path[prefix_length..];
+            rest.split('/').next().unwrap_or(rest).to_owned()
+        };
+        let made = self.folders.visible_below(folder, seen_by);
+        let own = caller.own_slug().filter(|_| folder.is_empty() && !caller.is_admin());
+        // An admin may have made a secret of that name.
+        let own = own.filter(|own| self.vault.secret(own.as_str()).is_none());
+        made.iter().map(first).chain(own.map(|slug| slug.to_string())).collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! Removing files and folders.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::vault::{Change, Heritage, VaultError};
+
+use super::close::stale_name;
+use super::lookup::{is_reserved, sidecar_key};
+use crate::fs::kernel::invalidator::Errand;
+use crate::fs::{Answer, Fs, FsError, Requester, checked_name, join, nothing_is_made_in};
+
+impl Fs {
+    /// Removes a file. The answer comes when that is durable.
+    pub fn unlink(
+        self: &Arc<Self>,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        answer: Answer<()>,
+    ) {
+        let answer = self.noting(who, "unlink", answer);
+        match self.was_done(who) {
+            Ok(true) => return answer(Ok(())),
+            Ok(false) => {}
+            Err(error) => return answer(Err(error)),
+        }
+        if let Some(folder) = self.drop_folder(parent) {
+            return answer(self.remove_dropped(who, &folder, name));
+        }
+        if let Err((answer, error)) = self.try_unlink(who, parent, name, answer) {
+            answer(Err(error));
+        }
+    }
+
+    fn try_unlink(
+        self: &Arc<Self>,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+        answer: Answer<()>,
+    ) -> Result<(), (Answer<()>, FsError)> {
+        let (caller, folder, name) = match self.place(who, parent, name) {
+            Ok(place) => place,
+            Err(error) => return Err((answer, error)),
+        };
+        let path = join(&folder, name);
+        if is_reserved(&path) {
+            return Err((answer, nothing_is_made_in(&path)));
+        }
+        if self.scratch.is_name(who.uid, &folder, name) {
+            let removed = self.scratch.remove(who.uid, &folder, name);
+            answer(match removed {
+                None if !who.is_resent => Err(FsError::NotFound(path)),
+                _ => Ok(()),
+            });
+            return Ok(());
+        }
+        // A file that was only created may be on its way into the store: it must not come back.
+        self.settling.wait_for(&path);
+        if self.vault.secret(&path).is_none() {
+            if let Some(draft) = self.drafts.creating(&path, who)
+                && self.drafts.end_one(&draft)
+            {
+                answer(Ok(()));
+                return Ok(());
+            }
+            if sidecar_key(&path).is_some_and(|key| self.vault.secret(key.as_str()).is_some()) {
+                let what = "a sidecar lives as long as its secret; remove the secret instead";
+                return Err((answer, FsError::Forbidden { path, what }));
+            }
+        }
+        let origin = self.origin_with_process(who);
+        let (fs, for_note) = (Arc::clone(self), *who);
+        self.vault.remove(
+            self.actor(who, caller),
+            path,
+            origin,
+            Box::new(move |outcome| match outcome {
+                Ok(changes) => fs.removed(&for_note, &changes, false, answer),
+                // It was there when the kernel asked first: a file that was being created.
+                Err(VaultError::NotFound { .. }) if for_note.is_resent => answer(Ok(())),
+                Err(error) => answer(Err(error.into())),
+            }),
+        );
+        Ok(())
+    }
+
+    /// What follows a removal, or a renaming (`moved`): writers of the secret write into the void, and the process may put
+    /// another in its place or remove the folder that it emptied.
+    pub(in crate::fs) fn removed(
+        &self,
+        who: &Requester,
+        changes: &[Change],
+        moved: bool,
+        answer: Answer<()>,
+    ) {
+        for change in changes {
+            if let (Some(before), None) = (&change.before, &change.after) {
+                self.drafts.end(before.record(), before.key().as_str());
+            }
+            if let Some((key, heritage)) = Heritage::of(change) {
+                self.remember_replaced(who, key.as_str(), heritage, moved);
+            }
+        }
+        // The caller holds the kernel's lock on the folder until it is answered, and the courier may
+        // be waiting for that lock: so this answer must not wait for the courier.
+        let stale = self.stale_after(changes);
+        answer(Ok(()));
+        self.courier.send(Errand { stale, answer: None });
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// It is not there, not empty, or exists whatever anybody does.
+    pub fn remove_folder(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<(), FsError> {
+        let removed = self.remove_folder_quietly(who, parent, name);
+        self.note(who, "rmdir", removed)
+    }
+
+    fn remove_folder_quietly(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<(), FsError> {
+        if let Some(folder) = self.drop_folder(parent) {
+            return self.remove_drop_folder(who, &folder, name);
+        }
+        let (caller, folder, name) = self.place(who, parent, name)?;
+        let path = join(&folder, name);
+        if is_reserved(&path) {
+            return Err(nothing_is_made_in(&path));
+        }
+        // A file that was only created may be on its way into the store.
+        self.settling.wait_for_around(&path);
+        if self.vault.is_folder(&path)
+            || self.folders.holds_below(&path)
+            || !self.scratch.names(who.uid, &path).is_empty()
+        {
+            return Err(FsError::NotEmpty(path));
+        }
+        if self.folders.holds(&path) {
+            self.may_make(&caller, &folder, name)?;
+            self.folders.remove(&path);
+            self.forget_folders_above(&path);
+            return Ok(());
+        }
+        if self.was_emptied_by(who, &path) {
+            return Ok(());
+        }
+        if caller.own_slug().is_some_and(|own| own.as_str() == path) {
+            let what = "your own folder always exists; leave it";
+            return Err(FsError::Forbidden { path, what });
+        }
+        // The kernel knew of the folder: it was removed when this was asked for the first time.
+        if who.is_resent {
+            return Ok(());
+        }
+        Err(FsError::NotFound(path))
+    }
+
+    /// What existed because a folder in it did is gone too. The caller holds the kernel's lock on one of
+    /// them, so nobody waits for this.
+    fn forget_folders_above(&self, path: &str) {
+        let mut stale = Vec::new();
+        let mut folder = path;
+        while let Some((above, _)) = folder.rsplit_once('/')
+            && !self.vault.is_folder(above)
+            && !self.folders.holds(above)
+        {
+            stale.push(stale_name(above));
+            folder = above;
+        }
+        self.courier.send(Errand { stale, answer: None });
+    }
+
+    fn place<'a>(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &'a OsStr,
+    ) -> Result<(Arc<crate::model::Caller>, Arc<str>, &'a str), FsError> {
+        let folder = self.folder(who, parent)?;
+        Ok((self.caller(who)?, Arc::clone(&folder), checked_name(&folder, name)?))
+    }
+}

@@ -1,0 +1,125 @@
+//! Renaming a directory: all keys below it, and what is only in memory there.
+
+use std::sync::Arc;
+
+use crate::model::{Caller, Key};
+use crate::vault::Change;
+
+use super::close::stale_name;
+use super::lookup::is_below;
+use super::rename::{Place, RenameMode};
+use crate::fs::kernel::directory_ids;
+use crate::fs::kernel::invalidator::Errand;
+use crate::fs::{Answer, Fs, FsError, Requester};
+
+impl Fs {
+    /// Renames a directory. The answer comes when that is durable.
+    pub(in crate::fs) fn rename_directory(
+        self: &Arc<Self>,
+        who: &Requester,
+        from: Place,
+        to: Place,
+        mode: RenameMode,
+        answer: Answer<()>,
+    ) {
+        let holds_keys = self.vault.is_folder(&from.path);
+        let caller = match self.may_rename_directory(who, &from, &to, mode, holds_keys) {
+            Ok(caller) => caller,
+            Err(error) => return answer(Err(error)),
+        };
+        if !holds_keys {
+            self.move_memory(&from.path, &to.path);
+            return self.directory_renamed(&from.path, &to.path, &[], answer);
+        }
+        let actor = self.actor(who, caller);
+        let origin = self.origin_with_process(who);
+        let (fs, old, new) = (Arc::clone(self), from.path.clone(), to.path.clone());
+        let done = move |outcome: Result<Vec<Change>, _>| match outcome {
+            Err(error) => answer(Err(FsError::from(error))),
+            Ok(changes) => {
+                fs.move_memory(&old, &new);
+                fs.directory_renamed(&old, &new, &changes, answer);
+            }
+        };
+        self.vault.rename_directory(actor, from.path, to.path, origin, Box::new(done));
+    }
+
+    /// What can be said before the keys are looked at. The rights come first: who has none learns nothing of
+    /// what is there.
+    fn may_rename_directory(
+        &self,
+        who: &Requester,
+        from: &Place,
+        to: &Place,
+        mode: RenameMode,
+        holds_keys: bool,
+    ) -> Result<Arc<Caller>, FsError> {
+        let caller = self.caller(who)?;
+        Key::check_folder(&to.path)
+            .map_err(|error| FsError::BadName { path: to.path.clone(), error })?;
+        self.may_make(&caller, &to.folder, &to.name)?;
+        if !holds_keys {
+            self.may_make(&caller, &from.folder, &from.name)?;
+        }
+        if !directory_ids::has_room() {
+            return Err(FsError::CrossDevice(from.path.clone()));
+        }
+        self.settling.wait_for_around(&from.path);
+        self.settling.wait_for_around(&to.path);
+        // It would appear again below the old name.
+        if self.drafts.is_creating_below(&from.path) {
+            return Err(FsError::Busy(from.path.clone()));
+        }
+        let holds_keys = self.vault.is_folder(&to.path);
+        if mode == RenameMode::NoReplace && (holds_keys || self.folders.holds(&to.path)) {
+            return Err(FsError::Exists(to.path.clone()));
+        }
+        if holds_keys
+            || self.folders.holds_below(&to.path)
+            || self.drafts.is_creating_below(&to.path)
+            || !self.scratch.names(who.uid, &to.path).is_empty()
+        {
+            return Err(FsError::NotEmpty(to.path.clone()));
+        }
+        Ok(caller)
+    }
+
+    /// Moves made directories and scratch files, and lets nodes that the kernel knows follow: it has moved them.
+    pub(in crate::fs) fn move_memory(&self, from: &str, to: &str) {
+        directory_ids::leave(from, &self.shelf);
+        self.folders.rename(from, to);
+        self.scratch.rename_below(from, to);
+        self.nodes.rename_below(from, to);
+    }
+
+    /// The kernel now believes that the new name means the node of the old one. Below it, names mean the same
+    /// versions as before.
+    fn directory_renamed(&self, from: &str, to: &str, changes: &[Change], answer: Answer<()>) {
+        self.watchers.changed(changes);
+        let mut stale = vec![stale_name(from), stale_name(to)];
+        if let Some(before) = changes.first().and_then(|change| change.before.as_ref()) {
+            self.vanished(before, &mut stale);
+        }
+        // The caller holds the kernel's locks on the directories above until it is answered.
+        answer(Ok(()));
+        self.courier.send(Errand { stale, answer: None });
+    }
+}
+
+/// What becomes of a path when a directory is renamed, if it is that directory or lies below it.
+pub(in crate::fs) fn renamed(path: &str, from: &str, to: &str) -> Option<String> {
+    (path == from || is_below(path, from)).then(|| format!("{to}{}", &path[from.len()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_below_moves_along() {
+        assert_eq!(renamed("a/b", "a/b", "c").as_deref(), Some("c"));
+        assert_eq!(renamed("a/b/c/d", "a/b", "x/y").as_deref(), Some("x/y/c/d"));
+        assert_eq!(renamed("a/bc", "a/b", "x"), None);
+        assert_eq!(renamed("a", "a/b", "x"), None);
+    }
+}

@@ -1,0 +1,4 @@
+//! Taking over from a server that was killed.
+
+pub(super) mod quarantine;
+pub(super) mod restore;

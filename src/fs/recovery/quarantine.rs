@@ -1,0 +1,243 @@
+//! Requests that were sent again, and may be what the process died of that served the mount before.
+//!
+//! The kernel sends whatever was not answered to each next process. A request that always ends its
+//! process would end all of them, and the mount with the last one. So each one that comes again is on
+//! trial: it lies on the shelf as long as it is worked on, and a crash meanwhile counts against it. One
+//! that has been there at [`CRASHES`] gets an error and is not tried any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::fs::saved::{Kept, KeptTrial, Shelf, Slot};
+use crate::fs::{Fs, FsError, Requester};
+
+/// How many processes a request may have ended before it is refused, beside the one that got it first:
+/// what was on its way when that one died is not known.
+const CRASHES: u32 = 2;
+
+/// How long a suspect waits for its turn. What the one before it waits for may be an answer to it: the
+/// kernel forgets no name in a folder as long as it waits for another one there.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many suspects have a thread of their own to wait in.
+const THREADS: usize = 8;
+
+/// Those that are known. The locks are leaves.
+pub(in crate::fs) struct Trials {
+    shelf: Shelf,
+    /// Those that did not come yet: their crashes, and their places on the shelf.
+    awaited: Mutex<HashMap<u64, (u32, Slot)>>,
+    /// Those that are worked on.
+    running: Mutex<HashMap<u64, Running>>,
+    turns: Arc<Turns>,
+}
+
+struct Running {
+    _slot: Option<Slot>,
+    _turn: Option<Turn>,
+}
+
+/// Suspects are worked on one at a time, so that the next crash tells who it was.
+#[derive(Default)]
+struct Turns {
+    is_taken: Mutex<bool>,
+    is_free: Condvar,
+}
+
+struct Turn(Arc<Turns>);
+
+/// A request is worked on, until this is dropped: before it is answered, or at once if one thread does
+/// both.
+#[must_use]
+pub struct Trial(Option<(Arc<Trials>, u64)>);
+
+impl Trials {
+    pub(in crate::fs) fn new(shelf: Shelf) -> Arc<Self> {
+        let (awaited, running) = Default::default();
+        Arc::new(Self { shelf, awaited, running, turns: Arc::default() })
+    }
+
+    /// What the process before this one was working on; `by_crash` if that was its end.
+    pub(in crate::fs) fn inherit(&self, kept: KeptTrial, slot: Slot, by_crash: bool) {
+        let KeptTrial { unique, crashes, is_running } = kept;
+        let crashes = crashes + u32::from(by_crash && is_running);
+        let kept = Kept::Trial(KeptTrial { unique, crashes, is_running: false });
+        if let Some(slot) = slot.replace(&kept) {
+            self.awaited.lock().insert(unique, (crashes, slot));
+        }
+    }
+
+    fn begin(self: &Arc<Self>, unique: u64) -> Result<Trial, FsError> {
+        let awaited = self.awaited.lock().remove(&unique);
+        let crashes = awaited.as_ref().map_or(0, |(crashes, _)| *crashes);
+        if crashes >= CRASHES {
+            return Err(FsError::Fatal { crashes: crashes + 1 });
+        }
+        let turn = if crashes > 0 { self.turns.take() } else { None };
+        let kept = Kept::Trial(KeptTrial { unique, crashes, is_running: true });
+        let slot = match awaited {
+            Some((_, slot)) => slot.replace(&kept),
+            None => self.shelf.put_own(&kept),
+        };
+        self.running.lock().insert(unique, Running { _slot: slot, _turn: turn });
+        Ok(Trial(Some((Arc::clone(self), unique))))
+    }
+
+    /// All is done that was to be done for the request, and only its answer waits: for the kernel, which may
+    /// be waiting for the answer to another suspect.
+    pub(in crate::fs) fn end(&self, unique: u64) {
+        // The locks of what is dropped are not taken within this one.
+        let ended = self.running.lock().remove(&unique);
+        drop(ended);
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Some((trials, unique)) = &self.0 {
+            trials.end(*unique);
+        }
+    }
+}
+
+impl Turns {
+    fn take(self: &Arc<Self>) -> Option<Turn> {
+        let mut is_taken = self.is_taken.lock();
+        let wait = self.is_free.wait_while_for(&mut is_taken, |is_taken| *is_taken, PATIENCE);
+        (!wait.timed_out()).then(|| {
+            *is_taken = true;
+            Turn(Arc::clone(self))
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.is_taken.lock() = false;
+        self.0.is_free.notify_one();
+    }
+}
+
+impl Fs {
+    /// How many more threads than usual are to serve requests: those in which suspects wait for their
+    /// turn.
+    pub fn threads_for_suspects(&self) -> usize {
+        let awaited = self.trials.awaited.lock();
+        awaited.values().filter(|(crashes, _)| *crashes > 0).count().min(THREADS)
+    }
+
+    /// To be asked before a request is worked on.
+    ///
+    /// # Errors
+    /// It has ended several processes, and is not to be tried once more.
+    pub fn begin_trial(&self, who: &Requester) -> Result<Trial, FsError> {
+        if !who.is_resent {
+            return Ok(Trial(None));
+        }
+        let outcome = self.trials.begin(who.unique);
+        if let Err(error) = &outcome {
+            tracing::error!(request = who.unique, uid = who.uid, %error, "given up");
+            self.failures.add(who.uid, "request", error);
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::thread;
+
+    use super::*;
+
+    /// The process before died, by a crash or otherwise; this is the next one.
+    fn next(file: &File, by_crash: bool) -> Arc<Trials> {
+        let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
+        let trials = Trials::new(shelf.clone());
+        for (slot, kept) in shelf.inherit().unwrap() {
+            let Kept::Trial(kept) = kept else { panic!("{kept:?}") };
+            trials.inherit(kept, slot, by_crash);
+        }
+        trials
+    }
+
+    fn has_turn(trials: &Trials, unique: u64) -> bool {
+        trials.running.lock()[&unique]._turn.is_some()
+    }
+
+    /// Leaves everything as it is, as who is killed does.
+    fn dies<T>(what: T) {
+        std::mem::forget(what);
+    }
+
+    /// 1 and 2 were worked on when the process before crashed.
+    fn two_suspects() -> Arc<Trials> {
+        let file = tempfile::tempfile().unwrap();
+        let trials = next(&file, false);
+        dies((trials.begin(1).unwrap(), trials.begin(2).unwrap(), trials));
+        next(&file, true)
+    }
+
+    #[test]
+    fn the_third_crash_is_the_last_one() {
+        let file = tempfile::tempfile().unwrap();
+        for _ in 0..CRASHES {
+            let trials = next(&file, true);
+            dies((trials.begin(7).unwrap(), trials));
+        }
+        let trials = next(&file, true);
+        assert!(matches!(trials.begin(7), Err(FsError::Fatal { crashes: 3 })));
+        assert!(trials.begin(8).is_ok());
+        // It was said, and is forgotten.
+        dies(trials);
+        assert!(next(&file, true).awaited.lock().is_empty());
+    }
+
+    #[test]
+    fn only_crashes_count_and_only_of_who_was_worked_on() {
+        let file = tempfile::tempfile().unwrap();
+        for _ in 0..9 {
+            let trials = next(&file, false);
+            dies((trials.begin(7).unwrap(), trials));
+        }
+        let trials = next(&file, true);
+        dies((trials.begin(8).unwrap(), trials));
+        // 7 has one, and did not come yet when this one crashed.
+        let trials = next(&file, true);
+        drop(trials.begin(8).unwrap());
+        dies((trials.begin(7).unwrap(), trials));
+        let trials = next(&file, true);
+        assert!(matches!(trials.begin(7), Err(FsError::Fatal { .. })));
+        assert!(trials.begin(8).is_ok(), "it was answered");
+    }
+
+    #[test]
+    fn suspects_take_turns_and_others_do_not() {
+        let trials = two_suspects();
+        let first = trials.begin(1).unwrap();
+        let other = trials.begin(3).unwrap();
+        assert_eq!((has_turn(&trials, 1), has_turn(&trials, 3)), (true, false));
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let second = trials.begin(2).unwrap();
+                assert!(has_turn(&trials, 2));
+                drop(second);
+            });
+            trials.end(1);
+            second.join().unwrap();
+        });
+        drop((first, other));
+        assert!(trials.running.lock().is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_turn_for_ever() {
+        let trials = two_suspects();
+        let _first = trials.begin(1).unwrap();
+        let _second = trials.begin(2).unwrap();
+        assert!(!has_turn(&trials, 2));
+    }
+}

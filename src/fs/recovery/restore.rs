@@ -1,0 +1,454 @@
+//! Going on where the process left off that served the mount before and was killed.
+//!
+//! The kernel remembers nodes, handles and unanswered requests, and sends the latter again. What it
+//! means by them comes from the store (versions, receipts) and from the shelf (the rest).
+
+use std::collections::HashSet;
+use std::io;
+use std::iter::repeat;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::emit_lists;
+use crate::model::{Caller, Key, SIDECAR_SUFFIX, Timestamp};
+use crate::vault::{Inheritance, Origin, Receipt, RecordId, Secret, Value, WriteTarget};
+
+use crate::fs::attr::SECRET_MODE;
+use crate::fs::budget::{Account, HANDLE_BYTES, OBJECT_BYTES};
+use crate::fs::caller::proc::{now_since_boot, start_of};
+use crate::fs::caller::replaced::of_process;
+use crate::fs::files::draft::{Base, Draft, Occasion, Target};
+use crate::fs::files::encrypt::Encrypt;
+use crate::fs::files::export::Exported;
+use crate::fs::files::import::Import;
+use crate::fs::files::texts::Text;
+use crate::fs::kernel::directory_ids;
+use crate::fs::kernel::handles::Handle;
+use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::nodes::{Clue, Node, Review};
+use crate::fs::kernel::retries::Note;
+use crate::fs::ops::bound::Shown;
+use crate::fs::ops::close::stale_name;
+use crate::fs::saved::pages::Aside;
+use crate::fs::saved::{
+    Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, SLOT_BYTES, Shelf, Slot,
+};
+use crate::fs::{Answer, Fs, FsError, KernelCache, Requester};
+
+/// How often the kernel is asked whether somebody still has a superseded version open.
+const REVIEW: Duration = Duration::from_secs(60);
+/// When it is asked a second time.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What is particular to one process that serves a mount.
+#[derive(Default)]
+pub struct Life {
+    /// A number for the mount.
+    pub mount: u64,
+    /// What this process leaves to the next one.
+    pub shelf: Shelf,
+    /// What the one before it left in the store; none if this is the first.
+    pub inheritance: Option<Inheritance>,
+    /// Since when nobody serves the mount.
+    pub outage: Outage,
+}
+
+/// A time when nobody serves a mount.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Outage {
+    /// When it began, by the clock that runs since boot. It does not count for what is remembered for a
+    /// moment.
+    pub since: Duration,
+    /// Whether the process before ended by its own fault: it crashed or hung, and nobody killed it for
+    /// another reason.
+    pub by_crash: bool,
+}
+
+impl Fs {
+    /// Whether the request was carried out by a process that died before it answered.
+    ///
+    /// # Errors
+    /// It may have been, on a shared store that cannot be reached.
+    pub(in crate::fs) fn was_done(&self, who: &Requester) -> Result<bool, FsError> {
+        if !who.is_resent || self.done.contains_key(&who.unique) {
+            return Ok(who.is_resent);
+        }
+        Ok(self.vault.was_carried_out(self.mount, who.unique)?)
+    }
+
+    /// Finds out whether the process before this one appended what a draft has to append: it must not be
+    /// appended twice.
+    ///
+    /// # Errors
+    /// It may have been, on a shared store that cannot be reached.
+    pub(in crate::fs) fn settle_append(&self, draft: &Draft) -> Result<(), FsError> {
+        let Some(unique) = draft.unsettled() else { return Ok(()) };
+        let was_done =
+            self.done.contains_key(&unique) || self.vault.was_carried_out(self.mount, unique)?;
+        let current = || match draft.target() {
+            Target::Value(WriteTarget::Existing(record)) => self.vault.secret_of(record),
+            Target::Value(WriteTarget::New { key, .. }) => self.vault.secret(key.as_str()),
+            Target::Lists(_) => None,
+        };
+        match was_done.then(current) {
+            None => draft.settle(&self.vault, None),
+            Some(Some(secret)) => draft.settle(&self.vault, Some(secret.value())),
+            // It was stored, and was removed since.
+            Some(None) => draft.end(),
+        }
+        Ok(())
+    }
+
+    /// Answers once the kernel has forgotten what the change made stale.
+    pub(in crate::fs) fn answer_done(
+        &self,
+        who: &Requester,
+        occasion: Occasion,
+        answer: Answer<()>,
+    ) {
+        let keys = self.done.get(&who.unique);
+        if keys.is_none() && occasion.may_wait_for_caches() {
+            self.trials.end(who.unique);
+            return self.courier.answer_last(Box::new(move || answer(Ok(()))));
+        }
+        let stale = keys.into_iter().flatten().map(|key| stale_name(key)).collect();
+        self.answer_stored(Some(who.unique), occasion, stale, move || answer(Ok(())));
+    }
+
+    pub(in crate::fs) fn origin(&self, who: &Requester) -> Option<Origin> {
+        let (mount, unique, task, uid) = (self.mount, who.unique, who.task, who.uid);
+        Some(Origin { mount, unique, task, started: None, uid })
+    }
+
+    /// As [`Fs::origin`], for what the process may follow up by a second request.
+    pub(in crate::fs) fn origin_with_process(&self, who: &Requester) -> Option<Origin> {
+        let process = of_process(who);
+        let started = start_of(process.task);
+        self.origin(&process).map(|origin| Origin { started, ..origin })
+    }
+
+    /// A node that is not known, by what its number tells.
+    pub(in crate::fs) fn recall(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+        match Clue::of(number) {
+            Clue::Sidecar(record) if self.vault.secret_of(record).is_some() => {
+                Ok(Node::Sidecar(record))
+            }
+            Clue::Status(file) => Ok(Node::Status(file, who.uid)),
+            Clue::Private => Err(FsError::Lost),
+            Clue::Sidecar(_) | Clue::Other => {
+                // A caller's own folder exists without a secret in it.
+                // Where the caller is not known, the request is not about a directory.
+                let caller = self.caller_if_known(who).ok_or(FsError::Stale)?;
+                let own = caller
+                    .own_slug()
+                    .filter(|own| directory_ids::directory_id(own.as_str()) == number);
+                own.map(|own| Node::Folder(own.as_str().into())).ok_or(FsError::Stale)
+            }
+        }
+    }
+
+    /// As [`Fs::any_node`], for who opens or truncates: the draft that the process before this one made
+    /// for the thread, and that nothing was written to, is made again. If it was opened, that is done
+    /// for the request alone that did so (`opens`): whoever goes on with it has a handle that is not
+    /// known, so what follows would be lost without a word.
+    pub(in crate::fs) fn node_or_draft(
+        &self,
+        who: &Requester,
+        number: u64,
+        opens: bool,
+    ) -> Result<Node, FsError> {
+        match self.any_node(who, number) {
+            Err(FsError::Lost) => {
+                let caller = self.caller(who)?;
+                let draft = self.draft_again(who, &caller, number, opens).ok_or(FsError::Lost)?;
+                let node = Node::Draft(draft);
+                self.nodes.look_up(&node);
+                Ok(node)
+            }
+            node => node,
+        }
+    }
+
+    fn draft_again(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        number: u64,
+        opens: bool,
+    ) -> Option<Arc<Draft>> {
+        let (stale, path) = self.tasks.find(who, |note| match note {
+            Note::Rewrite { node, path: Some(path), draft: None, only }
+                if only.is_none_or(|only| only == number && opens) =>
+            {
+                Some((*node, path.clone()))
+            }
+            _ => None,
+        })?;
+        let secret = self.secret_behind(stale)?;
+        let opener = self.opener(who, caller, &path).ok()?;
+        let draft = Arc::new(match Clue::of(stale) {
+            Clue::Sidecar(record) => {
+                Draft::of_lists(number, opener, &path, record, &emit_lists(secret.acl())).ok()?
+            }
+            _ => Draft::of_value(number, opener, &path, Arc::clone(secret.value()), SECRET_MODE),
+        });
+        self.tasks.find(who, |note| match note {
+            Note::Rewrite { node, draft: made @ None, .. } if *node == stale => {
+                *made = Some(Arc::clone(&draft));
+                Some(())
+            }
+            _ => None,
+        })?;
+        Some(draft)
+    }
+
+    /// The secret whose version or lists a node shows.
+    fn secret_behind(&self, node: u64) -> Option<Arc<Secret>> {
+        match (Clue::of(node), self.nodes.find(node)) {
+            (Clue::Sidecar(record), _) => self.vault.secret_of(record),
+            (_, Some(Node::Value(value))) => self.vault.secret_of(value.record()),
+            _ => None,
+        }
+    }
+
+    pub(in crate::fs) fn inherit(&self, inheritance: Inheritance) {
+        let Inheritance { versions, receipts } = inheritance;
+        // The kernel may not have been told of the last changes. Whoever is answered by the courier
+        // waits for this.
+        let keys: HashSet<&str> =
+            receipts.iter().flat_map(|receipt| &receipt.keys).map(String::as_str).collect();
+        let stale = keys.iter().map(|key| stale_name(key)).collect();
+        self.courier.send(Errand { stale, answer: None });
+
+        let mut left = self.shelf.inherit().unwrap_or_else(|error| {
+            tracing::error!(%error, "what the process before this one left cannot be read");
+            Vec::new()
+        });
+        // The newest note of a thread is the one that counts.
+        left.sort_by_key(|(_, kept)| if let Kept::Note(note) = kept { note.at } else { 0 });
+        // Before anything has an id.
+        let is_left_path = |(_, kept): &mut (Slot, Kept)| matches!(kept, Kept::LeftPath { .. });
+        for (slot, kept) in left.extract_if(.., is_left_path) {
+            if let Kept::LeftPath { path, generation } = kept {
+                directory_ids::restore(&path, generation, slot);
+            }
+        }
+        self.inherit_nodes(versions, &keys, &left);
+        receipts.into_iter().for_each(|receipt| self.inherit_receipt(receipt));
+        for (slot, kept) in left {
+            match kept {
+                Kept::LeftPath { .. } => {}
+                Kept::Note(note) => self.inherit_note(note, slot),
+                Kept::Draft(draft) => self.inherit_draft(draft, slot),
+                Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
+                Kept::Folder { path, uid } => {
+                    let bytes = OBJECT_BYTES + SLOT_BYTES;
+                    let charge = self.budget.restore(Account::User(uid), bytes);
+                    self.folders.inherit(path, uid, slot, charge);
+                }
+                Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
+                Kept::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
+                Kept::Trial(trial) => self.trials.inherit(trial, slot, self.outage.by_crash),
+                Kept::Text { handle, text } => {
+                    // Whose it is was not kept.
+                    let text = Text::restored(&self.budget, Account::Nameless, text);
+                    let slot = Some(Arc::new(slot));
+                    let charge = self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
+                    let handle_on = Handle::Text { text: Arc::new(text), _slot: slot };
+                    self.handles.inherit(handle, handle_on, charge);
+                }
+                Kept::Version { handle, node } => {
+                    if let Some(Node::Value(value)) = self.nodes.find(node) {
+                        let slot = Some(Arc::new(slot));
+                        let charge =
+                            self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
+                        let handle_of = Handle::Version { value, bound: false, _slot: slot };
+                        self.handles.inherit(handle, handle_of, charge);
+                    }
+                }
+                Kept::Shown { node, version } => {
+                    if let Some(Node::Value(value)) = self.nodes.find(version) {
+                        self.locking_readers.show(node, value, Some(slot));
+                    }
+                }
+                Kept::Followed { handle, node, by } => {
+                    if let Some(Node::Value(value)) = self.nodes.find(node) {
+                        let (slot, shown) = (Some(Arc::new(slot)), Arc::clone(&value));
+                        let charge =
+                            self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
+                        let handle_of = Handle::Version { value, bound: true, _slot: slot };
+                        self.handles.inherit(handle, handle_of, charge);
+                        self.inherit_bound(handle, by, Shown::Version(shown));
+                    }
+                }
+            }
+        }
+    }
+
+    fn inherit_nodes(
+        &self,
+        versions: Vec<Arc<Value>>,
+        keys: &HashSet<&str>,
+        left: &[(Slot, Kept)],
+    ) {
+        let mut folders = HashSet::new();
+        let mut add = |path: &str| {
+            let mut folder = path;
+            while let Some((above, _)) = folder.rsplit_once('/')
+                && !folders.contains(above)
+            {
+                folders.insert(above.to_owned());
+                folder = above;
+            }
+        };
+        let secrets = versions.iter().filter_map(|value| self.vault.secret_of(value.record()));
+        secrets.for_each(|secret| add(secret.key().as_str()));
+        keys.iter().for_each(|key| add(key));
+        for (_, kept) in left {
+            match kept {
+                Kept::Folder { path, .. } => add(&format!("{path}/")),
+                Kept::Draft(draft) => add(&draft.path),
+                Kept::Scratch(KeptScratch { place: Some((folder, _)), .. }) => {
+                    add(&format!("{folder}/"));
+                }
+                _ => {}
+            }
+        }
+        let folders = folders.into_iter().map(|path| Node::Folder(path.into()));
+        let tops = [Encrypt::top().into(), Exported::top().into(), Import::top().into()];
+        self.nodes.inherit(versions.into_iter().map(Node::Value).chain(folders).chain(tops));
+    }
+
+    fn inherit_receipt(&self, receipt: Receipt) {
+        let Some(origin) = receipt.origin.filter(|origin| origin.mount == self.mount) else {
+            return;
+        };
+        let now = Timestamp::from(SystemTime::now()).as_nanos();
+        let down = now_since_boot().saturating_sub(self.outage.since);
+        let age = Duration::from_nanos(now.saturating_sub(receipt.at.as_nanos()));
+        let age = age.saturating_sub(down);
+        for (key, heritage) in receipt.left {
+            let note = Note::Replaced { key, heritage, by_child: false };
+            let charge = self.budget.restore(Account::User(origin.uid), Note::BYTES);
+            self.processes.inherit(&origin, age, note, None, charge);
+        }
+    }
+
+    fn inherit_note(&self, kept: KeptNote, slot: Slot) {
+        let KeptNote { task, started, uid, request: unique, node, served, .. } = kept;
+        let note = match kept {
+            KeptNote { to_write: true, .. } => {
+                let path = self.secret_behind(node).map(|secret| match Clue::of(node) {
+                    Clue::Sidecar(_) => format!("{}{SIDECAR_SUFFIX}", secret.key()),
+                    _ => secret.key().to_string(),
+                });
+                match task {
+                    0 => Note::Shared { node, path, unanswered: 1 },
+                    _ => Note::Rewrite { node, path, draft: None, only: served },
+                }
+            }
+            KeptNote { served: Some(served), is_spent: true, .. } => Note::Reopened { served },
+            _ => Note::Reopen { node, served },
+        };
+        let age = self.outage.since.saturating_sub(Duration::from_nanos(kept.at));
+        let origin = Origin { mount: self.mount, unique, task, started, uid };
+        let charge = self.budget.restore(Account::User(uid), Note::BYTES);
+        self.tasks.inherit(&origin, age, note, Some(slot), charge);
+    }
+
+    fn inherit_draft(&self, kept: KeptDraft, slot: Slot) {
+        let target = match kept.target {
+            KeptTarget::Existing(record) => {
+                Some(Target::Value(WriteTarget::Existing(RecordId::from_u64(record))))
+            }
+            KeptTarget::New { exclusive } => Key::parse(&kept.path)
+                .ok()
+                .map(|key| Target::Value(WriteTarget::New { key, exclusive, heritage: None })),
+            KeptTarget::Lists(record) => Some(Target::Lists(RecordId::from_u64(record))),
+        };
+        let Some(target) = target else { return };
+        let base = match (&kept.content, &target) {
+            (KeptContent::Emptied | KeptContent::Truncated(_), _) => None,
+            (KeptContent::Cleared, _) => Some(Base::Cleared),
+            (KeptContent::Written(bytes), _) => {
+                match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
+                    Some((aside, bytes)) => Some(Base::Written(aside, bytes)),
+                    None => return,
+                }
+            }
+            (KeptContent::Appended { base, bytes, appending }, _) => {
+                let base = match base.map(|base| self.nodes.find(base)) {
+                    None => None,
+                    Some(Some(Node::Value(value))) => Some(value),
+                    Some(_) => return,
+                };
+                match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
+                    Some((aside, tail)) => Some(Base::Appended(base, aside, tail, *appending)),
+                    None => return,
+                }
+            }
+            (KeptContent::Stored(_), Target::Lists(record)) => {
+                let Some(secret) = self.vault.secret_of(*record) else { return };
+                Some(Base::Lists(emit_lists(secret.acl())))
+            }
+            (KeptContent::Stored(node), Target::Value(_)) => match self.nodes.find(*node) {
+                Some(Node::Value(value)) => Some(Base::Version(value)),
+                _ => return,
+            },
+        };
+        let handles = kept.handles.clone();
+        let draft = Arc::new(Draft::inherited(kept, target, base, slot, &self.shelf, &self.budget));
+        if let Err(error) = self.drafts.add(&draft) {
+            tracing::warn!(%error, "a file that was being written cannot be taken over");
+            return;
+        }
+        if draft.is_published_when_released() {
+            self.settling.closing(&draft.path());
+        }
+        self.nodes.look_up(&Node::Draft(Arc::clone(&draft)));
+        for handle in handles {
+            let charge = self.budget.restore(Account::User(draft.uid()), HANDLE_BYTES);
+            self.handles.inherit(handle, Handle::Draft(Arc::clone(&draft)), charge);
+            if let Some(by) = draft.bound() {
+                self.inherit_bound(handle, by, Shown::Draft(Arc::clone(&draft)));
+            }
+        }
+    }
+
+    fn inherit_scratch(&self, kept: KeptScratch, slot: Slot) {
+        let found = kept.bytes.as_ref().and_then(|bytes| {
+            Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes)
+        });
+        let handles = kept.handles.clone();
+        let file = self.scratch.inherit(kept, found, slot, &self.budget);
+        self.nodes.look_up(&Node::Scratch(Arc::clone(&file)));
+        for handle in handles {
+            let charge = self.budget.restore(Account::User(file.owner().0), HANDLE_BYTES);
+            self.handles.inherit(handle, Handle::Scratch(Arc::clone(&file)), charge);
+        }
+    }
+
+    /// Gives up, in a thread of its own, what nobody has open any more.
+    pub(in crate::fs) fn review_inheritance(
+        self: &Arc<Self>,
+        cache: Arc<dyn KernelCache>,
+    ) -> io::Result<()> {
+        if !self.nodes.is_heir() {
+            return Ok(());
+        }
+        let fs = Arc::downgrade(self);
+        std::thread::Builder::new().name("reviewer".to_owned()).spawn(move || {
+            let mut unknown = HashSet::new();
+            let first = [(Review::All, SOON), (Review::All, REVIEW)];
+            let mut turns = first.into_iter().chain(repeat((Review::Superseded, REVIEW)));
+            while let (Some(fs), Some((which, pause))) = (fs.upgrade(), turns.next()) {
+                fs.nodes.review(which, &mut unknown, |node| cache.knows(node));
+                drop(fs);
+                std::thread::sleep(pause);
+            }
+        })?;
+        Ok(())
+    }
+}
