@@ -9,9 +9,9 @@ use crate::document::{ChecksumAlgorithm, DocumentErrors};
 use crate::model::{Denial, KeyError, SecretId};
 use crate::store::StoreError;
 
-use super::apply::Refusals;
+use super::ops::apply::Refusals;
+use super::records::secret::Secret;
 use super::replica::ReplicaError;
-use super::secret::Secret;
 
 /// Why an operation on secrets failed. Carries names, never values.
 #[derive(Debug, thiserror::Error)]

@@ -11,13 +11,14 @@ use crate::crypto::{Keyring, OpenError};
 use crate::model::SecretId;
 use crate::store::{Batch, Store};
 
-use super::common::Common;
 use super::error::OpenVaultError;
-use super::garbage::{Dead, Garbage};
 use super::integrity::{Integrity, NOT_AS_LEFT};
-use super::record::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
-use super::secret::{RecordId, Secret};
-use super::{journal, keys};
+use super::keys;
+use super::records::garbage::{Dead, Garbage};
+use super::records::interner::Common;
+use super::records::secret::{RecordId, Secret};
+use super::records::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
+use super::writer::staging;
 
 /// After how many records the progress is told.
 const STEP: u64 = 256;
@@ -230,7 +231,7 @@ impl Fsck {
         }
         self.records.commit(&batch)?;
         if repairs.has_packs && !findings.problems.contains(&Damage::Pack) {
-            journal::recover(&self.records)?;
+            staging::recover(&self.records)?;
         }
         for some in repairs.dead.chunks(BATCH / 32) {
             let mut batch = Batch::default();
@@ -345,7 +346,7 @@ impl<'a> Walk<'a> {
             self.unknown += 1;
             return;
         };
-        let read = journal::unpack(self.records, &address, content, &mut |head| {
+        let read = staging::unpack(self.records, &address, content, &mut |head| {
             if !is_valid {
                 self.abandoned.extend(head.own.map(|own| own.node));
                 return Ok(());

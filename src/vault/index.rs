@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 use crate::model::{Acl, Caller, Key, SIDECAR_SUFFIX, SecretId, Timestamp, may_see};
 
 use super::FIRST_NODE;
-use super::common::Lists;
 use super::error::VaultError;
 use super::quota::Usages;
-use super::record::chunk_count;
-use super::secret::{RecordId, Secret, Value};
+use super::records::chunk_count;
+use super::records::interner::Lists;
+use super::records::secret::{RecordId, Secret, Value};
 
 /// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them. A million
 /// secrets are to fit: each is in every map as a pointer, and what it is found by is its own.
@@ -359,9 +359,9 @@ impl<'a> Visibility<'a> {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use super::super::secret::Value;
     use super::*;
     use crate::model::Slug;
+    use crate::vault::records::secret::Value;
 
     fn secret(number: u64, key: &str) -> Arc<Secret> {
         let updated_by = Slug::parse("alice").unwrap();
@@ -371,7 +371,7 @@ mod tests {
             acl: Arc::default(),
             created: Timestamp::from_nanos(1),
             value: Arc::new(Value {
-                record: super::super::secret::RecordId(number),
+                record: crate::vault::records::secret::RecordId(number),
                 version: 1,
                 node: number + 1,
                 size: 40_000,

@@ -12,9 +12,9 @@ use crate::crypto::{SET_KEY_BYTES, SetKey, SetSum};
 use crate::store::Batch;
 
 use super::error::OpenVaultError;
-use super::record::{Address, Records, encode_head};
-use super::secret::Secret;
-use super::transaction::Change;
+use super::records::secret::Secret;
+use super::records::{Address, Records, encode_head};
+use super::writer::transaction::Change;
 
 /// Why a store is not taken for what was left.
 pub(super) const NOT_AS_LEFT: &str = "the records of its secrets are not those that were stored last: some were replaced by older copies, added or removed; compare the secrets and their lists with a backup, correct them, stop the daemon, and run `secretfs fsck --accept`";
@@ -255,7 +255,7 @@ mod tests {
         let (store, old) = revoked();
         // As that wrote it.
         let mut meta = store.read(b"m").unwrap().unwrap();
-        let id = crate::vault::record::StoreId::of_whole(&meta).unwrap();
+        let id = crate::vault::records::StoreId::of_whole(&meta).unwrap();
         meta[0] = 1;
         let sealing =
             Records::new(Arc::<MemoryStore>::clone(&store), Keyring::new(master(7), vec![]), id);

@@ -5,6 +5,8 @@
 //! taken out only by a rekey that found nothing under it. So whoever opens the store knows at once
 //! whether a key is missing.
 
+pub(super) mod rekey;
+
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -13,10 +15,10 @@ use parking_lot::Mutex;
 use crate::crypto::{KeyId, Keyring};
 use crate::store::Batch;
 
+use super::audit::chain_keys;
 use super::error::{OpenVaultError, VaultError};
-use super::record::{Address, Records};
-use super::trail::chain_keys;
-use super::transaction::{Touched, Transaction};
+use super::records::{Address, Records};
+use super::writer::transaction::{Touched, Transaction};
 use super::{Shared, Vault};
 
 /// The ids in the record `k`, as it is stored. Changed on the writer thread alone.

@@ -7,36 +7,18 @@
 //! Lock order: the index lock is a leaf. It is held for look-ups and for the publication of a group
 //! of changes, never across a store access, a callback or another lock.
 
-mod apply;
-mod committer;
-mod common;
+mod audit;
 mod error;
-mod export;
 mod fsck;
-mod garbage;
-mod guesses;
 mod index;
 mod integrity;
-mod journal;
 mod keys;
-mod lists;
-mod load;
-mod memory;
-mod opening;
+mod open;
+mod ops;
 mod quota;
-mod read;
-mod receipts;
-mod record;
-mod rekey;
-mod remove;
-mod rename;
-mod rename_directory;
+mod records;
 mod replica;
-mod seal;
-mod secret;
-mod trail;
-mod transaction;
-mod write;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,33 +31,33 @@ use crate::model::{Acl, Caller, Grant, Operation, SecretId, Timestamp, decide};
 use crate::store::{Space, Store};
 use crate::telemetry::Telemetry;
 
-pub use apply::{Applied, AppliedDocument, Outcome, Refusal, Refusals};
-pub use committer::Done;
+pub use audit::{NameError, audit_anchor, verify_audit};
 pub use error::{OpenVaultError, VaultError};
-pub use export::Export;
 pub use fsck::{Damage, Findings, Fsck, Repaired};
 pub use index::{Child, ChildKind, Totals};
-pub use opening::Opening;
+pub use keys::rekey::{RekeyState, RekeyStatus, RekeyTask};
+pub use open::Opening;
+pub use ops::apply::{Applied, AppliedDocument, Outcome, Refusal, Refusals};
+pub use ops::export::Export;
+pub use ops::rename::{RenameSource, RenameTarget};
+pub use ops::write::{Heritage, WriteTarget};
 pub use quota::Limits;
-pub use receipts::{Inheritance, Origin, Receipt};
-pub use rekey::{RekeyState, RekeyStatus, RekeyTask};
-pub use rename::{RenameSource, RenameTarget};
+pub use records::secret::{RecordId, Secret, Value};
 pub use replica::{
     MigrateError, Moved, Observer, ReplicaError, SharedStore, Sharing, SharingStatus, migrate_from,
 };
-pub use secret::{RecordId, Secret, Value};
-pub use trail::{NameError, audit_anchor, verify_audit};
-pub use transaction::Change;
-pub use write::{Heritage, WriteTarget};
+pub use writer::Done;
+pub use writer::reply_cache::{Inheritance, Origin, Receipt};
+pub use writer::transaction::Change;
 
-use committer::Committer;
-use garbage::Garbage;
-use guesses::Guesses;
 use index::Index;
 use keys::KeysInUse;
-use record::Records;
-use rekey::Rekey;
+use keys::rekey::Rekey;
+use ops::apply::guess_limiter::Guesses;
+use records::Records;
+use records::garbage::Garbage;
 use replica::{Follower, Replica};
+use writer::Committer;
 
 /// The first node number that a stored version may have; smaller ones are the file system's own.
 pub const FIRST_NODE: u64 = 1 << 10;
@@ -131,7 +113,7 @@ impl Vault {
 
     /// How many threads load a store while it is opened.
     pub fn loading_threads() -> usize {
-        load::threads()
+        open::load::threads()
     }
 
     /// How the vault and all that is built on it is doing; whoever learns something reports it here.

@@ -14,9 +14,9 @@ use crate::model::{Acl, Caller, Key, ListName};
 
 use super::Shared;
 use super::error::VaultError;
-use super::record::chunk_count;
-use super::secret::{Secret, Value};
-use super::transaction::Change;
+use super::records::chunk_count;
+use super::records::secret::{Secret, Value};
+use super::writer::transaction::Change;
 
 /// What a record of a value takes beside its bytes: address, seal, and what the store adds.
 const CHUNK_OVERHEAD: i64 = 64;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::journal::{Staged, Stager};
 use super::*;
 use crate::audit::{Actor, Process};
 use crate::crypto::MasterKey;
 use crate::document::parse;
 use crate::model::{Caller, Key, Plaintext, Slug};
 use crate::store::MemoryStore;
+use crate::vault::writer::staging::{Staged, Stager};
 use crate::vault::{Change, Value, Vault};
 
 fn keyring() -> Keyring {

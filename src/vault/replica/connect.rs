@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, Outcome, Record, Transaction};
 use crate::crypto::{KeyId, Keyring, record_key_id};
 use crate::vault::keys;
-use crate::vault::record::{Meta, StoreId};
+use crate::vault::records::{Meta, StoreId};
 
 use super::error::ReplicaError;
 use super::wire::{self, Wire};

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use crate::cluster::{ClusterError, News};
 use crate::crypto::Keyring;
 use crate::telemetry::Part;
-use crate::vault::committer::Submitter;
 use crate::vault::error::VaultError;
-use crate::vault::transaction::{Change, Transaction};
+use crate::vault::writer::Submitter;
+use crate::vault::writer::transaction::{Change, Transaction};
 use crate::vault::{Shared, Vault};
 
 use super::Replica;

@@ -36,7 +36,7 @@ use crate::model::Timestamp;
 use crate::store::Batch;
 
 use super::error::OpenVaultError;
-use super::record::{Address, Records, StoreId};
+use super::records::{Address, Records, StoreId};
 
 pub use error::ReplicaError;
 pub use follow::Observer;

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use crate::cluster::Change as Sealed;
 use crate::crypto::{Keyring, OpenError};
 use crate::model::Timestamp;
-use crate::vault::secret::{RecordId, Secret, Value};
-use crate::vault::transaction::{Change, Transaction, now};
+use crate::vault::records::secret::{RecordId, Secret, Value};
+use crate::vault::writer::transaction::{Change, Transaction, now};
 
 use super::Replica;
 use super::error::ReplicaError;

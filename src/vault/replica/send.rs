@@ -8,9 +8,9 @@ use crate::model::Plaintext;
 use crate::store::{Batch, Change as Stored};
 use crate::telemetry::pulse;
 use crate::vault::error::VaultError;
-use crate::vault::record::{Address, CHUNK_BYTES, Records};
-use crate::vault::secret::{RecordId, Secret, Value};
-use crate::vault::transaction::Change;
+use crate::vault::records::secret::{RecordId, Secret, Value};
+use crate::vault::records::{Address, CHUNK_BYTES, Records};
+use crate::vault::writer::transaction::Change;
 
 use super::Replica;
 use super::error::ReplicaError;

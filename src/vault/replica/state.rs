@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use crate::crypto::KeyId;
 use crate::model::Timestamp;
 use crate::store::{Batch, StoreError};
-use crate::vault::record::{Address, Records};
-use crate::vault::secret::RecordId;
+use crate::vault::records::secret::RecordId;
+use crate::vault::records::{Address, Records};
 
 use super::large::Order;
 use super::own::Inherited;

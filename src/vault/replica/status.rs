@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::telemetry::Counter;
 use crate::vault::Vault;
-use crate::vault::transaction::now;
+use crate::vault::writer::transaction::now;
 
 /// How the replica of a shared store is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

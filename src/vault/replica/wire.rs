@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::{Keyring, OpenError};
 use crate::model::{Acl, Key, ListName, Plaintext, SecretId, Slug, Timestamp};
-use crate::vault::common::{EncodedLists, names_of};
-use crate::vault::record::StoreId;
-use crate::vault::secret::Secret;
+use crate::vault::records::StoreId;
+use crate::vault::records::interner::{EncodedLists, names_of};
+use crate::vault::records::secret::Secret;
 
 pub(super) const META: &[u8] = b"m";
 pub(super) const KEYS: &[u8] = b"k";

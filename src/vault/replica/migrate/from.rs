@@ -9,15 +9,16 @@ use crate::cluster::Cluster;
 use crate::crypto::{Keyring, SetKey};
 use crate::model::SecretId;
 use crate::store::{Batch, Store};
-use crate::vault::garbage::Garbage;
 use crate::vault::index::Index;
-use crate::vault::record::{Address, Meta, Records, StoreId};
+use crate::vault::open::load;
+use crate::vault::records::garbage::Garbage;
+use crate::vault::records::secret::{RecordId, Secret, Value};
+use crate::vault::records::{Address, Meta, Records, StoreId};
 use crate::vault::replica::connect;
 use crate::vault::replica::error::ReplicaError;
 use crate::vault::replica::wire::{self, Wire};
-use crate::vault::secret::{RecordId, Secret, Value};
-use crate::vault::transaction::now;
-use crate::vault::{OpenVaultError, keys, load};
+use crate::vault::writer::transaction::now;
+use crate::vault::{OpenVaultError, keys};
 
 use super::{MigrateError, Moved, Snapshot};
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::crypto::Keyring;
 use crate::model::{Plaintext, SecretId};
-use crate::vault::secret::Secret;
+use crate::vault::records::secret::Secret;
 
 pub use error::MigrateError;
 pub use from::migrate_from;

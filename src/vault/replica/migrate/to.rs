@@ -9,10 +9,10 @@ use crate::cluster::{
 };
 use crate::crypto::{KeyId, Keyring};
 use crate::model::SecretId;
-use crate::vault::record::{Meta, StoreId};
+use crate::vault::records::secret::{RecordId, Secret};
+use crate::vault::records::{Meta, StoreId};
 use crate::vault::replica::connect::prove_keys;
 use crate::vault::replica::wire::{self, Wire};
-use crate::vault::secret::{RecordId, Secret};
 use crate::vault::{Vault, keys};
 
 use super::{BORN, MigrateError, Moved, Snapshot, difference, new_name};

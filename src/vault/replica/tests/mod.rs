@@ -69,8 +69,8 @@ impl Host {
     /// Its clock is so many seconds ahead from now on.
     pub(super) fn set_clock(&self, seconds: i64) {
         let (answer, answered) = channel();
-        let plan = Box::new(move |_: &mut crate::vault::transaction::Transaction<'_>| {
-            crate::vault::transaction::skewed::set(seconds);
+        let plan = Box::new(move |_: &mut crate::vault::writer::transaction::Transaction<'_>| {
+            crate::vault::writer::transaction::skewed::set(seconds);
             Ok(())
         });
         let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));

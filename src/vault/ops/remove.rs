@@ -1,0 +1,31 @@
+//! Removing a secret.
+
+use std::sync::Arc;
+
+use crate::audit::{Action, Actor};
+use crate::model::Operation;
+
+use crate::vault::Vault;
+use crate::vault::audit::Ask;
+use crate::vault::error::VaultError;
+use crate::vault::writer::Done;
+use crate::vault::writer::reply_cache::Origin;
+use crate::vault::writer::transaction::Transaction;
+
+impl Vault {
+    /// Removes the secret of that key.
+    pub fn remove(&self, actor: Actor, key: String, origin: Option<Origin>, done: Done) {
+        let caller = Arc::clone(&actor.caller);
+        let ask = Ask::new(actor, Action::Delete, Some(key.clone()));
+        let plan = move |transaction: &mut Transaction<'_>| {
+            let secret = transaction
+                .by_key(&key)
+                .ok_or_else(|| VaultError::NotFound { key: key.clone() })?;
+            transaction.check(&caller, Operation::Delete, &secret)?;
+            transaction.remove(secret);
+            transaction.note_last();
+            Ok(())
+        };
+        self.committer.submit_for(ask, origin, Box::new(plan), done);
+    }
+}

@@ -1,0 +1,87 @@
+//! Sealing a value for a document that is kept elsewhere.
+
+use crate::document::{DocumentValue, Emission, Layout, emit};
+use crate::model::{Key, Plaintext, SecretId};
+
+use crate::vault::records::Address;
+use crate::vault::{Shared, Vault};
+
+impl Vault {
+    /// The sealed document of a value for `key`: what an operator keeps in git and imports later.
+    /// It has an id that no secret has, and no checksum: that of a short value reveals it. Whoever knows
+    /// the value may have it sealed: no right is needed.
+    pub fn seal(&self, key: &Key, value: &Plaintext) -> String {
+        let sealed = self.shared.records.seal_value(key, value);
+        let emission = Emission {
+            id: Some(&self.shared.fresh_id()),
+            key,
+            value: &DocumentValue::Sealed(sealed.to_string()),
+            checksum: None,
+            lists: None,
+        };
+        let mut document = String::new();
+        emit(&emission, Layout::Single, &mut document).expect("a string takes all");
+        document
+    }
+
+    /// Seals a page of a buffer that is to lie in memory outside this process, to its place there.
+    pub fn seal_aside(&self, node: u64, page: u64, bytes: &[u8]) -> Vec<u8> {
+        self.shared.records.seal(&Address::aside(node, page), bytes)
+    }
+
+    /// Opens what [`Vault::seal_aside`] sealed; none if it is something else.
+    pub fn open_aside(&self, node: u64, page: u64, sealed: &[u8]) -> Option<Plaintext> {
+        self.shared.records.unseal(&Address::aside(node, page), sealed).ok()
+    }
+}
+
+impl Shared {
+    /// An id that no secret has.
+    pub(in crate::vault) fn fresh_id(&self) -> SecretId {
+        loop {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random)
+                .expect("the kernel's random source answers once it is seeded");
+            let id = SecretId::from_random(random);
+            // 32 bytes are too few for ten characters once in 10^20; a taken id is rarer still.
+            let whole = id.as_str().len() == "secr_".len() + 10;
+            if whole && self.index.read().by_id(&id).is_none() {
+                return id;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::{Keyring, MasterKey, SealedValue};
+    use crate::document::parse;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn the_document_opens_to_the_value_under_its_key() {
+        let master = || MasterKey::parse(&"07".repeat(32)).unwrap();
+        let ring = || Keyring::new(master(), Vec::new());
+        let vault = Vault::open(Arc::new(MemoryStore::new()), ring()).unwrap();
+        let key = Key::parse("a/b \"K\"").unwrap();
+        let mut ids = std::collections::HashSet::new();
+        for value in [&b"example-value"[..], b"", b"\xff\0\n", &[7; 1 << 20]] {
+            let value = Plaintext::copy_of(value);
+            let text = vault.seal(&key, &value);
+            let mut documents = parse(text.as_bytes()).unwrap();
+            let mut document = documents.pop().unwrap();
+            assert!(documents.is_empty() && document.key() == &key);
+            assert!(document.checksum().is_none());
+            assert!(ids.insert(document.id().unwrap().clone()), "each has an id of its own");
+            let Some(DocumentValue::Sealed(sealed)) = document.take_value() else {
+                panic!("the value is not sealed")
+            };
+            let sealed = SealedValue::parse(&sealed).unwrap();
+            assert!(ring().open_value(&key, &sealed).unwrap() == value);
+        }
+        assert!(vault.is_empty(), "nothing is stored");
+    }
+}
