@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use secretfs::audit::{
     Access, Action, Actor, Audit, ChainKey, DEFAULT_FILE_BYTES, Event, Known, Mode, Options,
-    Process, Subject, folder_in, verify,
+    Process, Subject, directory_in, verify,
 };
 use secretfs::model::{Caller, Grant, ListName, Slug};
 
@@ -29,10 +29,10 @@ fn event(actor: &Actor) -> Event {
 
 fn main() {
     let lines = std::env::args().filter_map(|text| text.parse().ok()).next().unwrap_or(1_000_000);
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let options = Options {
         mode: Mode::Required,
-        folder: folder_in(folder.path()),
+        directory: directory_in(directory.path()),
         file_bytes: DEFAULT_FILE_BYTES,
         keep_files: 0,
         copy: None,
@@ -91,7 +91,7 @@ fn main() {
     let memory = resident();
     let start = Instant::now();
     let report =
-        verify(&options.folder, None, &|_| keys.to_vec(), &mut |_| {}).expect("it can be read");
+        verify(&options.directory, None, &|_| keys.to_vec(), &mut |_| {}).expect("it can be read");
     assert!(report.problems.is_empty(), "{report:?}");
     println!(
         "verified {} lines in {:?}; resident memory {} KiB before and {} KiB at most",

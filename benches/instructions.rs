@@ -88,12 +88,12 @@ fn count(what: &str, times: u64) -> u64 {
 }
 
 fn perform(what: &str, times: u64) {
-    let state = tempfile::tempdir().expect("a folder");
+    let state = tempfile::tempdir().expect("a directory");
     let fs = file_system(state.path());
     fs.serve_caches(NoCache).expect("threads");
-    let folder = fs.look_up(&READER, ROOT, OsStr::new("svc")).expect("a folder").attr.node;
+    let directory = fs.look_up(&READER, ROOT, OsStr::new("svc")).expect("a directory").attr.node;
     let name = OsStr::new("K");
-    let node = fs.look_up(&READER, folder, name).expect("a secret").attr.node;
+    let node = fs.look_up(&READER, directory, name).expect("a secret").attr.node;
     // The first open hands the bytes to the kernel.
     open(&fs, node);
     while ANSWERS.load(Ordering::Acquire) == 0 {
@@ -104,7 +104,7 @@ fn perform(what: &str, times: u64) {
             "open" => open(&fs, node),
             "getattr" => drop(black_box(fs.attributes(&READER, node).expect("attributes"))),
             "lookup" => {
-                let found = black_box(fs.look_up(&READER, folder, name).expect("a secret"));
+                let found = black_box(fs.look_up(&READER, directory, name).expect("a secret"));
                 fs.forget(found.attr.node, 1);
             }
             _ => panic!("no such thing: {what}"),
@@ -125,12 +125,12 @@ fn open(fs: &Arc<Fs>, node: u64) {
     });
 }
 
-/// A file system, with an audit log in the folder, and with a secret that the reader may read by a team's name, among others.
+/// A file system, with an audit log in the directory, and with a secret that the reader may read by a team's name, among others.
 fn file_system(state: &Path) -> Arc<Fs> {
     let keyring = Keyring::new(MasterKey::parse(KEY).expect("a key"), Vec::new());
     let audit = audit::Options {
         mode: audit::Mode::Required,
-        folder: audit::folder_in(state),
+        directory: audit::directory_in(state),
         ..audit::Options::off()
     };
     let store = Arc::new(MemoryStore::new());

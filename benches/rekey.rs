@@ -25,13 +25,13 @@ const WINDOW: usize = 4096;
 fn main() {
     let secrets = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
     let secrets: usize = secrets.unwrap_or(100_000);
-    let folder = tempfile::tempdir().expect("a folder");
-    let (state, point) = (folder.path().join("state"), folder.path().join("secrets"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (state, point) = (directory.path().join("state"), directory.path().join("secrets"));
     let started = Instant::now();
     fill(&state, secrets);
     println!("{secrets} secrets stored in {:.1?}, {} MB", started.elapsed(), megabytes(&state));
 
-    let (current, previous) = (folder.path().join("current"), folder.path().join("previous"));
+    let (current, previous) = (directory.path().join("current"), directory.path().join("previous"));
     fs::write(&current, NEW).expect("a file");
     fs::write(&previous, OLD).expect("a file");
     let started = Instant::now();
@@ -56,7 +56,7 @@ fn main() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     print!("rekeyed in {took:.1?}: {}", String::from_utf8_lossy(&output.stdout));
     report("opens meanwhile", opener.join().expect("it opens"));
-    println!("the state folder has {} MB", megabytes(&state));
+    println!("the state directory has {} MB", megabytes(&state));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(daemon.id().try_into().expect("an id")),
         nix::sys::signal::Signal::SIGTERM,
@@ -140,8 +140,8 @@ fn report(what: &str, took: Vec<u128>) {
     );
 }
 
-fn megabytes(folder: &Path) -> u64 {
-    let output = Command::new("du").arg("-sm").arg(folder).output().expect("du runs");
+fn megabytes(directory: &Path) -> u64 {
+    let output = Command::new("du").arg("-sm").arg(directory).output().expect("du runs");
     let text = String::from_utf8_lossy(&output.stdout);
     text.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
 }

@@ -1,5 +1,5 @@
 //! What a store of many secrets costs: `cargo bench --bench scale`, as root with /dev/fuse. Takes the
-//! numbers of secrets as arguments; `--page FILE` writes the page, `--only-fill DIR` makes a state folder of
+//! numbers of secrets as arguments; `--page FILE` writes the page, `--only-fill DIR` makes a state directory of
 //! the first size and leaves it there, for a profiler.
 
 #[path = "scale/daemon.rs"]
@@ -31,20 +31,20 @@ fn main() {
         return fill::fill(&state, sizes[0]);
     }
     let page = after("--page");
-    let folder = tempfile::tempdir().expect("a folder");
-    let machine = machine::describe(folder.path()).expect("Linux tells it");
-    let few = folder.path().join("few");
+    let directory = tempfile::tempdir().expect("a directory");
+    let machine = machine::describe(directory.path()).expect("Linux tells it");
+    let few = directory.path().join("few");
     fill::fill(&few, 10);
     let mut all = Vec::new();
     for size in sizes {
-        let state = folder.path().join("many");
+        let state = directory.path().join("many");
         let started = Instant::now();
         fill::fill(&state, size);
         println!("{size} secrets stored in {:.1?}", started.elapsed());
-        all.push(measure::measure(size, &state, &few, folder.path()));
+        all.push(measure::measure(size, &state, &few, directory.path()));
         fs::remove_dir_all(state).expect("it is ours");
     }
-    let rotations = measure::rotations(&few, folder.path());
+    let rotations = measure::rotations(&few, directory.path());
     let text = page::write(&all, &rotations, &machine);
     match page {
         Some(path) => fs::write(path, text).expect("the page can be written"),

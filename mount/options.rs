@@ -143,7 +143,7 @@ impl Setting {
                 return Err(HelperError::NeedsValue(name.to_owned()));
             }
             (Self::Text, Some(value)) => value.into(),
-            // The daemon does not stay in the folder where mount(8) was called.
+            // The daemon does not stay in the directory where mount(8) was called.
             (Self::Path, Some(value)) => std::path::absolute(value)
                 .map_err(|_| HelperError::NeedsValue(name.to_owned()))?
                 .into_os_string(),

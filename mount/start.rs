@@ -23,7 +23,7 @@ pub(crate) fn mount(mount: &Mount, options: &Options) -> Result<(), HelperError>
     let point = std::path::absolute(&mount.point).map_err(failed(&mount.point, "resolved"))?;
     let mut command = Command::new(&program);
     command.arg("mount").arg("--background").args(&options.flags).arg("--").arg(&point);
-    // A daemon that stays in some folder keeps its filesystem from being unmounted.
+    // A daemon that stays in some directory keeps its filesystem from being unmounted.
     command.current_dir("/");
     if mount.verbose {
         eprintln!("mount.secretfs: {command:?}");
@@ -72,11 +72,12 @@ fn set_read_only(point: &Path, read_only: bool) -> Result<(), HelperError> {
         .map_err(|errno| failed(point, action)(errno.into()))
 }
 
-/// Beside the helper, or in the `bin` beside its folder: not by PATH, which is the caller's.
+/// Beside the helper, or in the `bin` beside its directory: not by PATH, which is the caller's.
 fn program() -> Result<PathBuf, HelperError> {
     let own = std::env::current_exe().map_err(failed(Path::new("/proc/self/exe"), "read"))?;
-    let folder = own.parent().unwrap_or(Path::new("/"));
-    let candidates = vec![folder.join("secretfs"), folder.with_file_name("bin").join("secretfs")];
+    let directory = own.parent().unwrap_or(Path::new("/"));
+    let candidates =
+        vec![directory.join("secretfs"), directory.with_file_name("bin").join("secretfs")];
     match candidates.iter().find(|path| path.is_file()) {
         Some(found) => Ok(found.clone()),
         None => Err(HelperError::NoProgram(candidates)),

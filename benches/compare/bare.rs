@@ -67,10 +67,10 @@ fn one_more(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A file's bytes, or a folder's names.
+/// A file's bytes, or a directory's names.
 enum Body {
     File(Vec<u8>),
-    Folder(BTreeMap<OsString, u64>),
+    Directory(BTreeMap<OsString, u64>),
 }
 
 struct Node {
@@ -87,10 +87,10 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// An empty folder. Each open appends to `log`, if there is one.
+    /// An empty directory. Each open appends to `log`, if there is one.
     pub(crate) fn new(log: Option<File>) -> Self {
         let modified = SystemTime::now();
-        let root = Node { body: Body::Folder(BTreeMap::new()), owner: (0, 0), modified };
+        let root = Node { body: Body::Directory(BTreeMap::new()), owner: (0, 0), modified };
         let nodes = RwLock::new([(INodeNo::ROOT.0, root)].into());
         Self { nodes, counted: Counted::default(), log }
     }
@@ -106,7 +106,7 @@ impl Contents {
 
     fn find(&self, parent: u64, name: &OsStr) -> Option<FileAttr> {
         let nodes = self.nodes.read();
-        let Body::Folder(names) = &nodes.get(&parent)?.body else { return None };
+        let Body::Directory(names) = &nodes.get(&parent)?.body else { return None };
         let number = *names.get(name)?;
         Some(attr(number, nodes.get(&number)?))
     }
@@ -114,7 +114,7 @@ impl Contents {
     fn make(&self, parent: u64, name: &OsStr, body: Body, owner: (u32, u32)) -> Option<FileAttr> {
         let mut nodes = self.nodes.write();
         let number = nodes.len() as u64 + INodeNo::ROOT.0;
-        let Body::Folder(names) = &mut nodes.get_mut(&parent)?.body else { return None };
+        let Body::Directory(names) = &mut nodes.get_mut(&parent)?.body else { return None };
         names.insert(name.to_owned(), number);
         let node = Node { body, owner, modified: SystemTime::now() };
         let attr = attr(number, &node);
@@ -122,13 +122,13 @@ impl Contents {
         Some(attr)
     }
 
-    /// The names of a folder from the one with this number on, with `.` and `..`.
-    fn names(&self, folder: u64, from: u64) -> Vec<(OsString, FileAttr)> {
+    /// The names of a directory from the one with this number on, with `.` and `..`.
+    fn names(&self, directory: u64, from: u64) -> Vec<(OsString, FileAttr)> {
         let nodes = self.nodes.read();
-        let Some(Node { body: Body::Folder(names), .. }) = nodes.get(&folder) else {
+        let Some(Node { body: Body::Directory(names), .. }) = nodes.get(&directory) else {
             return Vec::new();
         };
-        let dots = [(".".into(), folder), ("..".into(), folder)];
+        let dots = [(".".into(), directory), ("..".into(), directory)];
         let all = dots.into_iter().chain(names.iter().map(|(name, node)| (name.clone(), *node)));
         all.skip(from as usize)
             .map(|(name, number)| (name, attr(number, &nodes[&number])))
@@ -139,7 +139,7 @@ impl Contents {
 fn attr(number: u64, node: &Node) -> FileAttr {
     let (kind, perm, nlink, size) = match &node.body {
         Body::File(bytes) => (FileType::RegularFile, 0o600, 1, bytes.len() as u64),
-        Body::Folder(_) => (FileType::Directory, 0o755, 2, 0),
+        Body::Directory(_) => (FileType::Directory, 0o755, 2, 0),
     };
     FileAttr {
         ino: INodeNo(number),
@@ -244,7 +244,7 @@ impl Filesystem for Bare {
     ) {
         one_more(&self.count().mkdir);
         let owner = (request.uid(), request.gid());
-        match self.0.make(parent.0, name, Body::Folder(BTreeMap::new()), owner) {
+        match self.0.make(parent.0, name, Body::Directory(BTreeMap::new()), owner) {
             Some(attr) => reply.entry(&FOREVER, &attr, GENERATION),
             None => reply.error(Errno::ENOTDIR),
         }

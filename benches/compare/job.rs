@@ -23,11 +23,11 @@ pub(crate) enum Action {
     Create { synced: bool },
     /// A new value for a file, with `O_TRUNC`, as the shell's `>` does.
     Rotate { synced: bool },
-    /// One file of documents for the drop box, which is the job's folder, with so many new secrets.
+    /// One file of documents for the drop box, which is the job's directory, with so many new secrets.
     Import,
-    /// Makes the folder.
-    MakeFolder,
-    /// Reads the folder's names; with `stat` also the attributes of each.
+    /// Makes the directory.
+    MakeDirectory,
+    /// Reads the directory's names; with `stat` also the attributes of each.
     List { stat: bool },
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) action: Action,
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The files are called so, with a number behind.
     pub(crate) prefix: String,
     /// The first file's number, how many there are, and with which of them to begin.
@@ -77,15 +77,15 @@ impl Job {
     pub(crate) fn run(&self) -> io::Result<Took> {
         match self.action {
             Action::List { stat } => {
-                return self.timed(|| list(&self.folder, stat, self.files.1));
+                return self.timed(|| list(&self.directory, stat, self.files.1));
             }
-            Action::MakeFolder => return self.timed(|| std::fs::create_dir(&self.folder)),
+            Action::MakeDirectory => return self.timed(|| std::fs::create_dir(&self.directory)),
             Action::Import => return self.import(),
             _ => {}
         }
         let (first, count) = self.files;
         let paths = (0..count)
-            .map(|number| path(&self.folder.join(name(&self.prefix, first + number))))
+            .map(|number| path(&self.directory.join(name(&self.prefix, first + number))))
             .collect::<io::Result<Vec<_>>>()?;
         let mut buffer = vec![0; BUFFER];
         let mut reads = Vec::new();
@@ -132,13 +132,13 @@ impl Job {
     }
 
     fn import(&self) -> io::Result<Took> {
-        let (folder, (first, count)) = (super::subjects::FOLDER, self.files);
+        let (directory, (first, count)) = (super::subjects::DIRECTORY, self.files);
         let document = |number| {
             let (name, value) = (name("", first + number), value(number as u64));
-            format!("key: {folder}/{}/{name}\nvalue: {value}\n", self.prefix)
+            format!("key: {directory}/{}/{name}\nvalue: {value}\n", self.prefix)
         };
         let text = (0..count).map(document).collect::<Vec<_>>().join("---\n");
-        let path = path(&self.folder.join(format!("{}.yaml", self.prefix)))?;
+        let path = path(&self.directory.join(format!("{}.yaml", self.prefix)))?;
         let started = Instant::now();
         write(&path, libc::O_CREAT | libc::O_EXCL, text.as_bytes(), false)?;
         Ok(Took { operations: count as u64, nanoseconds: started.elapsed().as_nanos() as u64 })
@@ -207,14 +207,14 @@ fn close(file: OwnedFd) -> io::Result<()> {
     Ok(nix::unistd::close(file)?)
 }
 
-fn list(folder: &Path, stat: bool, expected: usize) -> io::Result<()> {
-    let mut folder = nix::dir::Dir::open(
-        folder,
+fn list(directory: &Path, stat: bool, expected: usize) -> io::Result<()> {
+    let mut directory = nix::dir::Dir::open(
+        directory,
         nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY,
         nix::sys::stat::Mode::empty(),
     )?;
     let mut names = Vec::with_capacity(expected);
-    for entry in folder.iter() {
+    for entry in directory.iter() {
         let name = entry?.file_name().to_owned();
         if !name.to_bytes().starts_with(b".") {
             names.push(name);
@@ -222,7 +222,7 @@ fn list(folder: &Path, stat: bool, expected: usize) -> io::Result<()> {
     }
     if names.len() != expected {
         let found = names.len();
-        return Err(io::Error::other(format!("{found} files in the folder, not {expected}")));
+        return Err(io::Error::other(format!("{found} files in the directory, not {expected}")));
     }
     for name in names.iter().filter(|_| stat) {
         // SAFETY: all zeros is a `stat`.
@@ -230,7 +230,7 @@ fn list(folder: &Path, stat: bool, expected: usize) -> io::Result<()> {
         // SAFETY: the name ends with a NUL, and there is room for the answer.
         let outcome = unsafe {
             let flags = libc::AT_SYMLINK_NOFOLLOW;
-            libc::fstatat(folder.as_raw_fd(), name.as_ptr(), &raw mut attributes, flags)
+            libc::fstatat(directory.as_raw_fd(), name.as_ptr(), &raw mut attributes, flags)
         };
         if outcome != 0 {
             return Err(io::Error::last_os_error());

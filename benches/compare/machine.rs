@@ -12,7 +12,7 @@ use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 const SYNCS: u32 = 50;
 
 /// Lines about the machine, for the page.
-pub(crate) fn describe(folder: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn describe(directory: &Path) -> io::Result<Vec<String>> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     let cores = std::thread::available_parallelism()?;
@@ -24,7 +24,7 @@ pub(crate) fn describe(folder: &Path) -> io::Result<Vec<String>> {
         format!("{cores} cores, {}", model.unwrap_or("of an unknown kind").trim()),
         format!("{} GiB of memory", kibibytes.unwrap_or_default() >> 20),
         format!("Linux {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim()),
-        format!("what is stored lies on {}", file_system(folder)?),
+        format!("what is stored lies on {}", file_system(directory)?),
         format!("the load was {} when it began", first(&fs::read_to_string("/proc/loadavg")?)),
     ];
     for (program, argument) in [("gocryptfs", "-version"), ("encfs", "--version")] {
@@ -41,19 +41,19 @@ fn first(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }
 
-fn file_system(folder: &Path) -> io::Result<String> {
-    let kind = match statfs(folder)?.filesystem_type() {
+fn file_system(directory: &Path) -> io::Result<String> {
+    let kind = match statfs(directory)?.filesystem_type() {
         EXT4_SUPER_MAGIC => "ext4".to_owned(),
         TMPFS_MAGIC => "tmpfs (so that nothing is really made durable)".to_owned(),
         other => format!("a file system with the magic number {:#x}", other.0),
     };
-    let each = synced_append(folder, SYNCS)?.as_secs_f64() * 1000.0;
+    let each = synced_append(directory, SYNCS)?.as_secs_f64() * 1000.0;
     Ok(format!("{kind}, where a small append with fdatasync takes {each:.2} ms"))
 }
 
 /// How long a small append with fdatasync takes, on average of so many.
-pub(crate) fn synced_append(folder: &Path, times: u32) -> io::Result<Duration> {
-    let path = folder.join("synced");
+pub(crate) fn synced_append(directory: &Path, times: u32) -> io::Result<Duration> {
+    let path = directory.join("synced");
     let file = fs::File::create(&path)?;
     let started = Instant::now();
     for number in 0..times {

@@ -97,10 +97,10 @@ fn compare(wishes: &Wishes) -> Result<(), Box<dyn Error>> {
     }
     let rounds = wishes.rounds.unwrap_or(ROUNDS).max(1);
     rounds::end_in_order()?;
-    let folder = tempfile::Builder::new().prefix("secretfs-bench-").tempdir()?;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-    let machine = machine::describe(folder.path())?;
-    let mut subjects = subjects::start(folder.path(), wishes.against.as_deref())?;
+    let directory = tempfile::Builder::new().prefix("secretfs-bench-").tempdir()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let machine = machine::describe(directory.path())?;
+    let mut subjects = subjects::start(directory.path(), wishes.against.as_deref())?;
     let mut clients = Clients::start(MOST_CLIENTS)?;
     rounds::fill(&subjects, &mut clients)?;
     let only = wishes.only.as_deref().unwrap_or_default();

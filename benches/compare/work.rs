@@ -1,7 +1,7 @@
 //! What is compared, and which files it is done with.
 
 use super::job::{Action, Job};
-use super::subjects::{FOLDER, Subject};
+use super::subjects::{DIRECTORY, Subject};
 
 /// How many clients there are at most.
 pub(crate) const MOST_CLIENTS: usize = 16;
@@ -11,7 +11,7 @@ const SLICE: u64 = 250;
 const AGAIN: usize = 64;
 /// Files that each number of clients reads for the first time after a mount.
 const COLD: usize = 512;
-/// Files in the folder that is listed.
+/// Files in the directory that is listed.
 pub(crate) const LISTED: usize = 1000;
 /// Files that one piece of work creates, and secrets that it imports.
 const CREATED: usize = 96;
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Create { synced: bool },
     /// New values.
     Rotate { synced: bool },
-    /// A folder's names, or names and attributes.
+    /// A directory's names, or names and attributes.
     List { stat: bool },
     /// Many secrets in one document; one file each where there is no drop box.
     Import,
@@ -92,9 +92,9 @@ impl Work {
     /// What each client does. `tag` makes names that were never used before; `once` does everything
     /// once, whatever the time.
     pub(crate) fn jobs(&self, subject: &dyn Subject, tag: &str, once: bool) -> Vec<Job> {
-        let shared = |action, folder: &str, prefix: &str, files, timed: bool| Job {
+        let shared = |action, directory: &str, prefix: &str, files, timed: bool| Job {
             action,
-            folder: subject.folder().join(folder),
+            directory: subject.directory().join(directory),
             prefix: prefix.to_owned(),
             files,
             begin: 0,
@@ -127,13 +127,13 @@ impl Work {
             }
             Kind::List { stat } => shared(Action::List { stat }, "list", "L", (0, LISTED), true),
             Kind::Import => {
-                let (folder, files) = (format!("import-{tag}"), (0, IMPORTED));
+                let (directory, files) = (format!("import-{tag}"), (0, IMPORTED));
                 match subject.drop_box() {
-                    Some(folder_to_drop) => {
-                        let job = shared(Action::Import, "", &folder, files, false);
-                        Job { folder: folder_to_drop, ..job }
+                    Some(directory_to_drop) => {
+                        let job = shared(Action::Import, "", &directory, files, false);
+                        Job { directory: directory_to_drop, ..job }
                     }
-                    None => shared(Action::Create { synced: false }, &folder, "", files, false),
+                    None => shared(Action::Create { synced: false }, &directory, "", files, false),
                 }
             }
         };
@@ -149,7 +149,7 @@ impl Work {
                 [once.clone(), once].concat()
             }
             Kind::Import if subject.drop_box().is_none() => {
-                vec![make_folder(subject, &format!("import-{tag}"))]
+                vec![make_directory(subject, &format!("import-{tag}"))]
             }
             _ => Vec::new(),
         }
@@ -188,10 +188,10 @@ pub(crate) fn filling(subject: &dyn Subject) -> Vec<Vec<Job>> {
         ("cold", "C", 4 * COLD),
         ("list", "L", LISTED),
         ("rotate", "R", AGAIN),
-        // So that the folder is there.
+        // So that the directory is there.
         ("new", "first", MOST_CLIENTS),
     ];
-    let steps = files.into_iter().map(|(folder, prefix, all)| {
+    let steps = files.into_iter().map(|(directory, prefix, all)| {
         let job = |client: usize| {
             // What does not divide is the last one's.
             let each = all / MOST_CLIENTS;
@@ -199,22 +199,22 @@ pub(crate) fn filling(subject: &dyn Subject) -> Vec<Vec<Job>> {
             let count = if last { all - client * each } else { each };
             Job {
                 action: Action::Create { synced: false },
-                folder: subject.folder().join(folder),
+                directory: subject.directory().join(directory),
                 prefix: prefix.to_owned(),
                 files: (client * each, count),
                 begin: 0,
                 milliseconds: None,
             }
         };
-        [vec![make_folder(subject, folder)], (0..MOST_CLIENTS).map(job).collect()]
+        [vec![make_directory(subject, directory)], (0..MOST_CLIENTS).map(job).collect()]
     });
     steps.flatten().collect()
 }
 
-fn make_folder(subject: &dyn Subject, folder: &str) -> Job {
+fn make_directory(subject: &dyn Subject, directory: &str) -> Job {
     Job {
-        action: Action::MakeFolder,
-        folder: subject.point().join(FOLDER).join(folder),
+        action: Action::MakeDirectory,
+        directory: subject.point().join(DIRECTORY).join(directory),
         prefix: String::new(),
         files: (0, 0),
         begin: 0,

@@ -20,7 +20,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Mounts the state folder, and returns when requests are served.
+    /// Mounts the state directory, and returns when requests are served.
     pub(crate) fn start(state: &Path, point: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_secretfs"))
             .args(["mount", "--user", "root", "--state-dir"])

@@ -18,7 +18,7 @@ pub(crate) const ENCRYPTION_KEY: &str =
 const WINDOW: usize = 4096;
 const TEAMS: usize = 400;
 
-/// Fills a new state folder.
+/// Fills a new state directory.
 pub(crate) fn fill(state: &Path, secrets: usize) {
     let store = Arc::new(SledStore::open(state).expect("a new store"));
     let keyring = Keyring::new(MasterKey::parse(ENCRYPTION_KEY).expect("a key"), Vec::new());

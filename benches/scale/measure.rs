@@ -45,12 +45,12 @@ pub(crate) struct Numbers {
     pub(crate) list: Duration,
 }
 
-/// Measures the state folder with that many secrets against the one with ten.
-pub(crate) fn measure(secrets: usize, state: &Path, few: &Path, folder: &Path) -> Numbers {
-    let few = Daemon::start(few, &folder.join("few-mount"));
+/// Measures the state directory with that many secrets against the one with ten.
+pub(crate) fn measure(secrets: usize, state: &Path, few: &Path, directory: &Path) -> Numbers {
+    let few = Daemon::start(few, &directory.join("few-mount"));
     let start = || {
         let started = Instant::now();
-        let many = Daemon::start(state, &folder.join("many-mount"));
+        let many = Daemon::start(state, &directory.join("many-mount"));
         (many, started.elapsed())
     };
     let (_, first_ready) = start();
@@ -83,8 +83,8 @@ pub(crate) fn measure(secrets: usize, state: &Path, few: &Path, folder: &Path) -
     }
     let rename = ratio(|| rename(&many), || rename(&few));
     let started = Instant::now();
-    let folder = many.point().join("big");
-    let entries = fs::read_dir(folder).map_or(0, Iterator::count);
+    let directory = many.point().join("big");
+    let entries = fs::read_dir(directory).map_or(0, Iterator::count);
     let listing = started.elapsed();
     let started = Instant::now();
     let mut export = File::open(many.point().join(".export.yaml")).expect("it is there");
@@ -114,21 +114,21 @@ pub(crate) fn measure(secrets: usize, state: &Path, few: &Path, folder: &Path) -
 
 /// What many writers get done a second, and what the disk alone could.
 pub(crate) struct Rotations {
-    /// Durable rotations, where each writer's secret lies in a folder of its own.
+    /// Durable rotations, where each writer's secret lies in a directory of its own.
     pub(crate) apart: f64,
-    /// The same in one folder: the kernel lets one of them at a time look a name up to write it.
+    /// The same in one directory: the kernel lets one of them at a time look a name up to write it.
     pub(crate) together: f64,
     /// Appends that the disk alone makes durable, one after the other.
     pub(crate) syncs: f64,
 }
 
 /// How many durable rotations a second many writers have; medians, measured in turn with the disk alone.
-pub(crate) fn rotations(few: &Path, folder: &Path) -> Rotations {
-    let mount = Daemon::start(few, &folder.join("few-mount"));
+pub(crate) fn rotations(few: &Path, directory: &Path) -> Rotations {
+    let mount = Daemon::start(few, &directory.join("few-mount"));
     let point = mount.point().join("root");
     let [mut apart, mut together, mut syncs] = [const { Vec::new() }; 3];
     for _ in 0..TURNS {
-        let synced_append = machine::synced_append(folder, SYNCS).expect("the disk works");
+        let synced_append = machine::synced_append(directory, SYNCS).expect("the disk works");
         syncs.push(synced_append.as_secs_f64().recip());
         apart.push(rotate(|writer| point.join(format!("rotated-{writer}/value"))));
         together.push(rotate(|writer| point.join(format!("rotated/value-{writer}"))));
@@ -141,7 +141,7 @@ pub(crate) fn rotations(few: &Path, folder: &Path) -> Rotations {
 fn rotate(path_of: impl Fn(usize) -> PathBuf) -> f64 {
     let paths: Vec<_> = (0..WRITERS).map(path_of).collect();
     for path in &paths {
-        fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("root may");
+        fs::create_dir_all(path.parent().expect("it lies in a directory")).expect("root may");
         fs::write(path, "value").expect("there is room");
     }
     let (count, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));

@@ -13,8 +13,8 @@ This page was written, as root, by
 cargo bench --bench scale -- --page docs/scale.md
 ```
 
-Values have 32 to 4,096 bytes. 400 teams own the secrets, each its own, in folders of 20 services; a tenth
-of them lies in one folder. Ratios compare with a mount of ten secrets in the same run, in turn; times say
+Values have 32 to 4,096 bytes. 400 teams own the secrets, each its own, in directories of 20 services; a tenth
+of them lies in one directory. Ratios compare with a mount of ten secrets in the same run, in turn; times say
 as much about the machine.
 
 | secrets |"
@@ -40,7 +40,7 @@ as much about the machine.
     row(&mut page, "rename there and back: times as long", &|n| format!("{:.2}", n.rename));
     let listing =
         |n: &Numbers| format!("{:.3} s for {}", n.listing.as_secs_f64(), grouped(n.entries));
-    row(&mut page, "the large folder listed", &listing);
+    row(&mut page, "the large directory listed", &listing);
     let export = |n: &Numbers| {
         format!("{:.2} s for {} MB", n.export.as_secs_f64(), n.export_bytes / 1_000_000)
     };
@@ -60,7 +60,7 @@ as much about the machine.
             (
                 most.listing.as_secs_f64() < 1.0,
                 format!(
-                    "a folder of {} listed in {:.2} s; wanted: under 1 s",
+                    "a directory of {} listed in {:.2} s; wanted: under 1 s",
                     grouped(most.entries),
                     most.listing.as_secs_f64()
                 ),
@@ -73,7 +73,7 @@ as much about the machine.
     let Rotations { apart, together, syncs } = rotations;
     page.push_str(&format!(
         "- {}: 64 writers make {apart:.0} rotations a second, each durable before its `close` returns, and \
-         {together:.0} in one folder; the disk alone makes {syncs:.0} appends a second durable, one after \
+         {together:.0} in one directory; the disk alone makes {syncs:.0} appends a second durable, one after \
          the other: {:.2} and {:.2} rotations for each. Wanted: 5,000 where the disk allows it.\n\n\
          ## The machine\n\n",
         verdict(*apart >= 5000.0),

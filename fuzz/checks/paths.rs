@@ -10,7 +10,7 @@ pub(crate) fn check(bytes: &[u8]) {
     };
     assert_eq!(parsed.is_ok(), is_key(text), "{text:?}");
     assert_eq!(Key::parse(text), parsed);
-    assert_eq!(Key::check_folder(text).is_ok(), is_folder(text), "{text:?}");
+    assert_eq!(Key::check_directory(text).is_ok(), is_directory(text), "{text:?}");
     assert_eq!(Slug::parse(text).is_ok(), is_slug(text), "{text:?}");
     if let Ok(slug) = Slug::parse(text) {
         assert_eq!(slug.as_str(), text);
@@ -29,17 +29,17 @@ pub(crate) fn check(bytes: &[u8]) {
 /// A key is what its parts make.
 fn take_apart(key: &Key, text: &str) {
     assert_eq!(key.as_str(), text);
-    let (folder, name) = (key.folder(), key.name());
+    let (directory, name) = (key.directory(), key.name());
     assert!(!name.is_empty() && !name.contains('/'));
-    let joined = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+    let joined = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
     assert_eq!(joined, text);
     assert_eq!(Key::parse(&joined).as_ref(), Ok(key));
     let above: Vec<_> = key.ancestors().collect();
     assert_eq!(above.len(), text.matches('/').count());
-    for (depth, folder) in above.iter().rev().enumerate() {
-        assert!(text.starts_with(&format!("{folder}/")));
-        assert_eq!(folder.matches('/').count(), depth);
-        assert!(Key::check_folder(folder).is_ok(), "what holds a key can be a folder");
+    for (depth, directory) in above.iter().rev().enumerate() {
+        assert!(text.starts_with(&format!("{directory}/")));
+        assert_eq!(directory.matches('/').count(), depth);
+        assert!(Key::check_directory(directory).is_ok(), "what holds a key can be a directory");
     }
     // Never out of the mount, and never a sidecar or a name with a meaning of its own.
     let path = std::path::Path::new("/mount").join(text);
@@ -50,7 +50,7 @@ fn take_apart(key: &Key, text: &str) {
 }
 
 /// Section 1 of the contract, once more.
-fn is_folder(text: &str) -> bool {
+fn is_directory(text: &str) -> bool {
     let is_component = |part: &str| {
         (1..=255).contains(&part.len())
             && !matches!(part, "." | "..")
@@ -61,7 +61,7 @@ fn is_folder(text: &str) -> bool {
 }
 
 fn is_key(text: &str) -> bool {
-    is_folder(text) && !text.ends_with(".acl")
+    is_directory(text) && !text.ends_with(".acl")
 }
 
 fn is_slug(text: &str) -> bool {

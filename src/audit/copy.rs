@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn copies_and_counts_what_nobody_takes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let copy = Copy::start_at(CopyTarget::Syslog, path.clone(), None).unwrap();
         copy.send(b"{\"seq\":1}");
         wait_until(|| copy.dropped() == 1);
@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_listener_that_does_not_listen_delays_nobody() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let _deaf = UnixDatagram::bind(&path).unwrap();
         let copy = Copy::start_at(CopyTarget::Journald, path, None).unwrap();
         let start = Instant::now();

@@ -285,7 +285,7 @@ fn write_subject(out: &mut Vec<u8>, subject: &Subject) {
             json::word!(out, "list", list.as_str());
             out.push(b'}');
         }
-        Some(Grant::OwnFolder) => out.extend_from_slice(b",\"grant\":{\"rule\":\"own-folder\"}"),
+        Some(Grant::OwnDirectory) => out.extend_from_slice(b",\"grant\":{\"rule\":\"own-folder\"}"),
         Some(Grant::Admin) => out.extend_from_slice(b",\"grant\":{\"rule\":\"admin\"}"),
         None => {}
     }

@@ -1,4 +1,4 @@
-//! The files of the log: `audit-00000001.jsonl` and so on, in a folder of their own.
+//! The files of the log: `audit-00000001.jsonl` and so on, in a directory of their own.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -14,25 +14,25 @@ use nix::unistd::Uid;
 const PREFIX: &str = "audit-";
 const SUFFIX: &str = ".jsonl";
 
-/// Makes the folder (mode 0700) if it is missing.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
+/// Makes the directory (mode 0700) if it is missing.
+pub(super) fn make_directory(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
 }
 
-pub(super) fn path_of(folder: &Path, number: u64) -> PathBuf {
-    folder.join(name_of(number))
+pub(super) fn path_of(dir: &Path, number: u64) -> PathBuf {
+    dir.join(name_of(number))
 }
 
 pub(super) fn name_of(number: u64) -> String {
     format!("{PREFIX}{number:08}{SUFFIX}")
 }
 
-/// The numbers of all files, in order. A folder that is not there has none.
-pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    let directory = match open_part(folder, Path::new(""), OFlag::O_DIRECTORY) {
+/// The numbers of all files, in order. A directory that is not there has none.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    let directory = match open_part(dir, Path::new(""), OFlag::O_DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         directory => directory?,
     };
@@ -50,29 +50,29 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// The size of all files, in bytes; 0 where it cannot be told.
-pub fn log_bytes(folder: &Path) -> u64 {
+pub fn log_bytes(dir: &Path) -> u64 {
     let size =
-        |number| std::fs::symlink_metadata(path_of(folder, number)).map_or(0, |file| file.len());
-    list(folder).unwrap_or_default().into_iter().map(size).sum()
+        |number| std::fs::symlink_metadata(path_of(dir, number)).map_or(0, |file| file.len());
+    list(dir).unwrap_or_default().into_iter().map(size).sum()
 }
 
 /// A new file (mode 0600), to be appended to.
-pub(super) fn create(folder: &Path, number: u64) -> io::Result<File> {
-    let path = path_of(folder, number);
+pub(super) fn create(dir: &Path, number: u64) -> io::Result<File> {
+    let path = path_of(dir, number);
     OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
 }
 
 /// A file that exists, to be read and appended to.
-pub(super) fn open(folder: &Path, number: u64) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).open(path_of(folder, number))
+pub(super) fn open(dir: &Path, number: u64) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).open(path_of(dir, number))
 }
 
 /// A file of the log, to be read.
 ///
 /// # Errors
 /// It cannot be opened, or is no file of the log's.
-pub(super) fn open_to_read(folder: &Path, number: u64) -> io::Result<File> {
-    regular(open_part(folder, Path::new(&name_of(number)), OFlag::empty())?)
+pub(super) fn open_to_read(dir: &Path, number: u64) -> io::Result<File> {
+    regular(open_part(dir, Path::new(&name_of(number)), OFlag::empty())?)
 }
 
 /// As [`open_to_read`], for a file in the state directory itself.
@@ -121,16 +121,16 @@ fn regular(file: OwnedFd) -> io::Result<File> {
 }
 
 /// Removes the files before `first`.
-pub(super) fn remove_before(folder: &Path, first: u64) -> io::Result<()> {
-    list(folder)?
+pub(super) fn remove_before(dir: &Path, first: u64) -> io::Result<()> {
+    list(dir)?
         .into_iter()
         .take_while(|&number| number < first)
-        .try_for_each(|number| std::fs::remove_file(path_of(folder, number)))
+        .try_for_each(|number| std::fs::remove_file(path_of(dir, number)))
 }
 
-/// Makes the names in the folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Makes the names in the directory durable.
+pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -139,24 +139,24 @@ mod tests {
 
     #[test]
     fn lists_its_own_files_in_order() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         for number in [3, 100_000_000, 1] {
-            create(folder.path(), number).unwrap();
+            create(dir.path(), number).unwrap();
         }
         for other in ["audit-1.jsonl", "audit-0000000x.jsonl", "notes", "audit-00000004.jsonl.gz"] {
-            std::fs::write(folder.path().join(other), "").unwrap();
+            std::fs::write(dir.path().join(other), "").unwrap();
         }
-        assert_eq!(list(folder.path()).unwrap(), [1, 3, 100_000_000]);
-        assert!(create(folder.path(), 3).is_err(), "never into a file that is there");
-        assert_eq!(list(&folder.path().join("missing")).unwrap(), [0; 0]);
+        assert_eq!(list(dir.path()).unwrap(), [1, 3, 100_000_000]);
+        assert!(create(dir.path(), 3).is_err(), "never into a file that is there");
+        assert_eq!(list(&dir.path().join("missing")).unwrap(), [0; 0]);
     }
 
     #[test]
     fn a_fifo_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let fifo = path_of(folder.path(), 1);
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = path_of(dir.path(), 1);
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        for opened in [open_to_read(folder.path(), 1), open_beside(&fifo)] {
+        for opened in [open_to_read(dir.path(), 1), open_beside(&fifo)] {
             assert!(opened.unwrap_err().to_string().contains("not a regular file"));
         }
     }

@@ -1,4 +1,4 @@
-//! The head: how far the log goes, sealed with the chain's key, in a file beside the folder.
+//! The head: how far the log goes, sealed with the chain's key, in a file beside the directory.
 //!
 //! It is written after every group of lines, in place. It lies within one sector and one page, so
 //! neither a kill nor a power loss tears it; and where it tells of lines that a power loss took
@@ -127,7 +127,7 @@ impl HeadFile {
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         // Its name must not be lost in a power failure: without a head the log's end is in doubt.
         if file.metadata()?.len() == 0 {
-            path.parent().map_or(Ok(()), files::sync_folder)?;
+            path.parent().map_or(Ok(()), files::sync_directory)?;
         }
         Ok(Self(file))
     }
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn only_the_key_can_make_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.head");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.head");
         let store = [5; 16];
         let keys = [ChainKey::new("aa", &[1; 32], &store), ChainKey::new("bb", &[2; 32], &store)];
         assert_eq!(read(&path, &keys).unwrap(), Err(NoHead::Missing));

@@ -13,7 +13,7 @@ pub enum NotRecorded {
     Failed(String),
     /// What is left of the disk is kept for those who read or remove secrets.
     #[error(
-        "the file system of the state folder is full, and the rest of it is kept for the records of those who read or remove secrets: remove secrets, or have an admin free some space there"
+        "the file system of the state directory is full, and the rest of it is kept for the records of those who read or remove secrets: remove secrets, or have an admin free some space there"
     )]
     Full,
 }

@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The end of the log.
 pub(super) struct Log {
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) head_path: PathBuf,
     pub(super) key: ChainKey,
     pub(super) file_bytes: u64,
@@ -232,7 +232,7 @@ impl Log {
             current.reserve.is_gone();
             return current.file.set_len(current.size);
         }
-        match files::open(&self.folder, number) {
+        match files::open(&self.directory, number) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             file => file.and_then(|file| file.set_len(file.metadata()?.len())),
         }
@@ -263,10 +263,10 @@ impl Log {
         let time = line::time_text(SystemTime::now());
         let mut text = Vec::new();
         let hash = line::write(&mut text, &self.key, &self.hash, seq, &time, None, event.body());
-        let file = match files::create(&self.folder, number) {
+        let file = match files::create(&self.directory, number) {
             // Left by an attempt that found no room: no line of it was ever promised.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let file = files::open(&self.folder, number)?;
+                let file = files::open(&self.directory, number)?;
                 file.set_len(0)?;
                 file
             }

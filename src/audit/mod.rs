@@ -2,7 +2,7 @@
 //!
 //! Lines of JSON in files of their own (`audit-00000001.jsonl`, …), each with a keyed hash over the
 //! one before, so that nobody without the key can change, remove, insert or reorder one unnoticed
-//! ([`verify`]). A sealed head beside the folder says how far the log goes, so that nobody can cut
+//! ([`verify`]). A sealed head beside the directory says how far the log goes, so that nobody can cut
 //! off its end either.
 //!
 //! # What is promised
@@ -59,14 +59,14 @@ pub use reserve::RESERVE_BYTES;
 pub use status::AuditStatus;
 pub use verify::{Report, VerifyError, verify};
 
-/// Where the lines are, in the state folder `state`.
-pub fn folder_in(state: &Path) -> PathBuf {
+/// Where the lines are, in the state directory `state`.
+pub fn directory_in(state: &Path) -> PathBuf {
     state.join("audit")
 }
 
 /// Where the head is: not among the lines, so that a reader of all files there reads lines alone.
-fn head_of(folder: &Path) -> PathBuf {
-    folder.with_extension("head")
+fn head_of(directory: &Path) -> PathBuf {
+    directory.with_extension("head")
 }
 
 /// What happens to an operation whose line cannot be written.
@@ -130,8 +130,8 @@ impl Mode {
 pub struct Options {
     /// What happens to an operation whose line cannot be written.
     pub mode: Mode,
-    /// The folder of the lines.
-    pub folder: PathBuf,
+    /// The directory of the lines.
+    pub directory: PathBuf,
     /// A file that has this many bytes is followed by a new one.
     pub file_bytes: u64,
     /// How many files are kept, the oldest go first; 0 keeps all.
@@ -170,7 +170,7 @@ impl Options {
         let (file_bytes, keep_files) = (DEFAULT_FILE_BYTES, DEFAULT_KEEP_FILES);
         Self {
             mode: Mode::Off,
-            folder: PathBuf::new(),
+            directory: PathBuf::new(),
             file_bytes,
             keep_files,
             copy: None,

@@ -16,8 +16,8 @@ use super::files;
 /// Told by who appends, read by who syncs. The lock is held for a moment, never while the disk is
 /// waited for.
 pub(super) struct Progress {
-    folder: PathBuf,
-    /// Whether the folder holds a name that may not be on the disk.
+    directory: PathBuf,
+    /// Whether the directory holds a name that may not be on the disk.
     unnamed: AtomicBool,
     /// The files that may hold lines that are not on the disk; the newest last.
     unsynced: Mutex<Vec<Arc<File>>>,
@@ -38,9 +38,9 @@ pub(super) struct Place {
 }
 
 impl Progress {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(super) fn new(directory: &Path) -> Self {
         Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             unnamed: AtomicBool::new(false),
             unsynced: Mutex::default(),
             appended: AtomicU64::new(0),
@@ -103,7 +103,7 @@ impl Progress {
             file.sync_data()?;
         }
         if self.unnamed.swap(false, Ordering::AcqRel) {
-            files::sync_folder(&self.folder)
+            files::sync_directory(&self.directory)
                 .inspect_err(|_| self.unnamed.store(true, Ordering::Release))?;
         }
         self.set_synced(appended);

@@ -75,7 +75,7 @@ impl Audit {
     /// `known` is what the store knows of it.
     ///
     /// # Errors
-    /// The folder cannot be used, or a thread cannot be started.
+    /// The directory cannot be used, or a thread cannot be started.
     pub fn open(
         options: &Options,
         keys: &[ChainKey],
@@ -85,7 +85,7 @@ impl Audit {
             Self::turn_off(options, keys, known);
             return Ok(Self::off());
         }
-        let progress = Arc::new(Progress::new(&options.folder));
+        let progress = Arc::new(Progress::new(&options.directory));
         let log = recover::open(options, keys, known, &progress)?;
         let copy_to = |target| Copy::start(target, options.copy_socket.clone());
         let copy = options.copy.map(copy_to).transpose().map_err(OpenAuditError::NoThread)?;
@@ -111,14 +111,14 @@ impl Audit {
         let queue = Mutex::new(Queue { waiting, log: Some(Box::new(log)), spare });
         let core = Arc::new(Core { mode: options.mode, queue, progress, counters, counter, copy });
         core.submit(Item::Lines(Events::One(start_event()), Box::new(|_| {})));
-        let syncing = start_syncing(Arc::clone(&core), options.folder.clone())
+        let syncing = start_syncing(Arc::clone(&core), options.directory.clone())
             .map_err(OpenAuditError::NoThread)?;
         Ok(Self { mode: options.mode, core: Some(core), syncing: Mutex::new(Some(syncing)) })
     }
 
     /// If there is a log, its last line says that it was turned off.
     fn turn_off(options: &Options, keys: &[ChainKey], known: Known) {
-        if known == Known::New || !options.folder.is_dir() {
+        if known == Known::New || !options.directory.is_dir() {
             return;
         }
         let last = Options { mode: Mode::Required, copy: None, ..options.clone() };
@@ -483,7 +483,7 @@ impl Core {
                 true
             }
             Ok(false) => {
-                let what = "the disk is full: the audit log uses its reserve, which is kept for those who read or remove secrets, and every other change is refused; free some space in the file system of the state folder";
+                let what = "the disk is full: the audit log uses its reserve, which is kept for those who read or remove secrets, and every other change is refused; free some space in the file system of the state directory";
                 self.counters.trouble(Trouble::Room, what.to_owned());
                 false
             }
@@ -519,22 +519,22 @@ impl Core {
     }
 
     /// Whoever cuts off or removes the file that is being written is found out at once.
-    fn look_for_meddling(&self, folder: &Path, anchor: Anchor, place: Place) {
+    fn look_for_meddling(&self, directory: &Path, anchor: Anchor, place: Place) {
         if place.size == 0 {
             return;
         }
         let Some(newest) = self.progress.newest() else { return };
-        let there = std::fs::metadata(files::path_of(folder, place.file)).and_then(|there| {
+        let there = std::fs::metadata(files::path_of(directory, place.file)).and_then(|there| {
             // Another file of that name is as bad as none.
             let ours = newest.metadata()?;
             let is_ours = (there.dev(), there.ino()) == (ours.dev(), ours.ino());
             // It may have been cut off and have grown again since.
-            Ok(is_ours && there.len() >= place.size && read::ends_with(folder, place, anchor)?)
+            Ok(is_ours && there.len() >= place.size && read::ends_with(directory, place, anchor)?)
         });
         if !there.unwrap_or(false) && self.progress.place().file == place.file {
             let what = format!(
                 "{} was cut off, replaced or removed by somebody else (logrotate must not touch it); see `secretfs audit verify`",
-                files::path_of(folder, place.file).display()
+                files::path_of(directory, place.file).display()
             );
             self.counters.trouble(Trouble::Meddled, what);
         }
@@ -565,7 +565,7 @@ fn start_event() -> Event {
 
 /// Starts the thread that brings lines to the disk; it ends, after a last time, when the sender is
 /// dropped. Nobody waits for it.
-fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+fn start_syncing(core: Arc<Core>, directory: PathBuf) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = channel();
     let thread = std::thread::Builder::new().name("audit-sync".to_owned()).spawn(move || {
         let mut named = Place::default();
@@ -577,10 +577,10 @@ fn start_syncing(core: Arc<Core>, folder: PathBuf) -> io::Result<(Sender<()>, Jo
                 core.submit(Item::Settle);
             }
             if place.file != named.file {
-                core.tell(Trouble::Remove, files::remove_before(&folder, place.first));
+                core.tell(Trouble::Remove, files::remove_before(&directory, place.first));
                 named = place;
             }
-            core.look_for_meddling(&folder, anchor, place);
+            core.look_for_meddling(&directory, anchor, place);
             if core.counters.is_troubled(Trouble::Room) {
                 core.submit(Item::Room);
             }

@@ -77,7 +77,7 @@ impl Record {
 
 /// A place at the end of the log, from which it can be followed.
 pub struct Tail {
-    folder: PathBuf,
+    directory: PathBuf,
     number: u64,
     file: Option<File>,
     position: u64,
@@ -87,12 +87,12 @@ impl Tail {
     /// The end as it is now.
     ///
     /// # Errors
-    /// The folder or the newest file cannot be read.
-    pub fn at_end(folder: &Path) -> io::Result<Self> {
-        let number = files::list(folder)?.last().copied().unwrap_or(0);
-        let mut tail = Self { folder: folder.to_owned(), number, file: None, position: 0 };
+    /// The directory or the newest file cannot be read.
+    pub fn at_end(directory: &Path) -> io::Result<Self> {
+        let number = files::list(directory)?.last().copied().unwrap_or(0);
+        let mut tail = Self { directory: directory.to_owned(), number, file: None, position: 0 };
         if number > 0 {
-            let file = files::open_to_read(folder, number)?;
+            let file = files::open_to_read(directory, number)?;
             tail.position = end_of_lines(&file)?;
             tail.file = Some(file);
         }
@@ -104,10 +104,10 @@ impl Tail {
     /// # Errors
     /// A file cannot be read.
     pub fn backwards(&self, visit: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
-        let mut numbers = files::list(&self.folder)?;
+        let mut numbers = files::list(&self.directory)?;
         numbers.retain(|&number| number <= self.number);
         for &number in numbers.iter().rev() {
-            let file = files::open_to_read(&self.folder, number)?;
+            let file = files::open_to_read(&self.directory, number)?;
             let end = if number == self.number { self.position } else { end_of_lines(&file)? };
             if !lines_backwards(&file, end, visit)? {
                 break;
@@ -123,12 +123,13 @@ impl Tail {
     pub fn follow(&mut self, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         loop {
             // Asked before the file is read: when there is a next one, this one grows no more.
-            let next = files::list(&self.folder)?.into_iter().find(|&number| number > self.number);
+            let next =
+                files::list(&self.directory)?.into_iter().find(|&number| number > self.number);
             if let Some(file) = &self.file {
                 self.position = lines_forwards(file, self.position, visit)?;
             }
             let Some(next) = next else { return Ok(()) };
-            self.file = Some(files::open_to_read(&self.folder, next)?);
+            self.file = Some(files::open_to_read(&self.directory, next)?);
             (self.number, self.position) = (next, 0);
         }
     }
@@ -190,8 +191,8 @@ fn lines_backwards(
 ///
 /// # Errors
 /// The file cannot be read.
-pub(super) fn ends_with(folder: &Path, place: Place, anchor: Anchor) -> io::Result<bool> {
-    let file = files::open_to_read(folder, place.file)?;
+pub(super) fn ends_with(directory: &Path, place: Place, anchor: Anchor) -> io::Result<bool> {
+    let file = files::open_to_read(directory, place.file)?;
     let mut is_it = false;
     lines_backwards(&file, place.size, &mut |line| {
         is_it = Line::parse(line).is_some_and(|line| {

@@ -20,7 +20,7 @@ const LONGEST_LINE: usize = 64 << 10;
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAuditError {
-    /// The folder or a file cannot be used.
+    /// The directory or a file cannot be used.
     #[error(
         "the audit log cannot be opened: {path}: {source}; see to that, or start with --audit=off"
     )]
@@ -61,26 +61,26 @@ pub(super) fn open(
         let path = path.to_owned();
         move |source| OpenAuditError::Io { path, source }
     };
-    let folder = &options.folder;
-    let head_path = head_of(folder);
-    files::make_folder(folder).map_err(io(folder))?;
+    let directory = &options.directory;
+    let head_path = head_of(directory);
+    files::make_directory(directory).map_err(io(directory))?;
     let mut head = head::read(&head_path, keys).map_err(io(&head_path))?;
     let boot = Boot::current();
     let key = keys.first().expect("a keyring has a current key");
-    let newest_number = files::list(folder).map_err(io(folder))?.last().copied().unwrap_or(0);
-    let begun_by = begin_of(folder, newest_number).map_err(io(folder))?;
+    let newest_number = files::list(directory).map_err(io(directory))?.last().copied().unwrap_or(0);
+    let begun_by = begin_of(directory, newest_number).map_err(io(directory))?;
     if is_foreign(newest_number > 0, begun_by.as_ref(), &head, key, known) {
-        let aside = set_aside(folder).map_err(io(folder))?;
+        let aside = set_aside(directory).map_err(io(directory))?;
         tracing::error!(
             "the audit log in {} is not that of this store; it is kept in {}, and a new one begins",
-            folder.display(),
+            directory.display(),
             aside.display()
         );
-        files::make_folder(folder).map_err(io(folder))?;
+        files::make_directory(directory).map_err(io(directory))?;
         head = Err(NoHead::Missing);
     }
-    let (number, end, file) = newest(folder).map_err(io(folder))?;
-    let begun_by = begin_of(folder, number).map_err(io(folder))?;
+    let (number, end, file) = newest(directory).map_err(io(directory))?;
+    let begun_by = begin_of(directory, number).map_err(io(directory))?;
     let (lost, seq, hash) = compare(&end, &head, known, boot);
     let same_key = begun_by
         .as_ref()
@@ -94,7 +94,7 @@ pub(super) fn open(
         progress.add(Arc::clone(&current.file));
     }
     let log = Log {
-        folder: folder.clone(),
+        directory: directory.clone(),
         head_path,
         key: key.clone(),
         file_bytes: options.file_bytes,
@@ -141,20 +141,20 @@ fn is_foreign(
 }
 
 /// Moves a log that is not this store's to a name beside its own: it is somebody's evidence.
-fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+fn set_aside(directory: &Path) -> io::Result<PathBuf> {
     let free = |number: u32| {
-        let aside = folder.with_extension(format!("of-another-store-{number}"));
-        let head = folder.with_extension(format!("of-another-store-{number}.head"));
+        let aside = directory.with_extension(format!("of-another-store-{number}"));
+        let head = directory.with_extension(format!("of-another-store-{number}.head"));
         let is_free = |path: &Path| !path.try_exists().unwrap_or(true);
         (is_free(&aside) && is_free(&head)).then_some((aside, head))
     };
     let (aside, head) = (1..1000).find_map(free).ok_or(io::ErrorKind::AlreadyExists)?;
-    std::fs::rename(folder, &aside)?;
-    match std::fs::rename(head_of(folder), head) {
+    std::fs::rename(directory, &aside)?;
+    match std::fs::rename(head_of(directory), head) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    folder.parent().map_or(Ok(()), files::sync_folder)?;
+    directory.parent().map_or(Ok(()), files::sync_directory)?;
     Ok(aside)
 }
 
@@ -202,17 +202,17 @@ fn compare(
 }
 
 /// The newest file with a line in it, without half a line at its end: that was never answered.
-fn newest(folder: &Path) -> io::Result<(u64, End, Option<Current>)> {
-    let numbers = files::list(folder)?;
+fn newest(directory: &Path) -> io::Result<(u64, End, Option<Current>)> {
+    let numbers = files::list(directory)?;
     // What the daemon that ended had not yet synced.
     for &number in numbers.iter().rev().take(2) {
-        files::open(folder, number)?.sync_data()?;
+        files::open(directory, number)?.sync_data()?;
     }
     for &number in numbers.iter().rev() {
-        let file = files::open(folder, number)?;
+        let file = files::open(directory, number)?;
         let (end, size) = end_of(&file)?;
         if matches!(end, End::Nothing) {
-            std::fs::remove_file(files::path_of(folder, number))?;
+            std::fs::remove_file(files::path_of(directory, number))?;
             continue;
         }
         if matches!(end, End::Line { .. }) && size < file.metadata()?.len() {
@@ -251,11 +251,11 @@ fn end_of(file: &File) -> io::Result<(End, u64)> {
 }
 
 /// The line with which a file begins.
-fn begin_of(folder: &Path, number: u64) -> io::Result<Option<Begin>> {
+fn begin_of(directory: &Path, number: u64) -> io::Result<Option<Begin>> {
     if number == 0 {
         return Ok(None);
     }
-    let file = files::open_to_read(folder, number)?;
+    let file = files::open_to_read(directory, number)?;
     let mut bytes = vec![0; LONGEST_LINE];
     let length = file.read_at(&mut bytes, 0)?;
     Ok(bytes[..length].split(|&byte| byte == b'\n').next().and_then(Begin::parse))

@@ -9,16 +9,16 @@ use super::*;
 use crate::model::{Caller, Slug};
 
 struct Bench {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     options: Options,
 }
 
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let options = Options {
             mode: Mode::Required,
-            folder: folder_in(folder.path()),
+            directory: directory_in(directory.path()),
             file_bytes: DEFAULT_FILE_BYTES,
             keep_files: 0,
             copy: None,
@@ -27,7 +27,7 @@ impl Bench {
             counts: None,
             revision: Revision::default(),
         };
-        Self { _folder: folder, options }
+        Self { _directory: directory, options }
     }
 
     fn open(&self) -> Audit {
@@ -43,7 +43,7 @@ impl Bench {
     }
 
     fn verify(&self) -> Report {
-        verify(&self.options.folder, Some((STORE, Anchor::default())), &|_| keys(), &mut |_| {})
+        verify(&self.options.directory, Some((STORE, Anchor::default())), &|_| keys(), &mut |_| {})
             .unwrap()
     }
 
@@ -64,7 +64,7 @@ impl Bench {
     }
 
     fn path(&self, number: u64) -> PathBuf {
-        files::path_of(&self.options.folder, number)
+        files::path_of(&self.options.directory, number)
     }
 
     fn lines(&self, number: u64) -> Vec<String> {
@@ -78,7 +78,7 @@ impl Bench {
 
     /// Lines of all files.
     fn all(&self) -> Vec<String> {
-        let numbers = files::list(&self.options.folder).unwrap();
+        let numbers = files::list(&self.options.directory).unwrap();
         numbers.into_iter().flat_map(|number| self.lines(number)).collect()
     }
 }
@@ -172,7 +172,7 @@ fn another_key_makes_no_line() {
     bench.write(3);
     let of = |id: &str, key: &[u8; 32]| {
         let keys = vec![ChainKey::new(id, key, &STORE)];
-        verify(&bench.options.folder, None, &|_| keys.clone(), &mut |_| {}).unwrap()
+        verify(&bench.options.directory, None, &|_| keys.clone(), &mut |_| {}).unwrap()
     };
     let report = of("00000000000000aa", &[2; 32]);
     assert!(!report.problems.is_empty());
@@ -185,7 +185,7 @@ fn files_tie_into_each_other_and_none_can_be_missing() {
     let mut bench = Bench::new();
     bench.options.file_bytes = 2_000;
     bench.write(40);
-    let numbers = files::list(&bench.options.folder).unwrap();
+    let numbers = files::list(&bench.options.directory).unwrap();
     assert!(numbers.len() > 4, "{numbers:?}");
     let report = bench.assert_whole();
     assert_eq!(report.files, numbers.len() as u64);
@@ -211,7 +211,7 @@ fn old_files_go_and_the_rest_verifies() {
     bench.options.file_bytes = 2_000;
     bench.options.keep_files = 3;
     bench.write(60);
-    let numbers = files::list(&bench.options.folder).unwrap();
+    let numbers = files::list(&bench.options.directory).unwrap();
     assert_eq!(numbers.len(), 3);
     assert!(numbers[0] > 3);
     let report = bench.assert_whole();
@@ -234,13 +234,13 @@ fn old_files_go_and_the_rest_verifies() {
 fn without_its_head_the_end_is_in_doubt() {
     let bench = Bench::new();
     bench.write(3);
-    fs::remove_file(head_of(&bench.options.folder)).unwrap();
+    fs::remove_file(head_of(&bench.options.directory)).unwrap();
     bench.assert_broken("head");
     bench.write(3);
     bench.assert_broken("head of the log was gone");
-    fs::remove_dir_all(&bench.options.folder).unwrap();
+    fs::remove_dir_all(&bench.options.directory).unwrap();
     bench.assert_broken("missing");
-    fs::remove_file(head_of(&bench.options.folder)).unwrap();
+    fs::remove_file(head_of(&bench.options.directory)).unwrap();
     bench.assert_broken("no audit log");
 }
 
@@ -262,8 +262,8 @@ fn what_is_missing_at_a_start_stays_on_record() {
 fn the_store_remembers_a_log_that_is_gone() {
     let bench = Bench::new();
     bench.write(3);
-    fs::remove_dir_all(&bench.options.folder).unwrap();
-    fs::remove_file(head_of(&bench.options.folder)).unwrap();
+    fs::remove_dir_all(&bench.options.directory).unwrap();
+    fs::remove_file(head_of(&bench.options.directory)).unwrap();
     let audit = Audit::open(&bench.options, &keys(), known(5)).unwrap();
     assert!(!audit.status().problems.is_empty(), "nobody noticed");
     assert!(audit.record_now(vec![event("after")]).unwrap() > 5);
@@ -277,7 +277,7 @@ fn a_power_loss_is_told_from_a_cut() {
     bench.write(10);
     let good = bench.lines(1);
     // As if the last three lines had not been on the disk when the machine went down.
-    let path = head_of(&bench.options.folder);
+    let path = head_of(&bench.options.directory);
     let before = head::read(&path, &keys()).unwrap().unwrap();
     let boot = head::Boot::other();
     let lost = head::Head { synced: before.seq - 3, boot, ..before };
@@ -321,7 +321,7 @@ fn a_new_key_begins_a_new_file() {
     audit.record_now(vec![event("after")]).unwrap();
     drop(audit);
     let of = |keys: &[ChainKey]| {
-        verify(&bench.options.folder, None, &|_| keys.to_vec(), &mut |_| {}).unwrap()
+        verify(&bench.options.directory, None, &|_| keys.to_vec(), &mut |_| {}).unwrap()
     };
     let report = of(&both);
     assert_eq!((report.problems.len(), report.files), (0, 2), "{report:?}");
@@ -377,7 +377,7 @@ fn the_end_is_read_backwards_and_followed() {
     bench.options.file_bytes = 5_000;
     bench.write(100);
     let all = bench.all();
-    let mut tail = Tail::at_end(&bench.options.folder).unwrap();
+    let mut tail = Tail::at_end(&bench.options.directory).unwrap();
     let mut seen = Vec::new();
     tail.backwards(&mut |line| {
         seen.push(String::from_utf8(line.to_vec()).unwrap());
@@ -406,9 +406,9 @@ fn nobody_else_may_read_it() {
     let bench = Bench::new();
     bench.write(1);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(mode(&bench.options.folder), 0o700);
+    assert_eq!(mode(&bench.options.directory), 0o700);
     assert_eq!(mode(&bench.path(1)), 0o600);
-    assert_eq!(mode(&head_of(&bench.options.folder)), 0o600);
+    assert_eq!(mode(&head_of(&bench.options.directory)), 0o600);
 }
 
 /// A decision of alice's, or of a caller without a slug.
@@ -525,9 +525,9 @@ fn a_killed_process_leaves_its_counts_to_the_next() {
             decide(&killed, attempt(2100, 7, "K", 0));
             decide(&killed, attempt(2100, number, &format!("K{number}"), 13));
         }
-        fs::create_dir(&left.options.folder).unwrap();
+        fs::create_dir(&left.options.directory).unwrap();
         fs::copy(bench.path(1), left.path(1)).unwrap();
-        fs::copy(head_of(&bench.options.folder), head_of(&left.options.folder)).unwrap();
+        fs::copy(head_of(&bench.options.directory), head_of(&left.options.directory)).unwrap();
         let mut copy = tempfile::tempfile().unwrap();
         std::io::copy(&mut &memory, &mut copy).unwrap();
         (start.elapsed() < std::time::Duration::from_millis(800)).then_some((left, copy))
@@ -559,12 +559,12 @@ fn the_log_of_another_store_is_none_of_this_one() {
     for known in [Known::New, Known::Line(anchor)] {
         let other = Bench::new();
         drop(Audit::open(&other.options, &their_keys(), Known::New).unwrap());
-        let (ours, folder) = (&bench.options.folder, &other.options.folder);
+        let (ours, directory) = (&bench.options.directory, &other.options.directory);
         if ours.exists() {
             fs::remove_dir_all(ours).unwrap();
         }
-        fs::rename(folder, ours).unwrap();
-        fs::rename(head_of(folder), head_of(ours)).unwrap();
+        fs::rename(directory, ours).unwrap();
+        fs::rename(head_of(directory), head_of(ours)).unwrap();
         let lines = bench.lines(1);
         bench.assert_broken("belongs to the log of another store");
         let audit = Audit::open(&bench.options, &keys(), known).unwrap();
@@ -588,20 +588,20 @@ fn the_log_of_another_store_is_none_of_this_one() {
 fn the_store_knows_the_end_even_with_an_old_head() {
     let bench = Bench::new();
     bench.write(3);
-    let (old, head) = (bench.lines(1), fs::read(head_of(&bench.options.folder)).unwrap());
+    let (old, head) = (bench.lines(1), fs::read(head_of(&bench.options.directory)).unwrap());
     let audit = bench.open();
     audit.record_now(vec![event("after")]).unwrap();
     let anchor = audit.sync().unwrap().unwrap();
     drop(audit);
     let check = |anchor| {
         let known = Some((STORE, anchor));
-        verify(&bench.options.folder, known, &|_| keys(), &mut |_| {}).unwrap().problems
+        verify(&bench.options.directory, known, &|_| keys(), &mut |_| {}).unwrap().problems
     };
     assert_eq!(check(anchor), [""; 0]);
     let other = Anchor { hash: Some([0; 32]), ..anchor };
     assert!(check(other)[0].contains("is not the one that the store knows"));
     bench.set_lines(1, &old);
-    fs::write(head_of(&bench.options.folder), head).unwrap();
+    fs::write(head_of(&bench.options.directory), head).unwrap();
     bench.assert_whole();
     assert!(check(anchor)[0].contains("missing at the end: the store knows of them"));
     let audit = Audit::open(&bench.options, &keys(), Known::Line(anchor)).unwrap();
@@ -626,11 +626,11 @@ fn unbound_log(bench: &Bench) {
         hash = key.of_line_in(chain::Format::Unbound, &hash, hashed.as_bytes());
         text.extend_from_slice(format!("{{\"seq\":{hashed},\"hash\":\"{hash}\"}}\n").as_bytes());
     }
-    fs::create_dir(&bench.options.folder).unwrap();
+    fs::create_dir(&bench.options.directory).unwrap();
     fs::write(bench.path(1), text).unwrap();
     let (boot, format) = (head::Boot::current(), chain::Format::Unbound);
     let head = head::Head { first: 1, file: 1, seq: 3, hash, synced: 3, boot, format };
-    head::HeadFile::open(&head_of(&bench.options.folder)).unwrap().write(key, &head).unwrap();
+    head::HeadFile::open(&head_of(&bench.options.directory)).unwrap().write(key, &head).unwrap();
 }
 
 #[test]
@@ -652,7 +652,7 @@ fn a_log_that_is_not_bound_yet_goes_on_in_a_file_that_is() {
     unbound_log(&bench);
     let anchor = Anchor { seq: 3, hash: Some([0; 32]) };
     let known = Some((STORE, anchor));
-    let report = verify(&bench.options.folder, known, &|_| keys(), &mut |_| {}).unwrap();
+    let report = verify(&bench.options.directory, known, &|_| keys(), &mut |_| {}).unwrap();
     assert!(report.problems.iter().any(|one| one.contains("not bound")), "{report:?}");
     let audit = Audit::open(&bench.options, &keys(), Known::Line(anchor)).unwrap();
     assert!(audit.status().is_tampered_with);

@@ -90,14 +90,14 @@ impl Begin {
     }
 }
 
-/// Checks all lines in `folder`. `known` is the store that the log belongs to, with what that knows of it;
+/// Checks all lines in `directory`. `known` is the store that the log belongs to, with what that knows of it;
 /// without it the log is checked by itself. `keys_of` gives the keys of a store's log. `progress` is called
 /// now and then with the number of bytes that were read.
 ///
 /// # Errors
 /// A file cannot be read. What is wrong with the log is in the report.
 pub fn verify(
-    folder: &Path,
+    directory: &Path,
     known: Option<(StoreTag, Anchor)>,
     keys_of: &dyn Fn(&StoreTag) -> Vec<ChainKey>,
     progress: &mut dyn FnMut(u64),
@@ -105,10 +105,10 @@ pub fn verify(
     let failed = |path: PathBuf| move |source| VerifyError { path, source };
     let store = match known {
         Some((store, _)) => store,
-        None => store_of(folder).map_err(failed(folder.to_owned()))?,
+        None => store_of(directory).map_err(failed(directory.to_owned()))?,
     };
     let keys = &keys_of(&store)[..];
-    let head_path = head_of(folder);
+    let head_path = head_of(directory);
     let read_head = || {
         head::read(&head_path, keys)
             .map_err(|source| VerifyError { path: head_path.clone(), source })
@@ -126,14 +126,14 @@ pub fn verify(
         checked: None,
         is_bound: false,
     };
-    let mut numbers = files::list(folder).map_err(failed(folder.to_owned()))?;
+    let mut numbers = files::list(directory).map_err(failed(directory.to_owned()))?;
     walk.first_kept = walk.head.map_or(0, |head| head.first);
     numbers.retain(|&number| number >= walk.first_kept);
     while !numbers.is_empty() {
         let newest = numbers.last().copied().unwrap_or_default();
         for number in numbers {
-            let path = files::path_of(folder, number);
-            match files::open_to_read(folder, number) {
+            let path = files::path_of(directory, number);
+            match files::open_to_read(directory, number) {
                 Ok(file) => {
                     walk.file(number, number == newest, file, progress).map_err(failed(path))?;
                 }
@@ -147,18 +147,18 @@ pub fn verify(
                 Err(source) => return Err(VerifyError { path, source }),
             }
         }
-        numbers = files::list(folder).map_err(failed(folder.to_owned()))?;
+        numbers = files::list(directory).map_err(failed(directory.to_owned()))?;
         numbers.retain(|&number| number > newest);
     }
-    walk.finish(&head, folder);
+    walk.finish(&head, directory);
     Ok(walk.report)
 }
 
 /// The store that the newest file says it belongs to; zeros if none says so.
-fn store_of(folder: &Path) -> io::Result<StoreTag> {
-    let mut numbers = files::list(folder)?.into_iter().rev();
+fn store_of(directory: &Path) -> io::Result<StoreTag> {
+    let mut numbers = files::list(directory)?.into_iter().rev();
     let tag = numbers.find_map(|number| {
-        let file = files::open_to_read(folder, number).ok()?;
+        let file = files::open_to_read(directory, number).ok()?;
         let mut text = Vec::new();
         BufReader::new(file).take(LONGEST_LINE).read_until(b'\n', &mut text).ok()?;
         Begin::parse(&text)?.store_tag()
@@ -405,11 +405,11 @@ impl Walk<'_> {
         }
     }
 
-    fn finish(&mut self, head: &Result<Head, NoHead>, folder: &Path) {
+    fn finish(&mut self, head: &Result<Head, NoHead>, directory: &Path) {
         let last = self.report.last;
         match head {
             Err(NoHead::Missing) if self.checked.is_none() => {
-                let what = format!("there is no audit log in {}", folder.display());
+                let what = format!("there is no audit log in {}", directory.display());
                 return self.problem(what);
             }
             Err(NoHead::Missing) => {

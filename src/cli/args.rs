@@ -77,7 +77,7 @@ pub(super) struct Global {
     #[arg(
         long,
         global = true,
-        value_name = "FOLDER",
+        value_name = "DIR",
         display_order = 900,
         value_hint = clap::ValueHint::DirPath
     )]

@@ -59,7 +59,7 @@ impl DocumentFile {
     }
 }
 
-/// Opens every file, those of a folder as [`find`] gives them.
+/// Opens every file, those of a directory as [`find`] gives them.
 ///
 /// # Errors
 /// Everything that is wrong in any of them.
@@ -136,20 +136,20 @@ fn says_the_same((one, other): (&Document, &Document)) -> bool {
         && one.lists() == other.lists()
 }
 
-/// The YAML files in a folder and the folders below it, in order: `*.yaml` and `*.yml`, without
-/// those that start with a dot. Links to files are followed, links to folders are not.
+/// The YAML files in a directory and the directories below it, in order: `*.yaml` and `*.yml`, without
+/// those that start with a dot. Links to files are followed, links to directories are not.
 ///
 /// # Errors
-/// A folder cannot be read, or there is no such file.
-pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
+/// A directory cannot be read, or there is no such file.
+pub(super) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    collect(folder, &mut found).map_err(CliError::file("read", folder))?;
+    collect(directory, &mut found).map_err(CliError::file("read", directory))?;
     found.sort_unstable();
-    if found.is_empty() { Err(CliError::NoDocuments(folder.to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(CliError::NoDocuments(directory.to_owned())) } else { Ok(found) }
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
@@ -181,45 +181,45 @@ mod tests {
     use super::*;
     use crate::cli::exit::Exit;
 
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        folder
+        directory
     }
 
     #[test]
     fn finds_yaml_files_in_order() {
-        let folder = folder(&[
+        let directory = directory(&[
             ("b.yml", ""),
             ("a/c.yaml", ""),
             ("README.md", ""),
             (".hidden.yaml", ""),
             (".git/x.yaml", ""),
         ]);
-        let found = find(folder.path()).unwrap();
-        assert_eq!(found, [folder.path().join("a/c.yaml"), folder.path().join("b.yml")]);
-        assert!(matches!(find(&folder.path().join("a/..")), Ok(found) if found.len() == 2));
+        let found = find(directory.path()).unwrap();
+        assert_eq!(found, [directory.path().join("a/c.yaml"), directory.path().join("b.yml")]);
+        assert!(matches!(find(&directory.path().join("a/..")), Ok(found) if found.len() == 2));
     }
 
     #[test]
-    fn a_folder_without_any_is_an_error() {
-        let folder = folder(&[("README.md", "")]);
-        let error = find(folder.path()).unwrap_err();
+    fn a_directory_without_any_is_an_error() {
+        let directory = directory(&[("README.md", "")]);
+        let error = find(directory.path()).unwrap_err();
         assert_eq!(error.exit(), Exit::BadInput);
-        assert_eq!(find(&folder.path().join("missing")).unwrap_err().exit(), Exit::NotFound);
+        assert_eq!(find(&directory.path().join("missing")).unwrap_err().exit(), Exit::NotFound);
     }
 
     #[test]
     fn every_error_names_file_and_line() {
-        let folder = folder(&[
+        let directory = directory(&[
             ("a.yaml", "key: A\nvalue: hunter2\nreadrs: []\n"),
             ("b.yaml", "key: /B\nvalue: hunter2\n"),
         ]);
-        let error = open_all(&find(folder.path()).unwrap()).err().unwrap();
+        let error = open_all(&find(directory.path()).unwrap()).err().unwrap();
         let text = error.to_string();
         assert!(text.contains("a.yaml: line 3: ") && text.contains("b.yaml: line 1: "), "{text}");
         assert!(!text.contains("hunter2"));
@@ -236,8 +236,8 @@ mod tests {
             (["key: A\nvalue: |\n  v", "key: B\n", "key: C\n"], false),
         ] {
             let names = ["a.yaml", "b.yaml", "c.yaml"];
-            let folder = folder(&std::array::from_fn::<_, 3, _>(|n| (names[n], texts[n])));
-            let files = open_all(&find(folder.path()).unwrap()).unwrap();
+            let directory = directory(&std::array::from_fn::<_, 3, _>(|n| (names[n], texts[n])));
+            let files = open_all(&find(directory.path()).unwrap()).unwrap();
             let one = joined(&files);
             assert_eq!(one.is_some(), possible, "{texts:?}");
             if let Some(one) = one {
@@ -248,8 +248,9 @@ mod tests {
 
     #[test]
     fn one_key_in_two_files_is_an_error() {
-        let folder = folder(&[("a.yaml", "key: K\nvalue: a"), ("b.yaml", "\nkey: K\nvalue: b")]);
-        let files = open_all(&find(folder.path()).unwrap()).unwrap();
+        let directory =
+            directory(&[("a.yaml", "key: K\nvalue: a"), ("b.yaml", "\nkey: K\nvalue: b")]);
+        let files = open_all(&find(directory.path()).unwrap()).unwrap();
         let text = check_distinct(&files).unwrap_err().to_string();
         assert!(text.contains("b.yaml: line 2: `K` stands in ") && text.contains("line 1, too"));
         assert!(check_distinct(&files[..1]).is_ok());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-/// A file under a name of its own, in the folder of the one that it becomes. Removed if it does not
+/// A file under a name of its own, in the directory of the one that it becomes. Removed if it does not
 /// become that.
 pub(super) struct NewFile {
     file: File,
@@ -22,7 +22,7 @@ impl NewFile {
     /// Begins a file of mode 0600. One that is there is an error, unless it is to be replaced.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`], or the folder takes no file.
+    /// [`ErrorKind::AlreadyExists`], or the directory takes no file.
     pub(super) fn create(path: &Path, replace: bool) -> io::Result<Self> {
         if !replace && path.symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
@@ -45,8 +45,8 @@ impl NewFile {
             rename_new(&self.unfinished, &self.path)?;
         }
         self.finished = true;
-        let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        let directory = self.path.parent().filter(|directory| *directory != Path::new(""));
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn appears_whole_and_private() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("backup.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("backup.yaml");
         let mut file = NewFile::create(&path, false).unwrap();
         file.write_all(b"one").unwrap();
         assert!(!path.exists());
@@ -100,18 +100,18 @@ mod tests {
         file.write_all(b"two").unwrap();
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
     }
 
     #[test]
     fn one_that_appeared_meanwhile_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("backup.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("backup.yaml");
         let file = NewFile::create(&path, false).unwrap();
         fs::write(&path, "other").unwrap();
         assert_eq!(file.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
-        drop(NewFile::create(&folder.path().join("given-up"), false).unwrap());
+        drop(NewFile::create(&directory.path().join("given-up"), false).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"other");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1, "nothing is left behind");
     }
 }

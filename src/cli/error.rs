@@ -56,7 +56,7 @@ pub(super) enum CliError {
     /// A name that no environment variable can have.
     #[error("`{0}` cannot name an environment variable; name it yourself with --env NAME=KEY")]
     VariableName(String),
-    /// A folder of the mount without secrets.
+    /// A directory of the mount without secrets.
     #[error("no secret that you may see is right below `{0}`; `secretfs list` shows what is there")]
     NothingBelow(String),
     /// `--env` without a `=`.
@@ -65,7 +65,7 @@ pub(super) enum CliError {
     /// No such command.
     #[error("there is no page about `{0}`; `--help` lists the commands")]
     NoSuchPage(String),
-    /// A folder without documents.
+    /// A directory without documents.
     #[error("`{0}` holds no YAML file; documents are files that end in .yaml or .yml")]
     NoDocuments(PathBuf),
     /// Documents that are wrong, a sentence for each thing that is.
@@ -96,9 +96,9 @@ pub(super) enum CliError {
     /// A file that would be replaced.
     #[error("`{0}` is there already; name another file, or replace it with --force")]
     WouldReplace(PathBuf),
-    /// A state folder that is not empty.
+    /// A state directory that is not empty.
     #[error(
-        "the state folder holds {0} secrets already; name an empty one, or restore over them with --force"
+        "the state directory holds {0} secrets already; name an empty one, or restore over them with --force"
     )]
     NotEmpty(usize),
     /// A value that cannot be read from the store.
@@ -219,8 +219,8 @@ pub(super) fn explain(error: &io::Error) -> String {
     let advice = match error.kind() {
         ErrorKind::PermissionDenied => "you may not; ask its owner or use another account",
         ErrorKind::NotFound => "it is not there; check the spelling",
-        ErrorKind::IsADirectory => "it is a folder; name a file",
-        ErrorKind::NotADirectory => "a part of the path is a file; name a folder there",
+        ErrorKind::IsADirectory => "it is a directory; name a file",
+        ErrorKind::NotADirectory => "a part of the path is a file; name a directory there",
         ErrorKind::StorageFull => "the disk is full; make room and try again",
         ErrorKind::QuotaExceeded => {
             "a quota is used up; `.status/last-error` in the mount says which"

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use crate::daemon::MountSettings;
 
-/// Whether to work on a state folder, and on which.
+/// Whether to work on a state directory, and on which.
 #[derive(clap::Args)]
 pub(super) struct OfflineArgs {
-    /// Work on a state folder that no daemon uses.
+    /// Work on a state directory that no daemon uses.
     #[arg(long)]
     pub(super) offline: bool,
-    /// With --offline: the state folder [default: as for `mount`].
+    /// With --offline: the state directory [default: as for `mount`].
     // No `requires`: the variable may be set for the daemon's sake.
     #[arg(
         long,
@@ -43,10 +43,10 @@ impl From<OfflineArgs> for MountSettings {
     }
 }
 
-/// A state folder that no daemon uses, and its keys.
+/// A state directory that no daemon uses, and its keys.
 #[derive(clap::Args)]
 pub(super) struct StateArgs {
-    /// The state folder [default: as for `mount`].
+    /// The state directory [default: as for `mount`].
     #[arg(
         long,
         env = "SECRETFS_STATE_DIR",

@@ -27,7 +27,7 @@ impl Pattern {
 }
 
 /// Glob over the whole text; `*` and `?` match `/` as well, so that `*PASSWORD` finds it in every
-/// folder. Goes back to the last `*` alone: linear for each `*`, never exponential.
+/// directory. Goes back to the last `*` alone: linear for each `*`, never exponential.
 fn matches(glob: &[char], text: &[char]) -> bool {
     let (mut at, mut in_text) = (0, 0);
     let mut star = None;

@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn reads_a_file_to_the_last_byte() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("value");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("value");
         std::fs::write(&path, b"\xff\0v\r\n").unwrap();
         let args = |trim| ValueArgs { value: None, from_file: Some(path.clone()), trim };
         assert_eq!(args(false).take().unwrap().expose(), b"\xff\0v\r\n");

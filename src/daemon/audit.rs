@@ -1,4 +1,4 @@
-//! The audit log of a state folder, for those who read it: with the daemon or without.
+//! The audit log of a state directory, for those who read it: with the daemon or without.
 
 use std::path::PathBuf;
 
@@ -16,14 +16,14 @@ use super::settings::{MountSettings, Resolved};
 ///
 /// # Errors
 /// The settings are wrong.
-pub fn audit_folder(settings: MountSettings) -> Result<PathBuf, DaemonError> {
-    Ok(audit::folder_in(&Resolved::from(settings)?.state_dir))
+pub fn audit_directory(settings: MountSettings) -> Result<PathBuf, DaemonError> {
+    Ok(audit::directory_in(&Resolved::from(settings)?.state_dir))
 }
 
 /// An audit log and what it is checked with.
 pub struct AuditLog {
-    /// The folder of its lines.
-    pub folder: PathBuf,
+    /// The directory of its lines.
+    pub directory: PathBuf,
     /// The keys.
     pub keyring: Keyring,
     /// What its store knows of it, if that can be asked.
@@ -47,7 +47,7 @@ pub fn audit_log(settings: MountSettings) -> Result<AuditLog, DaemonError> {
         Ok(known) => (known, None),
         Err(why) => (None, Some(why)),
     };
-    Ok(AuditLog { folder: audit::folder_in(&settings.state_dir), keyring, known, unknown })
+    Ok(AuditLog { directory: audit::directory_in(&settings.state_dir), keyring, known, unknown })
 }
 
 /// What the store says of its log; nothing if there is no store. Or why it cannot be asked.

@@ -401,7 +401,7 @@ fn answer(
         }
         Question::OpenBelow(path, kind) => {
             return opened(match (&readable.directory, brought.first()) {
-                (Some(folder), Some(directory)) => open_in(folder, directory.as_fd(), &path, kind),
+                (Some(dir), Some(directory)) => open_in(dir, directory.as_fd(), &path, kind),
                 _ => Err(Errno::EACCES.into()),
             });
         }

@@ -31,8 +31,9 @@ impl Connection {
     pub(super) fn of(mountpoint: &Path) -> io::Result<Self> {
         let number = mountpoint::device_number(mountpoint)?.ok_or(io::ErrorKind::NotFound)?;
         let (_, minor) = number.split_once(':').ok_or(io::ErrorKind::InvalidData)?;
-        let open =
-            |folder: PathBuf| OpenOptions::new().write(true).open(folder.join(minor).join("abort"));
+        let open = |directory: PathBuf| {
+            OpenOptions::new().write(true).open(directory.join(minor).join("abort"))
+        };
         match open(CONTROL.into()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let control = own_control()?;

@@ -30,7 +30,7 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// No place for the state.
-    #[error("there is no home for the state folder; name one with --state-dir")]
+    #[error("there is no home for the state directory; name one with --state-dir")]
     NoStateDir,
     /// The encryption key is not one.
     #[error("{from}: {source}")]
@@ -41,7 +41,7 @@ pub enum DaemonError {
         source: KeyTextError,
     },
     /// There is no store.
-    #[error("there is no store in {0}; name the state folder of a service with --state-dir")]
+    #[error("there is no store in {0}; name the state directory of a service with --state-dir")]
     NoStore(PathBuf),
     /// Nothing says which key to seal with.
     #[error(
@@ -53,7 +53,7 @@ pub enum DaemonError {
         "the store in {state_dir} needs the encryption key with the id {needed}, and only the built-in key is known here; give that key with --encryption-key-file or OB_ENCRYPTION_KEY{hint}"
     )]
     NoKeyGiven {
-        /// The state folder.
+        /// The state directory.
         state_dir: PathBuf,
         /// The ids of its keys.
         needed: String,
@@ -99,9 +99,9 @@ pub enum DaemonError {
         "{0} is in use: secretfs is mounted there already; unmount it first with `secretfs unmount`, or choose another mountpoint"
     )]
     InUse(PathBuf),
-    /// The mountpoint is no folder.
-    #[error("{0} is not a folder; choose another mountpoint")]
-    NotFolder(PathBuf),
+    /// The mountpoint is no directory.
+    #[error("{0} is not a directory; choose another mountpoint")]
+    NotDirectory(PathBuf),
     /// The mountpoint cannot be used.
     #[error("{path} cannot be used as mountpoint: {source}; choose another or change its mode")]
     Mountpoint {
@@ -110,12 +110,12 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
-    /// The folder to import from cannot be used.
+    /// The directory to import from cannot be used.
     #[error(
         "--import-dir {path}: {source}; name a directory that can be read and that only root and the user who mounts may change, or leave the option out"
     )]
     ImportDir {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Why.
         source: io::Error,

@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn the_key_of_the_service_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name).display().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
         let told = || hint(&at("running"), &at("sealed"));
         assert_eq!(told(), "");
         std::fs::write(at("sealed"), "").unwrap();

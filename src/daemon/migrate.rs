@@ -1,4 +1,4 @@
-//! Moving a state folder that no daemon uses to etcd, and back.
+//! Moving a state directory that no daemon uses to etcd, and back.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use super::settings::MountSettings;
 /// Which way secrets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From the state folder to the store of the settings.
+    /// From the state directory to the store of the settings.
     ToShared,
-    /// From there to the state folder.
+    /// From there to the state directory.
     FromShared,
 }
 
-/// Moves all secrets between the state folder and the shared store of these settings. They stay where
+/// Moves all secrets between the state directory and the shared store of these settings. They stay where
 /// they were as well. `progress` is told how many were moved or compared.
 ///
 /// # Errors

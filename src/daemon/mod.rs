@@ -36,7 +36,7 @@ mod upgrade;
 use std::path::Path;
 
 pub use allocator::Allocator;
-pub use audit::{AuditLog, audit_folder, audit_log};
+pub use audit::{AuditLog, audit_directory, audit_log};
 pub use check::check;
 pub use error::DaemonError;
 pub use migrate::{Direction, migrate};

@@ -1,4 +1,4 @@
-//! The folder on which to mount.
+//! The directory on which to mount.
 
 use std::fs::Permissions;
 use std::io;
@@ -43,7 +43,9 @@ pub(super) fn check(path: &Path) -> Result<PathBuf, DaemonError> {
 fn unused(path: &Path) -> Result<PathBuf, DaemonError> {
     let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };
     match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => return Err(DaemonError::NotFolder(path.to_owned())),
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(DaemonError::NotDirectory(path.to_owned()));
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(_) | Err(_) => {}
     }
@@ -60,7 +62,7 @@ fn has_died(error: &io::Error) -> bool {
         .contains(&error.raw_os_error().unwrap_or(0))
 }
 
-/// Makes the folder, if it is missing. Where root mounts for all, all may look into it, whatever the umask:
+/// Makes the directory, if it is missing. Where root mounts for all, all may look into it, whatever the umask:
 /// without the mount they find nothing there (ENOENT), instead of being refused (EACCES).
 pub(super) fn make(path: &Path) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::Mountpoint { path: path.to_owned(), source };

@@ -1,4 +1,4 @@
-//! Work on a state folder that no daemon uses.
+//! Work on a state directory that no daemon uses.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub enum OfflineWork {
 pub struct Offline {
     /// The secrets.
     pub vault: Vault,
-    /// Whoever has the state folder and its key has all there is: an admin.
+    /// Whoever has the state directory and its key has all there is: an admin.
     pub owner: Actor,
 }
 

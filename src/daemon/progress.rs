@@ -42,10 +42,10 @@ struct Look {
 
 impl Look {
     fn at(process: u32) -> Option<Self> {
-        let folder = format!("/proc/{process}");
-        let (_, used) = parse(&fs::read_to_string(format!("{folder}/stat")).ok()?)?;
+        let directory = format!("/proc/{process}");
+        let (_, used) = parse(&fs::read_to_string(format!("{directory}/stat")).ok()?)?;
         let mut is_busy = false;
-        for thread in fs::read_dir(format!("{folder}/task")).ok()? {
+        for thread in fs::read_dir(format!("{directory}/task")).ok()? {
             // A thread that ended meanwhile was busy.
             let stat = fs::read_to_string(thread.ok()?.path().join("stat")).unwrap_or_default();
             is_busy |= parse(&stat).is_none_or(|(state, _)| matches!(state, 'R' | 'D'));

@@ -1,4 +1,4 @@
-//! Rekeying a state folder that no daemon uses.
+//! Rekeying a state directory that no daemon uses.
 
 use crate::vault::{RekeyTask, Vault};
 

@@ -50,7 +50,7 @@ impl SetUp {
             let error = self.trust.check_directory(path).err()?;
             Some(format!("nothing more is imported from {}: {error}", path.display()))
         }));
-        reasons.extend(unsafe_folder(&self.state_dir));
+        reasons.extend(unsafe_directory(&self.state_dir));
         let problem = self.reload.vault.store_problem();
         reasons.extend(problem.map(|why| format!("its store is not as it was left: {why}")));
         let audit = self.reload.vault.audit_status();
@@ -82,15 +82,15 @@ impl SetUp {
     }
 }
 
-fn unsafe_folder(path: &Path) -> Option<String> {
+fn unsafe_directory(path: &Path) -> Option<String> {
     let shown = path.display();
     match std::fs::metadata(path) {
-        Ok(folder) if folder.mode() & 0o077 != 0 => Some(format!(
-            "its state folder {shown} can be entered by others (mode {:04o}); give it mode 0700",
-            folder.mode() & 0o7777
+        Ok(directory) if directory.mode() & 0o077 != 0 => Some(format!(
+            "its state directory {shown} can be entered by others (mode {:04o}); give it mode 0700",
+            directory.mode() & 0o7777
         )),
         Ok(_) => None,
-        Err(error) => Some(format!("its state folder {shown} cannot be looked at: {error}")),
+        Err(error) => Some(format!("its state directory {shown} cannot be looked at: {error}")),
     }
 }
 
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_for_all_is_told() {
-        let folder = tempfile::tempdir().unwrap();
+    fn a_directory_for_all_is_told() {
+        let directory = tempfile::tempdir().unwrap();
         let with_mode = |mode| {
-            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
-            unsafe_folder(folder.path())
+            std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(mode)).unwrap();
+            unsafe_directory(directory.path())
         };
         assert_eq!(with_mode(0o700), None);
         assert!(with_mode(0o750).unwrap().contains("mode 0750"));
-        assert!(unsafe_folder(Path::new("/nonexistent")).is_some());
+        assert!(unsafe_directory(Path::new("/nonexistent")).is_some());
     }
 }

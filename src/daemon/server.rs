@@ -184,10 +184,11 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             telemetry.health.note(NO_RESEND);
         }
         // What is there is applied before anybody is told that secrets can be read.
-        if let Some(folder) = &settings.import_dir
-            && let Err(source) = import_dir::start(&fs, folder, trust, confined.clerk, takes_over)
+        if let Some(directory) = &settings.import_dir
+            && let Err(source) =
+                import_dir::start(&fs, directory, trust, confined.clerk, takes_over)
         {
-            let error = DaemonError::ImportDir { path: folder.clone(), source };
+            let error = DaemonError::ImportDir { path: directory.clone(), source };
             if !takes_over {
                 return Err(error);
             }
@@ -294,7 +295,7 @@ fn confine(
     let readable = Readable { files: paths.collect(), directory: settings.import_dir.clone() };
     let clerk = Clerk::start(account, readable).map_err(failed)?;
     let mut key_files = key_files.opened_by(clerk.clone());
-    // Whatever is wrong with these is told before a state folder is made.
+    // Whatever is wrong with these is told before a state directory is made.
     let keys = key_files.load(kept)?;
     let (identities, identities_fault) = Resolver::with_keeper(
         settings.identities.clone(),

@@ -37,7 +37,7 @@ pub struct MountSettings {
     /// Where to mount [default: /secrets]
     pub mountpoint: Option<PathBuf>,
 
-    /// Folder of the store, mode 0700 [default: /var/lib/secretfs as root, $XDG_STATE_HOME/secretfs otherwise]
+    /// Directory of the store, mode 0700 [default: /var/lib/secretfs as root, $XDG_STATE_HOME/secretfs otherwise]
     #[arg(long, value_name = "DIR", env = "SECRETFS_STATE_DIR", hide_env_values = true)]
     pub state_dir: Option<PathBuf>,
 
@@ -58,12 +58,12 @@ pub struct MountSettings {
     #[arg(long, value_name = "FILE")]
     pub previous_encryption_key_file: Option<PathBuf>,
 
-    /// Folder whose YAML files are applied at the start and whenever they change, with the rights of
+    /// Directory whose YAML files are applied at the start and whenever they change, with the rights of
     /// the UID that owns each
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub import_dir: Option<PathBuf>,
 
-    /// Store that many hosts share; the state folder holds this host's replica of it
+    /// Store that many hosts share; the state directory holds this host's replica of it
     #[arg(long, value_name = "etcd://HOST[:PORT][,HOST...]/PREFIX")]
     pub store: Option<String>,
 
@@ -273,7 +273,7 @@ impl Resolved {
         let config = flags.config.clone().or_else(|| existing(DEFAULT_CONFIG));
         let file = config.as_deref().map(read_config).transpose()?.unwrap_or_default();
         let state_dir = match flags.state_dir.clone().or(file.state_dir.clone()) {
-            Some(folder) => folder,
+            Some(directory) => directory,
             None => default_state_dir()?,
         };
         Ok(Self {
@@ -438,7 +438,7 @@ fn audit_options(flags: &MountSettings, file: &MountSettings, state_dir: &Path) 
             AuditMode::BestEffort => audit::Mode::BestEffort,
             AuditMode::Off => audit::Mode::Off,
         },
-        folder: audit::folder_in(state_dir),
+        directory: audit::directory_in(state_dir),
         file_bytes: size.unwrap_or(audit::DEFAULT_FILE_BYTES),
         keep_files: flags
             .audit_keep
@@ -508,8 +508,8 @@ mod tests {
 
     #[test]
     fn flags_go_before_the_file_and_the_file_before_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.yaml");
         std::fs::write(
             &config,
             "mountpoint: /a\nstate-dir: /b\nlist-acl: true\nlog-level: warn\n\
@@ -536,8 +536,8 @@ mod tests {
 
     #[test]
     fn a_bad_file_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.yaml");
         std::fs::write(&config, "mountpoint: /a\nmuontpoint: /b\n").unwrap();
         let flags = MountSettings { config: Some(config), ..MountSettings::default() };
         let error = Resolved::from(flags).err().unwrap();

@@ -11,7 +11,7 @@ pub(super) struct Place {
     pub(super) document: usize,
 }
 
-/// Reports keys and ids that stand twice, and secrets that are folders of others.
+/// Reports keys and ids that stand twice, and secrets that are directories of others.
 pub(super) fn report(
     reader: &mut Reader<'_>,
     mut keys: Vec<(Key, Place)>,
@@ -30,7 +30,10 @@ pub(super) fn report(
     let mut above: Vec<&(Key, Place)> = Vec::new();
     for entry in &keys {
         let (key, place) = entry;
-        while above.last().is_some_and(|(folder, _)| folder != key && !is_below(key, folder)) {
+        while above
+            .last()
+            .is_some_and(|(directory, _)| directory != key && !is_below(key, directory))
+        {
             above.pop();
         }
         if let Some((secret, first)) = above.last() {
@@ -38,7 +41,7 @@ pub(super) fn report(
             let problem = if secret == key {
                 Problem::DuplicateKey { key: key.clone(), first: first.line }
             } else {
-                Problem::SecretIsFolder {
+                Problem::SecretIsDirectory {
                     secret: secret.clone(),
                     secret_line: first.line,
                     below: key.clone(),
@@ -47,7 +50,7 @@ pub(super) fn report(
             };
             reader.report_of(later.document, later.line, problem)?;
         }
-        if above.last().is_none_or(|(folder, _)| folder != key) {
+        if above.last().is_none_or(|(directory, _)| directory != key) {
             above.push(entry);
         }
     }
@@ -59,6 +62,6 @@ fn path(key: &Key) -> impl Iterator<Item = u8> {
     key.as_str().bytes().map(|byte| if byte == b'/' { 0 } else { byte })
 }
 
-fn is_below(key: &Key, folder: &Key) -> bool {
-    key.as_str().strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
+fn is_below(key: &Key, directory: &Key) -> bool {
+    key.as_str().strip_prefix(directory.as_str()).is_some_and(|rest| rest.starts_with('/'))
 }

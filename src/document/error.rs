@@ -243,11 +243,11 @@ pub enum Problem {
         /// The line where it stands first.
         first: usize,
     },
-    /// A secret that would be a folder of another.
+    /// A secret that would be a directory of another.
     #[error(
-        "a key cannot be a secret and a folder: `{secret}` (line {secret_line}) and `{below}` (line {below_line}); rename one of them"
+        "a key cannot be a secret and a directory: `{secret}` (line {secret_line}) and `{below}` (line {below_line}); rename one of them"
     )]
-    SecretIsFolder {
+    SecretIsDirectory {
         /// The key that would be both.
         secret: Key,
         /// Its line.

@@ -311,7 +311,7 @@ fn says_each_thing_that_is_wrong() {
         ("- id: a\n- key: a", "line 2: key `a` stands already in line 1; keep one of them"),
         (
             "- key: a/b/c\n- key: x\n- key: a/b",
-            "line 3: a key cannot be a secret and a folder: `a/b` (line 3) and `a/b/c` (line 1); rename one of them",
+            "line 3: a key cannot be a secret and a directory: `a/b` (line 3) and `a/b/c` (line 1); rename one of them",
         ),
         (
             "key: a\nvalue: &x b",
@@ -489,7 +489,7 @@ proptest! {
         let mut text = String::new();
         let mut expected = Vec::new();
         for (at, (key, (sealed, bytes), acl, algorithm, with_id)) in secrets.into_iter().enumerate() {
-            // Keys that differ and are no folders of one another.
+            // Keys that differ and are no directories of one another.
             let key = Key::parse(&format!("{at}/{key}")).unwrap();
             let id = with_id.then(|| SecretId::parse(&format!("id-{at}")).unwrap());
             let plaintext = Plaintext::copy_of(&bytes);

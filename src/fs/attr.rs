@@ -9,19 +9,19 @@ pub const NEVER: Duration = Duration::ZERO;
 
 /// The mode of a secret.
 pub(super) const SECRET_MODE: u16 = 0o400;
-/// The mode of a folder.
-pub(super) const FOLDER_MODE: u16 = 0o555;
+/// The mode of a directory.
+pub(super) const DIRECTORY_MODE: u16 = 0o555;
 
 /// The mode of a file of `.encrypt`: anybody may have a value sealed.
 pub(super) const ENCRYPT_MODE: u16 = 0o666;
 
-/// A file or a folder.
+/// A file or a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
     File,
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
 }
 
 /// What `stat` shows.
@@ -33,7 +33,7 @@ pub struct Attr {
     /// editors (vim) refuse to write into what looks like another file; where every look-up has a
     /// node of its own, one that stays.
     pub inode: u64,
-    /// File or folder.
+    /// File or directory.
     pub kind: FileKind,
     /// The size in bytes.
     pub size: u64,

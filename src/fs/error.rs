@@ -54,14 +54,14 @@ pub enum FsError {
     /// Something is there already.
     #[error("{0}: this exists already; choose another name")]
     Exists(String),
-    /// A folder was wanted.
-    #[error("{0}: this is not a folder; name a folder")]
-    NotFolder(String),
-    /// A folder was not wanted.
-    #[error("{0}: this is a folder; name a file in it")]
-    IsFolder(String),
-    /// The folder still holds something.
-    #[error("{0}: the folder is not empty; remove what is in it first")]
+    /// A directory was wanted.
+    #[error("{0}: this is not a directory; name a directory")]
+    NotDirectory(String),
+    /// A directory was not wanted.
+    #[error("{0}: this is a directory; name a file in it")]
+    IsDirectory(String),
+    /// The directory still holds something.
+    #[error("{0}: the directory is not empty; remove what is in it first")]
     NotEmpty(String),
     /// The name cannot be a key.
     #[error("{path}: {error}")]

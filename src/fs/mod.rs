@@ -1,4 +1,4 @@
-//! The tree that callers see: nodes, handles, drafts, folders. Knows no `fuser`.
+//! The tree that callers see: nodes, handles, drafts, directories. Knows no `fuser`.
 //!
 //! The way of a read: `look_up` gives the kernel a version node that never changes, so that it may
 //! keep everything; `open` is where the caller is checked, each time. The way of a write: opening a
@@ -59,7 +59,7 @@ pub use saved::Shelf;
 use budget::Budget;
 use caller::closing::UnknownClosers;
 use caller::program::Programs;
-use files::directories::MadeFolders;
+use files::directories::MadeDirectories;
 use files::draft::publishing::Settling;
 use files::draft::registry::Drafts;
 use files::export::ExportSizes;
@@ -137,7 +137,7 @@ pub struct Fs {
     processes: Tasks,
     texts: Texts,
     scratch: ScratchFiles,
-    folders: MadeFolders,
+    directories: MadeDirectories,
     settling: Settling,
     failures: Failures,
     budget: Budget,
@@ -193,7 +193,7 @@ impl Fs {
             processes: Tasks::new(shelf.clone(), PER_PROCESS),
             texts: Texts::default(),
             scratch: ScratchFiles::new(shelf.clone()),
-            folders: MadeFolders::new(shelf.clone()),
+            directories: MadeDirectories::new(shelf.clone()),
             settling: Settling::default(),
             failures: Failures::default(),
             export_sizes: ExportSizes::default(),
@@ -276,12 +276,12 @@ impl Fs {
         }
     }
 
-    /// The path of a folder's node.
-    fn folder(&self, who: &Requester, number: u64) -> Result<Arc<str>, FsError> {
+    /// The path of a directory's node.
+    fn directory(&self, who: &Requester, number: u64) -> Result<Arc<str>, FsError> {
         match self.node(who, number)? {
-            Node::Folder(path) => Ok(path),
-            node if node.is_folder() => Err(nothing_is_made_in(&self.path_of(&node))),
-            _ => Err(FsError::NotFolder("the parent".to_owned())),
+            Node::Directory(path) => Ok(path),
+            node if node.is_directory() => Err(nothing_is_made_in(&self.path_of(&node))),
+            _ => Err(FsError::NotDirectory("the parent".to_owned())),
         }
     }
 
@@ -328,14 +328,14 @@ fn nothing_is_made_in(path: &str) -> FsError {
     }
 }
 
-/// A folder's path and a name in it.
-fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { [folder, "/", name].concat() }
+/// A directory's path and a name in it.
+fn join(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { [directory, "/", name].concat() }
 }
 
 /// A name that may stand in a path, for operations that make something.
-fn checked_name<'a>(folder: &str, name: &'a OsStr) -> Result<&'a str, FsError> {
-    let bad = |error| FsError::BadName { path: join(folder, &name.to_string_lossy()), error };
+fn checked_name<'a>(directory: &str, name: &'a OsStr) -> Result<&'a str, FsError> {
+    let bad = |error| FsError::BadName { path: join(directory, &name.to_string_lossy()), error };
     if name.len() > MAX_COMPONENT_BYTES {
         return Err(bad(crate::model::KeyError::ComponentTooLong));
     }

@@ -32,7 +32,7 @@ pub(super) fn requester(request: &Request) -> Requester {
 pub(super) fn file_type(kind: FileKind) -> FileType {
     match kind {
         FileKind::File => FileType::RegularFile,
-        FileKind::Folder => FileType::Directory,
+        FileKind::Directory => FileType::Directory,
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
         perm: attr.mode,
         nlink: match attr.kind {
             FileKind::File => 1,
-            FileKind::Folder => 2,
+            FileKind::Directory => 2,
         },
         uid: attr.uid,
         gid: attr.gid,

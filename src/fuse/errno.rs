@@ -58,8 +58,8 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Forbidden { .. } => Errno::EPERM,
         FsError::BadCommand { .. } => Errno::EINVAL,
         FsError::Exists(_) => Errno::EEXIST,
-        FsError::NotFolder(_) => Errno::ENOTDIR,
-        FsError::IsFolder(_) => Errno::EISDIR,
+        FsError::NotDirectory(_) => Errno::ENOTDIR,
+        FsError::IsDirectory(_) => Errno::EISDIR,
         FsError::NotEmpty(_) => Errno::ENOTEMPTY,
         FsError::BadName { error, .. } => of_name(*error),
         FsError::TooLarge(_) | FsError::DropTooLarge(_) => Errno::EFBIG,
@@ -139,8 +139,8 @@ fn of_vault(error: &VaultError) -> Errno {
         | VaultError::IdOfAdmins { .. } => Errno::EACCES,
         VaultError::NotFound { .. } => Errno::ENOENT,
         VaultError::Exists { .. } | VaultError::IdTaken { .. } => Errno::EEXIST,
-        VaultError::IsFolder { .. } => Errno::EISDIR,
-        VaultError::NotFolder { .. } => Errno::ENOTDIR,
+        VaultError::IsDirectory { .. } => Errno::EISDIR,
+        VaultError::NotDirectory { .. } => Errno::ENOTDIR,
         VaultError::NotEmpty { .. } => Errno::ENOTEMPTY,
         // Upon which mv(1) copies.
         VaultError::TooManyToMove { .. } => Errno::EXDEV,
@@ -151,8 +151,8 @@ fn of_vault(error: &VaultError) -> Errno {
         | VaultError::NotOpened { .. }
         | VaultError::Checksum { .. } => Errno::EBADMSG,
         VaultError::Refused(refusals) => match refusals.first().map(|first| &first.error) {
-            // A secret and a folder of one name: what the file brings is there as something else.
-            Some(VaultError::IsFolder { .. } | VaultError::NotFolder { .. }) => Errno::EEXIST,
+            // A secret and a directory of one name: what the file brings is there as something else.
+            Some(VaultError::IsDirectory { .. } | VaultError::NotDirectory { .. }) => Errno::EEXIST,
             Some(error) => of_vault(error),
             None => Errno::EIO,
         },

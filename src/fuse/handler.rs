@@ -126,7 +126,7 @@ fn wipe_request(data: &[u8]) {
 
 impl Filesystem for Handler {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Several look-ups in one folder at a time, and listings that save the look-ups after them.
+        // Several look-ups in one directory at a time, and listings that save the look-ups after them.
         // ATOMIC_O_TRUNC and WRITEBACK_CACHE stay off: see ARCHITECTURE.md. Where a kernel lacks one
         // of these, things are slower and nothing else.
         for wish in [
@@ -248,7 +248,7 @@ impl Filesystem for Handler {
             reply,
             name,
             move |fs, who, _trial, reply, name| {
-                reply_entry(reply, fs.make_folder(who, parent.0, name));
+                reply_entry(reply, fs.make_directory(who, parent.0, name));
             },
         );
     }
@@ -272,7 +272,7 @@ impl Filesystem for Handler {
             reply,
             name,
             move |fs, who, _trial, reply, name| {
-                reply_empty(reply, fs.remove_folder(who, parent.0, name));
+                reply_empty(reply, fs.remove_directory(who, parent.0, name));
             },
         );
     }
@@ -448,7 +448,7 @@ impl Filesystem for Handler {
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.for_caller(request, Opcode::Opendir, reply, &(), move |fs, who, _trial, reply, _| {
-            match fs.open_folder(who, node.0) {
+            match fs.open_directory(who, node.0) {
                 Ok(opened) => reply.opened(FileHandle(opened.handle), FopenFlags::empty()),
                 Err(error) => reply.error(errno(&error)),
             }
@@ -529,7 +529,7 @@ impl Filesystem for Handler {
                             };
                             let lifetime = match found.attr.kind {
                                 FileKind::File => found.attr.lifetime,
-                                FileKind::Folder => NEVER,
+                                FileKind::Directory => NEVER,
                             };
                             let (child, attr) = (INodeNo(found.attr.node), file_attr(&found.attr));
                             let full = reply
@@ -558,7 +558,7 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         let _begun = begin!(self, request, Releasedir, reply);
-        self.fs.close_folder(handle.0);
+        self.fs.close_directory(handle.0);
         reply.ok();
     }
 

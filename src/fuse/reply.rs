@@ -31,7 +31,7 @@ refuse! {
     ReplyOpen, ReplyWrite, ReplyXattr,
 }
 
-/// An entry of a folder as the kernel wants it.
+/// An entry of a directory as the kernel wants it.
 pub(super) enum DirEntry<'a> {
     Dot(&'static str),
     Listed(&'a Listed),

@@ -188,30 +188,30 @@ fn touch(mountpoint: &Path, touched: &Touched) {
 /// The root of the mount, if it is there.
 fn root_of(mountpoint: &Path) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
+    let directory = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
     // What lies below a mount that is gone is none of ours.
-    is_root_of_mount(&folder).then_some(folder)
+    is_root_of_mount(&directory).then_some(directory)
 }
 
 /// Asks nothing of the daemon.
-fn is_root_of_mount(folder: &OwnedFd) -> bool {
+fn is_root_of_mount(directory: &OwnedFd) -> bool {
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     // SAFETY: all that it has are numbers.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path ends in NUL, and the kernel fills in the structure.
     let outcome =
-        unsafe { libc::statx(folder.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut found) };
+        unsafe { libc::statx(directory.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut found) };
     outcome == 0 && found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
 }
 
 /// Raises IN_ATTRIB, which a `PathChanged=` of systemd looks for, and then IN_MODIFY: the kernel tells both times as the
 /// one, and that of the last change alone as the other.
-fn set_times(folder: i32, path: &std::ffi::CStr, flags: i32) {
+fn set_times(directory: i32, path: &std::ffi::CStr, flags: i32) {
     let time = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
     let now = time(libc::UTIME_NOW);
     for times in [[now, now], [time(libc::UTIME_OMIT), now]] {
         // SAFETY: the path ends in NUL, there are two times.
-        unsafe { libc::utimensat(folder, path.as_ptr(), times.as_ptr(), flags) };
+        unsafe { libc::utimensat(directory, path.as_ptr(), times.as_ptr(), flags) };
     }
 }
 

@@ -498,8 +498,8 @@ mod tests {
 
     #[test]
     fn a_reload_takes_what_is_good_and_keeps_what_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("identities.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("identities.yaml");
         std::fs::write(&path, "identities: [{slug: robert, uid: 1000}]").unwrap();
         let (fake, resolver) = resolver(Some(path.clone()));
         assert_eq!(own(&resolver.resolve(1000).unwrap()), Some("robert"));
@@ -558,8 +558,8 @@ mod tests {
 
     #[test]
     fn a_bad_file_refuses() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("identities.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("identities.yaml");
         let refused = || Resolver::new(Some(path.clone())).err();
         assert!(matches!(refused(), Some(IdentitiesError::Unreadable { .. })));
         std::fs::write(&path, "admins: [").unwrap();

@@ -228,9 +228,9 @@ mod tests {
 
     #[test]
     fn others_must_not_be_able_to_change_a_file() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let trust = Trust::in_this_user();
-        let directory = folder.path().join("etc");
+        let directory = dir.path().join("etc");
         let file = directory.join("identities.yaml");
         fs::create_dir(&directory).unwrap();
         fs::write(&file, "text").unwrap();
@@ -262,9 +262,9 @@ mod tests {
 
     #[test]
     fn links_are_followed_where_each_step_is_safe() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let trust = Trust::in_this_user();
-        let at = |name: &str| folder.path().join(name);
+        let at = |name: &str| dir.path().join(name);
         // What Kubernetes makes of a Secret.
         fs::create_dir_all(at("volume/..v1")).unwrap();
         fs::write(at("volume/..v1/key"), "text").unwrap();
@@ -288,8 +288,8 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("theirs")).unwrap();
         fs::write(at("theirs/file"), "text").unwrap();
         chown(at("theirs/file"), Some(OTHER), None).unwrap();

@@ -63,7 +63,7 @@ pub enum Grant {
         list: ListName,
     },
     /// The caller creates below its own slug.
-    OwnFolder,
+    OwnDirectory,
     /// The caller is an admin.
     Admin,
 }
@@ -89,9 +89,9 @@ pub enum Denial {
     /// Only an admin may.
     #[error("you may not {0} it: only an admin may; ask one")]
     AdminOnly(Operation),
-    /// Creating outside the folder of one's own slug.
+    /// Creating outside the directory of one's own slug.
     #[error("you may create secrets only below `{0}/`; choose such a key or ask an admin")]
-    NotOwnFolder(Slug),
+    NotOwnDirectory(Slug),
     /// Creating without a slug of one's own.
     #[error(
         "you may not create secrets: your user has no name that could be a slug; ask an admin for an entry in the identities file"
@@ -120,19 +120,19 @@ pub fn decide(caller: &Caller, operation: Operation, acl: &Acl) -> Result<Grant,
     }
 }
 
-/// Whether `caller` may create a secret, a folder or a scratch file at `path`.
+/// Whether `caller` may create a secret, a directory or a scratch file at `path`.
 ///
 /// # Errors
 /// The denial, which says where the caller may create.
 pub fn may_create(caller: &Caller, path: &str) -> Result<Grant, Denial> {
     let own = caller.own_slug();
-    let in_own_folder = own.is_some_and(|slug| {
+    let in_own_directory = own.is_some_and(|slug| {
         path.strip_prefix(slug.as_str()).is_some_and(|rest| rest.starts_with('/'))
     });
     match own {
-        _ if in_own_folder => Ok(Grant::OwnFolder),
+        _ if in_own_directory => Ok(Grant::OwnDirectory),
         _ if caller.is_admin() => Ok(Grant::Admin),
-        Some(slug) => Err(Denial::NotOwnFolder(slug.clone())),
+        Some(slug) => Err(Denial::NotOwnDirectory(slug.clone())),
         None => Err(Denial::NoOwnSlug),
     }
 }

@@ -80,11 +80,11 @@ impl Key {
         Self::parse(std::str::from_utf8(bytes).map_err(|_| KeyError::NotUtf8)?)
     }
 
-    /// Checks a folder's path: as a key, but its last component may end in `.acl`.
+    /// Checks a directory's path: as a key, but its last component may end in `.acl`.
     ///
     /// # Errors
     /// As [`Key::parse`].
-    pub fn check_folder(path: &str) -> Result<(), KeyError> {
+    pub fn check_directory(path: &str) -> Result<(), KeyError> {
         if path.len() > MAX_KEY_BYTES {
             return Err(KeyError::TooLong);
         }
@@ -101,9 +101,9 @@ impl Key {
         &self.0
     }
 
-    /// The folder that holds the key: everything before the last `/`, empty for the root.
-    pub fn folder(&self) -> &str {
-        self.0.rsplit_once('/').map_or("", |(folder, _)| folder)
+    /// The directory that holds the key: everything before the last `/`, empty for the root.
+    pub fn directory(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(directory, _)| directory)
     }
 
     /// The last component.
@@ -111,10 +111,10 @@ impl Key {
         self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
     }
 
-    /// Every folder above the key, nearest first, without the root.
+    /// Every directory above the key, nearest first, without the root.
     pub fn ancestors(&self) -> impl Iterator<Item = &str> {
-        std::iter::successors(Some(self.folder()), |path| {
-            Some(path.rsplit_once('/').map_or("", |(folder, _)| folder))
+        std::iter::successors(Some(self.directory()), |path| {
+            Some(path.rsplit_once('/').map_or("", |(directory, _)| directory))
         })
         .take_while(|path| !path.is_empty())
     }
@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn takes_paths_apart() {
         let key = Key::parse("a/b/c").unwrap();
-        assert_eq!((key.folder(), key.name()), ("a/b", "c"));
+        assert_eq!((key.directory(), key.name()), ("a/b", "c"));
         assert_eq!(key.ancestors().collect::<Vec<_>>(), ["a/b", "a"]);
         let top = Key::parse("top").unwrap();
-        assert_eq!((top.folder(), top.name(), top.ancestors().count()), ("", "top", 0));
+        assert_eq!((top.directory(), top.name(), top.ancestors().count()), ("", "top", 0));
     }
 }

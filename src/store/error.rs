@@ -10,44 +10,44 @@ use super::{MAX_ADDRESS_BYTES, MAX_RECORD_BYTES};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No room for this batch; readers go on, and later commits succeed once there is room.
-    #[error("the file system of the state folder is full: free some space there and try again")]
+    #[error("the file system of the state directory is full: free some space there and try again")]
     Full,
     /// Another process has the store open.
-    #[error("another daemon uses the state folder {}: stop it, or choose another --state-dir", .path.display())]
+    #[error("another daemon uses the state directory {}: stop it, or choose another --state-dir", .path.display())]
     Locked {
-        /// The state folder.
+        /// The state directory.
         path: PathBuf,
     },
-    /// Others than the owner may enter the state folder.
-    #[error("others may enter the state folder {path} (mode {mode:04o}): run chmod 0700 {path}", path = .path.display())]
+    /// Others than the owner may enter the state directory.
+    #[error("others may enter the state directory {path} (mode {mode:04o}): run chmod 0700 {path}", path = .path.display())]
     Unsafe {
-        /// The state folder.
+        /// The state directory.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// The state folder belongs to another user.
-    #[error("the state folder {path} belongs to UID {owner}, and this runs as UID {user}: run chown {user} {path}, or choose another --state-dir", path = .path.display())]
+    /// The state directory belongs to another user.
+    #[error("the state directory {path} belongs to UID {owner}, and this runs as UID {user}: run chown {user} {path}, or choose another --state-dir", path = .path.display())]
     Owner {
-        /// The state folder.
+        /// The state directory.
         path: PathBuf,
         /// Whose it is.
         owner: u32,
         /// The effective UID of this process.
         user: u32,
     },
-    /// Root does not work in a folder where another user could lead it elsewhere.
-    #[error("root does not work in a state folder with {path} in it, since {what}, which the folder's user may have made to lead root elsewhere: look at it and remove it", path = .path.display())]
+    /// Root does not work in a directory where another user could lead it elsewhere.
+    #[error("root does not work in a state directory with {path} in it, since {what}, which the directory's user may have made to lead root elsewhere: look at it and remove it", path = .path.display())]
     Planted {
         /// What lies there.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
     },
-    /// The state folder is a file, a symbolic link or something else.
-    #[error("{} is not a folder: choose another --state-dir", .path.display())]
-    NotAFolder {
-        /// What was given as the state folder.
+    /// The state directory is a file, a symbolic link or something else.
+    #[error("{} is not a directory: choose another --state-dir", .path.display())]
+    NotADirectory {
+        /// What was given as the state directory.
         path: PathBuf,
     },
     /// A record that the caller should have cut into chunks.
@@ -67,15 +67,15 @@ pub enum StoreError {
         bytes: usize,
     },
     /// The files are damaged, or another version made them.
-    #[error("the store in {} cannot be used ({reason}): restore a backup into an empty state folder", .path.display())]
+    #[error("the store in {} cannot be used ({reason}): restore a backup into an empty state directory", .path.display())]
     Corrupt {
-        /// The state folder.
+        /// The state directory.
         path: PathBuf,
         /// What the backend says.
         reason: String,
     },
     /// The operating system refused something.
-    #[error("cannot {action} {}: {source}; check the disk and the folder's permissions", .path.display())]
+    #[error("cannot {action} {}: {source}; check the disk and the directory's permissions", .path.display())]
     Io {
         /// What was tried, as a verb.
         action: &'static str,

@@ -1,7 +1,7 @@
-//! Root's work in a state folder of another user: the user must not lead root astray meanwhile.
+//! Root's work in a state directory of another user: the user must not lead root astray meanwhile.
 //!
-//! The user of a server may write to its state folder, and root follows the paths in it, to read, to write
-//! and to make files. So root takes the folders for as long as it works there: nobody else can put a link
+//! The user of a server may write to its state directory, and root follows the paths in it, to read, to write
+//! and to make files. So root takes the directories for as long as it works there: nobody else can put a link
 //! into them then. Links that are there already are refused.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,31 +14,31 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Uid, fchown};
 
 use super::StoreError;
-use super::folder::Folder;
+use super::directory::Directory;
 use super::handover::{MAX_DEPTH, Owner, ROOT};
 
-/// A state folder that root has taken. Dropped, it is its owner's again, with all that root made in it.
+/// A state directory that root has taken. Dropped, it is its owner's again, with all that root made in it.
 #[derive(Debug)]
 pub(super) struct Exclusive {
-    folder: OwnedFd,
+    directory: OwnedFd,
     path: PathBuf,
     owner: Owner,
 }
 
 impl Exclusive {
-    /// Takes the folder, if this is root and the folder another user's. Nobody can write to a folder on a
+    /// Takes the directory, if this is root and the directory another user's. Nobody can write to a directory on a
     /// read-only file system, and so it is left as it is.
     ///
     /// # Errors
     /// There is something in it that could lead root astray.
-    pub(super) fn take(folder: &Folder) -> Result<Option<Self>, StoreError> {
-        let path = folder.path();
+    pub(super) fn take(directory: &Directory) -> Result<Option<Self>, StoreError> {
+        let path = directory.path();
         let failed = |errno: Errno| StoreError::io("take", path, errno.into());
-        let stat = fstat(folder.descriptor()).map_err(failed)?;
+        let stat = fstat(directory.descriptor()).map_err(failed)?;
         if !Uid::effective().is_root() || stat.st_uid == ROOT {
             return Ok(None);
         }
-        let own = folder.descriptor().try_clone_to_owned();
+        let own = directory.descriptor().try_clone_to_owned();
         let own = own.map_err(|error| StoreError::io("open", path, error))?;
         let owner = Owner::of(&stat);
         match take(&own, &stat) {
@@ -49,30 +49,30 @@ impl Exclusive {
             }
             Err(errno) => return Err(failed(errno)),
         }
-        let exclusive = Self { folder: own, path: path.to_owned(), owner };
-        check_content(&exclusive.folder, path, exclusive.owner.user, true, MAX_DEPTH)?;
+        let exclusive = Self { directory: own, path: path.to_owned(), owner };
+        check_content(&exclusive.directory, path, exclusive.owner.user, true, MAX_DEPTH)?;
         Ok(Some(exclusive))
     }
 }
 
 impl Drop for Exclusive {
     fn drop(&mut self) {
-        if let Err(error) = self.owner.give_all(&self.folder) {
+        if let Err(error) = self.owner.give_all(&self.directory) {
             let (path, user) = (self.path.display(), self.owner.user);
-            tracing::error!(%path, %user, %error, "the state folder is not its user's again; run chown -R on it");
+            tracing::error!(%path, %user, %error, "the state directory is not its user's again; run chown -R on it");
         }
     }
 }
 
-fn take(folder: impl AsFd, stat: &FileStat) -> nix::Result<()> {
-    fchown(&folder, Some(Uid::from_raw(ROOT)), None)?;
+fn take(directory: impl AsFd, stat: &FileStat) -> nix::Result<()> {
+    fchown(&directory, Some(Uid::from_raw(ROOT)), None)?;
     // Without what others could still write by, also through a descriptor that they have open.
-    fchmod(&folder, Mode::from_bits_truncate(stat.st_mode & 0o7755))
+    fchmod(&directory, Mode::from_bits_truncate(stat.st_mode & 0o7755))
 }
 
-/// Refuses what is no file or folder of the user's own, or of root's.
+/// Refuses what is no file or directory of the user's own, or of root's.
 fn check_content(
-    folder: impl AsFd,
+    directory: impl AsFd,
     path: &Path,
     user: Uid,
     takes: bool,
@@ -80,7 +80,8 @@ fn check_content(
 ) -> Result<(), StoreError> {
     let failed = |errno: Errno| StoreError::io("look through", path, errno.into());
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let again = openat(&folder, ".", flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(failed)?;
+    let again =
+        openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(failed)?;
     for entry in Dir::from_fd(again).map_err(failed)?.iter() {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
@@ -90,7 +91,7 @@ fn check_content(
         let path = path.join(name.to_string_lossy().as_ref());
         let planted =
             |what: &str| StoreError::Planted { path: path.clone(), what: what.to_owned() };
-        let file = match openat(&folder, name, flags, Mode::empty()) {
+        let file = match openat(&directory, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ELOOP) => return Err(planted("it is a symbolic link")),
             Err(_) => return Err(planted("it cannot be opened")),
@@ -109,7 +110,7 @@ fn check_content(
             }
             SFlag::S_IFREG if stat.st_nlink <= 1 => {}
             SFlag::S_IFREG => return Err(planted("it has a second name")),
-            _ => return Err(planted("it is neither a file nor a folder")),
+            _ => return Err(planted("it is neither a file nor a directory")),
         }
     }
     Ok(())
@@ -124,9 +125,9 @@ mod tests {
 
     const USER: u32 = 60_313;
 
-    /// A state folder with a store, all of it the user's.
-    fn state(folder: &Path) -> PathBuf {
-        let state = folder.join("state");
+    /// A state directory with a store, all of it the user's.
+    fn state(directory: &Path) -> PathBuf {
+        let state = directory.join("state");
         drop(SledStore::open(&state).unwrap());
         give(&state);
         state
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn root_takes_the_folder_while_it_works_there() {
+    fn root_takes_the_directory_while_it_works_there() {
         if !Uid::effective().is_root() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Giving a state folder of root's to the user that opens it from now on.
+//! Giving a state directory of root's to the user that opens it from now on.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,21 +10,21 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::StoreError;
-use super::folder::{Folder, make};
+use super::directory::{Directory, make};
 
 pub(super) const ROOT: u32 = 0;
-/// Deeper than any folder of ours.
+/// Deeper than any directory of ours.
 pub(super) const MAX_DEPTH: usize = 8;
 
-/// Makes the folder if it is missing, and gives it to `user` with all that root
-/// has in it: an older version made it, or root worked on it offline. A folder of somebody else's is
+/// Makes the directory if it is missing, and gives it to `user` with all that root
+/// has in it: an older version made it, or root worked on it offline. A directory of somebody else's is
 /// left to him; the user cannot open it then.
 pub(super) fn hand_over(path: &Path, user: u32, group: u32) -> Result<(), StoreError> {
     make(path)?;
-    let folder = Folder::open_existing(path)?;
+    let directory = Directory::open_existing(path)?;
     let owner = Owner { user: Uid::from_raw(user), group: Gid::from_raw(group) };
     let failed = |error| StoreError::io("give its user", path, error);
-    let top = folder.descriptor();
+    let top = directory.descriptor();
     let stat = fstat(top).map_err(|errno| failed(errno.into()))?;
     if stat.st_uid != ROOT && stat.st_uid != user {
         return Err(StoreError::Owner { path: path.to_owned(), owner: stat.st_uid, user });
@@ -43,16 +43,16 @@ impl Owner {
         Self { user: Uid::from_raw(stat.st_uid), group: Gid::from_raw(stat.st_gid) }
     }
 
-    /// Gives the user the folder and what root has in it.
+    /// Gives the user the directory and what root has in it.
     pub(super) fn give_all(&self, top: impl AsFd) -> io::Result<()> {
         self.take_content(&top, MAX_DEPTH)?;
         // Last: as long as this is not done, all of it is done again.
         self.take(&top, &fstat(&top)?)
     }
 
-    fn take_content(&self, folder: impl AsFd, depth: usize) -> io::Result<()> {
+    fn take_content(&self, directory: impl AsFd, depth: usize) -> io::Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let again = openat(&folder, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?;
+        let again = openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?;
         for entry in Dir::from_fd(again)?.iter() {
             let entry = entry?;
             let name = entry.file_name();
@@ -60,7 +60,7 @@ impl Owner {
                 continue;
             }
             // What is a link, or goes meanwhile, is nothing of ours.
-            let Ok(file) = openat(&folder, name, flags, Mode::empty()) else { continue };
+            let Ok(file) = openat(&directory, name, flags, Mode::empty()) else { continue };
             let stat = fstat(&file)?;
             let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
             if kind == SFlag::S_IFDIR && depth > 0 {

@@ -1,4 +1,4 @@
-//! A note in the state folder with the ids of the encryption keys that its store needs. It is for commands
+//! A note in the state directory with the ids of the encryption keys that its store needs. It is for commands
 //! that must not open the store, because a daemon has it open or because they change nothing.
 //!
 //! An id says nothing about its key. The note may be missing: an older version made the store, or the disk
@@ -9,30 +9,30 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Its name in the state folder.
+/// Its name in the state directory.
 const NAME: &str = "key-ids";
 const UNFINISHED_NAME: &str = "key-ids.new";
 /// Longer than any: an id has 17 bytes with its end of line.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Writes the note, unless it is there. A note that cannot be written is removed: none is better than a wrong one.
-pub(super) fn write(folder: &Path, ids: &[String]) {
+pub(super) fn write(directory: &Path, ids: &[String]) {
     let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
-    if read(folder).is_some_and(|there| there == ids) {
+    if read(directory).is_some_and(|there| there == ids) {
         return;
     }
-    if let Err(error) = replace(folder, &text) {
-        tracing::debug!(%error, "the ids of the keys are not noted in the state folder");
+    if let Err(error) = replace(directory, &text) {
+        tracing::debug!(%error, "the ids of the keys are not noted in the state directory");
         // It may never have been there.
-        let _ = std::fs::remove_file(folder.join(NAME));
+        let _ = std::fs::remove_file(directory.join(NAME));
     }
 }
 
 /// The ids in the note; none if there is no note.
-pub(super) fn read(folder: &Path) -> Option<Vec<String>> {
-    // Root may ask about the folder of another user, who may put a FIFO or a link there.
+pub(super) fn read(directory: &Path) -> Option<Vec<String>> {
+    // Root may ask about the directory of another user, who may put a FIFO or a link there.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(folder.join(NAME)).ok()?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(directory.join(NAME)).ok()?;
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     let ids: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -40,8 +40,8 @@ pub(super) fn read(folder: &Path) -> Option<Vec<String>> {
     (!ids.is_empty() && ids.iter().all(is_id)).then_some(ids)
 }
 
-fn replace(folder: &Path, text: &str) -> io::Result<()> {
-    let unfinished = folder.join(UNFINISHED_NAME);
+fn replace(directory: &Path, text: &str) -> io::Result<()> {
+    let unfinished = directory.join(UNFINISHED_NAME);
     match std::fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -51,7 +51,7 @@ fn replace(folder: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     // Without this, a power loss could leave an empty file, which says as little as none.
     file.sync_data()?;
-    std::fs::rename(unfinished, folder.join(NAME))
+    std::fs::rename(unfinished, directory.join(NAME))
 }
 
 #[cfg(test)]
@@ -60,21 +60,21 @@ mod tests {
 
     #[test]
     fn the_last_note_is_read_and_what_is_no_note_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()), None);
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(read(directory.path()), None);
         let ids = ["0123456789abcdef".to_owned(), "fedcba9876543210".to_owned()];
-        write(folder.path(), &ids);
-        assert_eq!(read(folder.path()).as_deref(), Some(&ids[..]));
-        write(folder.path(), &ids[1..]);
-        assert_eq!(read(folder.path()).as_deref(), Some(&ids[1..]));
+        write(directory.path(), &ids);
+        assert_eq!(read(directory.path()).as_deref(), Some(&ids[..]));
+        write(directory.path(), &ids[1..]);
+        assert_eq!(read(directory.path()).as_deref(), Some(&ids[1..]));
         for text in ["", "0123456789abcdef\nno id\n", "0123\n"] {
-            std::fs::write(folder.path().join(NAME), text).unwrap();
-            assert_eq!(read(folder.path()), None, "{text:?}");
+            std::fs::write(directory.path().join(NAME), text).unwrap();
+            assert_eq!(read(directory.path()), None, "{text:?}");
         }
         // One that cannot be replaced is gone.
-        write(folder.path(), &ids);
-        std::fs::create_dir(folder.path().join(UNFINISHED_NAME)).unwrap();
-        write(folder.path(), &ids[..1]);
-        assert_eq!(read(folder.path()), None);
+        write(directory.path(), &ids);
+        std::fs::create_dir(directory.path().join(UNFINISHED_NAME)).unwrap();
+        write(directory.path(), &ids[..1]);
+        assert_eq!(read(directory.path()), None);
     }
 }

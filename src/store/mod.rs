@@ -7,9 +7,9 @@
 mod batch;
 #[cfg(test)]
 mod contract;
+mod directory;
 mod error;
 mod exclusive;
-mod folder;
 mod handover;
 mod key_note;
 mod memory;

@@ -44,8 +44,8 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    pub(super) fn new(folder: &Path, segment: usize) -> Reserve {
-        Reserve { segment: segment as u64, ballast: folder.join("ballast") }
+    pub(super) fn new(directory: &Path, segment: usize) -> Reserve {
+        Reserve { segment: segment as u64, ballast: directory.join("ballast") }
     }
 
     /// Gives everything back that is held, for sled to open with. Nobody may write to `file`

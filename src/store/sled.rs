@@ -12,14 +12,14 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use parking_lot::{Mutex, RwLock};
 
-use super::folder::{self, Folder};
+use super::directory::{self, Directory};
 use super::pieces::{self, ReadError, Room};
 use super::room::{Effect, Reserve};
 use super::{Batch, SCAN_STEP, Space, Store, StoreError};
 use super::{handover, key_note};
 
-/// Where a store lies in its state folder.
-const FOLDER_NAME: &str = "store";
+/// Where a store lies in its state directory.
+const DIRECTORY_NAME: &str = "store";
 /// sled's file in it.
 const RECORDS_NAME: &str = "db";
 /// What sled may cache, in bytes.
@@ -30,7 +30,7 @@ const SEGMENT_BYTES: usize = 512 << 10;
 const SMALL_SEGMENT_BYTES: usize = 128 << 10;
 const SMALL_FILE_SYSTEM: u64 = 256 << 20;
 
-/// A store in the folder `store` of the state folder.
+/// A store in the directory `store` of the state directory.
 #[derive(Debug)]
 pub struct SledStore {
     /// Empty only if sled could not be opened again after the disk was full. Locked for writing
@@ -41,8 +41,8 @@ pub struct SledStore {
     path: PathBuf,
     segment: usize,
     reserve: Reserve,
-    // Last, so that the folder stays locked until sled is closed.
-    folder: Folder,
+    // Last, so that the directory stays locked until sled is closed.
+    directory: Directory,
 }
 
 #[derive(Debug)]
@@ -63,28 +63,28 @@ struct Writer {
 }
 
 impl SledStore {
-    /// Opens the store in the state folder `dir`, which is made (0700) if only its last component
+    /// Opens the store in the state directory `dir`, which is made (0700) if only its last component
     /// is missing.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsafe`] or [`StoreError::Owner`] if others may enter the folder,
+    /// [`StoreError::Unsafe`] or [`StoreError::Owner`] if others may enter the directory,
     /// [`StoreError::Locked`] if another process still has it open after two seconds,
     /// [`StoreError::Corrupt`] if the files cannot be used.
     pub fn open(dir: &Path) -> Result<SledStore, StoreError> {
-        let folder = Folder::open(dir)?;
-        let path = folder.path().join(FOLDER_NAME);
+        let directory = Directory::open(dir)?;
+        let path = directory.path().join(DIRECTORY_NAME);
         if !Self::exists(dir) {
-            make_whole(&folder, &path)?;
+            make_whole(&directory, &path)?;
         }
-        let segment = segment_of(&path)?.map_or_else(|| usual_segment(&folder), Ok)?;
+        let segment = segment_of(&path)?.map_or_else(|| usual_segment(&directory), Ok)?;
         let reserve = Reserve::new(&path, segment);
         let open = Open::new(&path, segment, &reserve)?;
         let (open, writer) = (RwLock::new(Some(open)), Mutex::default());
-        Ok(SledStore { open, writer, path, segment, reserve, folder })
+        Ok(SledStore { open, writer, path, segment, reserve, directory })
     }
 
-    /// Makes the state folder `dir` if only its last component is missing. If the store is to be
+    /// Makes the state directory `dir` if only its last component is missing. If the store is to be
     /// opened by another user than root, who calls this, gives to that user (and group) what is root's.
     ///
     /// # Errors
@@ -93,45 +93,45 @@ impl SledStore {
     pub fn prepare(dir: &Path, user: Option<(u32, u32)>) -> Result<(), StoreError> {
         match user {
             Some((user, group)) => handover::hand_over(dir, user, group),
-            None => Folder::check_owner(dir),
+            None => Directory::check_owner(dir),
         }
     }
 
-    /// Whether there is a store in the state folder `dir`.
+    /// Whether there is a store in the state directory `dir`.
     pub fn exists(dir: &Path) -> bool {
-        dir.join(FOLDER_NAME).is_dir()
+        dir.join(DIRECTORY_NAME).is_dir()
     }
 
-    /// Whether a process has the store in the state folder `dir` open.
+    /// Whether a process has the store in the state directory `dir` open.
     pub fn is_in_use(dir: &Path) -> bool {
         // Root may ask about the store of another user, who may put a FIFO or a link there.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(flags);
-        let file = options.open(dir.join(FOLDER_NAME).join(RECORDS_NAME));
+        let file = options.open(dir.join(DIRECTORY_NAME).join(RECORDS_NAME));
         let lock = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
         file.is_ok_and(|file| matches!(lock(file), Err((_, Errno::EWOULDBLOCK))))
     }
 
-    /// The ids of the keys that the store in the state folder `dir` needs, if they are noted there. Whether a
+    /// The ids of the keys that the store in the state directory `dir` needs, if they are noted there. Whether a
     /// process has the store open does not matter.
     pub fn noted_keys(dir: &Path) -> Option<Vec<String>> {
         Self::exists(dir).then(|| key_note::read(dir)).flatten()
     }
 
-    /// Whether a daemon could use the state folder `dir`, as far as its owner and mode go. Changes nothing.
+    /// Whether a daemon could use the state directory `dir`, as far as its owner and mode go. Changes nothing.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotAFolder`], [`StoreError::Unsafe`] or [`StoreError::Io`].
+    /// [`StoreError::NotADirectory`], [`StoreError::Unsafe`] or [`StoreError::Io`].
     pub fn look_at(dir: &Path) -> Result<(), StoreError> {
-        Folder::look_at(dir)
+        Directory::look_at(dir)
     }
 
-    /// The size of the file with all records in the state folder `dir`, in bytes; 0 if there is none
+    /// The size of the file with all records in the state directory `dir`, in bytes; 0 if there is none
     /// that can be seen.
     pub fn stored_bytes(dir: &Path) -> u64 {
-        dir.join(FOLDER_NAME).join(RECORDS_NAME).metadata().map_or(0, |file| file.len())
+        dir.join(DIRECTORY_NAME).join(RECORDS_NAME).metadata().map_or(0, |file| file.len())
     }
 
     /// Runs `read` on the open database, which is opened again if sled ran out of space: it tidies up
@@ -209,11 +209,11 @@ impl SledStore {
         let failed = |error| StoreError::io("make room in", &self.path, error);
         self.reserve.allocate_for(&open.file, room.written, effect).map_err(failed)?;
         let fits = |live: u64| {
-            let (free, wanted) = (self.folder.space()?.free, live + room.written as u64);
+            let (free, wanted) = (self.directory.space()?.free, live + room.written as u64);
             self.reserve.holds(&open.file, free, wanted).map_err(failed)
         };
         let spacious = |free| self.reserve.is_spacious(&open.file, free, room.written);
-        if effect == Effect::Grows && !spacious(self.folder.space()?.free).map_err(failed)? {
+        if effect == Effect::Grows && !spacious(self.directory.space()?.free).map_err(failed)? {
             let fits_by_bound = writer.live.map_or(Ok(false), fits)?;
             if !fits_by_bound && !writer.exact {
                 let counted = pieces::live_bytes(&open.database);
@@ -325,11 +325,11 @@ impl Store for SledStore {
     }
 
     fn space(&self) -> Result<Space, StoreError> {
-        self.folder.space()
+        self.directory.space()
     }
 
     fn note_keys(&self, ids: &[String]) {
-        key_note::write(self.folder.path(), ids);
+        key_note::write(self.directory.path(), ids);
     }
 }
 
@@ -346,7 +346,7 @@ impl Open {
     }
 }
 
-/// The folder is locked, so who holds sled's own lock is our own last instance, whose writing
+/// The directory is locked, so who holds sled's own lock is our own last instance, whose writing
 /// threads are about to end.
 fn open_unlocked(path: &Path, segment: usize) -> Result<Db, StoreError> {
     let config = ::sled::Config::new()
@@ -355,7 +355,7 @@ fn open_unlocked(path: &Path, segment: usize) -> Result<Db, StoreError> {
         .cache_capacity(CACHE_BYTES)
         .segment_size(segment)
         .flush_every_ms(None);
-    folder::patiently(|| match config.open() {
+    directory::patiently(|| match config.open() {
         Err(::sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other => Ok(None),
         Err(error) => Err(translate("open", path, error)),
         Ok(database) => Ok(Some(database)),
@@ -365,7 +365,7 @@ fn open_unlocked(path: &Path, segment: usize) -> Result<Db, StoreError> {
 
 /// Makes an empty store beside its place, and puts it there when it is whole: sled does not open what
 /// was interrupted while it was made.
-fn make_whole(folder: &Folder, path: &Path) -> Result<(), StoreError> {
+fn make_whole(directory: &Directory, path: &Path) -> Result<(), StoreError> {
     let unfinished = path.with_extension("unfinished");
     match std::fs::remove_dir_all(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -373,16 +373,16 @@ fn make_whole(folder: &Folder, path: &Path) -> Result<(), StoreError> {
         }
         _ => {}
     }
-    folder::make(&unfinished)?;
-    drop(open_unlocked(&unfinished, usual_segment(folder)?)?);
+    directory::make(&unfinished)?;
+    drop(open_unlocked(&unfinished, usual_segment(directory)?)?);
     protect(&unfinished).map_err(|error| StoreError::io("sync", &unfinished, error))?;
     std::fs::rename(&unfinished, path).map_err(|error| StoreError::io("make", path, error))?;
-    folder.sync()
+    directory.sync()
 }
 
 /// The segment size of a new store.
-fn usual_segment(folder: &Folder) -> Result<usize, StoreError> {
-    let is_small = folder.space()?.total < SMALL_FILE_SYSTEM;
+fn usual_segment(directory: &Directory) -> Result<usize, StoreError> {
+    let is_small = directory.space()?.total < SMALL_FILE_SYSTEM;
     Ok(if is_small { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES })
 }
 
@@ -440,11 +440,11 @@ mod tests {
 
     #[test]
     fn keeps_the_contract() {
-        let folders = std::cell::RefCell::new(Vec::new());
+        let directories = std::cell::RefCell::new(Vec::new());
         contract::run(|| {
-            let folder = tempfile::tempdir().unwrap();
-            let store = SledStore::open(&folder.path().join("state")).unwrap();
-            folders.borrow_mut().push(folder);
+            let directory = tempfile::tempdir().unwrap();
+            let store = SledStore::open(&directory.path().join("state")).unwrap();
+            directories.borrow_mut().push(directory);
             store
         });
     }
@@ -452,8 +452,8 @@ mod tests {
     /// Otherwise readers would take the room on a full disk that a restart needs.
     #[test]
     fn reading_after_any_commit_writes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SledStore::open(&folder.path().join("state")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = SledStore::open(&directory.path().join("state")).unwrap();
         let address = |number: usize| format!("address {number}").into_bytes();
         let commit = |numbers: &mut dyn Iterator<Item = usize>, sealed: Option<usize>| {
             for number in numbers {

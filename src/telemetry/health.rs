@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// What can be unwell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// The file system of the state folder.
+    /// The file system of the state directory.
     Disk,
     /// The store.
     Store,
@@ -15,7 +15,7 @@ pub enum Part {
     Etcd,
     /// The audit log.
     Audit,
-    /// The import folder.
+    /// The import directory.
     ImportDir,
     /// The identities file.
     Identities,
@@ -86,9 +86,9 @@ mod tests {
     fn the_last_report_of_a_part_holds() {
         let health = Health::default();
         health.report(Part::Store, Err("no space"));
-        health.report(Part::Audit, Err("no folder"));
+        health.report(Part::Audit, Err("no directory"));
         health.report(Part::Store, Err("no disk"));
-        let problems = [(Part::Store, "no disk".into()), (Part::Audit, "no folder".into())];
+        let problems = [(Part::Store, "no disk".into()), (Part::Audit, "no directory".into())];
         assert_eq!(health.problems(), problems);
         health.report(Part::Store, Ok::<(), &str>(()));
         health.report(Part::Disk, Ok::<(), &str>(()));

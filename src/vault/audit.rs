@@ -221,17 +221,17 @@ pub fn audit_anchor(
     Ok(Some((id.to_bytes(), anchor)))
 }
 
-/// Checks the audit log in `folder`, whether a daemon is writing it or not. `known` is what its store
+/// Checks the audit log in `directory`, whether a daemon is writing it or not. `known` is what its store
 /// knows of it, if that could be asked. `progress` is called now and then with the number of bytes that
 /// were read.
 ///
 /// # Errors
 /// A file cannot be read. What is wrong with the log is in the report.
 pub fn verify_audit(
-    folder: &Path,
+    directory: &Path,
     keyring: &Keyring,
     known: Option<(StoreTag, Anchor)>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    verify(folder, known, &|store| chain_keys(keyring, store), progress)
+    verify(directory, known, &|store| chain_keys(keyring, store), progress)
 }

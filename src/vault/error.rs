@@ -43,19 +43,19 @@ pub enum VaultError {
         /// The key that is taken.
         key: String,
     },
-    /// A folder has that name.
+    /// A directory has that name.
     #[error(
-        "{key}: this is a folder of secrets, so it cannot be a secret too; choose another name"
+        "{key}: this is a directory of secrets, so it cannot be a secret too; choose another name"
     )]
-    IsFolder {
-        /// The path of the folder.
+    IsDirectory {
+        /// The path of the directory.
         key: String,
     },
-    /// A secret stands where a folder would have to be.
+    /// A secret stands where a directory would have to be.
     #[error(
-        "{path}: this is a secret, so it cannot be a folder of secrets too; choose another name"
+        "{path}: this is a secret, so it cannot be a directory of secrets too; choose another name"
     )]
-    NotFolder {
+    NotDirectory {
         /// The path of the secret.
         path: String,
     },
@@ -234,8 +234,8 @@ impl VaultError {
             Self::Denied { key, .. }
             | Self::NotFound { key }
             | Self::Exists { key }
-            | Self::IsFolder { key }
-            | Self::NotFolder { path: key }
+            | Self::IsDirectory { key }
+            | Self::NotDirectory { path: key }
             | Self::NotEmpty { path: key }
             | Self::TooManyToMove { path: key, .. }
             | Self::BadKey { path: key, .. }
@@ -310,14 +310,16 @@ pub enum OpenVaultError {
     UnknownFormat,
     /// A move into it was interrupted.
     #[error(
-        "secrets were being moved into this store, and not all are here: run the same `secretfs migrate` again until it says that it is done, or remove the folder `store` in the state folder"
+        "secrets were being moved into this store, and not all are here: run the same `secretfs migrate` again until it says that it is done, or remove the directory `store` in the state directory"
     )]
     Unfinished,
     /// A record does not unseal although the key is right.
-    #[error("a record of the store does not unseal; restore the state folder from a backup: {0}")]
+    #[error(
+        "a record of the store does not unseal; restore the state directory from a backup: {0}"
+    )]
     Unseal(#[source] OpenError),
     /// A record unseals to something that is not a secret.
-    #[error("a record of the store is damaged; restore the state folder from a backup")]
+    #[error("a record of the store is damaged; restore the state directory from a backup")]
     BrokenRecord,
     /// It is not a replica of the store that many hosts share, or is one.
     #[error("{0}")]

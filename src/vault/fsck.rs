@@ -123,9 +123,9 @@ pub enum Damage {
         /// Another one.
         second: String,
     },
-    /// A secret that is a folder of others.
-    #[error("{key}: it is a secret and a folder of secrets too ({below}); rename one of them")]
-    IsFolder {
+    /// A secret that is a directory of others.
+    #[error("{key}: it is a secret and a directory of secrets too ({below}); rename one of them")]
+    IsDirectory {
         /// The secret.
         key: String,
         /// A secret below it.
@@ -133,12 +133,12 @@ pub enum Damage {
     },
     /// Part of an import that was interrupted.
     #[error(
-        "a part of an interrupted import does not unseal, so the store does not open; restore the state folder from a backup"
+        "a part of an interrupted import does not unseal, so the store does not open; restore the state directory from a backup"
     )]
     Pack,
     /// How far the audit log goes.
     #[error(
-        "the note of how far the audit log goes does not unseal, so the store does not open; restore the state folder from a backup"
+        "the note of how far the audit log goes does not unseal, so the store does not open; restore the state directory from a backup"
     )]
     AuditAnchor,
     /// Old copies of records, which unseal as well as the newest.
@@ -146,7 +146,7 @@ pub enum Damage {
     NotAsLeft,
     /// The sum of all secrets.
     #[error(
-        "the sum of all secrets does not unseal, so the store does not open; restore the state folder from a backup"
+        "the sum of all secrets does not unseal, so the store does not open; restore the state directory from a backup"
     )]
     Sum,
     /// Records of a kind that is not known.
@@ -487,13 +487,11 @@ fn name_problems<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Vec<Damage> {
         }
     }
     for (below, secret) in &keys {
-        let above = secret.key().ancestors().filter(|folder| keys.contains_key(folder));
-        problems.extend(
-            above.map(|folder| Damage::IsFolder {
-                key: folder.to_owned(),
-                below: (*below).to_owned(),
-            }),
-        );
+        let above = secret.key().ancestors().filter(|directory| keys.contains_key(directory));
+        problems.extend(above.map(|directory| Damage::IsDirectory {
+            key: directory.to_owned(),
+            below: (*below).to_owned(),
+        }));
     }
     problems
 }

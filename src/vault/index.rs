@@ -20,7 +20,7 @@ use super::records::chunk_count;
 use super::records::interner::Lists;
 use super::records::secret::{RecordId, Secret, Value};
 
-/// All secrets by key, record and id. Keys are sorted, so that a folder is a range of them. A million
+/// All secrets by key, record and id. Keys are sorted, so that a directory is a range of them. A million
 /// secrets are to fit: each is in every map as a pointer, and what it is found by is its own.
 pub(super) struct Index {
     by_key: BTreeMap<Key, Arc<Secret>>,
@@ -43,7 +43,7 @@ pub struct Totals {
     pub chunks: u64,
 }
 
-/// One entry of a folder.
+/// One entry of a directory.
 pub struct Child {
     /// The last component of its path.
     pub name: Box<str>,
@@ -51,10 +51,10 @@ pub struct Child {
     pub kind: ChildKind,
 }
 
-/// What an entry of a folder is.
+/// What an entry of a directory is.
 pub enum ChildKind {
-    /// A folder of secrets.
-    Folder,
+    /// A directory of secrets.
+    Directory,
     /// A secret.
     Secret(Arc<Secret>),
 }
@@ -202,34 +202,36 @@ impl Index {
         self.usages.remove(secret);
     }
 
-    pub(super) fn is_folder(&self, path: &str) -> bool {
+    pub(super) fn is_directory(&self, path: &str) -> bool {
         path.is_empty() || self.below(path).next().is_some()
     }
 
     /// Whether a new secret of this name would stand in the way of others, or they in its.
     pub(super) fn check_free(&self, key: &Key) -> Result<(), VaultError> {
-        if self.is_folder(key.as_str()) {
-            return Err(VaultError::IsFolder { key: key.to_string() });
+        if self.is_directory(key.as_str()) {
+            return Err(VaultError::IsDirectory { key: key.to_string() });
         }
-        // A folder `x.acl` and the sidecar of a secret `x` would have one path.
-        if self.is_folder(&format!("{key}{SIDECAR_SUFFIX}")) {
-            return Err(VaultError::IsFolder { key: format!("{key}{SIDECAR_SUFFIX}") });
+        // A directory `x.acl` and the sidecar of a secret `x` would have one path.
+        if self.is_directory(&format!("{key}{SIDECAR_SUFFIX}")) {
+            return Err(VaultError::IsDirectory { key: format!("{key}{SIDECAR_SUFFIX}") });
         }
-        for folder in key.ancestors() {
+        for directory in key.ancestors() {
             let in_the_way = |path: &str| self.by_key.contains_key(path);
-            if in_the_way(folder) || folder.strip_suffix(SIDECAR_SUFFIX).is_some_and(in_the_way) {
-                return Err(VaultError::NotFolder { path: folder.to_owned() });
+            if in_the_way(directory)
+                || directory.strip_suffix(SIDECAR_SUFFIX).is_some_and(in_the_way)
+            {
+                return Err(VaultError::NotDirectory { path: directory.to_owned() });
             }
         }
         Ok(())
     }
 
-    /// The secrets below a folder, in the order of their keys.
+    /// The secrets below a directory, in the order of their keys.
     pub(super) fn below<'a>(
         &'a self,
-        folder: &'a str,
+        directory: &'a str,
     ) -> impl Iterator<Item = (&'a Key, &'a Arc<Secret>)> {
-        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         self.by_key
             .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
             .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
@@ -247,23 +249,23 @@ impl Index {
         self.by_key.get(path).into_iter().chain(below).filter(move |secret| sees.secret(secret))
     }
 
-    pub(super) fn sees_below(&self, caller: &Caller, folder: &str) -> bool {
+    pub(super) fn sees_below(&self, caller: &Caller, directory: &str) -> bool {
         let mut sees = Visibility::new(caller, may_see);
-        self.below(folder).any(|(_, secret)| sees.secret(secret))
+        self.below(directory).any(|(_, secret)| sees.secret(secret))
     }
 
-    pub(super) fn children(&self, caller: &Caller, folder: &str) -> Vec<Child> {
-        let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
+    pub(super) fn children(&self, caller: &Caller, directory: &str) -> Vec<Child> {
+        let prefix_length = if directory.is_empty() { 0 } else { directory.len() + 1 };
         let mut sees = Visibility::new(caller, may_see);
         let mut children: Vec<Child> = Vec::new();
-        for (key, secret) in self.below(folder) {
+        for (key, secret) in self.below(directory) {
             let rest = &key.as_str()[prefix_length..];
             let (name, kind) = match rest.split_once('/') {
                 None => (rest, ChildKind::Secret(Arc::clone(secret))),
                 Some((name, _)) if children.last().is_some_and(|last| &*last.name == name) => {
                     continue;
                 }
-                Some((name, _)) => (name, ChildKind::Folder),
+                Some((name, _)) => (name, ChildKind::Directory),
             };
             if sees.secret(secret) {
                 children.push(Child { name: name.into(), kind });

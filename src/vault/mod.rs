@@ -137,19 +137,19 @@ impl Vault {
     }
 
     /// Whether some key lies below this path.
-    pub fn is_folder(&self, path: &str) -> bool {
-        self.shared.index.read().is_folder(path)
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.shared.index.read().is_directory(path)
     }
 
-    /// What `caller` sees in a folder, in byte order of the names: its secrets and the folders that
+    /// What `caller` sees in a directory, in byte order of the names: its secrets and the directories that
     /// hold one which the caller sees.
-    pub fn children(&self, caller: &Caller, folder: &str) -> Vec<Child> {
-        self.shared.index.read().children(caller, folder)
+    pub fn children(&self, caller: &Caller, directory: &str) -> Vec<Child> {
+        self.shared.index.read().children(caller, directory)
     }
 
-    /// Whether the caller sees a secret below the folder in a listing.
-    pub fn sees_below(&self, caller: &Caller, folder: &str) -> bool {
-        self.shared.index.read().sees_below(caller, folder)
+    /// Whether the caller sees a secret below the directory in a listing.
+    pub fn sees_below(&self, caller: &Caller, directory: &str) -> bool {
+        self.shared.index.read().sees_below(caller, directory)
     }
 
     /// How many secrets there are.
@@ -177,7 +177,7 @@ impl Vault {
         self.shared.stored_changes.load(Ordering::Relaxed)
     }
 
-    /// When anything changed last; what folders show as their time.
+    /// When anything changed last; what directories show as their time.
     pub fn last_change(&self) -> Timestamp {
         self.shared.index.read().last_change()
     }

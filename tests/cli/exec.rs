@@ -37,7 +37,7 @@ fn it_is_the_same_process_so_signals_reach_it_and_nothing_is_left() {
 }
 
 #[test]
-fn a_folder_gives_a_variable_for_each_secret_right_below() {
+fn a_directory_gives_a_variable_for_each_secret_right_below() {
     let Some(cli) = Cli::start() else { return };
     cli.run(ALICE, "for k in svc/A svc/B svc/deep/C; do secretfs save $k of-$k; done").done();
     cli.run(

@@ -95,8 +95,8 @@ fn a_wrong_line_is_explained() {
         ),
         (
             "secretfs save",
-            "Error: the following required arguments were not provided:\n  <KEY|FILE|FOLDER>\n\n\
-             Usage: secretfs save <KEY|FILE|FOLDER> [VALUE]\n\nFor more information, try '--help'.\n",
+            "Error: the following required arguments were not provided:\n  <KEY|FILE|DIR>\n\n\
+             Usage: secretfs save <KEY|FILE|DIR> [VALUE]\n\nFor more information, try '--help'.\n",
         ),
         (
             "secretfs save KEY my hunter2",

@@ -11,12 +11,12 @@ use crate::harness::{Mount, Person, set_mode};
 /// Longer than any command of a mount that works, in seconds.
 const PATIENCE: &str = "60";
 
-/// A running mount, the two programs where every user finds them, and a folder for each person.
+/// A running mount, the two programs where every user finds them, and a directory for each person.
 pub(crate) struct Cli {
     pub(crate) mount: Mount,
 }
 
-/// What a command wrote and how it ended. The paths of the test's own folders, ids and times are
+/// What a command wrote and how it ended. The paths of the test's own directories, ids and times are
 /// replaced by what is the same every time: `/secrets`, `/home`, `secr_…` and `TIME`.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -38,10 +38,10 @@ impl Cli {
     /// As [`Cli::start`], without a daemon.
     pub(crate) fn prepare() -> Option<Self> {
         let cli = Self { mount: Mount::prepare()? };
-        fs::create_dir(cli.programs()).expect("the folder is ours");
+        fs::create_dir(cli.programs()).expect("the directory is ours");
         set_mode(&cli.programs(), 0o755);
         for program in [env!("CARGO_BIN_EXE_secretfs"), env!("CARGO_BIN_EXE_oo")] {
-            // The build folder may be closed to others. By another process, because a descriptor
+            // The build directory may be closed to others. By another process, because a descriptor
             // that is open for writing here could be inherited, and then the copy cannot be run.
             let copy = |option: &str| {
                 Command::new("cp").args([option, program]).arg(cli.programs()).output()
@@ -52,7 +52,7 @@ impl Cli {
         Some(cli)
     }
 
-    /// Runs a line of bash as this person, in the person's own folder.
+    /// Runs a line of bash as this person, in the person's own directory.
     pub(crate) fn run(&self, person: Person, line: &str) -> Outcome {
         self.run_with(person, line, b"")
     }
@@ -74,7 +74,7 @@ impl Cli {
         }
     }
 
-    /// A program as this person, in the person's own folder and a plain environment.
+    /// A program as this person, in the person's own directory and a plain environment.
     pub(crate) fn command(&self, person: Person, program: &str) -> Command {
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.programs().display());
         let mut command = Command::new(program);
@@ -89,22 +89,23 @@ impl Cli {
         command
     }
 
-    /// The person's own folder.
+    /// The person's own directory.
     pub(crate) fn home(&self, person: Person) -> PathBuf {
         // As homes are: what lies there is not for others to replace.
         let home = self.mount.roots().join(person.name);
         if !home.is_dir() {
-            fs::create_dir(&home).expect("the folder is ours");
+            fs::create_dir(&home).expect("the directory is ours");
             std::os::unix::fs::chown(&home, Some(person.uid), Some(person.uid)).expect("as root");
         }
         home
     }
 
-    /// Puts a file into the person's folder.
+    /// Puts a file into the person's directory.
     pub(crate) fn file(&self, person: Person, name: &str, content: impl AsRef<[u8]>) {
         let path = self.home(person).join(name);
-        fs::create_dir_all(path.parent().expect("it has a folder")).expect("the folder is ours");
-        fs::write(&path, content).expect("the folder is ours");
+        fs::create_dir_all(path.parent().expect("it has a directory"))
+            .expect("the directory is ours");
+        fs::write(&path, content).expect("the directory is ours");
     }
 
     /// Text without what differs from run to run.

@@ -27,7 +27,7 @@ fn what_is_wrong_is_named_and_nothing_is_made() {
             "/secrets is in use: secretfs is mounted there already; unmount it first with \
              `secretfs unmount`, or choose another mountpoint",
         ),
-        ("empty --log-level error", 6, "empty is not a folder; choose another mountpoint"),
+        ("empty --log-level error", 6, "empty is not a directory; choose another mountpoint"),
     ] {
         let line = format!("OB_ENCRYPTION_KEY=x secretfs mount {arguments} --state-dir state");
         cli.run(ROOT, &line).is(code, "", &format!("Error: {error}\n"));

@@ -71,7 +71,7 @@ fn refusals_are_explained() {
     cli.run(ALICE, "secretfs read alice/svc").is(
         5,
         "",
-        "Error: cannot read `alice/svc`: it is a folder of secrets; name one of those that \
+        "Error: cannot read `alice/svc`: it is a directory of secrets; name one of those that \
          `secretfs list -n alice/svc` shows\n",
     );
     cli.run(ALICE, "secretfs read $'a\\e[2Jb'").is(

@@ -1,5 +1,5 @@
 //! Every command line of the reference, taken from its own text, runs as it is written: as an admin,
-//! from the first to the last, in a folder that has the files which the lines name.
+//! from the first to the last, in a directory that has the files which the lines name.
 
 use crate::harness::{ALICE, ROOT};
 use crate::kit::Cli;

@@ -47,7 +47,7 @@ fn a_wrong_key_removes_nothing() {
     cli.run(ROOT, "secretfs remove --key d").is(
         5,
         "",
-        "Error: cannot remove `d`: it is a folder of secrets; name one of those that \
+        "Error: cannot remove `d`: it is a directory of secrets; name one of those that \
          `secretfs list -n d` shows\n",
     );
     cli.run(ROOT, "ls $SECRETFS_MOUNT").is(0, "A\nd\n", "");

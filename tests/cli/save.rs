@@ -101,7 +101,7 @@ fn what_cannot_be_saved_is_explained() {
     cli.run(ALICE, "secretfs save alice/x v").is(
         5,
         "",
-        "Error: cannot save `alice/x`: it is a folder of secrets; choose a key below it, or another \
+        "Error: cannot save `alice/x`: it is a directory of secrets; choose a key below it, or another \
          one\n",
     );
     cli.run(ALICE, "secretfs save alice/x/y/z v").is(
@@ -123,7 +123,7 @@ fn what_cannot_be_saved_is_explained() {
     );
     for (file, code, error) in [
         ("nope", 4, "it is not there; check the spelling"),
-        ("/", 5, "it is a folder; name a file"),
+        ("/", 5, "it is a directory; name a file"),
         ("/etc/shadow", 3, "you may not; ask its owner or use another account"),
     ] {
         let outcome = cli.run(ALICE, &format!("secretfs save K --from-file {file}"));

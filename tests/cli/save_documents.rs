@@ -1,4 +1,4 @@
-//! `save` with documents: a file, a folder, standard input.
+//! `save` with documents: a file, a directory, standard input.
 
 use crate::harness::{ALICE, ROOT};
 use crate::kit::Cli;
@@ -91,7 +91,7 @@ fn wrong_documents_are_found_before_anything_is_sent() {
 }
 
 #[test]
-fn a_folder_is_counted() {
+fn a_directory_is_counted() {
     let Some(cli) = Cli::start() else { return };
     cli.file(ROOT, "s/a.yaml", "[{key: A, value: v}, {key: B, value: v}]\n");
     cli.file(ROOT, "s/deep/c.yml", "{key: C, value: v}\n");

@@ -12,8 +12,8 @@ use std::path::Path;
 use mutations::Mutations;
 
 fn run(target: &str, usual: usize, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-    let mut files: Vec<_> = fs::read_dir(&folder)
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let mut files: Vec<_> = fs::read_dir(&directory)
         .expect("the seeds are there")
         .map(|file| file.unwrap().path())
         .collect();

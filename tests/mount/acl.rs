@@ -35,7 +35,7 @@ impl User {
         parse_lists(&text.unwrap_or_else(|errno| panic!("{sidecar} could not be read: {errno}")))
     }
 
-    /// Makes a secret with these lists, given as a YAML document; folders as needed. For admins.
+    /// Makes a secret with these lists, given as a YAML document; directories as needed. For admins.
     #[track_caller]
     pub(crate) fn put(&self, key: &str, value: impl AsRef<[u8]>, lists: &str) {
         for (slash, _) in key.match_indices('/') {

@@ -276,6 +276,6 @@ mod tests {
         let nobody = User::new("nobody", 65534, &[4], directory.path(), directory.path());
         let shell = nobody.sh("id -u; id -G");
         assert_eq!(shell.stdout, "65534\n65534 4\n");
-        assert_eq!(nobody.write("K", "v"), Err(Errno::EACCES), "the folder is root's");
+        assert_eq!(nobody.write("K", "v"), Err(Errno::EACCES), "the directory is root's");
     }
 }

@@ -1,4 +1,4 @@
-//! Section 7: nothing in the state folder can be read.
+//! Section 7: nothing in the state directory can be read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,9 +12,9 @@ const SCRATCH: &str = "needle-scratch-c03d";
 const NAME: &str = "needle-key-e1a88b";
 const SLUG: &str = "needle-slug-90ab12";
 
-/// Calls `look` with every file below `folder`.
-fn each_file(folder: &Path, look: &mut impl FnMut(&Path)) {
-    for entry in fs::read_dir(folder).unwrap() {
+/// Calls `look` with every file below `directory`.
+fn each_file(directory: &Path, look: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { each_file(&path, look) } else { look(&path) }
     }
@@ -62,12 +62,12 @@ fn neither_values_nor_names_nor_lists_can_be_read() {
 }
 
 #[test]
-fn the_state_folder_is_for_its_owner() {
+fn the_state_directory_is_for_its_owner() {
     let Some(mut mount) = Mount::prepare() else { return };
     fs::remove_dir(mount.state()).unwrap();
     mount.go();
     let mode = fs::metadata(mount.state()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o700, "a state folder that was missing");
+    assert_eq!(mode & 0o7777, 0o700, "a state directory that was missing");
     mount.stop();
     for mode in [0o755, 0o750, 0o701, 0o770] {
         crate::harness::set_mode(&mount.state(), mode);

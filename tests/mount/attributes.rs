@@ -17,9 +17,9 @@ fn a_secret_is_a_private_file_of_root() {
         let open = user.open("alice/K", libc::O_RDONLY).unwrap();
         assert_eq!(open.stat(), Ok(stat), "fstat agrees with stat");
     }
-    for folder in ["", "alice"] {
-        let stat = alice.stat(folder).unwrap();
-        assert_eq!((stat.mode, stat.uid, stat.gid), (libc::S_IFDIR | 0o555, 0, 0), "{folder:?}");
+    for directory in ["", "alice"] {
+        let stat = alice.stat(directory).unwrap();
+        assert_eq!((stat.mode, stat.uid, stat.gid), (libc::S_IFDIR | 0o555, 0, 0), "{directory:?}");
     }
     assert_eq!(alice.stat("alice/none"), Err(ENOENT));
 }

@@ -312,7 +312,7 @@ fn best_effort_goes_on_and_off_keeps_nothing() {
     assert!(!mount.state().join("audit").exists());
 }
 
-/// Runs `secretfs audit verify` on a state folder; it must end with that exit code. Gives both
+/// Runs `secretfs audit verify` on a state directory; it must end with that exit code. Gives both
 /// outputs.
 #[track_caller]
 pub(crate) fn verify(state: &Path, code: i32) -> String {
@@ -610,8 +610,8 @@ fn root_follows_nothing_that_the_servers_user_left_in_its_state_directory() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     fs::create_dir_all(at("state/audit")).unwrap();
     set_mode(&at("state"), 0o700);
     fs::write(at("private"), "root's own text\n").unwrap();
@@ -643,5 +643,5 @@ fn root_follows_nothing_that_the_servers_user_left_in_its_state_directory() {
     nix::unistd::mkfifo(&at("state/store/db"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let output = secretfs(&at("state"), &["audit", "verify"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("neither a file nor a folder"), "{said}");
+    assert!(said.contains("neither a file nor a directory"), "{said}");
 }

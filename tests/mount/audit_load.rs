@@ -134,7 +134,7 @@ fn clients(mount: &Mount, meanwhile: impl FnOnce(&Mount)) -> Counts {
             .enumerate()
             .map(|(number, &person)| {
                 // Two threads of one user must not replace each other's secret: the second has a
-                // folder where it may not create.
+                // directory where it may not create.
                 let name = if number < 3 { person.name } else { "nobody" };
                 let person = Person { name, ..person };
                 let client = Client { person, point: &point, counts: Counts::new() };

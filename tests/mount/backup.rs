@@ -20,12 +20,12 @@ fn filled() -> Option<Mount> {
     Some(mount)
 }
 
-/// Runs the command line on the mount, in a folder outside.
+/// Runs the command line on the mount, in a directory outside.
 fn run(user: &User, arguments: &str) -> Shell {
     user.sh(&format!("m=$PWD; cd $T; {SECRETFS} --mount \"$m\" {arguments}"))
 }
 
-/// Runs it on the state folder.
+/// Runs it on the state directory.
 fn offline(mount: &Mount, arguments: &[&str]) -> Output {
     let mut command = Command::new(SECRETFS);
     command.current_dir(mount.outside()).env("OB_ENCRYPTION_KEY", KEY);

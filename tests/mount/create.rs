@@ -83,19 +83,19 @@ fn names_of_every_kind() {
 fn a_key_is_at_most_1024_bytes() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
-    // Three folders of 255 and their slashes make 768.
-    let folder = ["a", "b", "c"].map(|name| name.repeat(255)).join("/");
-    root.put(&format!("{folder}/{}", "k".repeat(255)), "value", "");
-    assert_eq!(root.mkdir(&format!("{folder}/d")), Ok(()));
-    let room = 1024 - folder.len() - "/d/".len();
-    let longest = format!("{folder}/d/{}", "k".repeat(room));
+    // Three directories of 255 and their slashes make 768.
+    let directory = ["a", "b", "c"].map(|name| name.repeat(255)).join("/");
+    root.put(&format!("{directory}/{}", "k".repeat(255)), "value", "");
+    assert_eq!(root.mkdir(&format!("{directory}/d")), Ok(()));
+    let room = 1024 - directory.len() - "/d/".len();
+    let longest = format!("{directory}/d/{}", "k".repeat(room));
     assert_eq!(root.write(&longest, "value"), Ok(()), "{} bytes", longest.len());
     assert_eq!(root.write(&format!("{longest}k"), "value"), Err(ENAMETOOLONG));
     assert_eq!(root.read(&longest).as_deref(), Ok("value"));
 }
 
 #[test]
-fn a_key_is_a_secret_or_a_folder() {
+fn a_key_is_a_secret_or_a_directory() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     root.put("a/b", "value", "");

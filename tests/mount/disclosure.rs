@@ -172,15 +172,15 @@ fn the_number_of_secrets_is_for_admins() {
 #[test]
 fn the_log_quotes_nothing_that_was_not_understood() {
     let Some(mount) = Mount::prepare() else { return };
-    let folder = mount.roots().join("import");
-    std::fs::create_dir(&folder).unwrap();
+    let directory = mount.roots().join("import");
+    std::fs::create_dir(&directory).unwrap();
     let values = ["hunter2 is a value\u{202e}", "hunter3\\nFAKE LINE"];
     let text = format!(
         "key: K\nvalue: v\nreaders: [\"{}\", \"{}\"]\nvalu: hunter4\nhunter5: x\n",
         values[0], values[1]
     );
-    std::fs::write(folder.join("bad\u{202e}.yaml"), text).unwrap();
-    let mount = mount.with_args(&["--import-dir", folder.to_str().unwrap()]).started();
+    std::fs::write(directory.join("bad\u{202e}.yaml"), text).unwrap();
+    let mount = mount.with_args(&["--import-dir", directory.to_str().unwrap()]).started();
     eventually("the file is refused", || mount.said().contains("nothing was applied"));
     let said = mount.said();
     for part in ["hunter", "FAKE", "\u{202e}", "`valu`"] {

@@ -75,7 +75,7 @@ fn each_document_has_its_own_id_and_bytes() {
 }
 
 #[test]
-fn keys_with_folders() {
+fn keys_with_directories() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("svc.acl/deep/K", "value", "");
@@ -83,9 +83,9 @@ fn keys_with_folders() {
     root.put("shared/deep/K", "value", "readers: [alice]\n");
     for (user, key) in [
         (&alice, "alice/K"),         // the caller's own
-        (&alice, "shared/deep/new"), // a folder with something that the caller sees
+        (&alice, "shared/deep/new"), // a directory with something that the caller sees
         (&root, "payment-svc/K"),    // for an admin: an identity's own,
-        (&root, "svc.acl/deep/new"), // a folder of secrets,
+        (&root, "svc.acl/deep/new"), // a directory of secrets,
         (&root, "empty/K"),          // and one that was made
     ] {
         assert_eq!(field(&seal(user, key, b"v"), "key"), key);
@@ -278,7 +278,7 @@ fn as_many_at_a_time_as_a_user_has_memory_for() {
 }
 
 #[test]
-fn the_command_line_needs_no_known_folder() {
+fn the_command_line_needs_no_known_directory() {
     let Some(mount) = Mount::start() else { return };
     let alice = mount.user(ALICE);
     let secretfs = env!("CARGO_BIN_EXE_secretfs");

@@ -1,4 +1,4 @@
-//! Section 9, `fsck`: a state folder that no daemon uses.
+//! Section 9, `fsck`: a state directory that no daemon uses.
 
 use std::process::Command;
 

@@ -61,13 +61,13 @@ fn the_guides_commands_do_what_it_says() {
     }
     let needed = ["dpkg-deb", "dpkg", "git", "setpriv", "strip"];
     let is_there = |name: &&&str| {
-        ["/usr/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(name).exists())
+        ["/usr/bin", "/usr/sbin"].iter().any(|directory| Path::new(directory).join(name).exists())
     };
     if !needed.iter().all(|name| is_there(&name)) {
         return skip("needs dpkg, git, setpriv and strip");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { directory.path().join(name) };
     let blocks = blocks(GUIDE);
     assert!(blocks.len() > 15, "the blocks were not found: {}", blocks.len());
     fs::create_dir(path("room")).unwrap();
@@ -118,12 +118,12 @@ fn spans(text: &str) -> Vec<&str> {
 
 /// All of the source's text, each string of it on one line.
 fn source() -> String {
-    let (mut text, mut folders) = (String::new(), vec!["src".into(), PathBuf::from("mount")]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+    let (mut text, mut directories) = (String::new(), vec!["src".into(), PathBuf::from("mount")]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if path.extension().is_some_and(|name| name == "rs") {
                 text += &fs::read_to_string(path).unwrap();
             }

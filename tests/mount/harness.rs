@@ -92,9 +92,9 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A mountpoint, a state folder, an identities file, and the daemon while it runs.
+/// A mountpoint, a state directory, an identities file, and the daemon while it runs.
 pub(crate) struct Mount {
-    folder: TempDir,
+    directory: TempDir,
     point: PathBuf,
     state: PathBuf,
     program: PathBuf,
@@ -126,11 +126,12 @@ impl Mount {
         if !can_mount() {
             return None;
         }
-        let folder = tempfile::Builder::new().prefix("secretfs-test-").tempdir().expect("a folder");
+        let directory =
+            tempfile::Builder::new().prefix("secretfs-test-").tempdir().expect("a directory");
         let mount = Self {
-            point: folder.path().join("secrets"),
-            state: folder.path().join("state"),
-            folder,
+            point: directory.path().join("secrets"),
+            state: directory.path().join("state"),
+            directory,
             program: env!("CARGO_BIN_EXE_secretfs").into(),
             arguments: Vec::new(),
             environment: vec![("OB_ENCRYPTION_KEY", Some(KEY.to_owned()))],
@@ -141,11 +142,11 @@ impl Mount {
             network: None,
             daemon: None,
         };
-        set_mode(mount.folder.path(), 0o755);
+        set_mode(mount.directory.path(), 0o755);
         for (path, mode) in
             [(mount.point(), 0o755), (mount.state(), 0o700), (mount.outside(), 0o777)]
         {
-            fs::create_dir(&path).expect("the folder is empty");
+            fs::create_dir(&path).expect("the directory is empty");
             set_mode(&path, mode);
         }
         Some(mount.with_identities(IDENTITIES))
@@ -172,7 +173,7 @@ impl Mount {
 
     /// Runs a copy of the program, which can be replaced.
     pub(crate) fn with_copied_program(mut self) -> Self {
-        self.program = self.folder.path().join("program");
+        self.program = self.directory.path().join("program");
         self.install(env!("CARGO_BIN_EXE_secretfs").as_ref(), "first");
         self
     }
@@ -181,9 +182,9 @@ impl Mount {
     pub(crate) fn install(&self, build: &Path, mark: &str) {
         let next = self.program.with_extension("next");
         let bytes = [fs::read(build).expect("it was built"), mark.into()].concat();
-        fs::write(&next, bytes).expect("the test's folder takes files");
+        fs::write(&next, bytes).expect("the test's directory takes files");
         set_mode(&next, 0o755);
-        fs::rename(next, &self.program).expect("the test's folder takes files");
+        fs::rename(next, &self.program).expect("the test's directory takes files");
     }
 
     /// `secretfs upgrade`. What it said, if it failed.
@@ -218,7 +219,7 @@ impl Mount {
         self
     }
 
-    /// Uses the state folder of another one.
+    /// Uses the state directory of another one.
     pub(crate) fn on_state_of(mut self, other: &Self) -> Self {
         self.state = other.state();
         self
@@ -257,7 +258,7 @@ impl Mount {
     /// Writes the identities file.
     #[track_caller]
     pub(crate) fn with_identities(self, text: &str) -> Self {
-        fs::write(self.identities(), text).expect("the test's folder takes files");
+        fs::write(self.identities(), text).expect("the test's directory takes files");
         self
     }
 
@@ -549,25 +550,25 @@ impl Mount {
         self.point.clone()
     }
 
-    /// The state folder.
+    /// The state directory.
     pub(crate) fn state(&self) -> PathBuf {
         self.state.clone()
     }
 
     /// The identities file.
     pub(crate) fn identities(&self) -> PathBuf {
-        self.folder.path().join("identities.yaml")
+        self.directory.path().join("identities.yaml")
     }
 
-    /// A folder outside the mount that everyone may write to.
+    /// A directory outside the mount that everyone may write to.
     pub(crate) fn outside(&self) -> PathBuf {
-        self.folder.path().join("outside")
+        self.directory.path().join("outside")
     }
 
     /// A directory outside the mount that is root's alone.
     pub(crate) fn roots(&self) -> PathBuf {
-        let path = self.folder.path().join("roots");
-        fs::create_dir_all(&path).expect("the test's folder takes files");
+        let path = self.directory.path().join("roots");
+        fs::create_dir_all(&path).expect("the test's directory takes files");
         set_mode(&path, 0o755);
         path
     }
@@ -581,7 +582,7 @@ impl Mount {
 
     /// Not what another one has mounted.
     fn unmount_by_force(&self) {
-        let own = self.point.starts_with(self.folder.path());
+        let own = self.point.starts_with(self.directory.path());
         while own
             && self.mounted().is_some()
             && umount2(&self.point(), MntFlags::MNT_DETACH).is_ok()

@@ -131,9 +131,15 @@ fn a_mount_that_fails_says_so() {
     let codes = ["1", "1", "1", "32", "32", "32", "0", "2", "32", "1", "value", "32", "32", "0"];
     let words: Vec<_> = said.split_whitespace().take(codes.len()).collect();
     assert_eq!(words, codes, "{said}");
-    for told in
-        ["`colour`, `size`", "threads", "`none`", "is not a folder", "missing", "in use", "another"]
-    {
+    for told in [
+        "`colour`, `size`",
+        "threads",
+        "`none`",
+        "is not a directory",
+        "missing",
+        "in use",
+        "another",
+    ] {
         assert!(said.contains(told), "nobody told of {told}:\n{said}");
     }
 }

@@ -24,9 +24,9 @@ impl User {
     #[track_caller]
     pub(crate) fn seal(&self, key: &str, value: &str) -> String {
         let path = match key.rsplit_once('/') {
-            Some((folder, name)) => format!(
+            Some((directory, name)) => format!(
                 ".encrypt/{}/{name}",
-                folder.split('/').map(|one| format!(".in:{one}")).collect::<Vec<_>>().join("/")
+                directory.split('/').map(|one| format!(".in:{one}")).collect::<Vec<_>>().join("/")
             ),
             None => format!(".encrypt/{key}"),
         };
@@ -63,7 +63,10 @@ fn a_file_is_applied_at_close_and_reported() {
     // The file itself is gone: its values are where they belong.
     assert_eq!(root.list(".import"), Ok(vec!["a.yaml.report".to_owned()]));
     assert_eq!(root.read(".import/a.yaml"), Err(ENOENT));
-    assert!(!root.list("").unwrap().contains(&".import".to_owned()), "dot folders are not listed");
+    assert!(
+        !root.list("").unwrap().contains(&".import".to_owned()),
+        "dot directories are not listed"
+    );
 
     let before = root.stat("app/K").unwrap();
     root.sh_ok("cp $T/a.yaml .import/");
@@ -141,11 +144,11 @@ fn every_way_to_be_wrong_has_its_number_and_its_line() {
             "stands already in line 1",
         ),
         (
-            "a secret and a folder",
+            "a secret and a directory",
             "- key: alice/K\n  value: x\n- key: alice/K/L\n  value: y\n".to_owned(),
             EINVAL,
             3,
-            "a secret and a folder",
+            "a secret and a directory",
         ),
         ("a value over 1 MiB", huge, EFBIG, 2, "larger than"),
         (

@@ -1,4 +1,4 @@
-//! Section 4: `mount --import-dir`, a real folder whose files are applied.
+//! Section 4: `mount --import-dir`, a real directory whose files are applied.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -8,13 +8,13 @@ use nix::errno::Errno::ENOENT;
 
 use crate::harness::{ALICE, BOB, Mount, Person, ROOT, UNKNOWN, eventually, set_mode};
 
-/// A mount that is not started yet, and its folder.
+/// A mount that is not started yet, and its directory.
 fn prepare() -> Option<(Mount, PathBuf)> {
     let mount = Mount::prepare()?;
-    let folder = mount.roots().join("import");
-    fs::create_dir(&folder).unwrap();
-    set_mode(&folder, 0o755);
-    Some((mount.with_args(&["--import-dir", folder.to_str().unwrap()]), folder))
+    let directory = mount.roots().join("import");
+    fs::create_dir(&directory).unwrap();
+    set_mode(&directory, 0o755);
+    Some((mount.with_args(&["--import-dir", directory.to_str().unwrap()]), directory))
 }
 
 fn put(path: &Path, person: Person, text: &str) {
@@ -32,12 +32,12 @@ fn status(mount: &Mount, person: Person) -> String {
 
 #[test]
 fn what_is_there_at_the_start_is_applied_before_ready() {
-    let Some((mount, folder)) = prepare() else { return };
-    fs::create_dir_all(folder.join("sub/deep")).unwrap();
-    put(&folder.join("a.yaml"), ROOT, "key: app/K\nvalue: v\n");
-    put(&folder.join("sub/deep/b.yml"), ALICE, "key: alice/K\nvalue: w\n");
-    put(&folder.join("sub/README.md"), ROOT, "# not a document\n");
-    put(&folder.join(".hidden.yaml"), ROOT, "key: hidden\n");
+    let Some((mount, directory)) = prepare() else { return };
+    fs::create_dir_all(directory.join("sub/deep")).unwrap();
+    put(&directory.join("a.yaml"), ROOT, "key: app/K\nvalue: v\n");
+    put(&directory.join("sub/deep/b.yml"), ALICE, "key: alice/K\nvalue: w\n");
+    put(&directory.join("sub/README.md"), ROOT, "# not a document\n");
+    put(&directory.join(".hidden.yaml"), ROOT, "key: hidden\n");
     let mut mount = mount.started();
     let root = mount.user(ROOT);
     assert_eq!(root.read("app/K").as_deref(), Ok("v"));
@@ -59,10 +59,10 @@ fn what_is_there_at_the_start_is_applied_before_ready() {
 
 #[test]
 fn changes_are_applied_and_mended_files_too() {
-    let Some((mount, folder)) = prepare() else { return };
+    let Some((mount, directory)) = prepare() else { return };
     let mount = mount.started();
     let root = mount.user(ROOT);
-    let file = folder.join("a.yaml");
+    let file = directory.join("a.yaml");
     put(&file, ROOT, "key: K\nvalue: one\n");
     eventually("the new file is applied", || root.read("K").as_deref() == Ok("one"));
     put(&file, ROOT, "key: K\nvalue: [bad\n");
@@ -75,14 +75,14 @@ fn changes_are_applied_and_mended_files_too() {
     eventually("the mended file is applied", || root.read("K").as_deref() == Ok("two"));
     eventually("it is well again", || health() == "ok\n");
     assert!(status(&mount, ROOT).contains(" ok a.yaml"));
-    // Folders come, move and go.
-    fs::create_dir(folder.join("new")).unwrap();
-    put(&folder.join("new/b.yaml"), ROOT, "key: L\nvalue: v\n");
-    eventually("a file in a new folder is applied", || root.read("L").is_ok());
-    fs::rename(folder.join("new"), folder.join("moved")).unwrap();
-    put(&folder.join("moved/b.yaml"), ROOT, "key: L\nvalue: w\n");
+    // Directories come, move and go.
+    fs::create_dir(directory.join("new")).unwrap();
+    put(&directory.join("new/b.yaml"), ROOT, "key: L\nvalue: v\n");
+    eventually("a file in a new directory is applied", || root.read("L").is_ok());
+    fs::rename(directory.join("new"), directory.join("moved")).unwrap();
+    put(&directory.join("moved/b.yaml"), ROOT, "key: L\nvalue: w\n");
     eventually("it is found where it went", || root.read("L").as_deref() == Ok("w"));
-    fs::remove_dir_all(folder.join("moved")).unwrap();
+    fs::remove_dir_all(directory.join("moved")).unwrap();
     eventually("that it is gone is told", || {
         status(&mount, ROOT).contains("moved/b.yaml (UID 0): removed; its secrets stay")
     });
@@ -92,15 +92,15 @@ fn changes_are_applied_and_mended_files_too() {
 
 #[test]
 fn the_owners_rights_decide() {
-    let Some((mount, folder)) = prepare() else { return };
+    let Some((mount, directory)) = prepare() else { return };
     let mount = mount.started();
-    put(&folder.join("a.yaml"), ALICE, "key: app/K\nvalue: v\n");
-    put(&folder.join("n.yaml"), UNKNOWN, "key: app/N\nvalue: v\n");
+    put(&directory.join("a.yaml"), ALICE, "key: app/K\nvalue: v\n");
+    put(&directory.join("n.yaml"), UNKNOWN, "key: app/N\nvalue: v\n");
     eventually("both are told", || status(&mount, ROOT).matches(" failed ").count() == 2);
     let own = status(&mount, ALICE);
     assert!(own.contains("line 1: app/K: you may create secrets only below `alice/`"), "{own}");
     assert_eq!(mount.user(ROOT).list("app"), Err(ENOENT));
-    put(&folder.join("a.yaml"), ROOT, "key: app/K\nvalue: v\n");
+    put(&directory.join("a.yaml"), ROOT, "key: app/K\nvalue: v\n");
     eventually("the same file of another owner is applied", || {
         mount.user(ROOT).read("app/K").is_ok()
     });
@@ -108,18 +108,18 @@ fn the_owners_rights_decide() {
 
 #[test]
 fn unsafe_files_are_refused() {
-    let Some((mount, folder)) = prepare() else { return };
+    let Some((mount, directory)) = prepare() else { return };
     let mount = mount.started();
     let root = mount.user(ROOT);
     for mode in [0o646, 0o664] {
-        let file = folder.join("a.yaml");
+        let file = directory.join("a.yaml");
         fs::write(&file, "key: K\nvalue: v\n").unwrap();
         set_mode(&file, mode);
         eventually("the mode is told", || status(&mount, ROOT).contains(&format!("{mode:04o}")));
         assert_eq!(root.read("K"), Err(ENOENT));
     }
     // A user must not lead the daemon to a file of root's.
-    let theirs = folder.join("theirs");
+    let theirs = directory.join("theirs");
     fs::create_dir(&theirs).unwrap();
     chown(&theirs, Some(ALICE.uid), None).unwrap();
     let outside = mount.outside().join("roots.yaml");
@@ -132,22 +132,22 @@ fn unsafe_files_are_refused() {
         all.contains("theirs/link.yaml") && all.contains("theirs/hard.yaml")
     });
     assert_eq!(root.read("stolen"), Err(ENOENT));
-    set_mode(&folder.join("a.yaml"), 0o600);
+    set_mode(&directory.join("a.yaml"), 0o600);
     eventually("a safe mode is enough", || root.read("K").is_ok());
 }
 
 #[test]
 fn a_config_map_is_followed() {
-    let Some((mount, folder)) = prepare() else { return };
-    // What kubelet does: a folder for each version, and one link that is replaced.
+    let Some((mount, directory)) = prepare() else { return };
+    // What kubelet does: a directory for each version, and one link that is replaced.
     let publish = |version: &str, value: &str| {
-        fs::create_dir(folder.join(version)).unwrap();
-        put(&folder.join(version).join("a.yaml"), ROOT, &format!("key: K\nvalue: {value}\n"));
-        symlink(version, folder.join("..data_tmp")).unwrap();
-        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        fs::create_dir(directory.join(version)).unwrap();
+        put(&directory.join(version).join("a.yaml"), ROOT, &format!("key: K\nvalue: {value}\n"));
+        symlink(version, directory.join("..data_tmp")).unwrap();
+        fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
     };
     publish("..v1", "one");
-    symlink("..data/a.yaml", folder.join("a.yaml")).unwrap();
+    symlink("..data/a.yaml", directory.join("a.yaml")).unwrap();
     let mount = mount.started();
     let root = mount.user(ROOT);
     assert_eq!(root.read("K").as_deref(), Ok("one"));
@@ -158,12 +158,16 @@ fn a_config_map_is_followed() {
 
 #[test]
 fn a_burst_is_applied_once() {
-    let Some((mount, folder)) = prepare() else { return };
+    let Some((mount, directory)) = prepare() else { return };
     let mount = mount.started();
     let root = mount.user(ROOT);
     for round in 0..50 {
-        put(&folder.join("a.yaml"), ROOT, &format!("key: K\nvalue: '{round}'\n"));
-        put(&folder.join(format!("f{round}.yaml")), ROOT, &format!("key: f/{round}\nvalue: v\n"));
+        put(&directory.join("a.yaml"), ROOT, &format!("key: K\nvalue: '{round}'\n"));
+        put(
+            &directory.join(format!("f{round}.yaml")),
+            ROOT,
+            &format!("key: f/{round}\nvalue: v\n"),
+        );
     }
     eventually("all are applied", || root.list("f").is_ok_and(|all| all.len() == 50));
     eventually("the last one stands", || root.read("K").as_deref() == Ok("49"));
@@ -172,20 +176,20 @@ fn a_burst_is_applied_once() {
 }
 
 #[test]
-fn nothing_is_written_into_the_folder() {
-    let Some((mount, folder)) = prepare() else { return };
-    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: v\n");
-    let before = fs::metadata(&folder).unwrap().modified().unwrap();
+fn nothing_is_written_into_the_directory() {
+    let Some((mount, directory)) = prepare() else { return };
+    put(&directory.join("a.yaml"), ROOT, "key: K\nvalue: v\n");
+    let before = fs::metadata(&directory).unwrap().modified().unwrap();
     let mount = mount.started();
     assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("v"));
     let names: Vec<_> =
-        fs::read_dir(&folder).unwrap().map(|one| one.unwrap().file_name()).collect();
+        fs::read_dir(&directory).unwrap().map(|one| one.unwrap().file_name()).collect();
     assert_eq!(names, ["a.yaml"]);
-    assert_eq!(fs::metadata(&folder).unwrap().modified().unwrap(), before);
+    assert_eq!(fs::metadata(&directory).unwrap().modified().unwrap(), before);
 }
 
 #[test]
-fn a_folder_that_is_not_there_refuses_the_start() {
+fn a_directory_that_is_not_there_refuses_the_start() {
     let Some(mount) = Mount::prepare() else { return };
     let mut mount = mount.with_args(&["--import-dir", "/nonexistent/folder"]);
     assert!(mount.refused().contains("--import-dir /nonexistent/folder"));
@@ -194,9 +198,9 @@ fn a_folder_that_is_not_there_refuses_the_start() {
 
 #[test]
 fn a_secret_in_two_files_is_warned_about() {
-    let Some((mount, folder)) = prepare() else { return };
-    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: one\n");
-    put(&folder.join("b.yaml"), ROOT, "key: K\nvalue: two\n");
+    let Some((mount, directory)) = prepare() else { return };
+    put(&directory.join("a.yaml"), ROOT, "key: K\nvalue: one\n");
+    put(&directory.join("b.yaml"), ROOT, "key: K\nvalue: two\n");
     let mount = mount.started();
     let all = status(&mount, ROOT);
     assert!(all.contains("0 unchanged; `K` stands in a.yaml too: keep one of them"), "{all}");
@@ -206,14 +210,14 @@ fn a_secret_in_two_files_is_warned_about() {
 /// Neither all descriptors nor all of the time are one owner's.
 #[test]
 fn a_user_with_many_files_leaves_room_to_others() {
-    let Some((mount, folder)) = prepare() else { return };
+    let Some((mount, directory)) = prepare() else { return };
     let mount = mount.started();
     let server = mount.server().unwrap();
-    fs::create_dir(folder.join("a")).unwrap();
+    fs::create_dir(directory.join("a")).unwrap();
     for number in 0..1500 {
-        put(&folder.join(format!("a/{number}.yaml")), ALICE, &format!("key: alice/{number}\n"));
+        put(&directory.join(format!("a/{number}.yaml")), ALICE, &format!("key: alice/{number}\n"));
     }
-    put(&folder.join("z.yaml"), ROOT, "key: app/K\nvalue: v\n");
+    put(&directory.join("z.yaml"), ROOT, "key: app/K\nvalue: v\n");
     let root = mount.user(ROOT);
     let mut most = 0;
     eventually("the other's file is applied", || {
@@ -228,20 +232,20 @@ fn a_user_with_many_files_leaves_room_to_others() {
 }
 
 #[test]
-fn a_folder_that_others_may_write_to_refuses_the_start() {
-    let Some((mut mount, folder)) = prepare() else { return };
-    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: old\n");
+fn a_directory_that_others_may_write_to_refuses_the_start() {
+    let Some((mut mount, directory)) = prepare() else { return };
+    put(&directory.join("a.yaml"), ROOT, "key: K\nvalue: old\n");
     // In a sticky one others cannot rename files, but they can make links to old ones.
     for mode in [0o777, 0o1777, 0o775] {
-        set_mode(&folder, mode);
+        set_mode(&directory, mode);
         let said = mount.refused();
         assert!(said.contains(&format!("import (mode {mode:04o})")), "{said}");
         assert!(mount.mounted().is_none());
     }
-    set_mode(&folder, 0o755);
-    chown(&folder, Some(BOB.uid), None).unwrap();
+    set_mode(&directory, 0o755);
+    chown(&directory, Some(BOB.uid), None).unwrap();
     assert!(mount.refused().contains("import belongs to UID 2200"));
-    chown(&folder, Some(0), None).unwrap();
+    chown(&directory, Some(0), None).unwrap();
     let above = mount.roots();
     set_mode(&above, 0o777);
     assert!(mount.refused().contains("roots (mode 0777)"));
@@ -251,63 +255,63 @@ fn a_folder_that_others_may_write_to_refuses_the_start() {
     let root = mount.user(ROOT);
     assert_eq!(root.read("K").as_deref(), Ok("old"));
     // Later it is not applied any more, and that is told.
-    set_mode(&folder, 0o777);
-    put(&folder.join("a.yaml"), ROOT, "key: K\nvalue: new\n");
+    set_mode(&directory, 0o777);
+    put(&directory.join("a.yaml"), ROOT, "key: K\nvalue: new\n");
     let told = |name: &str| root.read(&format!(".status/{name}")).unwrap();
     eventually("it is unwell", || told("health").contains("import (mode 0777)"));
     assert!(told("is-secure").contains("nothing more is imported from"), "{}", told("is-secure"));
     assert_eq!(root.read("K").as_deref(), Ok("old"));
-    set_mode(&folder, 0o755);
+    set_mode(&directory, 0o755);
     eventually("it is applied", || root.read("K").as_deref() == Ok("new"));
 }
 
 #[test]
 fn old_files_of_roots_are_not_put_in_the_place_of_new_ones() {
-    let Some((mount, folder)) = prepare() else { return };
+    let Some((mount, directory)) = prepare() else { return };
     let mount = mount.started();
     let root = mount.user(ROOT);
     let told = |what: &str| eventually(what, || status(&mount, ROOT).contains(what));
-    // A folder of root's that all may write to, and one below it.
-    let open = folder.join("open");
+    // A directory of root's that all may write to, and one below it.
+    let open = directory.join("open");
     fs::create_dir_all(open.join("below")).unwrap();
     set_mode(&open, 0o1777);
     put(&open.join("old.yaml"), ROOT, "key: K\nvalue: old\n");
     put(&open.join("below/old.yaml"), ROOT, "key: L\nvalue: old\n");
-    told("failed open/old.yaml (UID 0): others may write to the folder open (mode 1777)");
-    told("failed open/below/old.yaml (UID 0): others may write to the folder open (mode 1777)");
-    // Alice's folder with a file of root's in it, to which a link of root's leads.
-    fs::create_dir(folder.join("theirs")).unwrap();
-    put(&folder.join("theirs/old.yaml"), ROOT, "key: M\nvalue: old\n");
-    chown(folder.join("theirs"), Some(ALICE.uid), None).unwrap();
-    symlink("theirs/old.yaml", folder.join("link.yaml")).unwrap();
-    told("failed link.yaml (UID 0): it lies in a folder that belongs to UID 2100");
-    // One folder below, that is root's.
-    fs::create_dir(folder.join("theirs/roots")).unwrap();
-    put(&folder.join("theirs/roots/old.yaml"), ROOT, "key: N\nvalue: old\n");
-    told("failed theirs/roots/old.yaml (UID 0): it lies in a folder that belongs to UID 2100");
+    told("failed open/old.yaml (UID 0): others may write to the directory open (mode 1777)");
+    told("failed open/below/old.yaml (UID 0): others may write to the directory open (mode 1777)");
+    // Alice's directory with a file of root's in it, to which a link of root's leads.
+    fs::create_dir(directory.join("theirs")).unwrap();
+    put(&directory.join("theirs/old.yaml"), ROOT, "key: M\nvalue: old\n");
+    chown(directory.join("theirs"), Some(ALICE.uid), None).unwrap();
+    symlink("theirs/old.yaml", directory.join("link.yaml")).unwrap();
+    told("failed link.yaml (UID 0): it lies in a directory that belongs to UID 2100");
+    // One directory below, that is root's.
+    fs::create_dir(directory.join("theirs/roots")).unwrap();
+    put(&directory.join("theirs/roots/old.yaml"), ROOT, "key: N\nvalue: old\n");
+    told("failed theirs/roots/old.yaml (UID 0): it lies in a directory that belongs to UID 2100");
     for key in ["K", "L", "M", "N"] {
         assert_eq!(root.read(key), Err(ENOENT));
     }
-    // Once the folder is mended, its files are applied.
+    // Once the directory is mended, its files are applied.
     set_mode(&open, 0o755);
     eventually("it is applied", || root.read("K").is_ok() && root.read("L").is_ok());
     // Her own files are applied with her rights.
-    put(&folder.join("theirs/own.yaml"), ALICE, "key: alice/K\nvalue: v\n");
+    put(&directory.join("theirs/own.yaml"), ALICE, "key: alice/K\nvalue: v\n");
     eventually("hers is applied", || root.read("alice/K").is_ok());
 }
 
 #[test]
 fn a_read_only_mount_is_safe_whatever_its_mode() {
-    let Some((mut mount, folder)) = prepare() else { return };
-    // A ConfigMap: the kubelet makes its folder for all, and mounts it read-only.
-    fs::create_dir(folder.join("..v1")).unwrap();
-    put(&folder.join("..v1/a.yaml"), ROOT, "key: K\nvalue: v\n");
-    symlink("..v1", folder.join("..data")).unwrap();
-    symlink("..data/a.yaml", folder.join("a.yaml")).unwrap();
-    set_mode(&folder, 0o777);
+    let Some((mut mount, directory)) = prepare() else { return };
+    // A ConfigMap: the kubelet makes its directory for all, and mounts it read-only.
+    fs::create_dir(directory.join("..v1")).unwrap();
+    put(&directory.join("..v1/a.yaml"), ROOT, "key: K\nvalue: v\n");
+    symlink("..v1", directory.join("..data")).unwrap();
+    symlink("..data/a.yaml", directory.join("a.yaml")).unwrap();
+    set_mode(&directory, 0o777);
     assert!(mount.refused().contains("import (mode 0777)"));
-    let path = folder.to_str().unwrap();
-    let bound = Bound(&folder);
+    let path = directory.to_str().unwrap();
+    let bound = Bound(&directory);
     for options in [&["--bind", path, path][..], &["-o", "remount,ro,bind", path]] {
         let mounted = std::process::Command::new("mount").args(options).status().unwrap();
         assert!(mounted.success());

@@ -1,5 +1,5 @@
 //! inotify on the mount: which events come for which way in which a secret changes. What the daemon
-//! changes by itself is told as IN_MODIFY, of the name in its folder and of the versions that are watched.
+//! changes by itself is told as IN_MODIFY, of the name in its directory and of the versions that are watched.
 
 use std::ffi::OsString;
 use std::fs;
@@ -49,7 +49,7 @@ impl Watch {
         }
     }
 
-    /// Waits for an event of this kind, about this name in a folder; forgets all before it.
+    /// Waits for an event of this kind, about this name in a directory; forgets all before it.
     #[track_caller]
     fn expect(&mut self, kind: AddWatchFlags, name: Option<&str>) {
         let deadline = Instant::now() + PATIENCE;
@@ -80,8 +80,8 @@ impl Watch {
     }
 }
 
-/// Changes `svc/K` of the import folder.
-fn through_the_import_folder(mount: &Mount, number: usize) {
+/// Changes `svc/K` of the import directory.
+fn through_the_import_directory(mount: &Mount, number: usize) {
     let file = mount.roots().join("import/k.yaml");
     let new = file.with_extension("new");
     fs::write(&new, format!("key: svc/K\nvalue: folder-{number}\n")).unwrap();
@@ -91,10 +91,10 @@ fn through_the_import_folder(mount: &Mount, number: usize) {
 
 fn start() -> Option<(Mount, User)> {
     let mount = Mount::prepare()?;
-    let folder = mount.roots().join("import");
-    fs::create_dir(&folder).unwrap();
-    set_mode(&folder, 0o755);
-    let mount = mount.with_args(&["--import-dir", folder.to_str().unwrap()]).started();
+    let directory = mount.roots().join("import");
+    fs::create_dir(&directory).unwrap();
+    set_mode(&directory, 0o755);
+    let mount = mount.with_args(&["--import-dir", directory.to_str().unwrap()]).started();
     let root = mount.user(ROOT);
     root.put("svc/K", "first", "readers: [alice]\n");
     root.put("svc/other", "another", "");
@@ -102,9 +102,9 @@ fn start() -> Option<(Mount, User)> {
 }
 
 #[test]
-fn every_way_of_a_change_is_seen_in_the_folder_and_on_the_file() {
+fn every_way_of_a_change_is_seen_in_the_directory_and_on_the_file() {
     let Some((mount, root)) = start() else { return };
-    let (mut folder, mut file) = (Watch::on(&mount, "svc"), Watch::on(&mount, "svc/K"));
+    let (mut directory, mut file) = (Watch::on(&mount, "svc"), Watch::on(&mount, "svc/K"));
     type Way<'a> = (&'a str, Box<dyn Fn(usize) + 'a>, AddWatchFlags);
     // What the kernel sees by itself is more than IN_MODIFY.
     let ways: [Way<'_>; 5] = [
@@ -121,8 +121,8 @@ fn every_way_of_a_change_is_seen_in_the_folder_and_on_the_file() {
             AddWatchFlags::IN_MODIFY,
         ),
         (
-            "the import folder",
-            Box::new(|n| through_the_import_folder(&mount, n)),
+            "the import directory",
+            Box::new(|n| through_the_import_directory(&mount, n)),
             AddWatchFlags::IN_MODIFY,
         ),
         (
@@ -141,26 +141,26 @@ fn every_way_of_a_change_is_seen_in_the_folder_and_on_the_file() {
     ];
     // Twice: the watch on the file stays with the version that it found, and still sees all.
     for round in 0..2 {
-        for (what, change, in_folder) in &ways {
+        for (what, change, in_directory) in &ways {
             change(round);
             println!("{what}, round {round}");
-            folder.expect(*in_folder, Some("K"));
+            directory.expect(*in_directory, Some("K"));
             file.expect(AddWatchFlags::IN_ATTRIB, None);
             file.expect(AddWatchFlags::IN_MODIFY, None);
         }
     }
     root.unlink("svc/K").unwrap();
-    folder.expect(AddWatchFlags::IN_DELETE, Some("K"));
+    directory.expect(AddWatchFlags::IN_DELETE, Some("K"));
     file.expect(AddWatchFlags::IN_MODIFY, None);
 }
 
 #[test]
-fn what_is_new_by_an_import_is_seen_in_the_nearest_folder() {
+fn what_is_new_by_an_import_is_seen_in_the_nearest_directory() {
     let Some((mount, root)) = start() else { return };
-    let (mut folder, mut top) = (Watch::on(&mount, "svc"), Watch::on(&mount, ""));
+    let (mut directory, mut top) = (Watch::on(&mount, "svc"), Watch::on(&mount, ""));
     root.import("k.yaml", "- key: svc/new\n  value: x\n- key: deep/er/K\n  value: y\n").unwrap();
-    folder.expect(AddWatchFlags::IN_ATTRIB, Some("new"));
-    folder.expect(AddWatchFlags::IN_MODIFY, Some("new"));
+    directory.expect(AddWatchFlags::IN_ATTRIB, Some("new"));
+    directory.expect(AddWatchFlags::IN_MODIFY, Some("new"));
     top.expect(AddWatchFlags::IN_MODIFY, Some("deep"));
 }
 
@@ -168,13 +168,13 @@ fn what_is_new_by_an_import_is_seen_in_the_nearest_folder() {
 fn what_changes_nothing_is_no_event() {
     let Some((mount, root)) = start() else { return };
     let document = "key: svc/K\nvalue: import\n";
-    let (mut folder, mut file) = (Watch::on(&mount, "svc"), Watch::on(&mount, "svc/K"));
+    let (mut directory, mut file) = (Watch::on(&mount, "svc"), Watch::on(&mount, "svc/K"));
     root.import("k.yaml", document).unwrap();
-    folder.expect(AddWatchFlags::IN_MODIFY, Some("K"));
+    directory.expect(AddWatchFlags::IN_MODIFY, Some("K"));
     file.expect(AddWatchFlags::IN_MODIFY, None);
     // While the kernel still has the name of the old version, that is touched by its name as well.
     root.import("k.yaml", "key: svc/first\nvalue: new\n").unwrap();
-    folder.expect(AddWatchFlags::IN_MODIFY, Some("first"));
+    directory.expect(AddWatchFlags::IN_MODIFY, Some("first"));
     file.forget();
     root.import("k.yaml", document).unwrap();
     assert_eq!(mount.user(ALICE).read("svc/K").as_deref(), Ok("import"));
@@ -182,7 +182,7 @@ fn what_changes_nothing_is_no_event() {
     root.write("svc/K.acl", "readers: [alice, bob]\n").unwrap();
     // Events come in the order of what they tell: this one is the last.
     root.import("k.yaml", "key: svc/other\nvalue: changed\n").unwrap();
-    folder.expect(AddWatchFlags::IN_MODIFY, Some("other"));
+    directory.expect(AddWatchFlags::IN_MODIFY, Some("other"));
     file.expect_no_more();
 }
 

@@ -90,14 +90,14 @@ fn the_key_can_be_a_systemd_credential() {
     let Some(mut mount) = Mount::start() else { return };
     mount.user(ROOT).write("K", "value").unwrap();
     mount.stop();
-    let folder = mount.state().with_file_name("credentials");
-    fs::create_dir(&folder).unwrap();
-    set_mode(&folder, 0o700);
-    fs::write(folder.join("encryption-key"), KEY).unwrap();
-    set_mode(&folder.join("encryption-key"), 0o400);
+    let directory = mount.state().with_file_name("credentials");
+    fs::create_dir(&directory).unwrap();
+    set_mode(&directory, 0o700);
+    fs::write(directory.join("encryption-key"), KEY).unwrap();
+    set_mode(&directory.join("encryption-key"), 0o400);
     let mut mount = mount
         .with_env("OB_ENCRYPTION_KEY", None)
-        .with_env("CREDENTIALS_DIRECTORY", folder.to_str());
+        .with_env("CREDENTIALS_DIRECTORY", directory.to_str());
     mount.go();
     assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));
 }

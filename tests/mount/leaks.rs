@@ -44,8 +44,8 @@ fn assert_clean(what: &str, bytes: &[u8]) {
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
@@ -94,7 +94,7 @@ fn neither_values_nor_keys_are_found_in_what_the_daemon_writes() {
     }
     let look = |when: &str| {
         let all = files(&mount.state());
-        assert!(all.len() > 2, "is this the state folder? {all:?}");
+        assert!(all.len() > 2, "is this the state directory? {all:?}");
         for path in all {
             // What goes while it is looked at is gone.
             let Ok(bytes) = fs::read(&path) else { continue };

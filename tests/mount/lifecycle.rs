@@ -84,7 +84,7 @@ fn a_mountpoint_in_use_is_an_error() {
 }
 
 #[test]
-fn a_state_folder_in_use_is_an_error() {
+fn a_state_directory_in_use_is_an_error() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     root.write("K", "value").unwrap();

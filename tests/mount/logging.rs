@@ -28,8 +28,8 @@ fn under_systemd_it_goes_to_the_journal() {
     if !can_mount() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("journal")).unwrap();
     let journal = UnixDatagram::bind(at("journal").join("socket")).unwrap();
     journal.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

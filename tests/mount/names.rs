@@ -16,7 +16,7 @@ use crate::user::User;
 
 /// Set in the process that runs in the namespace: the test, and where the service is.
 const TRIAL: &str = "SECRETFS_TEST_NAME_SERVICE";
-const FOLDER: &str = "SECRETFS_TEST_NAME_SERVICE_AT";
+const DIRECTORY: &str = "SECRETFS_TEST_NAME_SERVICE_AT";
 /// A service of glibc that no test needs. Ours takes its place.
 const SERVICE: &str = "libnss_hesiod.so.2";
 /// How long the slow service takes.
@@ -73,30 +73,30 @@ impl NameService {
     #[track_caller]
     fn enter(test: &str) -> Option<Self> {
         if std::env::var(TRIAL).is_ok_and(|trial| trial == test) {
-            return Some(Self(std::env::var_os(FOLDER).expect("it is set as well").into()));
+            return Some(Self(std::env::var_os(DIRECTORY).expect("it is set as well").into()));
         }
         if !can_mount() {
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
-        set_mode(folder.path(), 0o755);
-        let Some(place) = Self::build(folder.path()) else {
+        let directory = tempfile::tempdir().unwrap();
+        set_mode(directory.path(), 0o755);
+        let Some(place) = Self::build(directory.path()) else {
             skip("needs a C compiler, and glibc with its service `hesiod`");
             return None;
         };
         let configuration = "passwd: files hesiod\ngroup: files\nshadow: files\nhosts: files\n";
-        fs::write(folder.path().join("nsswitch.conf"), configuration).unwrap();
+        fs::write(directory.path().join("nsswitch.conf"), configuration).unwrap();
         let script = "mount --bind \"$0/nsswitch.conf\" /etc/nsswitch.conf \
                       && mount --bind \"$0/service.so\" \"$1\" && shift && exec \"$@\"";
         let name = format!("names::{test}");
         let output = Command::new("unshare")
             .args(["--mount", "--propagation=private", "sh", "-c", script])
-            .arg(folder.path())
+            .arg(directory.path())
             .arg(place)
             .arg(std::env::current_exe().unwrap())
             .args([name.as_str(), "--exact", "--nocapture", "--test-threads=1"])
             .env(TRIAL, test)
-            .env(FOLDER, folder.path())
+            .env(DIRECTORY, directory.path())
             .output()
             .unwrap();
         let said =
@@ -106,13 +106,13 @@ impl NameService {
     }
 
     /// Builds the service. Gives the path of the one whose place it takes.
-    fn build(folder: &Path) -> Option<PathBuf> {
-        fs::write(folder.join("service.c"), SOURCE).unwrap();
-        Self(folder.to_owned()).does("");
-        let control = format!("-DCONTROL=\"{}\"", folder.join("control").display());
+    fn build(directory: &Path) -> Option<PathBuf> {
+        fs::write(directory.join("service.c"), SOURCE).unwrap();
+        Self(directory.to_owned()).does("");
+        let control = format!("-DCONTROL=\"{}\"", directory.join("control").display());
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", &control, "-o"])
-            .args([folder.join("service.so"), folder.join("service.c")])
+            .args([directory.join("service.so"), directory.join("service.c")])
             .output();
         let found = Command::new("cc").arg(format!("-print-file-name={SERVICE}")).output().ok()?;
         let place = PathBuf::from(String::from_utf8(found.stdout).ok()?.trim());
@@ -210,15 +210,15 @@ fn a_slow_service_delays_only_whom_it_is_asked_about() {
 fn a_service_that_hangs_ends_nothing() {
     let Some(service) = NameService::enter("a_service_that_hangs_ends_nothing") else { return };
     let Some(mount) = Mount::prepare() else { return };
-    let folder = mount.roots().join("import");
-    fs::create_dir(&folder).unwrap();
+    let directory = mount.roots().join("import");
+    fs::create_dir(&directory).unwrap();
     let put = |name: &str, person: Person, value: &str| {
-        let path = folder.join(format!(".{name}"));
+        let path = directory.join(format!(".{name}"));
         fs::write(&path, format!("key: {}/{name}\nvalue: {value}\n", person.name)).unwrap();
         std::os::unix::fs::chown(&path, Some(person.uid), Some(person.uid)).unwrap();
-        fs::rename(&path, folder.join(format!("{name}.yaml"))).unwrap();
+        fs::rename(&path, directory.join(format!("{name}.yaml"))).unwrap();
     };
-    let mount = mount.with_args(&["--import-dir", folder.to_str().unwrap()]).started();
+    let mount = mount.with_args(&["--import-dir", directory.to_str().unwrap()]).started();
     let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
     root.put("K", "value", "readers: [bob, alice]\n");
     assert_eq!(bob.read("K").as_deref(), Ok("value"));

@@ -45,8 +45,8 @@ ssize_t writev(int file, const struct iovec *parts, int count)
 ";
 
 /// Builds a library; none without a C compiler.
-pub(crate) fn build_library(folder: &Path, text: &str) -> Option<PathBuf> {
-    let (source, library) = (folder.join("preload.c"), folder.join("preload.so"));
+pub(crate) fn build_library(directory: &Path, text: &str) -> Option<PathBuf> {
+    let (source, library) = (directory.join("preload.c"), directory.join("preload.so"));
     fs::write(&source, text).unwrap();
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);

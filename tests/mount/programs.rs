@@ -44,7 +44,7 @@ const FIRST_REMOVED: [Case; 4] = [
     case("cp", "cp --remove-destination $T/new $K"),
 ];
 
-/// Python's idiom: write a temporary file in the same folder, then `os.replace`.
+/// Python's idiom: write a temporary file in the same directory, then `os.replace`.
 const REPLACE: &str = "\
 import os, sys, tempfile
 source, target, prefix = sys.argv[1:]
@@ -65,8 +65,8 @@ fn installed(user: &User, program: &str) -> bool {
     found
 }
 
-/// Runs every case as `person` on a key in `folder`.
-fn run(person: Person, folder: &str, cases: &[Case]) {
+/// Runs every case as `person` on a key in `directory`.
+fn run(person: Person, directory: &str, cases: &[Case]) {
     let Some(mount) = Mount::start() else { return };
     let (root, user) = (mount.user(ROOT), mount.user(person));
     root.sh_ok(
@@ -74,8 +74,8 @@ fn run(person: Person, folder: &str, cases: &[Case]) {
          && tar -c -f $T/new.tar -C $T/tar K && chmod 644 $T/new.tar",
     );
     std::fs::write(mount.outside().join("replace.py"), REPLACE).unwrap();
-    let _ = root.mkdir(folder);
-    let key = format!("{folder}/K");
+    let _ = root.mkdir(directory);
+    let key = format!("{directory}/K");
     let mut wrong = Vec::new();
     for Case { program, script } in cases {
         if !installed(&user, program) {
@@ -84,9 +84,9 @@ fn run(person: Person, folder: &str, cases: &[Case]) {
         // A file of the user's own with the mode of a secret, as `cp -p` wants to keep it.
         let _ = std::fs::remove_file(mount.outside().join("new"));
         user.sh_ok("umask 377 && echo 'new value' > $T/new");
-        // Removing its last secret removes the folder.
+        // Removing its last secret removes the directory.
         let _ = root.unlink(&key);
-        let _ = user.mkdir(folder);
+        let _ = user.mkdir(directory);
         assert_eq!(user.write(&key, "old value\n"), Ok(()));
         assert_eq!(
             root.write(&format!("{key}.acl"), "readers: [alice, bob, payment-svc]\n"),
@@ -108,10 +108,10 @@ fn run(person: Person, folder: &str, cases: &[Case]) {
             }
             other => complain(format!("the value is {other:?}")),
         }
-        let left = root.list(folder).unwrap_or_default();
+        let left = root.list(directory).unwrap_or_default();
         if left != ["K"] {
-            complain(format!("the folder now holds {left:?}"));
-            user.sh(&format!("rm -f {folder}/*"));
+            complain(format!("the directory now holds {left:?}"));
+            user.sh(&format!("rm -f {directory}/*"));
         }
     }
     assert!(wrong.is_empty(), "as {}:\n{}", person.name, wrong.join("\n"));
@@ -123,7 +123,7 @@ fn as_root() {
 }
 
 #[test]
-fn as_a_user_in_its_own_folder() {
+fn as_a_user_in_its_own_directory() {
     run(ALICE, "alice", &IN_PLACE);
 }
 
@@ -138,7 +138,7 @@ fn as_a_user_when_the_program_first_removes_it() {
 }
 
 #[test]
-fn rsync_of_a_folder() {
+fn rsync_of_a_directory() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     if !installed(&root, "rsync") {
@@ -158,7 +158,7 @@ fn rsync_of_a_folder() {
 }
 
 #[test]
-fn programs_that_read_a_folder_see_secrets_alone() {
+fn programs_that_read_a_directory_see_secrets_alone() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("svc/A", "one\n", "readers: [alice]\n");

@@ -92,15 +92,15 @@ fn removals_and_lists_survive_kill_9() {
     assert_eq!(mount.user(ROOT).read("synced").as_deref(), Ok("by fsync"));
 }
 
-/// A small disk in the place of a folder.
+/// A small disk in the place of a directory.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn on(folder: &Path, options: &str) -> Self {
+    fn on(directory: &Path, options: &str) -> Self {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some(options)).expect("a tmpfs");
-        set_mode(folder, 0o700);
-        Self(folder.to_owned())
+        mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some(options)).expect("a tmpfs");
+        set_mode(directory, 0o700);
+        Self(directory.to_owned())
     }
 }
 

@@ -63,7 +63,7 @@ impl Rotating {
         self.mount.user(ROOT)
     }
 
-    /// `secretfs` as root, with the mount or the state folder that it needs.
+    /// `secretfs` as root, with the mount or the state directory that it needs.
     fn secretfs(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
         command.args(arguments).env("SECRETFS_MOUNT", self.mount.point());
@@ -178,7 +178,7 @@ fn rekey_is_for_admins() {
 }
 
 #[test]
-fn a_state_folder_is_rekeyed_without_a_daemon() {
+fn a_state_directory_is_rekeyed_without_a_daemon() {
     let Some(mut rotating) = Rotating::start() else { return };
     rotating.root().put("K", "value", "");
     let in_use = rotating.secretfs(&["rekey", "--offline", "--encryption-key-file", "/dev/null"]);
@@ -194,7 +194,7 @@ fn a_state_folder_is_rekeyed_without_a_daemon() {
         &previous,
     ];
     let in_use = rotating.secretfs(&[&["rekey"], &offline[..]].concat());
-    assert_eq!(in_use.status.code(), Some(6), "a daemon uses the folder");
+    assert_eq!(in_use.status.code(), Some(6), "a daemon uses the directory");
     rotating.mount.stop();
 
     let no_key =

@@ -96,7 +96,7 @@ fn it_needs_rights_on_both_sides() {
 }
 
 #[test]
-fn an_admin_moves_between_the_folders_of_users() {
+fn an_admin_moves_between_the_directories_of_users() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
     alice.write("alice/K", "value").unwrap();

@@ -162,7 +162,7 @@ fn a_file_that_was_emptied_before_it_was_killed_is_empty() {
 }
 
 #[test]
-fn folders_stay_and_so_does_who_is_in_them() {
+fn directories_stay_and_so_does_who_is_in_them() {
     let Some(mount) = Mount::start() else { return };
     let alice = mount.user(ALICE);
     alice.mkdir("alice/made").unwrap();
@@ -174,7 +174,7 @@ fn folders_stay_and_so_does_who_is_in_them() {
         assert!(mount.kill_server());
         assert_eq!(shell.join().unwrap(), "value\nK\nvalue\n");
     });
-    // A caller's own folder is there without a secret in it.
+    // A caller's own directory is there without a secret in it.
     let bob = mount.user(BOB);
     let shell = std::thread::scope(|scope| {
         let shell = scope.spawn(|| bob.sh("cd bob && sleep 0.3 && ls && echo value > K && cat K"));

@@ -10,12 +10,12 @@ use crate::user::User;
 
 const SECRETFS: &str = env!("CARGO_BIN_EXE_secretfs");
 
-/// Runs the command line on the mount, in a folder outside.
+/// Runs the command line on the mount, in a directory outside.
 fn run(user: &User, arguments: &str) -> Shell {
     user.sh(&format!("m=$PWD; cd $T; {SECRETFS} --mount \"$m\" {arguments}"))
 }
 
-/// Runs it on the state folder.
+/// Runs it on the state directory.
 fn offline(mount: &Mount, arguments: &[&str]) -> Output {
     let mut command = Command::new(SECRETFS);
     command.current_dir(mount.outside()).env("OB_ENCRYPTION_KEY", KEY);
@@ -79,7 +79,7 @@ fn through_the_mount() {
 }
 
 #[test]
-fn into_a_state_folder() {
+fn into_a_state_directory() {
     let Some(mut source) = backed_up() else { return };
     let Some(mut target) = Mount::prepare() else { return };
     copy_backup(&source, &target);

@@ -112,8 +112,8 @@ fn teams_and_uids_count_as_slugs() {
 fn creating_needs_the_own_slug_in_front() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
-    for folder in ["bob", "alicex", "devops-team", "bob/alice", "uid:2100"] {
-        root.put(&format!("{folder}/present"), "value", "readers: [alice]\n");
+    for directory in ["bob", "alicex", "devops-team", "bob/alice", "uid:2100"] {
+        root.put(&format!("{directory}/present"), "value", "readers: [alice]\n");
     }
     for (key, allowed) in [
         ("alice/K", true),
@@ -132,7 +132,7 @@ fn creating_needs_the_own_slug_in_front() {
     assert_eq!(alice.lists("alice/K"), all_six(&["alice"]), "its creator is on all six lists");
     assert_eq!(alice.mkdir("alice/sub"), Ok(()));
     assert_eq!(alice.write("alice/sub/K", "value"), Ok(()));
-    assert_eq!(alice.mkdir("folder"), Err(EACCES));
+    assert_eq!(alice.mkdir("directory"), Err(EACCES));
     assert_eq!(alice.mkdir("bob/folder"), Err(EACCES));
 }
 
@@ -182,7 +182,7 @@ fn reading_and_writing_at_once_needs_both_lists() {
 }
 
 #[test]
-fn access_answers_for_folders_and_for_what_is_not_there() {
+fn access_answers_for_directories_and_for_what_is_not_there() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     root.put("svc/K", "value", "readers: [alice]\n");

@@ -35,7 +35,7 @@ fn a_change_costs_few_requests() {
     root.put("svc/K", "value", "");
     assert_eq!(root.read("svc/K").as_deref(), Ok("value"));
     type Action<'a> = (&'a str, Box<dyn FnOnce() + 'a>, i64);
-    // Writing a key in the root takes 8; each folder above it is looked up once more.
+    // Writing a key in the root takes 8; each directory above it is looked up once more.
     let actions: [Action<'_>; 4] = [
         ("writing", Box::new(|| root.write("svc/K", "new value").unwrap()), 9),
         ("the first read after it", Box::new(|| drop(root.read("svc/K").unwrap())), 3),
@@ -72,9 +72,9 @@ fn every_request_is_counted_by_its_opcode() {
     let root = mount.user(ROOT);
     root.put("svc/K", "value", "");
     let requests = requests_of(&root, || {
-        root.mkdir("folder").unwrap();
+        root.mkdir("directory").unwrap();
         root.rename("svc/K", "svc/L").unwrap();
-        root.rmdir("folder").unwrap();
+        root.rmdir("directory").unwrap();
         root.unlink("svc/L").unwrap();
     });
     for opcode in ["mkdir", "rmdir", "unlink"] {

@@ -91,7 +91,7 @@ fn a_server_of_another_user_serves_all_the_same() {
 }
 
 #[test]
-fn a_state_folder_of_roots_is_handed_over() {
+fn a_state_directory_of_roots_is_handed_over() {
     let Some(mut mount) = Mount::prepare() else { return };
     mount = mount.with_args(&["--user", "root"]).started();
     mount.user(ROOT).write("K", "value").unwrap();
@@ -111,8 +111,8 @@ fn a_state_folder_of_roots_is_handed_over() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     other.go();
     assert_eq!(other.user(ROOT).read("K").as_deref(), Ok("value"));
-    fn all_belong_to(folder: &Path, uid: u32) {
-        for entry in fs::read_dir(folder).unwrap() {
+    fn all_belong_to(directory: &Path, uid: u32) {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             assert_eq!(fs::symlink_metadata(&path).unwrap().uid(), uid, "{path:?}");
             if path.is_dir() {
@@ -171,32 +171,32 @@ fn keys_and_identities_may_be_roots_alone() {
 #[test]
 fn files_to_import_may_be_their_owners_alone() {
     let Some((mount, _)) = prepare() else { return };
-    let folder = mount.roots().join("import");
-    fs::create_dir(&folder).unwrap();
-    set_mode(&folder, 0o700);
+    let directory = mount.roots().join("import");
+    fs::create_dir(&directory).unwrap();
+    set_mode(&directory, 0o700);
     let put = |name: &str, uid: u32, text: &str| {
-        fs::write(folder.join(".new"), text).unwrap();
-        set_mode(&folder.join(".new"), 0o600);
-        chown(folder.join(".new"), Some(uid), Some(uid)).unwrap();
-        fs::rename(folder.join(".new"), folder.join(name)).unwrap();
+        fs::write(directory.join(".new"), text).unwrap();
+        set_mode(&directory.join(".new"), 0o600);
+        chown(directory.join(".new"), Some(uid), Some(uid)).unwrap();
+        fs::rename(directory.join(".new"), directory.join(name)).unwrap();
     };
     put("a.yaml", 2100, "key: alice/K\nvalue: v\n");
-    let mount = mount.with_args(&["--import-dir", folder.to_str().unwrap()]).started();
+    let mount = mount.with_args(&["--import-dir", directory.to_str().unwrap()]).started();
     let alice = mount.user(ALICE);
     assert_eq!(alice.read("alice/K").as_deref(), Ok("v"));
     put("a.yaml", 2100, "key: alice/K\nvalue: w\n");
     eventually("it is noticed", || alice.read("alice/K").as_deref() == Ok("w"));
-    // It may read that folder, and only for that.
+    // It may read that directory, and only for that.
     let server = mount.server().unwrap();
     assert_eq!(status(server, "CapEff:"), "0000000000000004");
 
-    // So is another folder in its place, which this server may not read itself.
-    fs::rename(&folder, folder.with_extension("old")).unwrap();
-    fs::create_dir(&folder).unwrap();
+    // So is another directory in its place, which this server may not read itself.
+    fs::rename(&directory, directory.with_extension("old")).unwrap();
+    fs::create_dir(&directory).unwrap();
     put("a.yaml", 2100, "key: alice/K\nvalue: x\n");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(40);
     while alice.read("alice/K").as_deref() != Ok("x") {
-        assert!(std::time::Instant::now() < deadline, "the other folder is not read");
+        assert!(std::time::Instant::now() < deadline, "the other directory is not read");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert_eq!(mount.server(), Some(server));

@@ -151,7 +151,7 @@ fn a_creator_gives_rights_and_gives_them_up() {
     assert_eq!(bob.read("alice/K").as_deref(), Ok("value"));
     alice.write("alice/K.acl", "readers: [bob]\nwriters: []\n").unwrap();
     assert_eq!(alice.read("alice/K"), Err(EACCES));
-    assert_eq!(alice.write("alice/K", "new"), Err(EACCES), "its own folder does not help");
+    assert_eq!(alice.write("alice/K", "new"), Err(EACCES), "its own directory does not help");
     assert_eq!(
         alice.write("alice/K.acl", "canChangeReaders: [alice, bob]\n"),
         Err(EACCES),

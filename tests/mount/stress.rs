@@ -29,8 +29,8 @@ use writer::Writer;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     role: Role,
-    /// The folder of the keys.
-    folder: PathBuf,
+    /// The directory of the keys.
+    directory: PathBuf,
     /// The file of the ledger.
     ledger: PathBuf,
     /// How long, in seconds.
@@ -281,13 +281,13 @@ fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl F
         assert_eq!(alice.write(&key, value::of(0)), Ok(()));
         assert_eq!(root.write(&format!("{key}.acl"), "readers: [alice, bob]\n"), Ok(()));
     }
-    let folder = mount.point().join("alice");
-    let bound_folder = mount.outside().join("bound");
-    std::fs::create_dir(&bound_folder).unwrap();
+    let directory = mount.point().join("alice");
+    let bound_directory = mount.outside().join("bound");
+    std::fs::create_dir(&bound_directory).unwrap();
     let mut binds = Vec::new();
     if parts.iter().any(|(_, role)| role.is_bound()) {
         for writer in Writer::ALL.into_iter().filter(|&writer| writer != Writer::Churn) {
-            let bind = Bind::new(&folder.join(writer.key()), bound_folder.join(writer.key()));
+            let bind = Bind::new(&directory.join(writer.key()), bound_directory.join(writer.key()));
             // Who reads a version keeps others from writing through its node: from now on nobody does.
             assert_eq!(alice.write_with(bind.path(), libc::O_TRUNC, value::of(0)), Ok(()));
             binds.push(bind);
@@ -297,9 +297,9 @@ fn play(mount: &Mount, parts: &[(Person, Role)], seconds: u64, meanwhile: impl F
         let running: Vec<_> = parts
             .iter()
             .map(|&(person, role)| {
-                let folder = if role.is_bound() { &bound_folder } else { &folder };
-                let (folder, ledger) = (folder.clone(), ledger.clone());
-                let job = Job { role, folder, ledger, seconds };
+                let directory = if role.is_bound() { &bound_directory } else { &directory };
+                let (directory, ledger) = (directory.clone(), ledger.clone());
+                let job = Job { role, directory, ledger, seconds };
                 let user = mount.user(person);
                 (format!("{} {role:?}", person.name), scope.spawn(move || user.stress(&job)))
             })

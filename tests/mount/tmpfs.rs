@@ -10,13 +10,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// Mounts one of that size (`1m`) on a folder; `None` where that is impossible.
-    pub(crate) fn mount(folder: &Path, size: &str) -> Option<Self> {
+    /// Mounts one of that size (`1m`) on a directory; `None` where that is impossible.
+    pub(crate) fn mount(directory: &Path, size: &str) -> Option<Self> {
         let data = format!("size={size},mode=0700");
         let mounted =
-            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(data.as_str()));
+            mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some(data.as_str()));
         match mounted {
-            Ok(()) => Some(Self(folder.to_owned())),
+            Ok(()) => Some(Self(directory.to_owned())),
             Err(error) => {
                 crate::harness::skip(&format!("needs to mount a tmpfs: {error}"));
                 None

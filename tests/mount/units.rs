@@ -15,8 +15,8 @@ fn systemd_accepts_the_units() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         return skip("needs systemd-analyze");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let unit = folder.path().join("secretfs.service");
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("secretfs.service");
     let installed = "/usr/bin/secretfs";
     let text = shipped("mount/secretfs.service");
     assert!(text.contains(installed));
@@ -24,8 +24,8 @@ fn systemd_accepts_the_units() {
     let removal = shipped("mount/secretfs-unmount.service");
     let mut units = vec![unit];
     let mut add = |name: &str, text: String| {
-        units.push(folder.path().join(name));
-        fs::write(folder.path().join(name), text).unwrap();
+        units.push(directory.path().join(name));
+        fs::write(directory.path().join(name), text).unwrap();
     };
     add("secretfs-unmount.service", removal.replace(installed, env!("CARGO_BIN_EXE_secretfs")));
     let service = "[Service]\nExecStart=/bin/cat /secrets/reader/KEY\n";

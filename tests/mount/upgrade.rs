@@ -291,17 +291,17 @@ fn a_directory_of_somebody_elses_is_told_of() {
     if !can_mount() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    set_mode(folder.path(), 0o755);
+    let directory = tempfile::tempdir().unwrap();
+    set_mode(directory.path(), 0o755);
     for name in ["state", "secrets"] {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         fs::create_dir(&path).unwrap();
         set_mode(&path, 0o700);
         chown(&path, Some(NOBODY), None).unwrap();
     }
     let output = std::process::Command::new("unshare")
         .args(["-m", "bash", "-c", AS_USER])
-        .env("T", folder.path())
+        .env("T", directory.path())
         .env("PROGRAM", env!("CARGO_BIN_EXE_secretfs"))
         .env("USER_ID", NOBODY.to_string())
         .env("SQUATTED", format!("/dev/shm/secretfs-upgrade-{NOBODY}"))

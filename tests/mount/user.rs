@@ -45,7 +45,7 @@ impl Mount {
 
 impl User {
     /// Starts the process and lets it become the user, with a group of the same number.
-    /// `scratch` is a folder outside the mount, which scripts know as `$T`.
+    /// `scratch` is a directory outside the mount, which scripts know as `$T`.
     pub(crate) fn new(name: &str, uid: u32, groups: &[u32], point: &Path, scratch: &Path) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         ours.set_read_timeout(Some(PATIENCE)).expect("a time that is not zero");
@@ -199,8 +199,8 @@ impl User {
         self.nothing(&Operation::Access { path: self.path(name), mode })
     }
 
-    /// The names in a folder, sorted; those at the top for the empty name, without the user's own
-    /// folder, which is always there.
+    /// The names in a directory, sorted; those at the top for the empty name, without the user's own
+    /// directory, which is always there.
     pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Errno> {
         let answer = self.call(&Operation::List { path: self.path(name) }, &[])?;
         let mut names: Vec<String> = parse(&answer);
@@ -235,7 +235,7 @@ impl User {
         })
     }
 
-    /// Runs a bash script in the mountpoint; `$T` is a folder outside that everyone may write to.
+    /// Runs a bash script in the mountpoint; `$T` is a directory outside that everyone may write to.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) -> Shell {
         let answer = self.call(

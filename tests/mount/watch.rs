@@ -134,7 +134,7 @@ impl Watch {
     /// As another user; what it says goes to the file `said`.
     fn start_as(mount: &Mount, person: Person, arguments: &[&str]) -> Self {
         let said = fs::File::create(mount.outside().join("said")).unwrap();
-        // The build folder may be closed to others. By another process, because a descriptor that is
+        // The build directory may be closed to others. By another process, because a descriptor that is
         // open for writing here could be inherited, and then the copy cannot be run.
         let program = mount.outside().join("secretfs");
         let copy = Command::new("cp").arg("-f").args([SECRETFS.as_ref(), &*program]).status();

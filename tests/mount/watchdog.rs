@@ -29,7 +29,7 @@ fn a_server_that_hangs_is_replaced() {
     assert_eq!(root.read("L").as_deref(), Ok("written before"));
 }
 
-/// A file system that can be made to wait, in the place of a folder.
+/// A file system that can be made to wait, in the place of a directory.
 struct Disk<'a>(&'a std::path::Path);
 
 impl Disk<'_> {

@@ -198,8 +198,8 @@ fn what_was_only_emptied_or_created_is_seen_at_once() {
     std::thread::scope(|scope| {
         for (number, user) in users.iter().enumerate() {
             scope.spawn(move || {
-                let (folder, key) = (format!("d{number}"), format!("K{number}"));
-                let new = format!("{folder}/new");
+                let (directory, key) = (format!("d{number}"), format!("K{number}"));
+                let new = format!("{directory}/new");
                 for round in 0..60 {
                     user.write(&key, "value").unwrap();
                     let file = user.open(&key, libc::O_WRONLY | libc::O_TRUNC).unwrap();
@@ -208,13 +208,13 @@ fn what_was_only_emptied_or_created_is_seen_at_once() {
                         0 => assert_eq!(user.read(&key).as_deref(), Ok(""), "round {round}"),
                         _ => assert_eq!(user.stat(&key).unwrap().size, 0, "round {round}"),
                     }
-                    assert!(matches!(user.mkdir(&folder), Ok(()) | Err(EEXIST)));
+                    assert!(matches!(user.mkdir(&directory), Ok(()) | Err(EEXIST)));
                     let file = user.open(&new, libc::O_WRONLY | libc::O_CREAT).unwrap();
                     file.close().unwrap();
                     if round % 2 == 0 {
-                        assert_eq!(user.list(&folder), Ok(vec!["new".to_owned()]));
+                        assert_eq!(user.list(&directory), Ok(vec!["new".to_owned()]));
                     }
-                    assert_eq!(user.rmdir(&folder), Err(ENOTEMPTY), "round {round}");
+                    assert_eq!(user.rmdir(&directory), Err(ENOTEMPTY), "round {round}");
                     user.unlink(&new).unwrap();
                 }
             });

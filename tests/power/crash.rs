@@ -16,13 +16,13 @@ const ROOT: u64 = 1;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Make {
-        folder: u64,
+        directory: u64,
         name: String,
         node: u64,
-        is_folder: bool,
+        is_directory: bool,
     },
     Remove {
-        folder: u64,
+        directory: u64,
         name: String,
     },
     Rename {
@@ -38,7 +38,7 @@ pub(crate) enum Event {
         at: u64,
         bytes: Vec<u8>,
     },
-    /// Somebody waited until that file, or the names in that folder, were on the disk.
+    /// Somebody waited until that file, or the names in that directory, were on the disk.
     Sync(u64),
     /// A caller was told that its first changes, this many, are stored.
     Acknowledged(usize),
@@ -48,7 +48,7 @@ impl Event {
     /// Whether a sync of `node` makes it durable.
     fn is_of(&self, node: u64) -> bool {
         match self {
-            Self::Make { folder, .. } | Self::Remove { folder, .. } => *folder == node,
+            Self::Make { directory, .. } | Self::Remove { directory, .. } => *directory == node,
             Self::Rename { from, to } => from.0 == node || to.0 == node,
             Self::Resize { node: of, .. } | Self::Write { node: of, .. } => *of == node,
             Self::Sync(_) | Self::Acknowledged(_) => false,
@@ -81,7 +81,7 @@ pub(crate) enum Loss {
 
 /// The disk after these events.
 pub(crate) struct Image {
-    folders: HashMap<u64, BTreeMap<String, u64>>,
+    directories: HashMap<u64, BTreeMap<String, u64>>,
     files: HashMap<u64, Vec<u8>>,
 }
 
@@ -89,7 +89,8 @@ impl Image {
     /// After the first `end` events.
     pub(crate) fn after(recording: &Recording, end: usize, loss: Loss) -> Self {
         let events = &recording.events[..end];
-        let mut image = Self { folders: [(ROOT, BTreeMap::new())].into(), files: HashMap::new() };
+        let mut image =
+            Self { directories: [(ROOT, BTreeMap::new())].into(), files: HashMap::new() };
         let open = (0..end).filter(|&at| !recording.is_durable(at, end));
         let metadata = open.filter(|&at| events[at].is_metadata()).count();
         let mut random = Random::new(match loss {
@@ -134,20 +135,21 @@ impl Image {
 
     fn apply(&mut self, event: &Event, mut has_sector: impl FnMut(usize) -> bool) {
         match event {
-            Event::Make { folder, name, node, is_folder } => {
-                if *is_folder {
-                    self.folders.entry(*node).or_default();
+            Event::Make { directory, name, node, is_directory } => {
+                if *is_directory {
+                    self.directories.entry(*node).or_default();
                 }
-                if let Some(names) = self.folders.get_mut(folder) {
+                if let Some(names) = self.directories.get_mut(directory) {
                     names.insert(name.clone(), *node);
                 }
             }
-            Event::Remove { folder, name } => {
-                self.folders.get_mut(folder).map(|names| names.remove(name));
+            Event::Remove { directory, name } => {
+                self.directories.get_mut(directory).map(|names| names.remove(name));
             }
             Event::Rename { from, to } => {
-                let moved = self.folders.get_mut(&from.0).and_then(|names| names.remove(&from.1));
-                if let (Some(node), Some(names)) = (moved, self.folders.get_mut(&to.0)) {
+                let moved =
+                    self.directories.get_mut(&from.0).and_then(|names| names.remove(&from.1));
+                if let (Some(node), Some(names)) = (moved, self.directories.get_mut(&to.0)) {
                     names.insert(to.1.clone(), node);
                 }
             }
@@ -174,18 +176,18 @@ impl Image {
         }
     }
 
-    /// Writes it down below `folder`, for somebody to use.
-    pub(crate) fn lay_out(&self, folder: &Path) {
-        self.lay_out_folder(ROOT, folder);
+    /// Writes it down below `directory`, for somebody to use.
+    pub(crate) fn lay_out(&self, directory: &Path) {
+        self.lay_out_directory(ROOT, directory);
     }
 
-    fn lay_out_folder(&self, number: u64, at: &Path) {
-        for (name, node) in &self.folders[&number] {
+    fn lay_out_directory(&self, number: u64, at: &Path) {
+        for (name, node) in &self.directories[&number] {
             let path = at.join(name);
-            if self.folders.contains_key(node) {
+            if self.directories.contains_key(node) {
                 fs::create_dir(&path).expect("it is new");
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("it is ours");
-                self.lay_out_folder(*node, &path);
+                self.lay_out_directory(*node, &path);
             } else {
                 let bytes = self.files.get(node).map_or(&[][..], Vec::as_slice);
                 fs::write(&path, bytes).expect("there is room");

@@ -37,7 +37,7 @@ struct State {
 
 enum Node {
     File { bytes: Vec<u8>, reserved: u64 },
-    Folder(BTreeMap<String, u64>),
+    Directory(BTreeMap<String, u64>),
 }
 
 impl Disk {
@@ -46,7 +46,7 @@ impl Disk {
         let disk = Self::default();
         {
             let mut state = disk.0.lock();
-            state.nodes.insert(INodeNo::ROOT.0, Node::Folder(BTreeMap::new()));
+            state.nodes.insert(INodeNo::ROOT.0, Node::Directory(BTreeMap::new()));
             state.last = INodeNo::ROOT.0;
         }
         let mut config = Config::default();
@@ -74,7 +74,7 @@ impl State {
                 let size = bytes.len() as u64;
                 (FileType::RegularFile, 0o600, size, size.max(*reserved).div_ceil(512))
             }
-            Node::Folder(_) => (FileType::Directory, 0o700, 0, 0),
+            Node::Directory(_) => (FileType::Directory, 0o700, 0, 0),
         };
         Ok(FileAttr {
             ino: INodeNo(number),
@@ -95,9 +95,9 @@ impl State {
         })
     }
 
-    fn folder(&mut self, number: u64) -> Result<&mut BTreeMap<String, u64>, Errno> {
+    fn directory(&mut self, number: u64) -> Result<&mut BTreeMap<String, u64>, Errno> {
         match self.nodes.get_mut(&number) {
-            Some(Node::Folder(names)) => Ok(names),
+            Some(Node::Directory(names)) => Ok(names),
             _ => Err(Errno::ENOTDIR),
         }
     }
@@ -109,17 +109,17 @@ impl State {
         }
     }
 
-    fn find(&mut self, folder: u64, name: &OsStr) -> Result<u64, Errno> {
-        self.folder(folder)?.get(text(name)).copied().ok_or(Errno::ENOENT)
+    fn find(&mut self, directory: u64, name: &OsStr) -> Result<u64, Errno> {
+        self.directory(directory)?.get(text(name)).copied().ok_or(Errno::ENOENT)
     }
 
-    fn make(&mut self, folder: u64, name: &OsStr, node: Node) -> Result<FileAttr, Errno> {
+    fn make(&mut self, directory: u64, name: &OsStr, node: Node) -> Result<FileAttr, Errno> {
         let (number, name) = (self.last + 1, text(name).to_owned());
-        self.folder(folder)?.insert(name.clone(), number);
+        self.directory(directory)?.insert(name.clone(), number);
         self.last = number;
-        let is_folder = matches!(node, Node::Folder(_));
+        let is_directory = matches!(node, Node::Directory(_));
         self.nodes.insert(number, node);
-        self.events.push(Event::Make { folder, name, node: number, is_folder });
+        self.events.push(Event::Make { directory, name, node: number, is_directory });
         self.attr(number)
     }
 
@@ -135,7 +135,7 @@ impl State {
     fn used(&self) -> u64 {
         let bytes = |node: &Node| match node {
             Node::File { bytes, reserved } => (bytes.len() as u64).max(*reserved),
-            Node::Folder(_) => BLOCK,
+            Node::Directory(_) => BLOCK,
         };
         self.nodes.values().map(|node| bytes(node).div_ceil(BLOCK)).sum()
     }
@@ -204,7 +204,7 @@ impl Filesystem for Disk {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        match self.0.lock().make(parent.0, name, Node::Folder(BTreeMap::new())) {
+        match self.0.lock().make(parent.0, name, Node::Directory(BTreeMap::new())) {
             Ok(attr) => reply.entry(&FOREVER, &attr, GENERATION),
             Err(errno) => reply.error(errno),
         }
@@ -320,7 +320,7 @@ impl Filesystem for Disk {
         mut reply: ReplyDirectory,
     ) {
         let mut state = self.0.lock();
-        let names = match state.folder(node.0) {
+        let names = match state.directory(node.0) {
             Ok(names) => names.clone(),
             Err(errno) => return reply.error(errno),
         };
@@ -348,10 +348,10 @@ impl Filesystem for Disk {
         let mut state = self.0.lock();
         // Nobody opens what is removed here again: its bytes go with its last name.
         let removed = state.find(parent.0, name).map(|number| {
-            state.folder(parent.0).expect("it was found there").remove(text(name));
+            state.directory(parent.0).expect("it was found there").remove(text(name));
             state.nodes.remove(&number);
             let name = text(name).to_owned();
-            state.events.push(Event::Remove { folder: parent.0, name });
+            state.events.push(Event::Remove { directory: parent.0, name });
         });
         answer(reply, removed);
     }
@@ -368,8 +368,8 @@ impl Filesystem for Disk {
     ) {
         let mut state = self.0.lock();
         let renamed = state.find(parent.0, name).and_then(|number| {
-            state.folder(parent.0)?.remove(text(name));
-            state.folder(new_parent.0)?.insert(text(new_name).to_owned(), number);
+            state.directory(parent.0)?.remove(text(name));
+            state.directory(new_parent.0)?.insert(text(new_name).to_owned(), number);
             let from = (parent.0, text(name).to_owned());
             let to = (new_parent.0, text(new_name).to_owned());
             state.events.push(Event::Rename { from, to });

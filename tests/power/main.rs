@@ -49,7 +49,7 @@ fn open(state: &Path) -> Result<Vault, String> {
     let store = SledStore::open(state).map_err(|error| format!("the store: {error}"))?;
     let audit = audit::Options {
         mode: audit::Mode::Required,
-        folder: audit::folder_in(state),
+        directory: audit::directory_in(state),
         ..audit::Options::off()
     };
     let opening = Opening { audit, ..Opening::new(Arc::new(store), keyring()) };
@@ -136,9 +136,9 @@ fn judge(state: &Path, stages: &[Contents], acknowledged: usize) -> Result<(), S
     let found = {
         let vault = open(state)?;
         let mut found = Contents::new();
-        for folder in ["svc", "other"] {
-            for child in vault.children(&admin().caller, folder) {
-                let key = format!("{folder}/{}", child.name);
+        for directory in ["svc", "other"] {
+            for child in vault.children(&admin().caller, directory) {
+                let key = format!("{directory}/{}", child.name);
                 let secret = vault.secret(&key).ok_or("it is listed and not there")?;
                 let value = vault.read_all(secret.value()).map_err(|error| error.to_string())?;
                 found.insert(key, (value.expose().to_vec(), Acl::clone(secret.acl())));
@@ -159,16 +159,16 @@ fn judge(state: &Path, stages: &[Contents], acknowledged: usize) -> Result<(), S
     }
     // What others than changes wrote in the last second may be gone, torn or full of holes; the daemon
     // goes on all the same.
-    match changes_on_record(&audit::folder_in(state)) {
+    match changes_on_record(&audit::directory_in(state)) {
         fewer if fewer < acknowledged => Err(format!("{fewer} of {acknowledged} are on record")),
         _ => Ok(()),
     }
 }
 
 /// How many changes the audit log tells of.
-fn changes_on_record(folder: &Path) -> usize {
+fn changes_on_record(directory: &Path) -> usize {
     let files =
-        std::fs::read_dir(folder).expect("the log is there").map(|file| file.unwrap().path());
+        std::fs::read_dir(directory).expect("the log is there").map(|file| file.unwrap().path());
     let text: String = files
         .map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned())
         .collect();
@@ -204,12 +204,14 @@ fn what_was_acknowledged_survives_a_power_loss_at_any_point() {
     }
     let mut work = Work::new();
     let events = {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (disk, session) = Disk::mount(folder.path()).expect("it mounts");
-        let state = folder.path().join("state");
-        std::fs::create_dir(&state).expect("the disk takes folders");
+        let directory = tempfile::tempdir().expect("a directory");
+        let (disk, session) = Disk::mount(directory.path()).expect("it mounts");
+        let state = directory.path().join("state");
+        std::fs::create_dir(&state).expect("the disk takes directories");
         // As the package does, before the daemon starts.
-        std::fs::File::open(folder.path()).and_then(|root| root.sync_all()).expect("it is synced");
+        std::fs::File::open(directory.path())
+            .and_then(|root| root.sync_all())
+            .expect("it is synced");
         let changes = setting("SECRETFS_POWER_CHANGES", 24);
         for part in 0..2 {
             let vault = open(&state).expect("it opens");
@@ -275,16 +277,16 @@ fn cuts(events: &[Event], random_ways: u64) -> Vec<Cut> {
 
 impl Cut {
     fn try_out(&self, recording: &Recording, stages: &[Contents]) -> Result<(), String> {
-        let folder = tempfile::Builder::new().tempdir_in(memory()).expect("a folder");
-        Image::after(recording, self.end, self.loss).lay_out(folder.path());
-        let judged = judge(&folder.path().join("state"), stages, self.acknowledged);
+        let directory = tempfile::Builder::new().tempdir_in(memory()).expect("a directory");
+        Image::after(recording, self.end, self.loss).lay_out(directory.path());
+        let judged = judge(&directory.path().join("state"), stages, self.acknowledged);
         judged.map_err(|why| {
             format!("{} of {}, {:?}: {why}", self.end, recording.events.len(), self.loss)
         })
     }
 }
 
-/// A folder that is quick, if there is one.
+/// A directory that is quick, if there is one.
 fn memory() -> &'static Path {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { shared } else { Path::new("/tmp") }

@@ -44,11 +44,11 @@ X
     assert_eq!(said, "42\nserial=11\n1\n");
 }
 
-/// The folder of the server's programs.
+/// The directory of the server's programs.
 fn server() -> Option<String> {
-    let folders = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    let folder = folders.flatten().map(|entry| entry.path().join("bin"));
-    folder.filter(|bin| bin.join("initdb").exists()).map(|bin| bin.display().to_string()).max()
+    let directories = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let directory = directories.flatten().map(|entry| entry.path().join("bin"));
+    directory.filter(|bin| bin.join("initdb").exists()).map(|bin| bin.display().to_string()).max()
 }
 
 #[test]

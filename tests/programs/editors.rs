@@ -71,7 +71,7 @@ fn nano_in_place() {
 }
 
 #[test]
-fn sed_changes_every_secret_of_a_folder_in_place() {
+fn sed_changes_every_secret_of_a_directory_in_place() {
     let Some(stage) = Stage::with(&["sed"]) else { return };
     let said = stage.run(
         r#"

@@ -1,4 +1,4 @@
-//! A folder of secrets as settings: every file that is there is taken, and one that cannot be read
+//! A directory of secrets as settings: every file that is there is taken, and one that cannot be read
 //! fails all. What the caller may not see is not there.
 
 use std::process::Command;
@@ -16,7 +16,7 @@ fn stage(programs: &[&str]) -> Option<Stage> {
 }
 
 #[test]
-fn envdir_and_s6_envdir_make_variables_of_a_folder() {
+fn envdir_and_s6_envdir_make_variables_of_a_directory() {
     for program in ["envdir", "s6-envdir"] {
         let Some(stage) = stage(&[program]) else { return };
         let said = stage.run(&format!(

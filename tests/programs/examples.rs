@@ -2,12 +2,12 @@
 
 use super::Stage;
 
-/// The folder of the examples.
+/// The directory of the examples.
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// Puts a folder of examples where every user may read it.
-fn with_examples(folder: &str, script: &str) -> String {
-    format!("cp -r {EXAMPLES}/{folder} $T/examples\n{script}")
+/// Puts a directory of examples where every user may read it.
+fn with_examples(directory: &str, script: &str) -> String {
+    format!("cp -r {EXAMPLES}/{directory} $T/examples\n{script}")
 }
 
 #[test]

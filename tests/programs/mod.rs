@@ -29,7 +29,7 @@ use crate::harness::{Mount, ROOT, skip};
 use crate::user::User;
 
 /// Everything that a script starts ends with it, has a network of its own, and sees the mount at
-/// `$S`, where no parent folder is writable for all. `as UID command…` runs a command as a user,
+/// `$S`, where no parent directory is writable for all. `as UID command…` runs a command as a user,
 /// `eventually command…` until it succeeds.
 const PRELUDE: &str = r#"
 set -euo pipefail
@@ -89,5 +89,5 @@ impl Stage {
 fn is_installed(program: &str) -> bool {
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         .iter()
-        .any(|folder| Path::new(folder).join(program).exists())
+        .any(|directory| Path::new(directory).join(program).exists())
 }

@@ -84,9 +84,9 @@ fn python() {
 import os, shutil, sys
 source, target = sys.argv[1:]
 shutil.copytree(source, target, dirs_exist_ok=True)
-for folder, _, files in os.walk(source):
+for directory, _, files in os.walk(source):
     for name in files:
-        path = os.path.relpath(os.path.join(folder, name), source)
+        path = os.path.relpath(os.path.join(directory, name), source)
         shutil.copy2(os.path.join(source, path), os.path.join(target, path))
         shutil.copy(os.path.join(source, path), os.path.join(target, path))
 Y"#;
@@ -99,13 +99,13 @@ fn template_renderers() {
     let copy = r#"/usr/bin/python3 - $from $to <<'Y'
 import os, shutil, sys, tempfile
 source, target = sys.argv[1:]
-for folder, _, files in os.walk(source):
+for directory, _, files in os.walk(source):
     for number, name in enumerate(files):
-        path = os.path.join(target, os.path.relpath(os.path.join(folder, name), source))
+        path = os.path.join(target, os.path.relpath(os.path.join(directory, name), source))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         prefix = ["", "." + name, "tmp", "." + name + "."][number % 4]
         file, temporary = tempfile.mkstemp(prefix=prefix, dir=os.path.dirname(path))
-        with open(file, "wb") as rendered, open(os.path.join(folder, name), "rb") as text:
+        with open(file, "wb") as rendered, open(os.path.join(directory, name), "rb") as text:
             rendered.write(text.read())
             rendered.flush()
             os.fchmod(rendered.fileno(), 0o644)

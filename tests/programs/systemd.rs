@@ -3,7 +3,7 @@
 use super::Stage;
 
 #[test]
-fn load_credential_takes_a_file_and_a_folder() {
+fn load_credential_takes_a_file_and_a_directory() {
     if !std::path::Path::new("/run/systemd/system").exists() {
         return eprintln!("systemd: skipped: needs a machine that systemd has started");
     }

@@ -2,7 +2,7 @@
 
 use super::Stage;
 
-/// A folder with two files and one below, in `$T/in`.
+/// A directory with two files and one below, in `$T/in`.
 const FILES: &str = r#"
 mkdir -p $T/in/below
 printf one > $T/in/A; printf two > $T/in/B; head -c 300000 /dev/urandom > $T/in/below/LARGE

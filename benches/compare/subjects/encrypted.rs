@@ -7,33 +7,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Subject;
-use super::mounted::{Mounted, Output, is_installed, make_folder, make_point};
+use super::mounted::{Mounted, Output, is_installed, make_directory, make_point};
 
 const PASSWORD: &str = "a password that guards nothing\n";
 
-/// What the two have in common: ciphertext in a folder, and a program that shows it in the clear.
+/// What the two have in common: ciphertext in a directory, and a program that shows it in the clear.
 struct Encrypted {
     program: &'static str,
-    folder: PathBuf,
+    directory: PathBuf,
     point: PathBuf,
     mounted: Option<Mounted>,
 }
 
 impl Encrypted {
-    fn prepare(program: &'static str, folder: &Path) -> io::Result<Self> {
-        let point = make_point(folder, program)?;
-        fs::write(folder.join("password"), PASSWORD)?;
-        let encrypted = Self { program, folder: folder.to_owned(), point, mounted: None };
+    fn prepare(program: &'static str, directory: &Path) -> io::Result<Self> {
+        let point = make_point(directory, program)?;
+        fs::write(directory.join("password"), PASSWORD)?;
+        let encrypted = Self { program, directory: directory.to_owned(), point, mounted: None };
         fs::create_dir(encrypted.cipher())?;
         Ok(encrypted)
     }
 
     fn cipher(&self) -> PathBuf {
-        self.folder.join(format!("{}.cipher", self.program))
+        self.directory.join(format!("{}.cipher", self.program))
     }
 
     fn password(&self) -> PathBuf {
-        self.folder.join("password")
+        self.directory.join("password")
     }
 
     fn mount(&mut self, arguments: &[&str], ready: &str) -> io::Result<()> {
@@ -50,11 +50,11 @@ impl Encrypted {
 pub(crate) struct Gocryptfs(Encrypted);
 
 impl Gocryptfs {
-    pub(super) fn start(folder: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn start(directory: &Path) -> io::Result<Option<Self>> {
         if !is_installed("gocryptfs") {
             return Ok(None);
         }
-        let encrypted = Encrypted::prepare("gocryptfs", folder)?;
+        let encrypted = Encrypted::prepare("gocryptfs", directory)?;
         let made = Command::new("gocryptfs")
             .args(["-init", "-q", "-scryptn", "10", "-passfile"])
             .arg(encrypted.password())
@@ -66,7 +66,7 @@ impl Gocryptfs {
         }
         let mut subject = Self(encrypted);
         subject.remount()?;
-        make_folder(&subject.0.point)?;
+        make_directory(&subject.0.point)?;
         Ok(Some(subject))
     }
 }
@@ -82,7 +82,7 @@ impl Subject for Gocryptfs {
 
     fn remount(&mut self) -> io::Result<()> {
         let password = self.0.password();
-        let password = password.to_str().ok_or_else(|| io::Error::other("a folder's name"))?;
+        let password = password.to_str().ok_or_else(|| io::Error::other("a directory's name"))?;
         let arguments = ["-fg", "-nosyslog", "-allow_other", "-passfile", password];
         self.0.mount(&arguments, "Filesystem mounted and ready")
     }
@@ -92,13 +92,13 @@ impl Subject for Gocryptfs {
 pub(crate) struct EncFs(Encrypted);
 
 impl EncFs {
-    pub(super) fn start(folder: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn start(directory: &Path) -> io::Result<Option<Self>> {
         if !is_installed("encfs") {
             return Ok(None);
         }
-        let mut subject = Self(Encrypted::prepare("encfs", folder)?);
+        let mut subject = Self(Encrypted::prepare("encfs", directory)?);
         subject.remount()?;
-        make_folder(&subject.0.point)?;
+        make_directory(&subject.0.point)?;
         Ok(Some(subject))
     }
 }

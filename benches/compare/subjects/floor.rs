@@ -12,7 +12,7 @@ use std::sync::Arc;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use super::mounted::{Mounted, Output, make_folder, make_point};
+use super::mounted::{Mounted, Output, make_directory, make_point};
 use super::{Counts, Subject};
 use crate::bare::{Bare, Contents};
 
@@ -78,24 +78,24 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    pub(super) fn start(folder: &Path) -> io::Result<Self> {
-        Self::start_as(folder, "floor", ARGUMENT)
+    pub(super) fn start(directory: &Path) -> io::Result<Self> {
+        Self::start_as(directory, "floor", ARGUMENT)
     }
 
     /// One that appends to a file for each open.
-    pub(super) fn start_appending(folder: &Path) -> io::Result<Self> {
-        Self::start_as(folder, "appending", APPENDING)
+    pub(super) fn start_appending(directory: &Path) -> io::Result<Self> {
+        Self::start_as(directory, "appending", APPENDING)
     }
 
-    fn start_as(folder: &Path, name: &'static str, role: &str) -> io::Result<Self> {
-        let point = make_point(folder, name)?;
+    fn start_as(directory: &Path, name: &'static str, role: &str) -> io::Result<Self> {
+        let point = make_point(directory, name)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(role).arg(&point).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut mounted = Mounted::start(command, &point, Output::AsGiven, "")?;
         let answers = mounted.process().stdout.take();
         let answers = BufReader::new(answers.ok_or_else(|| io::Error::other("no pipe"))?);
         let subject = Self { name, point, mounted, answers };
-        make_folder(&subject.point)?;
+        make_directory(&subject.point)?;
         Ok(subject)
     }
 

@@ -1,5 +1,5 @@
-//! What is compared. Each has a mountpoint of its own and a folder in it that belongs to the clients'
-//! user; all keep what they store in the same temporary folder. Dropping one unmounts it and ends
+//! What is compared. Each has a mountpoint of its own and a directory in it that belongs to the clients'
+//! user; all keep what they store in the same temporary directory. Dropping one unmounts it and ends
 //! what serves it.
 
 mod encrypted;
@@ -17,8 +17,8 @@ pub(crate) use floor::Floor;
 pub(crate) use ours::Secretfs;
 pub(crate) use tmpfs::Tmpfs;
 
-/// The clients' folder in every file system: in ours it is the user's own slug.
-pub(crate) const FOLDER: &str = "bench";
+/// The clients' directory in every file system: in ours it is the user's own slug.
+pub(crate) const DIRECTORY: &str = "bench";
 
 /// Requests by opcode.
 pub(crate) type Counts = BTreeMap<String, u64>;
@@ -39,33 +39,33 @@ pub(crate) trait Subject {
         Ok(None)
     }
 
-    /// The folder of the drop box, for what takes many secrets in one file.
+    /// The directory of the drop box, for what takes many secrets in one file.
     fn drop_box(&self) -> Option<PathBuf> {
         None
     }
 
-    /// The clients' folder.
-    fn folder(&self) -> PathBuf {
-        self.point().join(FOLDER)
+    /// The clients' directory.
+    fn directory(&self) -> PathBuf {
+        self.point().join(DIRECTORY)
     }
 }
 
 /// Starts all that this machine has, those of the issue first, and says what it has not. With them
 /// another build of ours, if there is one.
-pub(crate) fn start(folder: &Path, against: Option<&Path>) -> io::Result<Vec<Box<dyn Subject>>> {
-    let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(Secretfs::start(folder)?)];
+pub(crate) fn start(directory: &Path, against: Option<&Path>) -> io::Result<Vec<Box<dyn Subject>>> {
+    let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(Secretfs::start(directory)?)];
     if let Some(program) = against {
-        subjects.push(Box::new(Secretfs::start_other(folder, program)?));
+        subjects.push(Box::new(Secretfs::start_other(directory, program)?));
     }
-    subjects.push(Box::new(Secretfs::start_unaudited(folder)?));
-    subjects.push(Box::new(Floor::start(folder)?));
-    subjects.push(Box::new(Floor::start_appending(folder)?));
-    subjects.push(Box::new(Tmpfs::start(folder)?));
-    match Gocryptfs::start(folder)? {
+    subjects.push(Box::new(Secretfs::start_unaudited(directory)?));
+    subjects.push(Box::new(Floor::start(directory)?));
+    subjects.push(Box::new(Floor::start_appending(directory)?));
+    subjects.push(Box::new(Tmpfs::start(directory)?));
+    match Gocryptfs::start(directory)? {
         Some(gocryptfs) => subjects.push(Box::new(gocryptfs)),
         None => eprintln!("gocryptfs is left out: it is not installed"),
     }
-    match EncFs::start(folder)? {
+    match EncFs::start(directory)? {
         Some(encfs) => subjects.push(Box::new(encfs)),
         None => eprintln!("encfs is left out: it is not installed"),
     }

@@ -121,19 +121,19 @@ pub(super) fn unmount(point: &Path) -> io::Result<()> {
 /// Whether a program is installed.
 pub(super) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// The mountpoint of a file system.
-pub(super) fn make_point(folder: &Path, name: &str) -> io::Result<PathBuf> {
-    let point = folder.join(name);
+pub(super) fn make_point(directory: &Path, name: &str) -> io::Result<PathBuf> {
+    let point = directory.join(name);
     fs::create_dir(&point)?;
     Ok(point)
 }
 
-/// Makes the clients' folder and gives it to their user.
-pub(super) fn make_folder(point: &Path) -> io::Result<()> {
-    let folder = point.join(super::FOLDER);
-    fs::create_dir(&folder)?;
-    std::os::unix::fs::chown(folder, Some(crate::client::USER), Some(crate::client::USER))
+/// Makes the clients' directory and gives it to their user.
+pub(super) fn make_directory(point: &Path) -> io::Result<()> {
+    let directory = point.join(super::DIRECTORY);
+    fs::create_dir(&directory)?;
+    std::os::unix::fs::chown(directory, Some(crate::client::USER), Some(crate::client::USER))
 }

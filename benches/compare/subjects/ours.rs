@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::mounted::{Mounted, Output, make_point};
-use super::{Counts, FOLDER, Subject};
+use super::{Counts, DIRECTORY, Subject};
 use crate::client::USER;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_secretfs");
@@ -19,39 +19,39 @@ pub(crate) struct Secretfs {
     name: &'static str,
     program: PathBuf,
     arguments: &'static [&'static str],
-    folder: PathBuf,
+    directory: PathBuf,
     point: PathBuf,
     mounted: Option<Mounted>,
 }
 
 impl Secretfs {
     /// As users have it.
-    pub(super) fn start(folder: &Path) -> io::Result<Self> {
-        Self::start_with(folder, "secretfs", PROGRAM.as_ref(), &[])
+    pub(super) fn start(directory: &Path) -> io::Result<Self> {
+        Self::start_with(directory, "secretfs", PROGRAM.as_ref(), &[])
     }
 
     /// Another build.
-    pub(super) fn start_other(folder: &Path, program: &Path) -> io::Result<Self> {
-        Self::start_with(folder, "other", program, &[])
+    pub(super) fn start_other(directory: &Path, program: &Path) -> io::Result<Self> {
+        Self::start_with(directory, "other", program, &[])
     }
 
     /// Without the audit log, which tells what that costs.
-    pub(super) fn start_unaudited(folder: &Path) -> io::Result<Self> {
-        Self::start_with(folder, "unaudited", PROGRAM.as_ref(), &["--audit=off"])
+    pub(super) fn start_unaudited(directory: &Path) -> io::Result<Self> {
+        Self::start_with(directory, "unaudited", PROGRAM.as_ref(), &["--audit=off"])
     }
 
     fn start_with(
-        folder: &Path,
+        directory: &Path,
         name: &'static str,
         program: &Path,
         arguments: &'static [&'static str],
     ) -> io::Result<Self> {
-        let point = make_point(folder, name)?;
-        let identities = format!("identities: [{{slug: {FOLDER}, uid: {USER}}}]\n");
-        fs::write(folder.join("identities.yaml"), identities)?;
+        let point = make_point(directory, name)?;
+        let identities = format!("identities: [{{slug: {DIRECTORY}, uid: {USER}}}]\n");
+        fs::write(directory.join("identities.yaml"), identities)?;
         fs::DirBuilder::new().mode(0o700).create(point.with_extension("state"))?;
-        let (program, folder) = (program.to_owned(), folder.to_owned());
-        let mut subject = Self { name, program, arguments, folder, point, mounted: None };
+        let (program, directory) = (program.to_owned(), directory.to_owned());
+        let mut subject = Self { name, program, arguments, directory, point, mounted: None };
         subject.mount()?;
         Ok(subject)
     }
@@ -61,7 +61,7 @@ impl Secretfs {
         command.arg("mount").arg(&self.point);
         command.arg("--state-dir").arg(self.point.with_extension("state"));
         command.args(self.arguments);
-        command.arg("--identities").arg(self.folder.join("identities.yaml"));
+        command.arg("--identities").arg(self.directory.join("identities.yaml"));
         command.env("OB_ENCRYPTION_KEY", KEY);
         self.mounted = Some(Mounted::start(command, &self.point, Output::Logged, "mounted at")?);
         Ok(())

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 
 use super::Subject;
-use super::mounted::{make_folder, make_point, unmount};
+use super::mounted::{make_directory, make_point, unmount};
 
 /// A tmpfs of its own.
 pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    pub(super) fn start(folder: &Path) -> io::Result<Self> {
-        let point = make_point(folder, "tmpfs")?;
+    pub(super) fn start(directory: &Path) -> io::Result<Self> {
+        let point = make_point(directory, "tmpfs")?;
         let flags =
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
         mount(Some("tmpfs"), &point, Some("tmpfs"), flags, Some("size=64m,mode=755"))?;
         let subject = Self(point);
-        make_folder(&subject.0)?;
+        make_directory(&subject.0)?;
         Ok(subject)
     }
 }

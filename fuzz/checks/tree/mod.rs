@@ -84,7 +84,7 @@ impl World {
         let fs = Fs::new(vault(&store), Arc::new(resolver), options, code, life);
         let (mut kernel, mut model) = (Kernel::new(fs), Model::default());
         let flags = Flags { write: true, ..Flags::default() };
-        assert_eq!(kernel.make_folder(0, "barrier"), model.make_folder(0, "barrier"));
+        assert_eq!(kernel.make_directory(0, "barrier"), model.make_directory(0, "barrier"));
         assert_eq!(kernel.make_closed(0, BARRIER), model.make_closed(0, BARRIER));
         let barrier = kernel.open(0, BARRIER, flags).expect("it was made");
         let mut world =
@@ -134,19 +134,19 @@ impl World {
             11 | 12 => self.rename(input, uid),
             13 => {
                 let path = input.pick(&PATHS);
-                let model = |model: &mut Model| model.make_folder(uid, path);
+                let model = |model: &mut Model| model.make_directory(uid, path);
                 self.both(
                     &format!("{uid}: mkdir {path}"),
-                    |kernel| kernel.make_folder(uid, path),
+                    |kernel| kernel.make_directory(uid, path),
                     model,
                 );
             }
             14 => {
                 let path = input.pick(&PATHS);
-                let model = |model: &mut Model| model.remove_folder(uid, path);
+                let model = |model: &mut Model| model.remove_directory(uid, path);
                 self.both(
                     &format!("{uid}: rmdir {path}"),
-                    |kernel| kernel.remove_folder(uid, path),
+                    |kernel| kernel.remove_directory(uid, path),
                     model,
                 );
             }
@@ -277,10 +277,10 @@ impl World {
         let closed = self.kernel.flush(uid, descriptor);
         assert_eq!(closed, self.model.store(&open, true));
         self.kernel.release(uid, descriptor);
-        let folders = self.model.made_folders();
+        let directories = self.model.made_directories();
         self.model.release(&open);
-        // The kernel, which knew a folder there, is told a moment later that it has given way.
-        if self.model.made_folders() < folders {
+        // The kernel, which knew a directory there, is told a moment later that it has given way.
+        if self.model.made_directories() < directories {
             self.settle();
         }
     }
@@ -316,27 +316,27 @@ impl World {
         }
     }
 
-    fn list(&mut self, uid: u32, folder: &str) {
-        let listed = self.kernel.list(uid, folder);
-        let expected = self.model.list(uid, folder);
+    fn list(&mut self, uid: u32, directory: &str) {
+        let listed = self.kernel.list(uid, directory);
+        let expected = self.model.list(uid, directory);
         let listed = listed.map(|entries| {
             let set: BTreeSet<_> = entries
                 .iter()
-                .map(|(name, kind)| (name.clone(), *kind == FileKind::Folder))
+                .map(|(name, kind)| (name.clone(), *kind == FileKind::Directory))
                 .collect();
             let names: BTreeSet<_> = entries.iter().map(|(name, _)| name).collect();
-            assert_eq!(names.len(), entries.len(), "a name is listed twice in {folder}");
+            assert_eq!(names.len(), entries.len(), "a name is listed twice in {directory}");
             set
         });
         // A directory in which the caller sees nothing is not opened, unless it is its own, or its process has
         // just emptied it, which the model does not follow.
         let nothing = Ok(BTreeSet::new());
         if listed == Err(EACCES) && uid != PEOPLE[0] && expected == nothing {
-            let own = people::caller(uid).own_slug().is_some_and(|own| own.as_str() == folder);
+            let own = people::caller(uid).own_slug().is_some_and(|own| own.as_str() == directory);
             assert!(!own, "the own directory of {uid} is refused");
             return;
         }
-        assert_eq!(listed, expected, "{folder} by {uid}");
+        assert_eq!(listed, expected, "{directory} by {uid}");
     }
 
     /// Everything is as it should be, to everybody, and so it is after a restart.
@@ -347,7 +347,9 @@ impl World {
         self.settle();
         for uid in PEOPLE {
             PATHS.iter().for_each(|path| self.look(uid, path));
-            ["", "alice", "alice/d", "bob", "d"].iter().for_each(|folder| self.list(uid, folder));
+            ["", "alice", "alice/d", "bob", "d"]
+                .iter()
+                .for_each(|directory| self.list(uid, directory));
         }
         let Self { store, kernel, model, .. } = self;
         kernel.end();

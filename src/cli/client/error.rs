@@ -81,13 +81,13 @@ fn sentence(action: &str, name: &str, source: &io::Error, reason: Option<&str>) 
             "cannot {action} `{name}`: nothing of that name is visible to you; `secretfs list` shows what is"
         ),
         (None, ErrorKind::IsADirectory) if action == "save" => format!(
-            "cannot save `{name}`: it is a folder of secrets; choose a key below it, or another one"
+            "cannot save `{name}`: it is a directory of secrets; choose a key below it, or another one"
         ),
         (None, ErrorKind::NotADirectory) => format!(
             "cannot {action} `{name}`: a part of it is a secret, and nothing can be below a secret; choose another key"
         ),
         (None, ErrorKind::IsADirectory) => format!(
-            "cannot {action} `{name}`: it is a folder of secrets; name one of those that `secretfs list -n {name}` shows"
+            "cannot {action} `{name}`: it is a directory of secrets; name one of those that `secretfs list -n {name}` shows"
         ),
         (None, ErrorKind::FileTooLarge) => {
             format!("cannot {action} `{name}`: it is too large; a secret holds at most 1 MiB")
@@ -122,7 +122,7 @@ mod tests {
     fn without_one_the_errno_is_explained() {
         for (errno, exit, text) in [
             (Errno::ENOENT, Exit::NotFound, "visible to you"),
-            (Errno::EISDIR, Exit::BadInput, "folder of secrets"),
+            (Errno::EISDIR, Exit::BadInput, "directory of secrets"),
             (Errno::EFBIG, Exit::BadInput, "1 MiB"),
         ] {
             let error = refused(errno, None);

@@ -1,4 +1,4 @@
-//! What is there: keys by walking the folders, and what `list` shows of each.
+//! What is there: keys by walking the directories, and what `list` shows of each.
 
 use std::ffi::CString;
 use std::fs;
@@ -30,7 +30,7 @@ pub(in super::super) struct Entry {
 }
 
 impl Client {
-    /// The keys that the caller may see, below a folder or everywhere, in order.
+    /// The keys that the caller may see, below a directory or everywhere, in order.
     ///
     /// # Errors
     /// The mount failed.
@@ -108,15 +108,16 @@ impl Client {
     }
 }
 
-/// Adds the keys below `folder`. What cannot be a key (sidecars of `--list-acl`, scratch files) is
+/// Adds the keys below `directory`. What cannot be a key (sidecars of `--list-acl`, scratch files) is
 /// left out, and so is what is removed while we look.
-fn walk(mount: &Path, folder: &str, keys: &mut Vec<Key>) -> io::Result<()> {
-    for entry in fs::read_dir(mount.join(folder))? {
+fn walk(mount: &Path, directory: &str, keys: &mut Vec<Key>) -> io::Result<()> {
+    for entry in fs::read_dir(mount.join(directory))? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        if folder.is_empty() && name.starts_with('.') {
+        let path =
+            if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+        if directory.is_empty() && name.starts_with('.') {
             continue;
         } else if entry.file_type()?.is_dir() {
             match walk(mount, &path, keys) {

@@ -33,8 +33,8 @@ impl Client {
     pub(in super::super) fn write(&self, key: &Key, value: &Plaintext) -> Result<(), ClientError> {
         let path = self.path(key);
         let written = (|| {
-            if let Some(folder) = path.parent().filter(|_| !key.folder().is_empty()) {
-                make_folders(folder)?;
+            if let Some(directory) = path.parent().filter(|_| !key.directory().is_empty()) {
+                make_directories(directory)?;
             }
             let mut file = OpenOptions::new()
                 .write(true)
@@ -90,9 +90,9 @@ impl Client {
         key: &Key,
         value: &Plaintext,
     ) -> Result<String, ClientError> {
-        // Folders are marked as such: the daemon need not know them.
+        // Directories are marked as such: the daemon need not know them.
         let mut path = self.mount.join(".encrypt");
-        path.extend(key.folder().split('/').filter(|name| !name.is_empty()).map(in_folder));
+        path.extend(key.directory().split('/').filter(|name| !name.is_empty()).map(in_directory));
         path.push(key.name());
         let sealed = (|| {
             let mut file = OpenOptions::new()
@@ -134,18 +134,18 @@ pub(in super::super) fn read_value(source: &mut impl Read) -> io::Result<Plainte
     }
 }
 
-/// Makes the folders of a key. Those that are there, seen or unseen, are left alone; whether the
+/// Makes the directories of a key. Those that are there, seen or unseen, are left alone; whether the
 /// secret may be created is for the daemon to say when it is.
-fn make_folders(folder: &std::path::Path) -> io::Result<()> {
-    match fs::symlink_metadata(folder) {
+fn make_directories(directory: &std::path::Path) -> io::Result<()> {
+    match fs::symlink_metadata(directory) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(folder),
+        Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(directory),
         Err(error) => Err(error),
     }
 }
 
-/// A folder of `.encrypt` under the name that always means one.
-fn in_folder(name: &str) -> String {
+/// A directory of `.encrypt` under the name that always means one.
+fn in_directory(name: &str) -> String {
     format!(".in:{name}")
 }
 

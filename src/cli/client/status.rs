@@ -42,7 +42,7 @@ impl Client {
     }
 
     /// The daemon's own sentence about the caller's newest failure, if that failure was about
-    /// `name` or a folder above it.
+    /// `name` or a directory above it.
     pub(super) fn last_error(&self, error: &io::Error, name: &str) -> Option<String> {
         reason(&self.failures(error)?, name)
     }

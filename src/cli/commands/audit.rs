@@ -12,7 +12,7 @@ use crate::cli::error::Result;
 use crate::daemon::MountSettings;
 
 const EXAMPLES: &str = "\
-Both read the files in the state folder, so they need its owner's rights (root's, as a rule) and no
+Both read the files in the state directory, so they need its owner's rights (root's, as a rule) and no
 mount. A daemon that is writing the log is not disturbed.
 
 Examples:
@@ -38,7 +38,7 @@ enum Action {
 /// Where the log is.
 #[derive(clap::Args)]
 struct Place {
-    /// The state folder [default: as for `mount`].
+    /// The state directory [default: as for `mount`].
     #[arg(
         long,
         env = "SECRETFS_STATE_DIR",

@@ -25,9 +25,9 @@ pub(in super::super) struct Args {
     /// Set NAME to the value of KEY; may be repeated.
     #[arg(long, value_name = "NAME=KEY")]
     env: Vec<String>,
-    /// Set a variable for each secret right below this folder of the mount, named as it is; those
+    /// Set a variable for each secret right below this directory of the mount, named as it is; those
     /// of --env come first. May be repeated.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     env_file_dir: Vec<String>,
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
@@ -38,12 +38,13 @@ pub(in super::super) fn run(client: &Client, args: Args) -> Result {
     // The program gets what it is given here, and not the key to everything.
     drop(daemon::take_encryption_key());
     let mut variables = BTreeMap::new();
-    for folder in &args.env_file_dir {
-        let folder = folder.trim_matches('/');
-        let keys = client.keys(Some(folder))?;
-        let mut right_below = keys.into_iter().filter(|key| key.folder() == folder).peekable();
+    for directory in &args.env_file_dir {
+        let directory = directory.trim_matches('/');
+        let keys = client.keys(Some(directory))?;
+        let mut right_below =
+            keys.into_iter().filter(|key| key.directory() == directory).peekable();
         if right_below.peek().is_none() {
-            return Err(CliError::NothingBelow(folder.to_owned()));
+            return Err(CliError::NothingBelow(directory.to_owned()));
         }
         variables.extend(right_below.map(|key| (key.name().to_owned(), key)));
     }

@@ -1,4 +1,4 @@
-//! `fsck`: looks at every record of a state folder, and mends what can be mended.
+//! `fsck`: looks at every record of a state directory, and mends what can be mended.
 
 use crate::cli::args::{Format, Output};
 use crate::cli::error::{CliError, Result};
@@ -9,7 +9,7 @@ use crate::cli::{progress, style};
 use crate::daemon::open_for_fsck;
 use crate::vault::{Findings, Fsck, Repaired};
 
-/// Check a state folder that no daemon uses: whether every record unseals and every value is whole.
+/// Check a state directory that no daemon uses: whether every record unseals and every value is whole.
 ///
 /// Changes nothing, unless --repair is given. Exits with 0 if everything is well, with 1 if something
 /// is wrong; a line on standard error says what, and what to do.

@@ -29,8 +29,8 @@ pub(in super::super) struct Args {
     /// Show the values, those that you may read.
     #[arg(long)]
     show: bool,
-    /// Only keys below this folder.
-    #[arg(long, short, value_name = "FOLDER")]
+    /// Only keys below this directory.
+    #[arg(long, short, value_name = "DIR")]
     namespace: Option<String>,
     #[command(flatten)]
     output: Output,

@@ -8,7 +8,7 @@ use clap_mangen::Man;
 use crate::cli::error::{CliError, Result};
 use crate::cli::output::print;
 
-/// Print a page of the manual, or write all of them into a folder.
+/// Print a page of the manual, or write all of them into a directory.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,15 +19,15 @@ pub(in super::super) struct Args {
     /// The command; without it, the program's own page.
     #[arg(conflicts_with = "dir")]
     command: Vec<String>,
-    /// Write all pages into this folder.
-    #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
+    /// Write all pages into this directory.
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     dir: Option<PathBuf>,
 }
 
 pub(in super::super) fn run(args: Args, program: clap::Command) -> Result {
     let program = program.disable_help_subcommand(true);
     match args.dir {
-        Some(folder) => write_all(&folder, pages(program)),
+        Some(directory) => write_all(&directory, pages(program)),
         None => {
             let own = program.get_name().to_owned();
             let end = args.command.iter().map(|word| format!("-{word}")).collect::<String>();
@@ -42,10 +42,10 @@ pub(in super::super) fn run(args: Args, program: clap::Command) -> Result {
     }
 }
 
-fn write_all(folder: &Path, pages: Vec<(String, String)>) -> Result {
-    fs::create_dir_all(folder).map_err(CliError::file("make", folder))?;
+fn write_all(directory: &Path, pages: Vec<(String, String)>) -> Result {
+    fs::create_dir_all(directory).map_err(CliError::file("make", directory))?;
     for (name, page) in pages {
-        let path = folder.join(format!("{name}.1"));
+        let path = directory.join(format!("{name}.1"));
         fs::write(&path, page).map_err(CliError::file("write", path))?;
     }
     Ok(())

@@ -7,15 +7,15 @@ use crate::cli::offline::StateArgs;
 use crate::cli::{progress, style};
 use crate::daemon::{self, Direction, MountSettings};
 
-/// Move all secrets of a state folder to etcd, where many hosts share them, or from there to a state
-/// folder.
+/// Move all secrets of a state directory to etcd, where many hosts share them, or from there to a state
+/// directory.
 ///
 /// Keys, values, ids, lists, versions and times stay what they were. Everything is read back and
 /// compared before the destination can be used; where it was interrupted, run it again. The source
 /// is only read, and stays.
 #[derive(clap::Args)]
 #[command(after_help = "\
-No daemon may use the state folder, and nobody should write to what is moved: what
+No daemon may use the state directory, and nobody should write to what is moved: what
 comes meanwhile does not come along. The destination has to be empty, or what an
 interrupted move has left. The encryption key is one for both.
 
@@ -24,10 +24,10 @@ Examples:
   secretfs migrate --from etcd://10.0.0.1/secretfs --state-dir /srv/own")]
 #[command(group(clap::ArgGroup::new("direction").required(true).args(["to", "from"])))]
 pub(in super::super) struct Args {
-    /// Move the state folder's secrets there: etcd://HOST[:PORT][,HOST...]/PREFIX.
+    /// Move the state directory's secrets there: etcd://HOST[:PORT][,HOST...]/PREFIX.
     #[arg(long, value_name = "STORE")]
     to: Option<String>,
-    /// Move the secrets from there to the state folder; the same form.
+    /// Move the secrets from there to the state directory; the same form.
     #[arg(long, value_name = "STORE")]
     from: Option<String>,
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub(in super::super) fn run(args: Args) -> Result {
             "All {count} {noun} ({bytes} bytes of values) were there already, and are the same."
         ),
         (false, Direction::ToShared) => format!(
-            "Moved {count} {noun} ({bytes} bytes of values) to {} and compared each. Put the state folder away, and mount with --store.",
+            "Moved {count} {noun} ({bytes} bytes of values) to {} and compared each. Put the state directory away, and mount with --store.",
             store.unwrap_or_default()
         ),
         (false, Direction::FromShared) => format!(

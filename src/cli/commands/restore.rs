@@ -1,4 +1,4 @@
-//! `restore`: what a backup holds, through the drop box or into a state folder.
+//! `restore`: what a backup holds, through the drop box or into a state directory.
 
 use std::fs::File;
 use std::io::{BufReader, Seek};
@@ -30,7 +30,7 @@ pub(in super::super) struct Args {
     /// The file that `backup` wrote.
     #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
-    /// With --offline: restore into a state folder that holds secrets already.
+    /// With --offline: restore into a state directory that holds secrets already.
     #[arg(long, requires = "offline")]
     force: bool,
     #[command(flatten)]

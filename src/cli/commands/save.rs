@@ -1,4 +1,4 @@
-//! `save`: a value, a file of documents, or a folder of them.
+//! `save`: a value, a file of documents, or a directory of them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use crate::cli::style;
 use crate::cli::value::ValueArgs;
 use crate::model::{Caller, Key, KeyError, may_create};
 
-/// Save a value under a key, or the documents of a YAML file or folder.
+/// Save a value under a key, or the documents of a YAML file or directory.
 ///
-/// With a single argument: a file or folder of that name is applied; a name that ends in .yaml,
+/// With a single argument: a file or directory of that name is applied; a name that ends in .yaml,
 /// .yml or `/` must be one; `-` takes documents from standard input; anything else is a key, and
 /// you are asked for its value.
 ///
 /// Who is not an admin creates secrets below the own slug: `save K v` by alice saves `alice/K`,
 /// unless there is a `K` that she may write. Where there is one that she may only see, she is warned.
 ///
-/// A file is applied whole or not at all. Every file of a folder is checked before the first is
+/// A file is applied whole or not at all. Every file of a directory is checked before the first is
 /// applied, and then each is applied by itself.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -32,8 +32,8 @@ Examples:
   secretfs save secrets/production/ --dry-run   # what would change, never a value
   secretfs save secrets/production/")]
 pub(in super::super) struct Args {
-    /// The key of the value, or a YAML file or a folder of them.
-    #[arg(value_name = "KEY|FILE|FOLDER", value_hint = clap::ValueHint::AnyPath)]
+    /// The key of the value, or a YAML file or a directory of them.
+    #[arg(value_name = "KEY|FILE|DIR", value_hint = clap::ValueHint::AnyPath)]
     source: OsString,
     #[command(flatten)]
     value: ValueArgs,
@@ -47,7 +47,7 @@ enum Source {
     Value(String),
     Stdin,
     File(PathBuf),
-    Folder(PathBuf),
+    Directory(PathBuf),
 }
 
 pub(in super::super) fn run(client: &Client, args: Args) -> Result {
@@ -55,7 +55,7 @@ pub(in super::super) fn run(client: &Client, args: Args) -> Result {
         Source::Value(key) => save_value(client, &key, args.value, args.dry_run),
         Source::Stdin => save_files(client, vec![DocumentFile::stdin()?], args.dry_run),
         Source::File(path) => save_files(client, vec![DocumentFile::open(&path)?], args.dry_run),
-        Source::Folder(path) => {
+        Source::Directory(path) => {
             let files = documents::open_all(&documents::find(&path)?)?;
             documents::check_distinct(&files)?;
             save_files(client, files, args.dry_run)
@@ -71,7 +71,7 @@ fn source(argument: OsString, has_value: bool) -> Result<Source> {
     } else if argument == "-" {
         Source::Stdin
     } else if path.is_dir() {
-        Source::Folder(path.to_owned())
+        Source::Directory(path.to_owned())
     } else if path.exists() || must_be_path {
         Source::File(path.to_owned())
     } else {
@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn tells_keys_from_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("K");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("K");
         std::fs::write(&file, "").unwrap();
         let is = |argument: &Path, has_value| source(argument.into(), has_value).unwrap();
-        assert!(matches!(is(folder.path(), false), Source::Folder(_)));
+        assert!(matches!(is(directory.path(), false), Source::Directory(_)));
         assert!(matches!(is(&file, false), Source::File(_)));
         assert!(matches!(is(Path::new("missing.yaml"), false), Source::File(_)));
         assert!(matches!(is(Path::new("missing/"), false), Source::File(_)));

@@ -15,7 +15,7 @@ Examples:
   secretfs unmount                   # what --mount names
   secretfs unmount ~/secrets")]
 pub(in super::super) struct Args {
-    /// Where it is mounted; without it, the folder of --mount.
+    /// Where it is mounted; without it, the directory of --mount.
     #[arg(value_name = "MOUNTPOINT", value_hint = clap::ValueHint::DirPath)]
     mountpoint: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ Examples:
   secretfs verify secrets/
   secretfs verify --require-encrypted $(git diff --cached --name-only -- secrets/)")]
 pub(in super::super) struct Args {
-    /// YAML files, and folders of them.
+    /// YAML files, and directories of them.
     #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
     /// Values in the clear are findings too.
@@ -76,9 +76,9 @@ mod tests {
     use crate::cli::exit::Exit;
 
     fn verify(text: &str, require_encrypted: bool) -> Result {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.yaml"), text).unwrap();
-        run(Args { files: vec![folder.path().to_owned()], require_encrypted })
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.yaml"), text).unwrap();
+        run(Args { files: vec![directory.path().to_owned()], require_encrypted })
     }
 
     #[test]

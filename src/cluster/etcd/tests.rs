@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(60);
 struct Node {
     process: Child,
     address: Ipv4Addr,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Node {
@@ -28,11 +28,11 @@ impl Node {
             eprintln!("skipped: there is no etcd; install etcd-server");
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let address = own_address();
         let (client, peer) = (format!("http://{address}:2379"), format!("http://{address}:2380"));
         let process = Command::new("etcd")
-            .args(["--data-dir", folder.path().to_str().unwrap(), "--log-level", "error"])
+            .args(["--data-dir", directory.path().to_str().unwrap(), "--log-level", "error"])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}")])
@@ -42,7 +42,7 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let node = Self { process, address, _folder: folder };
+        let node = Self { process, address, _directory: directory };
         let until = Instant::now() + LONG;
         let probe = node.cluster("/probe");
         while let Err(error) = probe.read(b"a", b"b", None) {
@@ -156,8 +156,8 @@ fn who_has_no_right_is_told() {
     ] {
         node.control(arguments);
     }
-    let folder = tempfile::tempdir().unwrap();
-    let password = folder.path().join("password");
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
     let as_user = |text: &str, prefix: &str| {
         std::fs::write(&password, text).unwrap();
         let credentials = Credentials {

@@ -1,4 +1,4 @@
-//! The files of documents in the folder, and whose they are.
+//! The files of documents in the directory, and whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::model::Plaintext;
 
 use super::super::clerk::Clerk;
 
-/// How deep folders may lie in each other.
+/// How deep directories may lie in each other.
 const MAX_DEPTH: usize = 64;
 /// How many links may follow each other.
 const MAX_LINKS: usize = 40;
@@ -32,20 +32,20 @@ const ROOT: u32 = 0;
 pub(super) enum Fault {
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    #[error("it is not a file; links must lead to a file in the folder")]
+    #[error("it is not a file; links must lead to a file in the directory")]
     NotAFile,
     #[error(
         "others than its owner may write to it (mode {0:04o}), so it is not applied; run chmod go-w"
     )]
     Writable(u32),
     #[error(
-        "it lies in a folder that belongs to UID {0}, who could put another file in its place; move it, or chown the folder"
+        "it lies in a directory that belongs to UID {0}, who could put another file in its place; move it, or chown the directory"
     )]
-    ForeignFolder(u32),
+    ForeignDirectory(u32),
     #[error(
-        "others may write to the folder {path} (mode {mode:04o}) that it lies in, and put another file in its place, so it is not applied; run chmod go-w on the folder"
+        "others may write to the directory {path} (mode {mode:04o}) that it lies in, and put another file in its place, so it is not applied; run chmod go-w on the directory"
     )]
-    WritableFolder { path: String, mode: u32 },
+    WritableDirectory { path: String, mode: u32 },
     #[error(
         "the link belongs to UID {link}, the file to UID {file}: whose rights are meant is not clear; chown the link"
     )]
@@ -123,10 +123,10 @@ impl Found {
     }
 }
 
-/// The folder itself. Its path may lead to another one later.
+/// The directory itself. Its path may lead to another one later.
 pub(super) struct Root {
     directory: OwnedFd,
-    /// Opens what Landlock keeps from this process: all that lies in a folder that was not there when this
+    /// Opens what Landlock keeps from this process: all that lies in a directory that was not there when this
     /// process was confined.
     clerk: Option<Clerk>,
 }
@@ -139,13 +139,13 @@ pub(in super::super) enum Kind {
 }
 
 impl Root {
-    /// Opens the folder.
+    /// Opens the directory.
     ///
     /// # Errors
-    /// It is not there, or is no folder.
-    pub(super) fn open(folder: &Path, clerk: Option<Clerk>) -> io::Result<Self> {
+    /// It is not there, or is no directory.
+    pub(super) fn open(dir: &Path, clerk: Option<Clerk>) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self { directory: nix::fcntl::open(folder, flags, Mode::empty())?, clerk })
+        Ok(Self { directory: nix::fcntl::open(dir, flags, Mode::empty())?, clerk })
     }
 
     /// Device and inode.
@@ -155,8 +155,8 @@ impl Root {
     }
 
     /// Whether it is what the path leads to.
-    pub(super) fn is_at(&self, folder: &Path) -> bool {
-        is_at(&self.directory, folder).unwrap_or(false)
+    pub(super) fn is_at(&self, dir: &Path) -> bool {
+        is_at(&self.directory, dir).unwrap_or(false)
     }
 
     /// Opens what lies in it to be read: if this process may not, by the clerk.
@@ -170,22 +170,22 @@ impl Root {
     }
 }
 
-/// As [`Root::open_to_read`], for the clerk: what lies in `directory`, if that is still what `folder` leads to.
+/// As [`Root::open_to_read`], for the clerk: what lies in `directory`, if that is still what `dir` leads to.
 pub(in super::super) fn open_in(
-    folder: &Path,
+    dir: &Path,
     directory: BorrowedFd<'_>,
     path: &Path,
     kind: Kind,
 ) -> io::Result<OwnedFd> {
-    // A server may ask for what lies in the folder, and for nothing else.
-    if !is_at(directory, folder)? {
+    // A server may ask for what lies in the directory, and for nothing else.
+    if !is_at(directory, dir)? {
         return Err(Errno::ESTALE.into());
     }
     open_to_read(directory, path, kind)
 }
 
-fn is_at(directory: impl AsFd, folder: &Path) -> io::Result<bool> {
-    let (is, there) = (fstat(directory)?, std::fs::metadata(folder)?);
+fn is_at(directory: impl AsFd, dir: &Path) -> io::Result<bool> {
+    let (is, there) = (fstat(directory)?, std::fs::metadata(dir)?);
     Ok((is.st_dev, is.st_ino) == (there.dev(), there.ino()))
 }
 
@@ -200,34 +200,34 @@ fn open_to_read(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<Own
     Ok(openat2(root, path, OpenHow::new().flags(flags).resolve(resolve))?)
 }
 
-/// Whether something went, or the folder is another one, since it was found: the next look tells what is there.
+/// Whether something went, or the directory is another one, since it was found: the next look tells what is there.
 pub(super) fn has_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESTALE as i32)
 }
 
-/// Every file `*.yaml` and `*.yml` in the folder and the folders below, by its path in it. What
+/// Every file `*.yaml` and `*.yml` in the directory and the directories below, by its path in it. What
 /// begins with a dot is passed over: programs keep there what is not finished, or not meant. `visit`
-/// is told of each folder before it is looked through.
+/// is told of each directory before it is looked through.
 ///
 /// # Errors
-/// The folder itself cannot be read.
+/// The directory itself cannot be read.
 pub(super) fn find(
     root: &Root,
     mut visit: impl FnMut(&Path),
 ) -> io::Result<BTreeMap<PathBuf, Found>> {
     let mut found = BTreeMap::new();
-    let mut folders = vec![(PathBuf::new(), Above::default())];
-    while let Some((inside, above)) = folders.pop() {
+    let mut dirs = vec![(PathBuf::new(), Above::default())];
+    while let Some((inside, above)) = dirs.pop() {
         let is_top = inside.as_os_str().is_empty();
         visit(&inside);
         match look_into(root, &inside, above, &mut found) {
-            Ok(below) if inside.components().count() < MAX_DEPTH => folders.extend(below),
+            Ok(below) if inside.components().count() < MAX_DEPTH => dirs.extend(below),
             Ok(_) => {}
             Err(error) if is_top => return Err(error),
             Err(error) if has_gone(&error) => {}
             Err(error) => {
-                let folder = inside.display();
-                tracing::warn!(%folder, %error, "import-dir: a folder cannot be read");
+                let dir = inside.display();
+                tracing::warn!(%dir, %error, "import-dir: a directory cannot be read");
             }
         }
     }
@@ -264,7 +264,7 @@ impl Above {
     fn fault(self, uid: u32) -> Option<Fault> {
         let foreign = |owners: BTreeSet<u32>| owners.into_iter().find(|&owner| owner != uid);
         if let Some(owner) = foreign(self.directories) {
-            return Some(Fault::ForeignFolder(owner));
+            return Some(Fault::ForeignDirectory(owner));
         }
         if let Some(link) = foreign(self.links) {
             return Some(Fault::ForeignLink { link, file: uid });
@@ -273,11 +273,11 @@ impl Above {
             true => ".".to_owned(),
             false => path.display().to_string(),
         };
-        self.writable.map(|(path, mode)| Fault::WritableFolder { path: name(&path), mode })
+        self.writable.map(|(path, mode)| Fault::WritableDirectory { path: name(&path), mode })
     }
 }
 
-/// Gives the folders in it.
+/// Gives the directories in it.
 fn look_into(
     root: &Root,
     inside: &Path,
@@ -287,9 +287,9 @@ fn look_into(
     let name = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
     let descriptor = root.open_to_read(name, Kind::Directory)?;
     above.add_directory(inside, &descriptor)?;
-    let mut folder = Dir::from_fd(descriptor.try_clone()?)?;
+    let mut dir = Dir::from_fd(descriptor.try_clone()?)?;
     let mut below = Vec::new();
-    for entry in folder.iter() {
+    for entry in dir.iter() {
         let entry = entry?;
         let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
         if name.as_bytes().starts_with(b".") {
@@ -315,7 +315,7 @@ fn is_yaml(name: &std::ffi::OsStr) -> bool {
 fn look_at(root: &Root, path: &Path, entry: &FileStat, mut above: Above) -> Option<Found> {
     let is_link = kind(entry) == SFlag::S_IFLNK;
     let at_fault = |fault| Found { print: Print::of(entry), uid: entry.st_uid, file: Err(fault) };
-    // A link leads to a file in the folder, or nowhere.
+    // A link leads to a file in the directory, or nowhere.
     let opened = match is_link {
         true => follow(root, path, &mut above),
         false => Ok(path.to_owned()),
@@ -340,7 +340,7 @@ fn look_at(root: &Root, path: &Path, entry: &FileStat, mut above: Above) -> Opti
     Some(Found { print: Print::of(&stat), uid: stat.st_uid, file })
 }
 
-/// Where a link leads in the folder, over at most [`MAX_LINKS`] others. All that is on the way is added to
+/// Where a link leads in the directory, over at most [`MAX_LINKS`] others. All that is on the way is added to
 /// what tells who could change it.
 fn follow(root: &Root, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
     let mut current = PathBuf::new();
@@ -352,7 +352,7 @@ fn follow(root: &Root, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
             continue;
         }
         if name == ".." {
-            // Not out of the folder.
+            // Not out of the directory.
             if !current.pop() {
                 return Err(Errno::EXDEV.into());
             }
@@ -381,7 +381,7 @@ fn follow(root: &Root, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
     Err(Errno::EISDIR.into())
 }
 
-/// Finds what lies in the folder, over no link. Nobody who may write to a part of it can lead out of it.
+/// Finds what lies in the directory, over no link. Nobody who may write to a part of it can lead out of it.
 fn find_below(root: &Root, path: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_MAGICLINKS
@@ -404,8 +404,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    fn names(folder: &Path) -> Vec<String> {
-        let root = Root::open(folder, None).unwrap();
+    fn names(dir: &Path) -> Vec<String> {
+        let root = Root::open(dir, None).unwrap();
         let found = find(&root, |_| {}).unwrap();
         found
             .into_iter()
@@ -416,8 +416,8 @@ mod tests {
             .collect()
     }
 
-    fn write(folder: &Path, name: &str, mode: u32) {
-        let path = folder.join(name);
+    fn write(dir: &Path, name: &str, mode: u32) {
+        let path = dir.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "key: K\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -425,59 +425,59 @@ mod tests {
 
     #[test]
     fn finds_what_is_meant() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         for name in ["a.yaml", "sub/b.yml", "sub/deep/c.yaml"] {
-            write(folder.path(), name, 0o644);
+            write(dir.path(), name, 0o644);
         }
         for name in [".a.yaml", ".git/x.yaml", "a.yaml~", "#b.yaml", "README.md", "a.yaml.tmp"] {
-            write(folder.path(), name, 0o644);
+            write(dir.path(), name, 0o644);
         }
-        assert_eq!(names(folder.path()), ["a.yaml=7", "sub/b.yml=7", "sub/deep/c.yaml=7"]);
-        let mut folders = Vec::new();
-        let root = Root::open(folder.path(), None).unwrap();
-        find(&root, |path| folders.push(path.to_owned())).unwrap();
-        folders.sort();
-        assert_eq!(folders, ["", "sub", "sub/deep"].map(PathBuf::from));
-        assert!(Root::open(&folder.path().join("none"), None).is_err());
+        assert_eq!(names(dir.path()), ["a.yaml=7", "sub/b.yml=7", "sub/deep/c.yaml=7"]);
+        let mut dirs = Vec::new();
+        let root = Root::open(dir.path(), None).unwrap();
+        find(&root, |path| dirs.push(path.to_owned())).unwrap();
+        dirs.sort();
+        assert_eq!(dirs, ["", "sub", "sub/deep"].map(PathBuf::from));
+        assert!(Root::open(&dir.path().join("none"), None).is_err());
     }
 
     #[test]
-    fn links_lead_to_files_of_the_folder_or_nowhere() {
+    fn links_lead_to_files_of_the_dir_or_nowhere() {
         let outside = tempfile::tempdir().unwrap();
         write(outside.path(), "x.yaml", 0o600);
-        let folder = tempfile::tempdir().unwrap();
-        let inside = |name: &str| folder.path().join(name);
+        let dir = tempfile::tempdir().unwrap();
+        let inside = |name: &str| dir.path().join(name);
         // What Kubernetes makes of a ConfigMap or a Secret.
-        write(folder.path(), "..2026/a.yaml", 0o644);
+        write(dir.path(), "..2026/a.yaml", 0o644);
         symlink("..2026", inside("..data")).unwrap();
         symlink("..data/a.yaml", inside("a.yaml")).unwrap();
         symlink(outside.path().join("x.yaml"), inside("out.yaml")).unwrap();
         symlink("nothing", inside("dangling.yaml")).unwrap();
-        symlink(outside.path(), inside("folder")).unwrap();
+        symlink(outside.path(), inside("directory")).unwrap();
         symlink(".", inside("loop")).unwrap();
-        let not_a_file = "it is not a file; links must lead to a file in the folder";
+        let not_a_file = "it is not a file; links must lead to a file in the directory";
         let expected = [
             "a.yaml=7".to_owned(),
             format!("dangling.yaml: {not_a_file}"),
             format!("out.yaml: {not_a_file}"),
         ];
-        assert_eq!(names(folder.path()), expected);
+        assert_eq!(names(dir.path()), expected);
     }
 
     #[test]
     fn what_is_not_what_was_found_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "a.yaml", 0o644);
-        let root = Root::open(folder.path(), None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a.yaml", 0o644);
+        let root = Root::open(dir.path(), None).unwrap();
         let mut found = find(&root, |_| {}).unwrap();
-        fs::remove_file(folder.path().join("a.yaml")).unwrap();
-        write(folder.path(), "a.yaml", 0o644);
+        fs::remove_file(dir.path().join("a.yaml")).unwrap();
+        write(dir.path(), "a.yaml", 0o644);
         let (path, found) = found.pop_first().unwrap();
         assert!(matches!(found.read(&root, &path), Err(Fault::Changing)));
     }
 
     #[test]
-    fn the_clerk_opens_what_lies_in_the_folder_and_nothing_else() {
+    fn the_clerk_opens_what_lies_in_the_dir_and_nothing_else() {
         let above = tempfile::tempdir().unwrap();
         let at = |name: &str| above.path().join(name);
         for name in ["import/sub/a.yaml", "other/b.yaml"] {
@@ -504,11 +504,11 @@ mod tests {
 
     #[test]
     fn what_others_may_write_to_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "all.yaml", 0o646);
-        write(folder.path(), "group.yaml", 0o664);
-        nix::unistd::mkfifo(&folder.path().join("pipe.yaml"), Mode::S_IRWXU).unwrap();
-        let said = names(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "all.yaml", 0o646);
+        write(dir.path(), "group.yaml", 0o664);
+        nix::unistd::mkfifo(&dir.path().join("pipe.yaml"), Mode::S_IRWXU).unwrap();
+        let said = names(dir.path());
         assert!(said[0].starts_with("all.yaml: others than its owner") && said[0].contains("0646"));
         assert!(said[1].starts_with("group.yaml: others than its owner"));
         assert!(said[2].starts_with("pipe.yaml: it is not a file"), "{said:?}");

@@ -1,10 +1,10 @@
-//! A real folder whose files of documents are applied: a git checkout, what a configuration manager
+//! A real directory whose files of documents are applied: a git checkout, what a configuration manager
 //! fills, a mounted ConfigMap.
 //!
-//! One thread looks through the folder at the start, when inotify tells of something and it has been
+//! One thread looks through the directory at the start, when inotify tells of something and it has been
 //! quiet for a moment since, and now and then in any case: some file systems tell nothing, and a
-//! folder can be put in the place of the watched one. A file that is not what it was is applied with
-//! the rights of the UID that owns it. Nothing is written into the folder.
+//! directory can be put in the place of the watched one. A file that is not what it was is applied with
+//! the rights of the UID that owns it. Nothing is written into the directory.
 
 mod files;
 mod watch;
@@ -27,7 +27,7 @@ use files::{Fault, Found, Print, Root};
 pub(super) use files::{Kind, open_in};
 use watch::Watch;
 
-/// How long the folder must be quiet before it is looked through.
+/// How long the directory must be quiet before it is looked through.
 const SETTLED: Duration = Duration::from_millis(300);
 /// But it is looked through after this time, however busy it is.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -38,11 +38,11 @@ const RETRY: Duration = Duration::from_secs(60);
 /// How long a name service may hold up files of others than the owner it is asked about.
 const NAMES: Duration = Duration::from_millis(300);
 /// When it is looked again whether the owners of the files that were left out are known, or whether there is a
-/// folder again.
+/// directory again.
 const SOON: Duration = Duration::from_millis(500);
-/// How long there may be no folder before that is told: another one may be about to be put in its place.
+/// How long there may be no directory before that is told: another one may be about to be put in its place.
 const REPLACED: Duration = Duration::from_secs(30);
-/// How many files of one owner are applied before the folder is looked through again: what others put
+/// How many files of one owner are applied before the directory is looked through again: what others put
 /// there meanwhile does not wait for all of them.
 const PIECE: usize = 512;
 /// How long the start waits for the first files.
@@ -52,24 +52,24 @@ const START: Duration = Duration::from_secs(10);
 /// ends with the file system.
 ///
 /// # Errors
-/// The folder is not one or others could change it, unless the server `takes_over`: another one may be about to
+/// The directory is not one or others could change it, unless the server `takes_over`: another one may be about to
 /// be put in its place. Or no thread can be started.
 pub(super) fn start(
     fs: &Arc<Fs>,
-    folder: &Path,
+    directory: &Path,
     trust: Trust,
     clerk: Clerk,
     takes_over: bool,
 ) -> io::Result<()> {
-    let folder = std::path::absolute(folder)?;
+    let directory = std::path::absolute(directory)?;
     if !takes_over {
-        Root::open(&trust.check_directory(&folder)?, None)?;
+        Root::open(&trust.check_directory(&directory)?, None)?;
     }
-    let watch = Watch::new(&folder)?;
+    let watch = Watch::new(&directory)?;
     let (first, done) = channel();
     let importer = Importer {
         fs: Arc::downgrade(fs),
-        folder,
+        directory,
         trust,
         clerk,
         identity: None,
@@ -87,27 +87,27 @@ pub(super) fn start(
 
 struct Importer {
     fs: Weak<Fs>,
-    folder: PathBuf,
-    /// Whose the folder and those above it must be.
+    directory: PathBuf,
+    /// Whose the directory and those above it must be.
     trust: Trust,
     clerk: Clerk,
-    /// Device and inode of the folder that is watched.
+    /// Device and inode of the directory that is watched.
     identity: Option<(u64, u64)>,
-    /// Since when there is no folder.
+    /// Since when there is no directory.
     missing: Option<Instant>,
-    /// What was done about each file, by its path in the folder.
+    /// What was done about each file, by its path in the directory.
     known: BTreeMap<PathBuf, Known>,
     /// The file in which each secret was seen last.
     files: HashMap<Key, PathBuf>,
-    /// Whether the folder could be read the last time.
+    /// Whether the directory could be read the last time.
     readable: bool,
     first: Option<Sender<()>>,
 }
 
-/// What a look through the folder left to do.
+/// What a look through the directory left to do.
 enum Rest {
     Nothing,
-    /// The names of owners are still being looked up, or another folder is being put in the place of the one
+    /// The names of owners are still being looked up, or another directory is being put in the place of the one
     /// before.
     Soon,
     /// More files than are applied at once.
@@ -150,17 +150,18 @@ impl Importer {
     fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> Rest {
         let found = self.find(watch);
         let (root, found) = match found {
-            Ok((root, _)) if !root.is_at(&self.folder) => return Rest::Soon,
+            Ok((root, _)) if !root.is_at(&self.directory) => return Rest::Soon,
             Ok(found) => found,
             Err(error) if files::has_gone(&error) && self.is_about_to_return() => {
                 return Rest::Soon;
             }
             Err(error) => {
-                let folder = self.folder.display();
+                let directory = self.directory.display();
                 if std::mem::take(&mut self.readable) {
-                    tracing::error!(%folder, %error, "import-dir: the folder cannot be used; its secrets stay as they are");
+                    tracing::error!(%directory, %error, "import-dir: the directory cannot be used; its secrets stay as they are");
                 }
-                let why = format!("{folder} cannot be used: {error}; its secrets stay as they are");
+                let why =
+                    format!("{directory} cannot be used: {error}; its secrets stay as they are");
                 fs.report_health(Part::ImportDir, Err(why));
                 return Rest::Nothing;
             }
@@ -189,7 +190,7 @@ impl Importer {
             }
             by_owner.retain(|_, of_owner| !of_owner.is_empty());
         }
-        if !root.is_at(&self.folder) {
+        if !root.is_at(&self.directory) {
             return Rest::Soon;
         }
         fs.report_health(Part::ImportDir, self.health());
@@ -200,26 +201,26 @@ impl Importer {
         }
     }
 
-    /// The folder, if it is safe, and the files in it.
+    /// The directory, if it is safe, and the files in it.
     fn find(&mut self, watch: &mut Watch) -> io::Result<(Root, BTreeMap<PathBuf, Found>)> {
-        let path = self.trust.check_directory(&self.folder)?;
+        let path = self.trust.check_directory(&self.directory)?;
         let root = Root::open(&path, Some(self.clerk.clone()))?;
         let identity = root.identity()?;
         if self.identity.replace(identity).is_some_and(|before| before != identity) {
-            tracing::info!(folder = %self.folder.display(), "import-dir: the folder is another one now");
+            tracing::info!(directory = %self.directory.display(), "import-dir: the directory is another one now");
             // What is told about the one before is of no interest.
-            *watch = Watch::new(&self.folder)?;
+            *watch = Watch::new(&self.directory)?;
         }
-        let found = files::find(&root, |inside| watch.add(&self.folder.join(inside)))?;
+        let found = files::find(&root, |inside| watch.add(&self.directory.join(inside)))?;
         Ok((root, found))
     }
 
-    /// Whether a folder that is gone has not been gone for long.
+    /// Whether a directory that is gone has not been gone for long.
     fn is_about_to_return(&mut self) -> bool {
         self.missing.get_or_insert_with(Instant::now).elapsed() < REPLACED
     }
 
-    /// Whether everything in the folder is applied. What is wrong with a file is told to its owner
+    /// Whether everything in the directory is applied. What is wrong with a file is told to its owner
     /// alone: everybody may read health.
     fn health(&self) -> Result<(), String> {
         let bad = self.known.values().filter(|known| !known.good).count();
@@ -282,7 +283,7 @@ impl Importer {
         let (said, good, failed) = match found.read(root, &path) {
             // It is not what was found: the next look finds out what is there.
             Err(Fault::Unreadable(error)) if files::has_gone(&error) => return,
-            Err(Fault::Changing) if !root.is_at(&self.folder) => return,
+            Err(Fault::Changing) if !root.is_at(&self.directory) => return,
             Err(fault) => {
                 let failed = matches!(fault, Fault::Unreadable(_) | Fault::Changing);
                 (fault.to_string(), false, failed.then(Instant::now))

@@ -1,4 +1,4 @@
-//! Being told that something in the folder changes.
+//! Being told that something in the directory changes.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,29 +9,29 @@ use std::time::{Duration, Instant};
 use inotify::{Inotify, WatchDescriptor, WatchMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// inotify(7) on folders. What it tells is only a reason to look: nothing depends on which file it
+/// inotify(7) on directories. What it tells is only a reason to look: nothing depends on which file it
 /// names, or on that it tells everything.
 pub(super) struct Watch {
     inotify: Inotify,
-    /// The directory in which another folder, or a link to one, may be put in the place of the watched one, and
+    /// The directory in which another directory, or a link to one, may be put in the place of the watched one, and
     /// its name there.
     above: Option<(WatchDescriptor, OsString)>,
-    /// Whether the system refused to watch a folder.
+    /// Whether the system refused to watch a directory.
     refused: bool,
 }
 
 impl Watch {
-    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+    pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let mut watch = Self { inotify: Inotify::init()?, above: None, refused: false };
-        if let (Some(above), Some(name)) = (folder.parent(), folder.file_name()) {
+        if let (Some(above), Some(name)) = (directory.parent(), directory.file_name()) {
             let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
             watch.above = watch.watch(above, mask).map(|watched| (watched, name.to_owned()));
         }
         Ok(watch)
     }
 
-    /// Watches a folder, if it is not watched already.
-    pub(super) fn add(&mut self, folder: &Path) {
+    /// Watches a directory, if it is not watched already.
+    pub(super) fn add(&mut self, directory: &Path) {
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::MODIFY
             | WatchMask::ATTRIB
@@ -41,18 +41,18 @@ impl Watch {
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        self.watch(folder, mask);
+        self.watch(directory, mask);
     }
 
-    fn watch(&mut self, folder: &Path, mask: WatchMask) -> Option<WatchDescriptor> {
-        match self.inotify.watches().add(folder, mask) {
+    fn watch(&mut self, directory: &Path, mask: WatchMask) -> Option<WatchDescriptor> {
+        match self.inotify.watches().add(directory, mask) {
             Ok(watched) => Some(watched),
             // It went between being found and this.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 if !std::mem::replace(&mut self.refused, true) {
-                    let folder = folder.display();
-                    tracing::warn!(%folder, %error, "import-dir: changes are noticed some seconds later, since the folder cannot be watched; raise fs.inotify.max_user_watches");
+                    let directory = directory.display();
+                    tracing::warn!(%directory, %error, "import-dir: changes are noticed some seconds later, since the directory cannot be watched; raise fs.inotify.max_user_watches");
                 }
                 None
             }
@@ -81,7 +81,7 @@ impl Watch {
                 Ok(_) => {}
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => {
-                    tracing::error!(%error, "import-dir: nothing more is told about the folder");
+                    tracing::error!(%error, "import-dir: nothing more is told about the directory");
                     std::thread::sleep(left);
                     return false;
                 }

@@ -13,7 +13,7 @@ use super::missing::{Because, Missing};
 /// The newest form that is asked for (Linux 6.12).
 const NEWEST: ABI = ABI::V6;
 
-/// Files and folders with all below them. Descriptors that are open already are not concerned.
+/// Files and directories with all below them. Descriptors that are open already are not concerned.
 #[derive(Debug, Default)]
 pub(in super::super) struct Files {
     pub(in super::super) readable: Vec<PathBuf>,

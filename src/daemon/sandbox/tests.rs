@@ -14,28 +14,28 @@ use nix::errno::Errno;
 use super::*;
 
 const TRIAL: &str = "SECRETFS_TEST_TRIAL";
-const FOLDER: &str = "SECRETFS_TEST_FOLDER";
+const DIRECTORY: &str = "SECRETFS_TEST_DIRECTORY";
 /// Nobody has this one.
 const UID: u32 = 61_234;
 
 /// Runs the test of this name again, in a process of its own.
 #[track_caller]
-fn in_a_child(test: &str, folder: &Path) {
+fn in_a_child(test: &str, directory: &Path) {
     let name = format!("daemon::sandbox::tests::{test}");
     let output = Command::new(std::env::current_exe().unwrap())
         .args([name.as_str(), "--exact", "--nocapture", "--test-threads=1"])
         .env(TRIAL, test)
-        .env(FOLDER, folder)
+        .env(DIRECTORY, directory)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{}:\n{said}", output.status);
 }
 
-/// The folder of the trial, in the child; none in the test itself.
+/// The directory of the trial, in the child; none in the test itself.
 fn trial(test: &str) -> Option<PathBuf> {
     let is_it = std::env::var(TRIAL).is_ok_and(|name| name == test);
-    is_it.then(|| std::env::var_os(FOLDER).expect("it is set as well").into())
+    is_it.then(|| std::env::var_os(DIRECTORY).expect("it is set as well").into())
 }
 
 fn account() -> Option<Account> {
@@ -44,9 +44,9 @@ fn account() -> Option<Account> {
 }
 
 /// `state` is the server's, `import` is to be read, `outside` is for everybody, `link` leads there.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
     let open = |path: &Path| fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
     open(path);
     for name in ["state", "import", "outside"] {
@@ -62,13 +62,13 @@ fn folder() -> tempfile::TempDir {
         chown(path.join("import/private"), Some(4242), Some(4242)).unwrap();
         chown(path.join("state"), Some(UID), Some(UID)).unwrap();
     }
-    folder
+    directory
 }
 
-fn enter_as_a_server(folder: &Path, account: Option<&Account>) {
+fn enter_as_a_server(directory: &Path, account: Option<&Account>) {
     let mut readable = system_files();
-    readable.push(folder.join("import"));
-    let files = Files { readable, writable: vec![folder.join("state")], network: false };
+    readable.push(directory.join("import"));
+    let files = Files { readable, writable: vec![directory.join("state")], network: false };
     let calls = Calls::Serving { connects: false };
     let needs = Needs { account, reads_all: true, files, calls, ..Needs::default() };
     let sandbox = enter(&needs).unwrap();
@@ -95,25 +95,25 @@ fn call(number: libc::c_long, arguments: [usize; 5]) -> io::Result<libc::c_long>
 #[test]
 fn a_server_that_was_taken_over_can_do_nothing_outside() {
     const NAME: &str = "a_server_that_was_taken_over_can_do_nothing_outside";
-    let Some(folder) = trial(NAME) else {
-        let folder = folder();
-        return in_a_child(NAME, folder.path());
+    let Some(directory) = trial(NAME) else {
+        let directory = directory();
+        return in_a_child(NAME, directory.path());
     };
     let account = account();
-    enter_as_a_server(&folder, account.as_ref());
+    enter_as_a_server(&directory, account.as_ref());
 
     // What it needs.
-    let state = folder.join("state");
+    let state = directory.join("state");
     fs::write(state.join("new"), "value").unwrap();
     fs::rename(state.join("new"), state.join("renamed")).unwrap();
     assert_eq!(fs::read(state.join("renamed")).unwrap(), b"value");
-    fs::create_dir(state.join("folder")).unwrap();
+    fs::create_dir(state.join("directory")).unwrap();
     fs::rename(state.join("renamed"), state.join("folder/renamed")).unwrap();
     fs::remove_file(state.join("folder/renamed")).unwrap();
-    fs::remove_dir(state.join("folder")).unwrap();
-    assert_eq!(fs::read(folder.join("import/file")).unwrap(), b"content");
+    fs::remove_dir(state.join("directory")).unwrap();
+    assert_eq!(fs::read(directory.join("import/file")).unwrap(), b"content");
     if account.is_some() {
-        assert_eq!(fs::read(folder.join("import/private")).unwrap(), b"content");
+        assert_eq!(fs::read(directory.join("import/private")).unwrap(), b"content");
     }
     fs::read("/proc/1/stat").unwrap();
     std::thread::spawn(|| {}).join().unwrap();
@@ -123,24 +123,24 @@ fn a_server_that_was_taken_over_can_do_nothing_outside() {
     for path in ["/etc/shadow", "/etc/passwd", "/etc", "/", "/root", "/bin/sh", "/tmp"] {
         denied(path, File::open(path));
     }
-    denied("outside", File::open(folder.join("outside/file")));
+    denied("outside", File::open(directory.join("outside/file")));
     denied("through a link", File::open(state.join("link")));
-    denied("the folder", fs::read_dir(folder.join("outside")));
+    denied("the directory", fs::read_dir(directory.join("outside")));
     for path in ["/proc/1/environ", "/proc/1/mem", "/proc/1/root/etc/passwd"] {
         denied(path, File::open(path));
     }
     // ... or changed.
-    denied("write", fs::write(folder.join("outside/file"), "changed"));
-    denied("write what it may read", fs::write(folder.join("import/file"), "changed"));
-    denied("create", File::create(folder.join("outside/new")));
-    denied("remove", fs::remove_file(folder.join("outside/file")));
-    denied("rename", fs::rename(state.join("file"), folder.join("outside/stolen")));
-    denied("truncate", call_path(libc::SYS_truncate, &folder.join("outside/file")));
+    denied("write", fs::write(directory.join("outside/file"), "changed"));
+    denied("write what it may read", fs::write(directory.join("import/file"), "changed"));
+    denied("create", File::create(directory.join("outside/new")));
+    denied("remove", fs::remove_file(directory.join("outside/file")));
+    denied("rename", fs::rename(state.join("file"), directory.join("outside/stolen")));
+    denied("truncate", call_path(libc::SYS_truncate, &directory.join("outside/file")));
     denied(
         "chmod",
-        fs::set_permissions(folder.join("outside/file"), PermissionsExt::from_mode(0o000)),
+        fs::set_permissions(directory.join("outside/file"), PermissionsExt::from_mode(0o000)),
     );
-    denied("chown", chown(folder.join("outside/file"), Some(UID), None));
+    denied("chown", chown(directory.join("outside/file"), Some(UID), None));
     denied("link", symlink("/etc/shadow", state.join("planted")));
     denied("socket file", call(libc::SYS_mknodat, [0; 5]));
 
@@ -211,18 +211,18 @@ fn call_path(number: libc::c_long, path: &Path) -> io::Result<libc::c_long> {
 #[test]
 fn one_that_passes_on_messages_opens_nothing() {
     const NAME: &str = "one_that_passes_on_messages_opens_nothing";
-    let Some(folder) = trial(NAME) else {
-        let folder = folder();
-        return in_a_child(NAME, folder.path());
+    let Some(directory) = trial(NAME) else {
+        let directory = directory();
+        return in_a_child(NAME, directory.path());
     };
-    let mut held = File::create(folder.join("outside/held")).unwrap();
+    let mut held = File::create(directory.join("outside/held")).unwrap();
     let account = account();
     enter(&of_messenger(account.as_ref())).unwrap();
     io::Write::write_all(&mut held, b"passed on").unwrap();
     for path in ["/proc/self/status", "/etc/passwd", "/dev/null"] {
         denied(path, File::open(path));
     }
-    denied("outside", File::open(folder.join("outside/file")));
+    denied("outside", File::open(directory.join("outside/file")));
     denied("a local socket", UnixDatagram::unbound());
     unknown(&[libc::SYS_openat, libc::SYS_getdents64, libc::SYS_ftruncate, libc::SYS_dup3, 9999]);
     std::thread::spawn(|| ()).join().unwrap();
@@ -240,9 +240,9 @@ fn unknown(numbers: &[libc::c_long]) {
 #[test]
 fn one_that_touches_opens_nothing_but_handles() {
     const NAME: &str = "one_that_touches_opens_nothing_but_handles";
-    let Some(folder) = trial(NAME) else {
-        let folder = folder();
-        return in_a_child(NAME, folder.path());
+    let Some(directory) = trial(NAME) else {
+        let directory = directory();
+        return in_a_child(NAME, directory.path());
     };
     let arguments = account().map(|account| account.to_arguments()).unwrap_or_default();
     enter_to_touch(&arguments).unwrap();
@@ -256,8 +256,8 @@ fn one_that_touches_opens_nothing_but_handles() {
     for path in ["/etc/passwd", "/dev/null", "/proc/1/environ"] {
         denied(path, File::open(path));
     }
-    denied("outside", File::open(folder.join("outside/file")));
-    denied("create", File::create(folder.join("outside/new")));
+    denied("outside", File::open(directory.join("outside/file")));
+    denied("create", File::create(directory.join("outside/new")));
     denied("a local socket", UnixDatagram::unbound());
     denied("a program", Command::new("/bin/true").status());
     unknown(&[libc::SYS_getdents64, libc::SYS_ftruncate, libc::SYS_unlinkat, libc::SYS_splice]);
@@ -266,18 +266,18 @@ fn one_that_touches_opens_nothing_but_handles() {
 #[test]
 fn the_clerk_reads_and_writes_nothing() {
     const NAME: &str = "the_clerk_reads_and_writes_nothing";
-    let Some(folder) = trial(NAME) else {
-        let folder = folder();
-        return in_a_child(NAME, folder.path());
+    let Some(directory) = trial(NAME) else {
+        let directory = directory();
+        return in_a_child(NAME, directory.path());
     };
     let files = Files { readable: vec!["/".into()], network: true, ..Files::default() };
     let calls = Calls::LookingUp;
     let account = account();
     let account = account.as_ref();
     enter(&Needs { account, reads_all: true, files, calls, ..Needs::default() }).unwrap();
-    assert_eq!(fs::read(folder.join("outside/file")).unwrap(), b"content");
+    assert_eq!(fs::read(directory.join("outside/file")).unwrap(), b"content");
     UnixDatagram::unbound().unwrap();
-    denied("write", fs::write(folder.join("outside/file"), "changed"));
-    denied("create", File::create(folder.join("outside/new")));
+    denied("write", fs::write(directory.join("outside/file"), "changed"));
+    denied("create", File::create(directory.join("outside/new")));
     denied("a program", Command::new("/bin/true").status());
 }

@@ -86,8 +86,8 @@ pub(in crate::fs) fn may_be_being_killed(uid: u32, is_alone: impl Fn() -> bool) 
 
 /// All threads of a UID's processes.
 fn threads_of(uid: u32) -> impl Iterator<Item = u32> {
-    let numbers = |folder: &str| {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let numbers = |directory: &str| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<u32>>()
     };
     let is_of_user = move |process: &u32| {

@@ -18,7 +18,7 @@ use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::{Node, path_number};
 use crate::fs::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
 
-/// The folder's name in the root.
+/// The directory's name in the root.
 pub(in crate::fs) const EXPORT_NAME: &str = ".export";
 /// The name in the root of the file that holds everything.
 pub(in crate::fs) const EXPORT_ALL_NAME: &str = ".export.yaml";
@@ -41,8 +41,8 @@ struct Size {
 /// A node of the export.
 #[derive(Clone)]
 pub(in crate::fs) enum Exported {
-    /// A folder, by the path that prefixes in it begin with; that of `.export` is empty.
-    Folder(Arc<str>),
+    /// A directory, by the path that prefixes in it begin with; that of `.export` is empty.
+    Directory(Arc<str>),
     /// A text, as one look-up found it.
     File(Arc<ExportFile>),
 }
@@ -65,12 +65,12 @@ pub(in crate::fs) struct OpenExport {
 
 impl Exported {
     pub(in crate::fs) fn top() -> Self {
-        Self::Folder("".into())
+        Self::Directory("".into())
     }
 
     pub(in crate::fs) fn number(&self) -> u64 {
         match self {
-            Self::Folder(path) => path_number("export", path),
+            Self::Directory(path) => path_number("export", path),
             Self::File(file) => file.node,
         }
     }
@@ -78,7 +78,7 @@ impl Exported {
     /// How it is called in an error.
     pub(in crate::fs) fn path(&self) -> String {
         match self {
-            Self::Folder(path) => join(EXPORT_NAME, &format!("{path}/")),
+            Self::Directory(path) => join(EXPORT_NAME, &format!("{path}/")),
             Self::File(file) => file.path(),
         }
     }
@@ -154,23 +154,23 @@ impl Fs {
         }))
     }
 
-    /// What a name in a folder of `.export` means. A prefix is there if the caller sees a secret of
+    /// What a name in a directory of `.export` means. A prefix is there if the caller sees a secret of
     /// that name or below it.
     pub(in crate::fs) fn find_export(
         &self,
         who: &Requester,
         caller: &Caller,
-        folder: &str,
+        directory: &str,
         name: &str,
     ) -> Option<Exported> {
-        let path = join(folder, name);
+        let path = join(directory, name);
         if let Some(prefix) = path.strip_suffix(SUFFIX)
-            && Key::check_folder(prefix).is_ok()
+            && Key::check_directory(prefix).is_ok()
             && self.is_exported(caller, prefix)
         {
             return Some(self.export_file(who, prefix));
         }
-        self.vault.is_folder(&path).then(|| Exported::Folder(path.into()))
+        self.vault.is_directory(&path).then(|| Exported::Directory(path.into()))
     }
 
     fn is_exported(&self, caller: &Caller, prefix: &str) -> bool {

@@ -37,7 +37,7 @@ struct State {
     lost: bool,
     mode: u16,
     modified: SystemTime,
-    /// Its folder and name; none once it is removed.
+    /// Its directory and name; none once it is removed.
     place: Option<(Arc<str>, String)>,
     handles: Vec<u64>,
     shelf: Shelf,
@@ -85,7 +85,7 @@ impl Scratch {
             let (aside, bytes) = found.unzip();
             state.aside = aside;
             state.bytes = bytes.unwrap_or_default();
-            state.place = kept.place.map(|(folder, name)| (folder.into(), name));
+            state.place = kept.place.map(|(directory, name)| (directory.into(), name));
             state.handles = kept.handles;
             state.shelf = shelf.clone();
             state.slot = Some(slot);
@@ -126,7 +126,10 @@ impl Scratch {
             return;
         }
         let kept = Kept::Scratch(KeptScratch {
-            place: state.place.as_ref().map(|(folder, name)| (folder.to_string(), name.clone())),
+            place: state
+                .place
+                .as_ref()
+                .map(|(directory, name)| (directory.to_string(), name.clone())),
             handles: state.handles.clone(),
             node: self.node,
             uid: self.uid,
@@ -232,7 +235,7 @@ impl State {
             return Ok(());
         }
         let path = match &self.place {
-            Some((folder, name)) => join(folder, name),
+            Some((directory, name)) => join(directory, name),
             None => "a scratch file".to_owned(),
         };
         self.charge.resize(bytes, &path)
@@ -243,13 +246,13 @@ impl State {
     }
 }
 
-/// All scratch files, by UID and then by folder and name.
+/// All scratch files, by UID and then by directory and name.
 pub(in crate::fs) struct ScratchFiles {
     files: Mutex<HashMap<u32, Files>>,
     shelf: Shelf,
 }
 
-/// One UID's files, by folder and name.
+/// One UID's files, by directory and name.
 type Files = HashMap<(Arc<str>, String), Arc<Scratch>>;
 
 impl ScratchFiles {
@@ -267,8 +270,8 @@ impl ScratchFiles {
     ) -> Arc<Scratch> {
         let (place, uid) = (kept.place.clone(), kept.uid);
         let file = Arc::new(Scratch::inherited(kept, found, slot, &self.shelf, budget));
-        if let Some((folder, name)) = place {
-            let place = (folder.into(), name);
+        if let Some((directory, name)) = place {
+            let place = (directory.into(), name);
             self.files.lock().entry(uid).or_default().insert(place, Arc::clone(&file));
         }
         file
@@ -276,18 +279,19 @@ impl ScratchFiles {
 
     /// Whether a name is the name of a scratch file: it has the form of a temporary file, or this UID has a scratch
     /// file there (made as mkstemp(3) does, or by a previous version, for which a dot was enough).
-    pub(in crate::fs) fn is_name(&self, uid: u32, folder: &Arc<str>, name: &str) -> bool {
-        is_temporary_name(name) || (name.starts_with('.') && self.find(uid, folder, name).is_some())
+    pub(in crate::fs) fn is_name(&self, uid: u32, directory: &Arc<str>, name: &str) -> bool {
+        is_temporary_name(name)
+            || (name.starts_with('.') && self.find(uid, directory, name).is_some())
     }
 
     pub(in crate::fs) fn find(
         &self,
         uid: u32,
-        folder: &Arc<str>,
+        directory: &Arc<str>,
         name: &str,
     ) -> Option<Arc<Scratch>> {
         let files = self.files.lock();
-        files.get(&uid)?.get(&(Arc::clone(folder), name.to_owned())).cloned()
+        files.get(&uid)?.get(&(Arc::clone(directory), name.to_owned())).cloned()
     }
 
     /// Puts a file there, in the place of one that has the name.
@@ -296,16 +300,16 @@ impl ScratchFiles {
     /// Its UID has too many.
     pub(in crate::fs) fn put(
         &self,
-        folder: &Arc<str>,
+        directory: &Arc<str>,
         name: &str,
         file: Arc<Scratch>,
     ) -> Result<(), FsError> {
         let mut files = self.files.lock();
         let own = files.entry(file.uid).or_default();
-        let place = (Arc::clone(folder), name.to_owned());
+        let place = (Arc::clone(directory), name.to_owned());
         if own.len() >= PER_UID && !own.contains_key(&place) {
             return Err(FsError::TooMany {
-                path: format!("{folder}/{name}"),
+                path: format!("{directory}/{name}"),
                 what: "you have 64 scratch files; remove some first",
             });
         }
@@ -322,7 +326,7 @@ impl ScratchFiles {
         to: (&Arc<str>, &str),
         file: Arc<Scratch>,
     ) {
-        let place = |(folder, name): (&Arc<str>, &str)| (Arc::clone(folder), name.to_owned());
+        let place = |(directory, name): (&Arc<str>, &str)| (Arc::clone(directory), name.to_owned());
         let mut files = self.files.lock();
         let own = files.entry(file.uid).or_default();
         own.remove(&place(from));
@@ -352,12 +356,12 @@ impl ScratchFiles {
     pub(in crate::fs) fn remove(
         &self,
         uid: u32,
-        folder: &Arc<str>,
+        directory: &Arc<str>,
         name: &str,
     ) -> Option<Arc<Scratch>> {
         let mut files = self.files.lock();
         let own = files.get_mut(&uid)?;
-        let removed = own.remove(&(Arc::clone(folder), name.to_owned()));
+        let removed = own.remove(&(Arc::clone(directory), name.to_owned()));
         if own.is_empty() {
             files.remove(&uid);
         }
@@ -366,11 +370,11 @@ impl ScratchFiles {
         removed
     }
 
-    /// The names of this UID's files in a folder.
-    pub(in crate::fs) fn names(&self, uid: u32, folder: &str) -> Vec<String> {
+    /// The names of this UID's files in a directory.
+    pub(in crate::fs) fn names(&self, uid: u32, directory: &str) -> Vec<String> {
         let files = self.files.lock();
         let own = files.get(&uid).into_iter().flatten();
-        own.filter(|((place, _), _)| &**place == folder)
+        own.filter(|((place, _), _)| &**place == directory)
             .map(|((_, name), _)| name.clone())
             .collect()
     }

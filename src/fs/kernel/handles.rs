@@ -1,4 +1,4 @@
-//! Open files and folders that have a state of their own.
+//! Open files and directories that have a state of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub(in crate::fs) enum Handle {
     Control(Arc<Plaintext>),
     /// A text of the export.
     Export(Arc<OpenExport>),
-    /// A folder being listed; the listing is made at its first read, and anew when it is rewound.
-    Folder(Arc<Listing>),
+    /// A directory being listed; the listing is made at its first read, and anew when it is rewound.
+    Directory(Arc<Listing>),
 }
 
 /// Numbers with this bit stand for handles that take writes: whoever closes one that is not known has
@@ -120,7 +120,7 @@ impl Handles {
             | Handle::Text { .. }
             | Handle::Control(_)
             | Handle::Export(_)
-            | Handle::Folder(_) => 0,
+            | Handle::Directory(_) => 0,
         };
         kind | self.next.fetch_add(1, Ordering::Relaxed)
     }

@@ -31,7 +31,7 @@ const MOST_OUTDATED: usize = 4096;
 /// What is to be touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Touched {
-    /// By its path from the root of the mount: whoever watches the folder is told.
+    /// By its path from the root of the mount: whoever watches the directory is told.
     Path(String),
     /// By its number: whoever watches a version that is superseded is told.
     Node(u64),
@@ -171,7 +171,8 @@ impl Fs {
             noted.versions.into_iter().flat_map(|(of, nodes)| outdated.add(of, nodes, knows));
         let mut touched: Vec<_> = versions.map(Touched::Node).collect();
         let paths = noted.imported.iter().filter_map(|(key, is_new)| {
-            shown(key, *is_new, |folder| knows(Self::folder_node(folder))).map(str::to_owned)
+            shown(key, *is_new, |directory| knows(Self::directory_node(directory)))
+                .map(str::to_owned)
         });
         let paths: BTreeSet<_> = paths.collect();
         touched.extend(paths.into_iter().map(Touched::Path));
@@ -179,19 +180,19 @@ impl Fs {
     }
 }
 
-/// What of the path to a key is to be touched, if the kernel knows these folders: the key, or the
-/// first of the folders on the way to a new key that nobody knows yet.
+/// What of the path to a key is to be touched, if the kernel knows these directories: the key, or the
+/// first of the directories on the way to a new key that nobody knows yet.
 fn shown(key: &str, is_new: bool, knows: impl Fn(&str) -> bool) -> Option<&str> {
     let mut path = key;
     loop {
-        let (folder, _) = path.rsplit_once('/').unwrap_or(("", path));
-        if knows(folder) {
+        let (directory, _) = path.rsplit_once('/').unwrap_or(("", path));
+        if knows(directory) {
             return Some(path);
         }
-        if !is_new || folder.is_empty() {
+        if !is_new || directory.is_empty() {
             return None;
         }
-        path = folder;
+        path = directory;
     }
 }
 
@@ -236,8 +237,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deepest_folder_that_is_known_shows_what_is_new_in_it() {
-        let known = |folders: &'static [&str]| move |folder: &str| folders.contains(&folder);
+    fn the_deepest_directory_that_is_known_shows_what_is_new_in_it() {
+        let known =
+            |directories: &'static [&str]| move |directory: &str| directories.contains(&directory);
         assert_eq!(shown("a/b/K", false, known(&["", "a", "a/b"])), Some("a/b/K"));
         assert_eq!(shown("a/b/K", false, known(&["", "a"])), None, "nobody can be watching it");
         assert_eq!(shown("a/b/K", true, known(&["", "a"])), Some("a/b"));

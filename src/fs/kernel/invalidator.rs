@@ -27,11 +27,11 @@ const PER_TOP: usize = 4;
 
 /// The kernel's caches.
 pub trait KernelCache: Send + Sync + 'static {
-    /// Makes the kernel forget what `name` in the folder `parent` means. Fails quietly where the
+    /// Makes the kernel forget what `name` in the directory `parent` means. Fails quietly where the
     /// kernel does not know it. Up to [`INVALIDATIONS`] threads do that at a time.
     fn forget_name(&self, parent: u64, name: &str);
 
-    /// Makes the kernel look up what `name` in the folder `parent` means before it uses it again. If it means the same
+    /// Makes the kernel look up what `name` in the directory `parent` means before it uses it again. If it means the same
     /// node then, mounts on it and working directories there stay. As [`KernelCache::forget_name`] otherwise.
     fn expire_name(&self, parent: u64, name: &str);
 
@@ -79,7 +79,7 @@ impl StaleName {
 
 /// Names to forget, and who waits for that.
 ///
-/// An answer to a caller that holds the kernel's lock on a folder (unlink, rename, mknod) must not be
+/// An answer to a caller that holds the kernel's lock on a directory (unlink, rename, mknod) must not be
 /// among these: a courier may be waiting for that very lock.
 pub(in crate::fs) struct Errand {
     pub(in crate::fs) stale: Vec<StaleName>,

@@ -30,7 +30,7 @@ pub(in crate::fs) const STATUS: u64 = 2;
 const SHARED_STATUS_FILES: u64 = 16;
 
 /// Node numbers above those of versions tell by their highest bit what they are.
-const FOLDER: u64 = 1 << 62;
+const DIRECTORY: u64 = 1 << 62;
 const SIDECAR: u64 = 1 << 61;
 const PRIVATE: u64 = 1 << 60;
 /// Files in `.status`: the UID, and the file in the lowest byte.
@@ -40,7 +40,7 @@ const _: () = assert!(NODE_LIMIT <= STATUS_FILE);
 /// Whether a process before this one may have told the kernel of the node.
 fn may_have_been_known_before(node: &Node) -> bool {
     match node {
-        Node::Value(_) | Node::Folder(_) => true,
+        Node::Value(_) | Node::Directory(_) => true,
         Node::Draft(draft) => draft.is_open(),
         Node::Scratch(scratch) => scratch.last_handle().is_some(),
         _ => false,
@@ -75,7 +75,7 @@ pub(in crate::fs) enum Clue {
 impl Clue {
     pub(in crate::fs) fn of(number: u64) -> Self {
         match number {
-            _ if number & FOLDER != 0 => Self::Other,
+            _ if number & DIRECTORY != 0 => Self::Other,
             _ if number & SIDECAR != 0 => Self::Sidecar(RecordId::from_u64(number & !SIDECAR)),
             _ if number & PRIVATE != 0 => Self::Private,
             _ => {
@@ -93,8 +93,8 @@ impl Clue {
 /// What a node is.
 #[derive(Clone)]
 pub(in crate::fs) enum Node {
-    /// A folder, by its path; the root's is empty.
-    Folder(Arc<str>),
+    /// A directory, by its path; the root's is empty.
+    Directory(Arc<str>),
     /// One version of a secret, immutable.
     Value(Arc<Value>),
     /// The lists of a secret.
@@ -104,7 +104,7 @@ pub(in crate::fs) enum Node {
     /// A scratch file.
     Scratch(Arc<Scratch>),
     /// `.status`.
-    StatusFolder,
+    StatusDirectory,
     /// A file in `.status`, for one UID: callers must not share pages of the kernel's cache.
     Status(StatusFile, u32),
     /// `.encrypt` and what is in it.
@@ -119,12 +119,12 @@ impl Node {
     /// The node's number.
     pub(in crate::fs) fn number(&self) -> u64 {
         match self {
-            Self::Folder(path) => directory_id(path),
+            Self::Directory(path) => directory_id(path),
             Self::Value(value) => value.node(),
             Self::Sidecar(record) => sidecar_number(*record),
             Self::Draft(draft) => draft.node(),
             Self::Scratch(scratch) => scratch.node(),
-            Self::StatusFolder => STATUS,
+            Self::StatusDirectory => STATUS,
             Self::Status(file, uid) => STATUS_FILE | u64::from(*uid) << 8 | *file as u64,
             Self::Encrypt(node) => node.number(),
             Self::Exported(node) => node.number(),
@@ -136,7 +136,7 @@ impl Node {
     /// given up.
     pub(in crate::fs) fn is_transient(&self) -> bool {
         match self {
-            Self::Encrypt(Encrypt::Folder(path)) => !path.is_empty(),
+            Self::Encrypt(Encrypt::Directory(path)) => !path.is_empty(),
             Self::Status(..)
             | Self::Encrypt(Encrypt::File(_))
             | Self::Exported(Exported::File(_)) => true,
@@ -153,14 +153,14 @@ impl Node {
             Self::Exported(Exported::File(file)) => Some(file.uid()),
             Self::Import(Import::File(file)) => Some(file.owner().0),
             Self::Import(Import::Report(report)) => Some(report.uid),
-            Self::Folder(_)
+            Self::Directory(_)
             | Self::Value(_)
             | Self::Sidecar(_)
-            | Self::StatusFolder
+            | Self::StatusDirectory
             | Self::Status(..)
-            | Self::Encrypt(Encrypt::Folder(_))
-            | Self::Exported(Exported::Folder(_))
-            | Self::Import(Import::Folder(_)) => None,
+            | Self::Encrypt(Encrypt::Directory(_))
+            | Self::Exported(Exported::Directory(_))
+            | Self::Import(Import::Directory(_)) => None,
         }
     }
 
@@ -176,14 +176,14 @@ impl Node {
         }
     }
 
-    pub(in crate::fs) fn is_folder(&self) -> bool {
+    pub(in crate::fs) fn is_directory(&self) -> bool {
         matches!(
             self,
-            Self::Folder(_)
-                | Self::StatusFolder
-                | Self::Encrypt(Encrypt::Folder(_))
-                | Self::Exported(Exported::Folder(_))
-                | Self::Import(Import::Folder(_))
+            Self::Directory(_)
+                | Self::StatusDirectory
+                | Self::Encrypt(Encrypt::Directory(_))
+                | Self::Exported(Exported::Directory(_))
+                | Self::Import(Import::Directory(_))
         )
     }
 }
@@ -202,7 +202,7 @@ pub(in crate::fs) fn path_number(kind: &str, path: &str) -> u64 {
         .chain_update(path)
         .finalize();
     let number = u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
-    FOLDER | number & (PRIVATE - 1)
+    DIRECTORY | number & (PRIVATE - 1)
 }
 
 /// The nodes that the kernel has looked up and not yet forgotten, with how often.
@@ -252,10 +252,10 @@ impl Nodes {
         }
     }
 
-    /// A number for a transient node that no other path leads to. It is among those of folders: one that
+    /// A number for a transient node that no other path leads to. It is among those of directories: one that
     /// is not known is looked up again.
     pub(in crate::fs) fn next_transient(&self) -> u64 {
-        FOLDER | self.next_private.fetch_add(1, Ordering::Relaxed) & (PRIVATE - 1)
+        DIRECTORY | self.next_private.fetch_add(1, Ordering::Relaxed) & (PRIVATE - 1)
     }
 
     /// A number for a node that no other path leads to.
@@ -266,8 +266,8 @@ impl Nodes {
     /// The node of that number, if the kernel can know it.
     pub(in crate::fs) fn find(&self, number: u64) -> Option<Node> {
         match number {
-            ROOT => Some(Node::Folder("".into())),
-            STATUS => Some(Node::StatusFolder),
+            ROOT => Some(Node::Directory("".into())),
+            STATUS => Some(Node::StatusDirectory),
             _ => {
                 let known = self.known.read().get(&number).map(|known| known.node.clone());
                 known.or_else(|| self.recalled.read().get(&number).cloned())
@@ -342,7 +342,7 @@ impl Nodes {
             used: AtomicBool::new(false),
         });
         // That of a directory may have followed it to another name.
-        if let Node::Folder(_) = node {
+        if let Node::Directory(_) = node {
             known.node = node.clone();
         }
         known.lookups += 1;
@@ -352,10 +352,10 @@ impl Nodes {
     /// in the kernel's eyes: it goes on with them until it has looked the new names up.
     pub(in crate::fs) fn rename_below(&self, from: &str, to: &str) {
         let follow = |node: &mut Node| {
-            if let Node::Folder(path) = node
+            if let Node::Directory(path) = node
                 && let Some(path) = renamed(path, from, to)
             {
-                *node = Node::Folder(path.into());
+                *node = Node::Directory(path.into());
             }
         };
         self.known.write().values_mut().for_each(|known| follow(&mut known.node));
@@ -502,8 +502,8 @@ mod tests {
     use super::*;
     use crate::fs::budget::MemoryLimits;
 
-    fn folder(number: usize) -> Node {
-        Node::Encrypt(Encrypt::Folder(format!("f{number}").into()))
+    fn directory(number: usize) -> Node {
+        Node::Encrypt(Encrypt::Directory(format!("f{number}").into()))
     }
 
     #[test]
@@ -512,16 +512,16 @@ mod tests {
         let look_up = |node: &Node, uid| {
             nodes.look_up_transient(node, &budget, Account::User(uid), "f").unwrap();
         };
-        let (used, other) = (folder(1_000_000), folder(2_000_000));
+        let (used, other) = (directory(1_000_000), directory(2_000_000));
         look_up(&used, 7);
         look_up(&other, 8);
         for number in 0..10 * MAX_TRANSIENT {
-            look_up(&folder(number), 7);
+            look_up(&directory(number), 7);
             nodes.touch(used.number());
         }
         assert!(nodes.find(used.number()).is_some(), "it is used all the time");
         assert!(nodes.find(other.number()).is_some(), "it is another user's");
-        assert!(nodes.find(folder(0).number()).is_none());
+        assert!(nodes.find(directory(0).number()).is_none());
         assert!(nodes.known.read().len() <= MAX_TRANSIENT + 1);
         let known: Vec<u64> = nodes.known.read().keys().copied().collect();
         known.into_iter().for_each(|number| nodes.forget(number, u64::MAX, || {}));
@@ -534,7 +534,7 @@ mod tests {
         let (nodes, budget) = (Nodes::new(1), Budget::new(limits));
         for number in 0..100 {
             nodes
-                .look_up_transient(&folder(number), &budget, Account::User(7), "f")
+                .look_up_transient(&directory(number), &budget, Account::User(7), "f")
                 .expect("an older one makes way");
         }
         let left = 10 << 10;

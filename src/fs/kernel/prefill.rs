@@ -3,7 +3,7 @@
 //! It saves the reader the READ, and the GETATTR that the kernel sends after every READ (which makes
 //! it doubt the access time): reading again is one request from the second time on. Like the
 //! courier's, this work must not be done by a thread that serves requests: a page can be locked by a
-//! reader who waits for one. And it is not the courier's, who may be waiting for a folder.
+//! reader who waits for one. And it is not the courier's, who may be waiting for a directory.
 
 use std::io;
 use std::sync::Arc;

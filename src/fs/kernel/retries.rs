@@ -54,7 +54,7 @@ pub(in crate::fs) enum Note {
     /// come back.
     Shared { node: u64, path: Option<String>, unanswered: u32 },
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
-    /// folders above are still there for it. A note of a process, as the next one.
+    /// directories above are still there for it. A note of a process, as the next one.
     /// `by_child` if a child of the process did so.
     Replaced { key: String, heritage: Heritage, by_child: bool },
     /// It closed this file of the drop box, which was applied and is gone.
@@ -326,7 +326,7 @@ impl Tasks {
     }
 
     /// The thread's start time, if something is noted of its number; read if that was not done a moment
-    /// ago, for what was noted: the kernel looks up again at once, all folders of the path.
+    /// ago, for what was noted: the kernel looks up again at once, all directories of the path.
     fn started_if_noted(&self, who: &Requester) -> Option<Option<u64>> {
         if self.threads.load(Ordering::Acquire) == 0 {
             return None;

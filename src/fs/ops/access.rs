@@ -34,19 +34,19 @@ impl Fs {
         if !matches!(node, Node::Draft(_)) {
             self.check_reachable(who, &node)?;
         }
-        if wanted.execute && !node.is_folder() {
+        if wanted.execute && !node.is_directory() {
             return no("a secret is not a program; read it");
         }
-        if wanted.read && node.is_folder() {
+        if wanted.read && node.is_directory() {
             self.check_listing(who, &caller, &node)?;
         }
         match &node {
-            Node::Folder(folder) if wanted.write => self.may_make(&caller, folder, "x"),
+            Node::Directory(directory) if wanted.write => self.may_make(&caller, directory, "x"),
             Node::Status(StatusFile::Rekey, _) if wanted.read || wanted.write => {
                 Ok(self.vault.check_rekey(&caller)?)
             }
             Node::Encrypt(Encrypt::File(_)) => Ok(()),
-            Node::StatusFolder
+            Node::StatusDirectory
             | Node::Status(..)
             | Node::Encrypt(_)
             | Node::Exported(_)

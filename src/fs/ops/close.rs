@@ -330,7 +330,7 @@ impl Fs {
     pub(in crate::fs) fn stale_after(&self, changes: &[Change]) -> Vec<StaleName> {
         self.watchers.changed(changes);
         let mut stale = Vec::new();
-        self.folders_give_way(changes, &mut stale);
+        self.directories_give_way(changes, &mut stale);
         for change in changes {
             let Some(before) = &change.before else { continue };
             let after = change.after.as_deref();
@@ -351,17 +351,17 @@ impl Fs {
         stale
     }
 
-    /// The folders that existed because of a secret. (The kernel does not cache sidecars' names.)
+    /// The directories that existed because of a secret. (The kernel does not cache sidecars' names.)
     pub(in crate::fs) fn vanished(&self, secret: &Secret, stale: &mut Vec<StaleName>) {
-        for folder in secret.key().ancestors() {
-            if self.vault.is_folder(folder) || self.folders.holds_below(folder) {
+        for directory in secret.key().ancestors() {
+            if self.vault.is_directory(directory) || self.directories.holds_below(directory) {
                 break;
             }
-            self.folders.remove(folder);
+            self.directories.remove(directory);
             // A caller's own directory is always there for it. Of directories below it a caller could make any
             // number, which the kernel would keep until it has no memory left.
-            let expires = !folder.contains('/');
-            stale.push(StaleName { expires, ..stale_name(folder) });
+            let expires = !directory.contains('/');
+            stale.push(StaleName { expires, ..stale_name(directory) });
         }
     }
 }
@@ -373,9 +373,9 @@ pub(in crate::fs) fn closed_by_killed(who: &Requester) -> Result<(), FsError> {
 }
 
 pub(in crate::fs) fn stale_name(path: &str) -> StaleName {
-    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     StaleName {
-        parent: Fs::folder_node(folder),
+        parent: Fs::directory_node(directory),
         name: name.to_owned(),
         top: StaleName::top_of(path),
         version: None,

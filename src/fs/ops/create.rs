@@ -1,4 +1,4 @@
-//! Making files and folders.
+//! Making files and directories.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -127,13 +127,13 @@ impl Fs {
         how: Creation,
         decision: &mut Option<Decision>,
     ) -> Result<(Entry, Opened), FsError> {
-        if let Some(folder) = self.drop_folder(parent) {
-            return self.create_dropped(who, &folder, name, how.mode);
+        if let Some(directory) = self.drop_directory(parent) {
+            return self.create_dropped(who, &directory, name, how.mode);
         }
         let Creation { mode, exclusive, .. } = how;
-        let folder = self.folder(who, parent)?;
-        let text = checked_name(&folder, name)?;
-        if self.scratch.is_name(who.uid, &folder, text)
+        let directory = self.directory(who, parent)?;
+        let text = checked_name(&directory, name)?;
+        if self.scratch.is_name(who.uid, &directory, text)
             || (how.is_mkstemp() && may_be_temporary_name(text))
         {
             return self.create_scratch(who, caller, parent, name, mode);
@@ -160,8 +160,8 @@ impl Fs {
         if !who.is_resent {
             return Ok(None);
         }
-        let folder = self.folder(who, parent)?;
-        Ok(self.drafts.creating(&join(&folder, checked_name(&folder, name)?), who))
+        let directory = self.directory(who, parent)?;
+        Ok(self.drafts.creating(&join(&directory, checked_name(&directory, name)?), who))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -175,8 +175,8 @@ impl Fs {
         exclusive: bool,
         decision: &mut Option<Decision>,
     ) -> Result<Arc<Draft>, FsError> {
-        let folder = self.folder(who, parent)?;
-        let path = join(&folder, checked_name(&folder, name)?);
+        let directory = self.directory(who, parent)?;
+        let path = join(&directory, checked_name(&directory, name)?);
         let key = match checked_key(&path) {
             // Somebody wants to write the lists of a secret that is not there.
             Err(FsError::BadName { error: KeyError::SidecarName, .. }) => {
@@ -218,19 +218,19 @@ impl Fs {
         name: &OsStr,
         mode: u32,
     ) -> Result<(Entry, Opened), FsError> {
-        let folder = self.folder(who, parent)?;
-        let name = checked_name(&folder, name)?;
-        self.may_make(caller, &folder, name)?;
+        let directory = self.directory(who, parent)?;
+        let name = checked_name(&directory, name)?;
+        self.may_make(caller, &directory, name)?;
         if name.chars().any(char::is_control) {
             let error = KeyError::ControlCharacter;
-            return Err(FsError::BadName { path: join(&folder, name), error });
+            return Err(FsError::BadName { path: join(&directory, name), error });
         }
-        let path = join(&folder, name);
+        let path = join(&directory, name);
         let charge = self.budget.charge(Account::of(caller), Scratch::BYTES, &path)?;
         let (node, owner) = (self.nodes.next_private(), (who.uid, who.gid));
         let scratch = Arc::new(Scratch::new(node, owner, mode as u16, charge));
         let opened = self.start_scratch(who, caller, Arc::clone(&scratch))?;
-        if let Err(error) = self.scratch.put(&folder, name, Arc::clone(&scratch)) {
+        if let Err(error) = self.scratch.put(&directory, name, Arc::clone(&scratch)) {
             self.handles.remove(opened.handle);
             return Err(error);
         }
@@ -243,74 +243,78 @@ impl Fs {
         Ok(Entry { attr, lifetime: NEVER })
     }
 
-    /// Makes a folder, which lasts until it is emptied or removed.
+    /// Makes a directory, which lasts until it is emptied or removed.
     ///
     /// # Errors
     /// The caller may not make it, or it is there already.
-    pub fn make_folder(
+    pub fn make_directory(
         &self,
         who: &Requester,
         parent: u64,
         name: &OsStr,
     ) -> Result<Entry, FsError> {
-        let made = self.make_folder_quietly(who, parent, name);
+        let made = self.make_directory_quietly(who, parent, name);
         self.note(who, "mkdir", made)
     }
 
-    fn make_folder_quietly(
+    fn make_directory_quietly(
         &self,
         who: &Requester,
         parent: u64,
         name: &OsStr,
     ) -> Result<Entry, FsError> {
-        if let Some(folder) = self.drop_folder(parent) {
-            self.make_drop_folder(who, &folder, name)?;
+        if let Some(directory) = self.drop_directory(parent) {
+            self.make_drop_directory(who, &directory, name)?;
             return self.look_up(who, parent, name);
         }
         let caller = self.caller(who)?;
-        let folder = self.folder(who, parent)?;
-        let name_text = checked_name(&folder, name)?;
-        let path = join(&folder, name_text);
-        crate::model::Key::check_folder(&path)
+        let directory = self.directory(who, parent)?;
+        let name_text = checked_name(&directory, name)?;
+        let path = join(&directory, name_text);
+        crate::model::Key::check_directory(&path)
             .map_err(|error| FsError::BadName { path: path.clone(), error })?;
-        self.may_make(&caller, &folder, name_text)?;
+        self.may_make(&caller, &directory, name_text)?;
         // It was made when this was asked for the first time.
-        if who.is_resent && self.folders.is_by(&path, who.uid) {
+        if who.is_resent && self.directories.is_by(&path, who.uid) {
             return self.look_up(who, parent, name);
         }
-        if self.vault.is_folder(&path) || self.vault.secret(&path).is_some() {
+        if self.vault.is_directory(&path) || self.vault.secret(&path).is_some() {
             return Err(FsError::Exists(path));
         }
         let bytes = OBJECT_BYTES + SLOT_BYTES;
         let charge = self.budget.charge(Account::of(&caller), bytes, &path)?;
-        self.folders.make(&path, who.uid, charge)?;
+        self.directories.make(&path, who.uid, charge)?;
         self.look_up(who, parent, name)
     }
 
-    /// Folders that were made while somebody was about to create a secret of that name, or one whose
+    /// Directories that were made while somebody was about to create a secret of that name, or one whose
     /// sidecar has it, are in the way of these changes.
-    pub(in crate::fs) fn folders_give_way(&self, changes: &[Change], stale: &mut Vec<StaleName>) {
+    pub(in crate::fs) fn directories_give_way(
+        &self,
+        changes: &[Change],
+        stale: &mut Vec<StaleName>,
+    ) {
         for change in changes {
             let Some(after) = &change.after else { continue };
             if change.before.as_ref().is_some_and(|before| before.key() == after.key()) {
                 continue;
             }
             for path in [after.key().to_string(), format!("{}{SIDECAR_SUFFIX}", after.key())] {
-                if self.folders.give_way(&path) {
+                if self.directories.give_way(&path) {
                     stale.push(stale_name(&path));
                 }
             }
         }
     }
 
-    /// Whether the caller may make something of that name in a folder.
+    /// Whether the caller may make something of that name in a directory.
     pub(in crate::fs) fn may_make(
         &self,
         caller: &Caller,
-        folder: &str,
+        directory: &str,
         name: &str,
     ) -> Result<(), FsError> {
-        let path = join(folder, name);
+        let path = join(directory, name);
         match may_create(caller, &path) {
             _ if is_reserved(&path) => Err(crate::fs::nothing_is_made_in(&path)),
             Ok(_grant) => Ok(()),

@@ -8,7 +8,7 @@ use crate::document::emit_lists;
 use crate::model::{Caller, Key, KeyError, MAX_COMPONENT_BYTES, Operation, SIDECAR_SUFFIX};
 use crate::vault::{Secret, Value};
 
-use crate::fs::attr::{ENCRYPT_MODE, FOLDER_MODE, SECRET_MODE};
+use crate::fs::attr::{DIRECTORY_MODE, ENCRYPT_MODE, SECRET_MODE};
 use crate::fs::budget::Account;
 use crate::fs::files::draft::Draft;
 use crate::fs::files::encrypt::{ENCRYPT_NAME, Encrypt};
@@ -20,7 +20,7 @@ use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::retries::Note;
 use crate::fs::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Requester, join};
 
-/// The folder of status files, in the root.
+/// The directory of status files, in the root.
 pub(in crate::fs) const STATUS_NAME: &str = ".status";
 
 /// Whether a path has a meaning of its own, so that no scratch file can have it.
@@ -29,7 +29,7 @@ pub(in crate::fs) fn is_reserved(path: &str) -> bool {
 }
 
 impl Fs {
-    /// What `name` in the folder `parent` means to this caller. The kernel knows the node from now
+    /// What `name` in the directory `parent` means to this caller. The kernel knows the node from now
     /// on, until it says [`Fs::forget`].
     ///
     /// # Errors
@@ -41,30 +41,30 @@ impl Fs {
         loop {
             let (node, lifetime) = match self.node(who, parent)? {
                 // In `.encrypt` a name may have a prefix.
-                Node::Folder(folder) if name.len() > MAX_COMPONENT_BYTES => {
-                    let path = join(&folder, &name.to_string_lossy());
+                Node::Directory(directory) if name.len() > MAX_COMPONENT_BYTES => {
+                    let path = join(&directory, &name.to_string_lossy());
                     return Err(FsError::BadName { path, error: KeyError::ComponentTooLong });
                 }
-                Node::Folder(folder) => {
-                    self.find(who, &caller, &folder, text()?)?.ok_or_else(not_found)?
+                Node::Directory(directory) => {
+                    self.find(who, &caller, &directory, text()?)?.ok_or_else(not_found)?
                 }
-                Node::StatusFolder => {
+                Node::StatusDirectory => {
                     let file = StatusFile::parse(text()?).ok_or_else(not_found)?;
                     (Node::Status(file, who.uid), NEVER)
                 }
-                Node::Encrypt(Encrypt::Folder(folder)) => {
+                Node::Encrypt(Encrypt::Directory(directory)) => {
                     self.nodes.touch(parent);
-                    (self.find_to_encrypt(who, &caller, &folder, name)?.into(), NEVER)
+                    (self.find_to_encrypt(who, &caller, &directory, name)?.into(), NEVER)
                 }
-                Node::Import(Import::Folder(folder)) => {
-                    let found = self.find_in_drop_box(who, &caller, &folder, text()?);
+                Node::Import(Import::Directory(directory)) => {
+                    let found = self.find_in_drop_box(who, &caller, &directory, text()?);
                     (found.ok_or_else(not_found)?.into(), NEVER)
                 }
-                Node::Exported(Exported::Folder(folder)) => {
-                    let found = self.find_export(who, &caller, &folder, text()?);
+                Node::Exported(Exported::Directory(directory)) => {
+                    let found = self.find_export(who, &caller, &directory, text()?);
                     (found.ok_or_else(not_found)?.into(), NEVER)
                 }
-                _ => return Err(FsError::NotFolder(name.to_string_lossy().into_owned())),
+                _ => return Err(FsError::NotDirectory(name.to_string_lossy().into_owned())),
             };
             if node.is_transient() {
                 let (account, path) = (Account::of(&caller), self.path_of(&node));
@@ -114,19 +114,19 @@ impl Fs {
         &self,
         who: &Requester,
         caller: &Caller,
-        folder: &Arc<str>,
+        directory: &Arc<str>,
         name: &str,
     ) -> Result<Option<(Node, Duration)>, FsError> {
-        if folder.is_empty()
+        if directory.is_empty()
             && let Some(node) = self.find_reserved(who, name)
         {
             return Ok(Some((node, NEVER)));
         }
-        if self.scratch.is_name(who.uid, folder, name) {
-            let scratch = self.scratch.find(who.uid, folder, name);
+        if self.scratch.is_name(who.uid, directory, name) {
+            let scratch = self.scratch.find(who.uid, directory, name);
             return Ok(scratch.map(|scratch| (Node::Scratch(scratch), NEVER)));
         }
-        let path = join(folder, name);
+        let path = join(directory, name);
         self.settling.wait_for(&path);
         if let Some(secret) = self.vault.secret(&path) {
             let found = self.node_for_retry(who, &path, &secret, |node| {
@@ -135,10 +135,10 @@ impl Fs {
             });
             return found.map(Some);
         }
-        // A file that was only created makes its folder and its sidecar exist, too.
+        // A file that was only created makes its directory and its sidecar exist, too.
         self.settling.wait_for_around(&path);
-        if self.vault.is_folder(&path) || self.folders.holds(&path) {
-            return Ok(Some((Node::Folder(path.into()), FOREVER)));
+        if self.vault.is_directory(&path) || self.directories.holds(&path) {
+            return Ok(Some((Node::Directory(path.into()), FOREVER)));
         }
         if let Some(secret) =
             path.strip_suffix(SIDECAR_SUFFIX).and_then(|key| self.vault.secret(key))
@@ -148,14 +148,14 @@ impl Fs {
         if let Some(draft) = self.drafts.creating(&path, who) {
             return Ok(Some((Node::Draft(draft), NEVER)));
         }
-        let is_folder = self.is_folder_to(who, caller, &path);
-        Ok(is_folder.then(|| (Node::Folder(path.into()), NEVER)))
+        let is_directory = self.is_directory_to(who, caller, &path);
+        Ok(is_directory.then(|| (Node::Directory(path.into()), NEVER)))
     }
 
     /// Names in the root that mean something of their own.
     fn find_reserved(&self, who: &Requester, name: &str) -> Option<Node> {
         match name {
-            STATUS_NAME => Some(Node::StatusFolder),
+            STATUS_NAME => Some(Node::StatusDirectory),
             ENCRYPT_NAME => Some(Encrypt::top().into()),
             EXPORT_NAME => Some(Exported::top().into()),
             IMPORT_NAME => Some(Import::top().into()),
@@ -164,16 +164,21 @@ impl Fs {
         }
     }
 
-    /// Folders that exist for this caller alone.
-    pub(in crate::fs) fn is_folder_to(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+    /// Directories that exist for this caller alone.
+    pub(in crate::fs) fn is_directory_to(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        path: &str,
+    ) -> bool {
         caller.own_slug().is_some_and(|own| own.as_str() == path)
             || self.drafts.creates_below(path, who.uid)
             || !self.scratch.names(who.uid, path).is_empty()
             || self.was_emptied_by(who, path)
     }
 
-    /// Whether this process removed what made the folder exist: it may be about to put another secret
-    /// there (`mv`, `install`), or to remove the folder (`rm -r`).
+    /// Whether this process removed what made the directory exist: it may be about to put another secret
+    /// there (`mv`, `install`), or to remove the directory (`rm -r`).
     pub(in crate::fs) fn was_emptied_by(&self, who: &Requester, path: &str) -> bool {
         let is_it = |note: &mut Note| match note {
             Note::Replaced { key, .. } if is_below(key, path) => Some(()),
@@ -253,11 +258,11 @@ impl Fs {
         let file = Attr { modified, ..Attr::of_file(node.number()) };
         Ok(match node {
             Node::Value(value) => self.version_attr(value),
-            Node::Folder(_)
-            | Node::StatusFolder
-            | Node::Encrypt(Encrypt::Folder(_))
-            | Node::Exported(Exported::Folder(_)) => {
-                Attr { kind: FileKind::Folder, mode: FOLDER_MODE, ..file }
+            Node::Directory(_)
+            | Node::StatusDirectory
+            | Node::Encrypt(Encrypt::Directory(_))
+            | Node::Exported(Exported::Directory(_)) => {
+                Attr { kind: FileKind::Directory, mode: DIRECTORY_MODE, ..file }
             }
             Node::Import(node) => self.drop_box_attr(node, caller, file),
             Node::Encrypt(Encrypt::File(open)) => {
@@ -300,15 +305,15 @@ impl Fs {
         }
     }
 
-    /// The node under which the kernel knows the folder of a key.
-    pub(in crate::fs) fn folder_node(path: &str) -> u64 {
+    /// The node under which the kernel knows the directory of a key.
+    pub(in crate::fs) fn directory_node(path: &str) -> u64 {
         directory_id(path)
     }
 }
 
-/// Whether `path` lies below `folder`; everything lies below the empty one.
-pub(in crate::fs) fn is_below(path: &str, folder: &str) -> bool {
-    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+/// Whether `path` lies below `directory`; everything lies below the empty one.
+pub(in crate::fs) fn is_below(path: &str, directory: &str) -> bool {
+    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The key whose sidecar this path is, if it has the form of one.

@@ -177,8 +177,8 @@ impl Fs {
                 let path = join(STATUS_NAME, file.name());
                 self.text(caller, number, &path, self.status_text(file, caller))
             }
-            Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
-            Node::StatusFolder => Err(FsError::IsFolder(".status".to_owned())),
+            Node::Directory(path) => Err(FsError::IsDirectory(path.to_string())),
+            Node::StatusDirectory => Err(FsError::IsDirectory(".status".to_owned())),
             Node::Encrypt(Encrypt::File(file)) => {
                 let opened = self.open_to_encrypt(who, caller, &file, (wish.read, wish.write));
                 let subject = Subject::of(file.key().as_str());
@@ -192,8 +192,9 @@ impl Fs {
             Node::Exported(Exported::File(file)) => {
                 self.open_export(who, caller, &file, wish.write, decision)
             }
-            node @ (Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_))) => {
-                Err(FsError::IsFolder(self.path_of(&node)))
+            node @ (Node::Encrypt(Encrypt::Directory(_))
+            | Node::Exported(Exported::Directory(_))) => {
+                Err(FsError::IsDirectory(self.path_of(&node)))
             }
         }
     }

@@ -95,7 +95,7 @@ impl Fs {
                 Ok(FileBytes { bytes: document, offset, length })
             }
             Handle::Export(export) => Ok(whole(self.read_export(&export, offset, length)?)),
-            Handle::Folder(_) => Err(FsError::BadHandle),
+            Handle::Directory(_) => Err(FsError::BadHandle),
         }
     }
 
@@ -126,7 +126,7 @@ impl Fs {
                 | Handle::View(_)
                 | Handle::Text { .. }
                 | Handle::Export(_)
-                | Handle::Folder(_),
+                | Handle::Directory(_),
             ) => Err(FsError::BadHandle),
             Err(_) => Err(FsError::Lost),
         };

@@ -1,4 +1,4 @@
-//! Listing folders.
+//! Listing directories.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,28 +28,28 @@ pub struct Listed {
     pub name: Box<str>,
     /// Its node's number.
     pub node: u64,
-    /// File or folder.
+    /// File or directory.
     pub kind: FileKind,
 }
 
-/// An open folder: what it held when it was read first or rewound.
+/// An open directory: what it held when it was read first or rewound.
 #[derive(Default)]
 pub(in crate::fs) struct Listing(Mutex<Option<(Arc<[Listed]>, Charge)>>);
 
 impl Fs {
-    /// Opens a folder for listing.
+    /// Opens a directory for listing.
     ///
     /// # Errors
-    /// The node is not a folder, or the caller can see nothing in it.
-    pub fn open_folder(&self, who: &Requester, node: u64) -> Result<Opened, FsError> {
+    /// The node is not a directory, or the caller can see nothing in it.
+    pub fn open_directory(&self, who: &Requester, node: u64) -> Result<Opened, FsError> {
         let node = self.node(who, node)?;
-        if !node.is_folder() {
-            return Err(FsError::NotFolder("the file".to_owned()));
+        if !node.is_directory() {
+            return Err(FsError::NotDirectory("the file".to_owned()));
         }
         let caller = self.caller(who)?;
         let opened = self.check_listing(who, &caller, &node);
         self.note(who, "open", opened)?;
-        self.private(&caller, "the folder", Handle::Folder(Arc::default()))
+        self.private(&caller, "the directory", Handle::Directory(Arc::default()))
     }
 
     /// Whether the caller may open a directory to list it: not if it can see nothing there. Who lists a
@@ -62,18 +62,20 @@ impl Fs {
     ) -> Result<(), FsError> {
         let may = caller.is_admin()
             || match node {
-                Node::Folder(path) => {
-                    self.sees_in(who, caller, path) || self.is_folder_to(who, caller, path)
+                Node::Directory(path) => {
+                    self.sees_in(who, caller, path) || self.is_directory_to(who, caller, path)
                 }
                 // Nothing is ever listed there.
-                Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => false,
+                Node::Encrypt(Encrypt::Directory(_)) | Node::Exported(Exported::Directory(_)) => {
+                    false
+                }
                 _ => true,
             };
         let what = "you can see nothing in it; open what you need by its name";
         if may { Ok(()) } else { Err(FsError::NoAccess { path: self.path_of(node), what }) }
     }
 
-    /// What the caller sees in the folder, as it was when the handle was read first or rewound
+    /// What the caller sees in the directory, as it was when the handle was read first or rewound
     /// (`rewound`).
     ///
     /// # Errors
@@ -86,13 +88,13 @@ impl Fs {
         rewound: bool,
     ) -> Result<Arc<[Listed]>, FsError> {
         let listing = match self.handles.find(handle) {
-            Ok(Handle::Folder(listing)) => listing,
+            Ok(Handle::Directory(listing)) => listing,
             // The process that gave the handle was killed.
             Err(_) if !is_writer(handle) => {
                 let listing = Arc::default();
                 let account = Account::of(&*self.caller(who)?);
-                let charge = self.budget.charge(account, HANDLE_BYTES, "the folder")?;
-                self.handles.inherit(handle, Handle::Folder(Arc::clone(&listing)), charge);
+                let charge = self.budget.charge(account, HANDLE_BYTES, "the directory")?;
+                self.handles.inherit(handle, Handle::Directory(Arc::clone(&listing)), charge);
                 listing
             }
             Ok(_) | Err(_) => return Err(FsError::BadHandle),
@@ -109,21 +111,21 @@ impl Fs {
         let names: usize = listed.iter().map(|one| one.name.len()).sum();
         let bytes = names + listed.len() * LISTED_BYTES;
         let account = Account::of(&*self.caller(who)?);
-        let charge = self.budget.charge(account, bytes, "the folder")?;
+        let charge = self.budget.charge(account, bytes, "the directory")?;
         *listing.0.lock() = Some((Arc::clone(&listed), charge));
         Ok(listed)
     }
 
-    /// Closes a folder.
-    pub fn close_folder(&self, handle: u64) {
+    /// Closes a directory.
+    pub fn close_directory(&self, handle: u64) {
         self.handles.remove(handle);
     }
 
     fn list_now(&self, who: &Requester, node: u64) -> Result<Arc<[Listed]>, FsError> {
         let caller = self.caller(who)?;
         match self.node(who, node)? {
-            Node::Folder(path) => Ok(self.list_folder(who, &caller, &path)),
-            Node::StatusFolder => Ok(StatusFile::ALL
+            Node::Directory(path) => Ok(self.list_directory(who, &caller, &path)),
+            Node::StatusDirectory => Ok(StatusFile::ALL
                 .into_iter()
                 .map(|file| Listed {
                     name: file.name().into(),
@@ -131,24 +133,31 @@ impl Fs {
                     kind: FileKind::File,
                 })
                 .collect()),
-            Node::Import(Import::Folder(folder)) => Ok(self.list_drop_box(who, &caller, &folder)),
+            Node::Import(Import::Directory(directory)) => {
+                Ok(self.list_drop_box(who, &caller, &directory))
+            }
             // What is there is found by name.
-            Node::Encrypt(Encrypt::Folder(_)) | Node::Exported(Exported::Folder(_)) => {
+            Node::Encrypt(Encrypt::Directory(_)) | Node::Exported(Exported::Directory(_)) => {
                 Ok(Arc::new([]))
             }
-            _ => Err(FsError::NotFolder("the file".to_owned())),
+            _ => Err(FsError::NotDirectory("the file".to_owned())),
         }
     }
 
-    fn list_folder(&self, who: &Requester, caller: &Caller, folder: &Arc<str>) -> Arc<[Listed]> {
+    fn list_directory(
+        &self,
+        who: &Requester,
+        caller: &Caller,
+        directory: &Arc<str>,
+    ) -> Arc<[Listed]> {
         // A file that was only created may be on its way into the store.
-        self.settling.wait_for_below(folder);
+        self.settling.wait_for_below(directory);
         let mut listed = Vec::new();
-        let mut folders = BTreeMap::new();
-        for child in self.vault.children(caller, folder) {
+        let mut directories = BTreeMap::new();
+        for child in self.vault.children(caller, directory) {
             match child.kind {
-                ChildKind::Folder => {
-                    folders.insert(child.name, ());
+                ChildKind::Directory => {
+                    directories.insert(child.name, ());
                 }
                 ChildKind::Secret(secret) => {
                     if self.options.list_sidecars {
@@ -163,16 +172,16 @@ impl Fs {
                 }
             }
         }
-        for name in self.folders_of(who, caller, folder) {
-            folders.insert(name.into(), ());
+        for name in self.directories_of(who, caller, directory) {
+            directories.insert(name.into(), ());
         }
-        listed.extend(folders.into_keys().map(|name| Listed {
-            node: directory_id(&join(folder, &name)),
+        listed.extend(directories.into_keys().map(|name| Listed {
+            node: directory_id(&join(directory, &name)),
             name,
-            kind: FileKind::Folder,
+            kind: FileKind::Directory,
         }));
-        listed.extend(self.scratch.names(who.uid, folder).into_iter().filter_map(|name| {
-            let scratch = self.scratch.find(who.uid, folder, &name)?;
+        listed.extend(self.scratch.names(who.uid, directory).into_iter().filter_map(|name| {
+            let scratch = self.scratch.find(who.uid, directory, &name)?;
             Some(Listed { name: name.into(), node: scratch.node(), kind: FileKind::File })
         }));
         listed.into()
@@ -184,22 +193,22 @@ impl Fs {
         let seen_by = (!caller.is_admin()).then_some(who.uid);
         caller.own_slug().is_some_and(|own| path.is_empty() || own.as_str() == path)
             || self.vault.sees_below(caller, path)
-            || self.folders.is_seen(path, seen_by)
+            || self.directories.is_seen(path, seen_by)
             || !self.scratch.names(who.uid, path).is_empty()
     }
 
-    /// Folders that hold nothing yet: those that the caller made (an admin sees all), and the
+    /// Directories that hold nothing yet: those that the caller made (an admin sees all), and the
     /// caller's own. Admins, who may create anywhere, do not have theirs shown: in the root, programs
     /// must find secrets only.
-    fn folders_of(&self, who: &Requester, caller: &Caller, folder: &str) -> Vec<String> {
+    fn directories_of(&self, who: &Requester, caller: &Caller, directory: &str) -> Vec<String> {
         let seen_by = (!caller.is_admin()).then_some(who.uid);
-        let prefix_length = if folder.is_empty() { 0 } else { folder.len() + 1 };
+        let prefix_length = if directory.is_empty() { 0 } else { directory.len() + 1 };
         let first = |path: &String| {
             let rest = &path[prefix_length..];
             rest.split('/').next().unwrap_or(rest).to_owned()
         };
-        let made = self.folders.visible_below(folder, seen_by);
-        let own = caller.own_slug().filter(|_| folder.is_empty() && !caller.is_admin());
+        let made = self.directories.visible_below(directory, seen_by);
+        let own = caller.own_slug().filter(|_| directory.is_empty() && !caller.is_admin());
         // An admin may have made a secret of that name.
         let own = own.filter(|own| self.vault.secret(own.as_str()).is_none());
         made.iter().map(first).chain(own.map(|slug| slug.to_string())).collect()

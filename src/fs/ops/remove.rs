@@ -1,4 +1,4 @@
-//! Removing files and folders.
+//! Removing files and directories.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ impl Fs {
             Ok(false) => {}
             Err(error) => return answer(Err(error)),
         }
-        if let Some(folder) = self.drop_folder(parent) {
-            return answer(self.remove_dropped(who, &folder, name));
+        if let Some(directory) = self.drop_directory(parent) {
+            return answer(self.remove_dropped(who, &directory, name));
         }
         if let Err((answer, error)) = self.try_unlink(who, parent, name, answer) {
             answer(Err(error));
@@ -40,16 +40,16 @@ impl Fs {
         name: &OsStr,
         answer: Answer<()>,
     ) -> Result<(), (Answer<()>, FsError)> {
-        let (caller, folder, name) = match self.place(who, parent, name) {
+        let (caller, directory, name) = match self.place(who, parent, name) {
             Ok(place) => place,
             Err(error) => return Err((answer, error)),
         };
-        let path = join(&folder, name);
+        let path = join(&directory, name);
         if is_reserved(&path) {
             return Err((answer, nothing_is_made_in(&path)));
         }
-        if self.scratch.is_name(who.uid, &folder, name) {
-            let removed = self.scratch.remove(who.uid, &folder, name);
+        if self.scratch.is_name(who.uid, &directory, name) {
+            let removed = self.scratch.remove(who.uid, &directory, name);
             answer(match removed {
                 None if !who.is_resent => Err(FsError::NotFound(path)),
                 _ => Ok(()),
@@ -87,7 +87,7 @@ impl Fs {
     }
 
     /// What follows a removal, or a renaming (`moved`): writers of the secret write into the void, and the process may put
-    /// another in its place or remove the folder that it emptied.
+    /// another in its place or remove the directory that it emptied.
     pub(in crate::fs) fn removed(
         &self,
         who: &Requester,
@@ -103,75 +103,80 @@ impl Fs {
                 self.remember_replaced(who, key.as_str(), heritage, moved);
             }
         }
-        // The caller holds the kernel's lock on the folder until it is answered, and the courier may
+        // The caller holds the kernel's lock on the directory until it is answered, and the courier may
         // be waiting for that lock: so this answer must not wait for the courier.
         let stale = self.stale_after(changes);
         answer(Ok(()));
         self.courier.send(Errand { stale, answer: None });
     }
 
-    /// Removes an empty folder.
+    /// Removes an empty directory.
     ///
     /// # Errors
     /// It is not there, not empty, or exists whatever anybody does.
-    pub fn remove_folder(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<(), FsError> {
-        let removed = self.remove_folder_quietly(who, parent, name);
-        self.note(who, "rmdir", removed)
-    }
-
-    fn remove_folder_quietly(
+    pub fn remove_directory(
         &self,
         who: &Requester,
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        if let Some(folder) = self.drop_folder(parent) {
-            return self.remove_drop_folder(who, &folder, name);
+        let removed = self.remove_directory_quietly(who, parent, name);
+        self.note(who, "rmdir", removed)
+    }
+
+    fn remove_directory_quietly(
+        &self,
+        who: &Requester,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<(), FsError> {
+        if let Some(directory) = self.drop_directory(parent) {
+            return self.remove_drop_directory(who, &directory, name);
         }
-        let (caller, folder, name) = self.place(who, parent, name)?;
-        let path = join(&folder, name);
+        let (caller, directory, name) = self.place(who, parent, name)?;
+        let path = join(&directory, name);
         if is_reserved(&path) {
             return Err(nothing_is_made_in(&path));
         }
         // A file that was only created may be on its way into the store.
         self.settling.wait_for_around(&path);
-        if self.vault.is_folder(&path)
-            || self.folders.holds_below(&path)
+        if self.vault.is_directory(&path)
+            || self.directories.holds_below(&path)
             || !self.scratch.names(who.uid, &path).is_empty()
         {
             return Err(FsError::NotEmpty(path));
         }
-        if self.folders.holds(&path) {
-            self.may_make(&caller, &folder, name)?;
-            self.folders.remove(&path);
-            self.forget_folders_above(&path);
+        if self.directories.holds(&path) {
+            self.may_make(&caller, &directory, name)?;
+            self.directories.remove(&path);
+            self.forget_directories_above(&path);
             return Ok(());
         }
         if self.was_emptied_by(who, &path) {
             return Ok(());
         }
         if caller.own_slug().is_some_and(|own| own.as_str() == path) {
-            let what = "your own folder always exists; leave it";
+            let what = "your own directory always exists; leave it";
             return Err(FsError::Forbidden { path, what });
         }
-        // The kernel knew of the folder: it was removed when this was asked for the first time.
+        // The kernel knew of the directory: it was removed when this was asked for the first time.
         if who.is_resent {
             return Ok(());
         }
         Err(FsError::NotFound(path))
     }
 
-    /// What existed because a folder in it did is gone too. The caller holds the kernel's lock on one of
+    /// What existed because a directory in it did is gone too. The caller holds the kernel's lock on one of
     /// them, so nobody waits for this.
-    fn forget_folders_above(&self, path: &str) {
+    fn forget_directories_above(&self, path: &str) {
         let mut stale = Vec::new();
-        let mut folder = path;
-        while let Some((above, _)) = folder.rsplit_once('/')
-            && !self.vault.is_folder(above)
-            && !self.folders.holds(above)
+        let mut directory = path;
+        while let Some((above, _)) = directory.rsplit_once('/')
+            && !self.vault.is_directory(above)
+            && !self.directories.holds(above)
         {
             stale.push(stale_name(above));
-            folder = above;
+            directory = above;
         }
         self.courier.send(Errand { stale, answer: None });
     }
@@ -182,7 +187,7 @@ impl Fs {
         parent: u64,
         name: &'a OsStr,
     ) -> Result<(Arc<crate::model::Caller>, Arc<str>, &'a str), FsError> {
-        let folder = self.folder(who, parent)?;
-        Ok((self.caller(who)?, Arc::clone(&folder), checked_name(&folder, name)?))
+        let directory = self.directory(who, parent)?;
+        Ok((self.caller(who)?, Arc::clone(&directory), checked_name(&directory, name)?))
     }
 }

@@ -26,9 +26,9 @@ pub enum RenameMode {
     NoReplace,
 }
 
-/// A name in a folder.
+/// A name in a directory.
 pub(in crate::fs) struct Place {
-    pub(in crate::fs) folder: Arc<str>,
+    pub(in crate::fs) directory: Arc<str>,
     pub(in crate::fs) name: String,
     pub(in crate::fs) path: String,
     /// Whether it is the name of a scratch file.
@@ -59,7 +59,7 @@ impl Fs {
         answer: Answer<()>,
     ) {
         let answer = self.noting(who, "rename", answer);
-        match (self.drop_folder(parent), self.drop_folder(new_parent)) {
+        match (self.drop_directory(parent), self.drop_directory(new_parent)) {
             (Some(from), Some(to)) => {
                 return self.rename_dropped(who, (&from, name), (&to, new_name), mode, answer);
             }
@@ -82,7 +82,7 @@ impl Fs {
         match source {
             Err(error) => answer(Err(error)),
             Ok((from, to, Source::Gone)) => {
-                if self.vault.is_folder(&to.path) || self.folders.holds(&from.path) {
+                if self.vault.is_directory(&to.path) || self.directories.holds(&from.path) {
                     // The process that did it may have died before this.
                     self.move_memory(&from.path, &to.path);
                 }
@@ -104,14 +104,14 @@ impl Fs {
     }
 
     fn rename_place(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Place, FsError> {
-        let folder = self.folder(who, parent)?;
-        let name = checked_name(&folder, name)?.to_owned();
-        let path = join(&folder, &name);
+        let directory = self.directory(who, parent)?;
+        let name = checked_name(&directory, name)?.to_owned();
+        let path = join(&directory, &name);
         if is_reserved(&path) {
             return Err(nothing_is_made_in(&path));
         }
-        let is_scratch = self.scratch.is_name(who.uid, &folder, &name);
-        Ok(Place { path, folder, name, is_scratch })
+        let is_scratch = self.scratch.is_name(who.uid, &directory, &name);
+        Ok(Place { path, directory, name, is_scratch })
     }
 
     /// Whether a process that died before it answered did it.
@@ -119,22 +119,22 @@ impl Fs {
         if !self.was_done(who)? {
             // What was in memory alone, or was renamed onto a secret of the same value, has no receipt.
             let is_there = |place: &Place| {
-                self.scratch.find(who.uid, &place.folder, &place.name).is_some()
+                self.scratch.find(who.uid, &place.directory, &place.name).is_some()
                     || self.vault.secret(&place.path).is_some()
                     || self.drafts.creating(&place.path, who).is_some()
-                    || self.folders.holds(&place.path)
+                    || self.directories.holds(&place.path)
             };
             return Ok(who.is_resent && !is_there(from) && is_there(to));
         }
         if from.is_scratch {
-            self.scratch.remove(who.uid, &from.folder, &from.name);
+            self.scratch.remove(who.uid, &from.directory, &from.name);
         }
         Ok(true)
     }
 
     fn rename_source(&self, who: &Requester, from: &Place) -> Result<Source, FsError> {
         if from.is_scratch {
-            let scratch = self.scratch.find(who.uid, &from.folder, &from.name);
+            let scratch = self.scratch.find(who.uid, &from.directory, &from.name);
             return scratch
                 .map(Source::Scratch)
                 .ok_or_else(|| FsError::NotFound(from.path.clone()));
@@ -143,8 +143,8 @@ impl Fs {
         if self.vault.secret(&from.path).is_some() {
             return Ok(Source::Secret);
         }
-        // What a look-up finds first: a folder may have been made where somebody is creating a file.
-        if self.vault.is_folder(&from.path) || self.folders.holds(&from.path) {
+        // What a look-up finds first: a directory may have been made where somebody is creating a file.
+        if self.vault.is_directory(&from.path) || self.directories.holds(&from.path) {
             return Ok(Source::Directory);
         }
         if sidecar_key(&from.path).is_some_and(|key| self.vault.secret(key.as_str()).is_some()) {
@@ -165,12 +165,12 @@ impl Fs {
         scratch: Arc<Scratch>,
         mode: RenameMode,
     ) -> Result<(), FsError> {
-        self.may_make(&*self.caller(who)?, &to.folder, &to.name)?;
-        let taken = self.scratch.find(who.uid, &to.folder, &to.name).is_some();
+        self.may_make(&*self.caller(who)?, &to.directory, &to.name)?;
+        let taken = self.scratch.find(who.uid, &to.directory, &to.name).is_some();
         if taken && mode == RenameMode::NoReplace {
             return Err(FsError::Exists(to.path.clone()));
         }
-        self.scratch.rename((&from.folder, &from.name), (&to.folder, &to.name), scratch);
+        self.scratch.rename((&from.directory, &from.name), (&to.directory, &to.name), scratch);
         Ok(())
     }
 
@@ -250,7 +250,7 @@ impl Fs {
             Err(error) => answer(Err(FsError::from(error))),
             Ok(changes) => {
                 if let Source::Scratch(_) = source {
-                    fs.scratch.remove(who.uid, &from.folder, &from.name);
+                    fs.scratch.remove(who.uid, &from.directory, &from.name);
                 }
                 fs.renamed(&who, &to, &changes, answer);
             }

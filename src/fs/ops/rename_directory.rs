@@ -22,7 +22,7 @@ impl Fs {
         mode: RenameMode,
         answer: Answer<()>,
     ) {
-        let holds_keys = self.vault.is_folder(&from.path);
+        let holds_keys = self.vault.is_directory(&from.path);
         let caller = match self.may_rename_directory(who, &from, &to, mode, holds_keys) {
             Ok(caller) => caller,
             Err(error) => return answer(Err(error)),
@@ -55,11 +55,11 @@ impl Fs {
         holds_keys: bool,
     ) -> Result<Arc<Caller>, FsError> {
         let caller = self.caller(who)?;
-        Key::check_folder(&to.path)
+        Key::check_directory(&to.path)
             .map_err(|error| FsError::BadName { path: to.path.clone(), error })?;
-        self.may_make(&caller, &to.folder, &to.name)?;
+        self.may_make(&caller, &to.directory, &to.name)?;
         if !holds_keys {
-            self.may_make(&caller, &from.folder, &from.name)?;
+            self.may_make(&caller, &from.directory, &from.name)?;
         }
         if !directory_ids::has_room() {
             return Err(FsError::CrossDevice(from.path.clone()));
@@ -70,12 +70,12 @@ impl Fs {
         if self.drafts.is_creating_below(&from.path) {
             return Err(FsError::Busy(from.path.clone()));
         }
-        let holds_keys = self.vault.is_folder(&to.path);
-        if mode == RenameMode::NoReplace && (holds_keys || self.folders.holds(&to.path)) {
+        let holds_keys = self.vault.is_directory(&to.path);
+        if mode == RenameMode::NoReplace && (holds_keys || self.directories.holds(&to.path)) {
             return Err(FsError::Exists(to.path.clone()));
         }
         if holds_keys
-            || self.folders.holds_below(&to.path)
+            || self.directories.holds_below(&to.path)
             || self.drafts.is_creating_below(&to.path)
             || !self.scratch.names(who.uid, &to.path).is_empty()
         {
@@ -87,7 +87,7 @@ impl Fs {
     /// Moves made directories and scratch files, and lets nodes that the kernel knows follow: it has moved them.
     pub(in crate::fs) fn move_memory(&self, from: &str, to: &str) {
         directory_ids::leave(from, &self.shelf);
-        self.folders.rename(from, to);
+        self.directories.rename(from, to);
         self.scratch.rename_below(from, to);
         self.nodes.rename_below(from, to);
     }

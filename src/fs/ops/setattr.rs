@@ -154,7 +154,7 @@ impl Fs {
             Node::Draft(draft) => draft.owner(),
             Node::Import(Import::File(file)) => file.owner(),
             // Directories of the drop box are the caller's own; their group means nothing.
-            Node::Import(Import::Folder(_)) => (who.uid, changes.gid.unwrap_or(who.gid)),
+            Node::Import(Import::Directory(_)) => (who.uid, changes.gid.unwrap_or(who.gid)),
             _ => (0, 0),
         };
         Ok(match (changes.uid, changes.gid) {
@@ -176,13 +176,13 @@ impl Fs {
             Node::Value(value) => allowed(Operation::Write, value.record()),
             // What a sidecar's writer may change is decided when it is committed.
             Node::Sidecar(record) => allowed(Operation::ReadLists, *record),
-            Node::Folder(path) => Ok(may_write_folder(&*self.caller(who)?, path)),
+            Node::Directory(path) => Ok(may_write_directory(&*self.caller(who)?, path)),
             Node::Status(StatusFile::Rekey, _) => Ok(self.caller(who)?.is_admin()),
             Node::Draft(_)
             | Node::Scratch(_)
             | Node::Encrypt(_)
-            | Node::Import(Import::File(_) | Import::Folder(_)) => Ok(true),
-            Node::StatusFolder
+            | Node::Import(Import::File(_) | Import::Directory(_)) => Ok(true),
+            Node::StatusDirectory
             | Node::Status(..)
             | Node::Exported(_)
             | Node::Import(Import::Report(_)) => Ok(false),
@@ -205,7 +205,7 @@ impl Fs {
         attr: Attr,
     ) -> Attr {
         match node {
-            Node::Folder(path) if may_write_folder(caller, path) => {
+            Node::Directory(path) if may_write_directory(caller, path) => {
                 Attr { uid: who.uid, gid: who.gid, ..attr }
             }
             _ => attr,
@@ -248,7 +248,7 @@ impl Fs {
                 | Handle::View(_)
                 | Handle::Text { .. }
                 | Handle::Export(_)
-                | Handle::Folder(_) => {
+                | Handle::Directory(_) => {
                     return Err(FsError::BadHandle);
                 }
             }
@@ -269,7 +269,7 @@ impl Fs {
             Node::Import(Import::Report(_)) => {
                 Err(crate::fs::nothing_is_made_in(&self.path_of(node)))
             }
-            Node::Import(Import::Folder(_)) => Err(FsError::IsFolder(self.path_of(node))),
+            Node::Import(Import::Directory(_)) => Err(FsError::IsDirectory(self.path_of(node))),
             Node::Value(value) => {
                 let make = || {
                     let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
@@ -297,14 +297,14 @@ impl Fs {
                 let operation = Operation::ReadLists;
                 Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
             }
-            Node::Folder(path) => Err(FsError::IsFolder(path.to_string())),
+            Node::Directory(path) => Err(FsError::IsDirectory(path.to_string())),
             Node::Status(StatusFile::Rekey, _) => {
                 self.vault.check_rekey(&*self.caller(who)?)?;
                 Ok(Truncated::Kept)
             }
             // What a descriptor holds is cut through the descriptor.
             Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Kept),
-            Node::StatusFolder | Node::Status(..) | Node::Encrypt(_) | Node::Exported(_) => {
+            Node::StatusDirectory | Node::Status(..) | Node::Encrypt(_) | Node::Exported(_) => {
                 Err(crate::fs::nothing_is_made_in(&self.path_of(node)))
             }
         }
@@ -347,12 +347,12 @@ impl Fs {
                 .map_or_else(|| "a removed secret".to_owned(), |secret| secret.key().to_string())
         };
         match node {
-            Node::Folder(path) => format!("{path}/"),
+            Node::Directory(path) => format!("{path}/"),
             Node::Value(value) => key(value.record()),
             Node::Sidecar(record) => key(*record) + SIDECAR_SUFFIX,
             Node::Draft(draft) => draft.path(),
             Node::Scratch(_) => "a scratch file".to_owned(),
-            Node::StatusFolder => ".status/".to_owned(),
+            Node::StatusDirectory => ".status/".to_owned(),
             Node::Status(file, _) => format!(".status/{}", file.name()),
             Node::Encrypt(node) => node.path(),
             Node::Exported(node) => node.path(),
@@ -362,7 +362,7 @@ impl Fs {
 }
 
 /// Whether the caller may create something in a directory.
-fn may_write_folder(caller: &Caller, path: &str) -> bool {
+fn may_write_directory(caller: &Caller, path: &str) -> bool {
     may_create(caller, &join(path, "K")).is_ok()
 }
 

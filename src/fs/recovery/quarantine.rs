@@ -19,7 +19,7 @@ use crate::fs::{Fs, FsError, Requester};
 const CRASHES: u32 = 2;
 
 /// How long a suspect waits for its turn. What the one before it waits for may be an answer to it: the
-/// kernel forgets no name in a folder as long as it waits for another one there.
+/// kernel forgets no name in a directory as long as it waits for another one there.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many suspects have a thread of their own to wait in.

@@ -138,13 +138,13 @@ impl Fs {
             Clue::Status(file) => Ok(Node::Status(file, who.uid)),
             Clue::Private => Err(FsError::Lost),
             Clue::Sidecar(_) | Clue::Other => {
-                // A caller's own folder exists without a secret in it.
+                // A caller's own directory exists without a secret in it.
                 // Where the caller is not known, the request is not about a directory.
                 let caller = self.caller_if_known(who).ok_or(FsError::Stale)?;
                 let own = caller
                     .own_slug()
                     .filter(|own| directory_ids::directory_id(own.as_str()) == number);
-                own.map(|own| Node::Folder(own.as_str().into())).ok_or(FsError::Stale)
+                own.map(|own| Node::Directory(own.as_str().into())).ok_or(FsError::Stale)
             }
         }
     }
@@ -243,10 +243,10 @@ impl Fs {
                 Kept::Note(note) => self.inherit_note(note, slot),
                 Kept::Draft(draft) => self.inherit_draft(draft, slot),
                 Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
-                Kept::Folder { path, uid } => {
+                Kept::Directory { path, uid } => {
                     let bytes = OBJECT_BYTES + SLOT_BYTES;
                     let charge = self.budget.restore(Account::User(uid), bytes);
-                    self.folders.inherit(path, uid, slot, charge);
+                    self.directories.inherit(path, uid, slot, charge);
                 }
                 Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
                 Kept::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
@@ -293,14 +293,14 @@ impl Fs {
         keys: &HashSet<&str>,
         left: &[(Slot, Kept)],
     ) {
-        let mut folders = HashSet::new();
+        let mut directories = HashSet::new();
         let mut add = |path: &str| {
-            let mut folder = path;
-            while let Some((above, _)) = folder.rsplit_once('/')
-                && !folders.contains(above)
+            let mut directory = path;
+            while let Some((above, _)) = directory.rsplit_once('/')
+                && !directories.contains(above)
             {
-                folders.insert(above.to_owned());
-                folder = above;
+                directories.insert(above.to_owned());
+                directory = above;
             }
         };
         let secrets = versions.iter().filter_map(|value| self.vault.secret_of(value.record()));
@@ -308,17 +308,17 @@ impl Fs {
         keys.iter().for_each(|key| add(key));
         for (_, kept) in left {
             match kept {
-                Kept::Folder { path, .. } => add(&format!("{path}/")),
+                Kept::Directory { path, .. } => add(&format!("{path}/")),
                 Kept::Draft(draft) => add(&draft.path),
-                Kept::Scratch(KeptScratch { place: Some((folder, _)), .. }) => {
-                    add(&format!("{folder}/"));
+                Kept::Scratch(KeptScratch { place: Some((directory, _)), .. }) => {
+                    add(&format!("{directory}/"));
                 }
                 _ => {}
             }
         }
-        let folders = folders.into_iter().map(|path| Node::Folder(path.into()));
+        let directories = directories.into_iter().map(|path| Node::Directory(path.into()));
         let tops = [Encrypt::top().into(), Exported::top().into(), Import::top().into()];
-        self.nodes.inherit(versions.into_iter().map(Node::Value).chain(folders).chain(tops));
+        self.nodes.inherit(versions.into_iter().map(Node::Value).chain(directories).chain(tops));
     }
 
     fn inherit_receipt(&self, receipt: Receipt) {

@@ -1,7 +1,7 @@
 //! What outlives the process that serves the mount: small facts in memory that its successor gets.
 //!
 //! A process that is killed takes its notes with it: who was told to look a path up again, which
-//! handles are open, which folders were made. Each such fact lies on the shelf, in a slot of a file
+//! handles are open, which directories were made. Each such fact lies on the shelf, in a slot of a file
 //! in memory that the holder of the mount keeps. Behind the slots there are blocks for buffers that
 //! are being written ([`pages`]), sealed. There are names in the clear, never a value.
 //!
@@ -48,8 +48,8 @@ pub(super) enum Kept {
     Note(KeptNote),
     Draft(KeptDraft),
     Scratch(KeptScratch),
-    /// A folder that was made.
-    Folder {
+    /// A directory that was made.
+    Directory {
         path: String,
         uid: u32,
     },
@@ -125,7 +125,7 @@ pub(super) struct KeptBytes {
 /// A scratch file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptScratch {
-    /// Its folder and name; none if it was removed and is still open.
+    /// Its directory and name; none if it was removed and is still open.
     pub(super) place: Option<(String, String)>,
     pub(super) handles: Vec<u64>,
     pub(super) node: u64,
@@ -362,7 +362,7 @@ impl Kept {
             Self::Note(KeptNote { uid, .. })
             | Self::Draft(KeptDraft { uid, .. })
             | Self::Scratch(KeptScratch { uid, .. })
-            | Self::Folder { uid, .. } => Account::User(*uid),
+            | Self::Directory { uid, .. } => Account::User(*uid),
             Self::Locks(locks) => Account::User(locks.uid()),
             Self::Version { .. }
             | Self::Followed { .. }
@@ -472,15 +472,15 @@ mod tests {
     fn nobody_takes_all_slots() {
         let file = tempfile::tempfile().unwrap();
         let shelf = Shelf::new(file).unwrap();
-        let all: Vec<_> = std::iter::from_fn(|| shelf.put(ALICE, &folder("a"))).collect();
+        let all: Vec<_> = std::iter::from_fn(|| shelf.put(ALICE, &directory("a"))).collect();
         assert_eq!(all.len() as u64, SLOTS / 4);
-        assert!(shelf.put(Account::User(8), &folder("b")).is_some());
+        assert!(shelf.put(Account::User(8), &directory("b")).is_some());
         drop(all);
-        assert!(shelf.put(ALICE, &folder("a")).is_some());
+        assert!(shelf.put(ALICE, &directory("a")).is_some());
     }
 
-    fn folder(path: &str) -> Kept {
-        Kept::Folder { path: path.to_owned(), uid: 7 }
+    fn directory(path: &str) -> Kept {
+        Kept::Directory { path: path.to_owned(), uid: 7 }
     }
 
     fn left(file: &File) -> Vec<Kept> {
@@ -496,14 +496,14 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
         assert!(shelf.inherit().unwrap().is_empty());
-        let a = shelf.put(ALICE, &folder("a")).unwrap();
-        let b = shelf.put(ALICE, &folder("b")).unwrap();
-        let c = shelf.put(ALICE, &folder("c")).unwrap();
+        let a = shelf.put(ALICE, &directory("a")).unwrap();
+        let b = shelf.put(ALICE, &directory("b")).unwrap();
+        let c = shelf.put(ALICE, &directory("c")).unwrap();
         drop(b);
-        assert_eq!(left(&file), [folder("a"), folder("c")]);
-        let d = shelf.put(ALICE, &folder("d")).unwrap();
-        let a = a.replace(&folder("aa")).unwrap();
-        assert_eq!(left(&file), [folder("aa"), folder("d"), folder("c")]);
+        assert_eq!(left(&file), [directory("a"), directory("c")]);
+        let d = shelf.put(ALICE, &directory("d")).unwrap();
+        let a = a.replace(&directory("aa")).unwrap();
+        assert_eq!(left(&file), [directory("aa"), directory("d"), directory("c")]);
         drop((a, c, d));
         assert!(left(&file).is_empty());
     }
@@ -512,13 +512,13 @@ mod tests {
     fn its_successor_goes_on_with_the_same_slots() {
         let file = tempfile::tempfile().unwrap();
         let first = Shelf::new(file.try_clone().unwrap()).unwrap();
-        std::mem::forget(first.put(ALICE, &folder("a")));
-        std::mem::forget(first.put(ALICE, &folder("b")));
+        std::mem::forget(first.put(ALICE, &directory("a")));
+        std::mem::forget(first.put(ALICE, &directory("b")));
         let second = Shelf::new(file.try_clone().unwrap()).unwrap();
         let mut inherited = second.inherit().unwrap();
         inherited.remove(0);
-        let c = second.put(ALICE, &folder("c")).unwrap();
-        assert_eq!(left(&file), [folder("c"), folder("b")]);
+        let c = second.put(ALICE, &directory("c")).unwrap();
+        assert_eq!(left(&file), [directory("c"), directory("b")]);
         drop((c, inherited));
     }
 
@@ -526,10 +526,10 @@ mod tests {
     fn what_does_not_fit_is_not_kept() {
         let file = tempfile::tempfile().unwrap();
         let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
-        assert!(shelf.put(ALICE, &folder(&"x".repeat(SLOT_BYTES))).is_none());
-        let slot = shelf.put(ALICE, &folder("a")).unwrap();
-        assert!(slot.replace(&folder(&"x".repeat(SLOT_BYTES))).is_none());
+        assert!(shelf.put(ALICE, &directory(&"x".repeat(SLOT_BYTES))).is_none());
+        let slot = shelf.put(ALICE, &directory("a")).unwrap();
+        assert!(slot.replace(&directory(&"x".repeat(SLOT_BYTES))).is_none());
         assert!(left(&file).is_empty());
-        assert!(Shelf::default().put(ALICE, &folder("a")).is_none());
+        assert!(Shelf::default().put(ALICE, &directory("a")).is_none());
     }
 }

@@ -192,7 +192,7 @@ fn names_and_ids_that_are_taken_twice() {
     for (changed, said) in [
         (like("a", b.id()), "a: two secrets have this name"),
         (like("b", a.id()), "a and b have the same id"),
-        (like("a/below", b.id()), "a: it is a secret and a folder of secrets too (a/below)"),
+        (like("a/below", b.id()), "a: it is a secret and a directory of secrets too (a/below)"),
     ] {
         let store = store_like(&clean);
         let (address, sealed) = fsck(&store).records.seal_head(&changed);

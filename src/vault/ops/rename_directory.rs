@@ -43,7 +43,7 @@ impl Vault {
                 moves.push(Move::of(secret, &caller, &from, &to)?);
             }
             // After the rights: who has none learns nothing of what is there.
-            if transaction.is_folder(&to) {
+            if transaction.is_directory(&to) {
                 return Err(VaultError::NotEmpty { path: to.clone() });
             }
             for Move { secret, key, grant } in moves {

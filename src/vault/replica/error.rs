@@ -26,17 +26,17 @@ pub enum ReplicaError {
     Unfinished,
     /// Another store is at the prefix.
     #[error(
-        "the state folder is the replica of another store than the one at the prefix of --store: correct the prefix, or choose another --state-dir"
+        "the state directory is the replica of another store than the one at the prefix of --store: correct the prefix, or choose another --state-dir"
     )]
     OtherStore,
-    /// The state folder holds secrets of its own.
+    /// The state directory holds secrets of its own.
     #[error(
-        "the state folder has secrets that are on this host alone: move them to etcd with `secretfs migrate --to`, then choose an empty --state-dir"
+        "the state directory has secrets that are on this host alone: move them to etcd with `secretfs migrate --to`, then choose an empty --state-dir"
     )]
     HasItsOwn,
-    /// The state folder is a replica, and is opened without its store.
+    /// The state directory is a replica, and is opened without its store.
     #[error(
-        "the state folder is the replica of a store on etcd, which a change here would not reach: name it with --store, or choose another --state-dir"
+        "the state directory is the replica of a store on etcd, which a change here would not reach: name it with --store, or choose another --state-dir"
     )]
     IsReplica,
     /// Another key made the store.
@@ -68,7 +68,7 @@ pub enum ReplicaError {
     Unseal(OpenError),
     /// What is in etcd is older than what this host has seen.
     #[error(
-        "etcd is at revision {now}, and this host has seen {seen}: an older state was put in its place. Nothing of it is taken over; if it was restored on purpose, start with an empty state folder"
+        "etcd is at revision {now}, and this host has seen {seen}: an older state was put in its place. Nothing of it is taken over; if it was restored on purpose, start with an empty state directory"
     )]
     RolledBack {
         /// The newest that was seen.

@@ -5,7 +5,7 @@
 //! of the shared store, which holds only if nothing that it changes was changed by another host
 //! (`send.rs`). Whether it holds can be told afterwards, whatever failed or died (`own.rs`). What others
 //! do comes through a watch and goes through the writer thread as a change of its own, whole (`follow.rs`,
-//! `receive.rs`). Only this folder seals for the shared store (`wire.rs`). `migrate/` moves a host's own
+//! `receive.rs`). Only this directory seals for the shared store (`wire.rs`). `migrate/` moves a host's own
 //! store there, and back.
 
 mod connect;

@@ -60,8 +60,8 @@ pub(in crate::vault) struct Transaction<'a> {
 pub(in crate::vault) enum Touched {
     /// The path is, becomes or was a secret.
     Secret(String),
-    /// The path is a folder because of what the plan creates. Plans may share one.
-    Folder(String),
+    /// The path is a directory because of what the plan creates. Plans may share one.
+    Directory(String),
     Id(SecretId),
     /// Which keys are in use.
     Keys,
@@ -72,9 +72,9 @@ impl Touched {
     pub(in crate::vault) fn conflicts_with(&self, others: &HashSet<Self>) -> bool {
         match self {
             Self::Secret(path) => {
-                others.contains(self) || others.contains(&Self::Folder(path.clone()))
+                others.contains(self) || others.contains(&Self::Directory(path.clone()))
             }
-            Self::Folder(path) => others.contains(&Self::Secret(path.clone())),
+            Self::Directory(path) => others.contains(&Self::Secret(path.clone())),
             Self::Id(_) | Self::Keys => others.contains(self),
         }
     }
@@ -119,8 +119,8 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    pub(in crate::vault) fn is_folder(&self, path: &str) -> bool {
-        self.with_index(|index| index.is_folder(path))
+    pub(in crate::vault) fn is_directory(&self, path: &str) -> bool {
+        self.with_index(|index| index.is_directory(path))
     }
 
     pub(in crate::vault) fn check(
@@ -301,7 +301,8 @@ impl<'a> Transaction<'a> {
 
     pub(in crate::vault) fn touch(&mut self, key: &Key, id: &SecretId) {
         self.touched.insert(Touched::Secret(key.to_string()));
-        self.touched.extend(key.ancestors().map(|folder| Touched::Folder(folder.to_owned())));
+        self.touched
+            .extend(key.ancestors().map(|directory| Touched::Directory(directory.to_owned())));
         self.touched.insert(Touched::Id(id.clone()));
     }
 

@@ -60,7 +60,7 @@ impl Host {
         std::fs::read_to_string(self.path(".status/health")).expect("it can be read")
     }
 
-    /// `secretfs` on this machine, for its mount and its state folder.
+    /// `secretfs` on this machine, for its mount and its state directory.
     fn secretfs(&self, arguments: &[&str]) -> Command {
         let mut command = self.machine.command(env!("CARGO_BIN_EXE_secretfs"));
         command.args(arguments).current_dir(self.mount.outside()).env("OB_ENCRYPTION_KEY", KEY);
@@ -101,8 +101,9 @@ fn points(hosts: &[Host]) -> Vec<PathBuf> {
 
 fn create(hosts: &[Host], keys: &[&str]) {
     for key in keys {
-        let folder = hosts[0].path(key);
-        std::fs::create_dir_all(folder.parent().expect("a key has a folder")).expect("it is made");
+        let directory = hosts[0].path(key);
+        std::fs::create_dir_all(directory.parent().expect("a key has a directory"))
+            .expect("it is made");
         rotates(&hosts[0], key, "first");
         hosts.iter().for_each(|host| host.waits_for(key, "first"));
     }
@@ -146,7 +147,7 @@ fn lists_names_and_removals_reach_everybody() {
     b.mkdir("other").unwrap();
     b.rename("team/K", "other/L").unwrap();
     eventually("the new name is there", || hosts[0].value("other/L").as_deref() == Some("v"));
-    eventually("the old folder is gone", || a.list("").unwrap() == ["other"]);
+    eventually("the old directory is gone", || a.list("").unwrap() == ["other"]);
     b.write(".import/f.yaml", documents(100)).unwrap();
     let mut counts = Vec::new();
     eventually("the file comes", || {
@@ -194,15 +195,15 @@ fn a_file_of_many_documents_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn hosts_may_import_the_same_folder() {
+fn hosts_may_import_the_same_directory() {
     let Some(mut etcd) = Etcd::start(1) else { return };
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     for number in 0..5 {
         let text = format!("key: git/{number}\nvalue: v{number}\n");
-        std::fs::write(folder.path().join(format!("{number}.yaml")), text).unwrap();
+        std::fs::write(directory.path().join(format!("{number}.yaml")), text).unwrap();
     }
     let store = etcd.store("/fleet");
-    let path = folder.path().display().to_string();
+    let path = directory.path().display().to_string();
     let arguments = ["--store", &store, "--create-store", "--import-dir", &path];
     let mut hosts: Vec<_> = (0..3).map(|_| Host::prepare(&mut etcd, &arguments)).collect();
     std::thread::scope(|scope| {
@@ -214,7 +215,7 @@ fn hosts_may_import_the_same_folder() {
         (0..5).for_each(|number| host.waits_for(&format!("git/{number}"), &format!("v{number}")));
         host.is_well();
     }
-    std::fs::write(folder.path().join("3.yaml"), "key: git/3\nvalue: new\n").unwrap();
+    std::fs::write(directory.path().join("3.yaml"), "key: git/3\nvalue: new\n").unwrap();
     hosts.iter().for_each(|host| host.waits_for("git/3", "new"));
     let versions: Vec<_> = hosts.iter().map(|host| look(&host.path("git/3")).0).collect();
     assert_eq!(versions, [2, 2, 2], "one of them stored it");

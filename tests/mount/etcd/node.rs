@@ -20,7 +20,7 @@ pub(super) struct Etcd {
 
 struct Node {
     machine: Machine,
-    folder: TempDir,
+    directory: TempDir,
     process: Option<Child>,
 }
 
@@ -48,7 +48,7 @@ impl Etcd {
         let mut network = Network::new();
         let nodes = (0..count).map(|_| Node {
             machine: network.machine(),
-            folder: tempfile::tempdir().expect("a folder"),
+            directory: tempfile::tempdir().expect("a directory"),
             process: None,
         });
         let nodes = nodes.collect();
@@ -93,14 +93,14 @@ impl Etcd {
         let address = node.machine.address();
         let (client, peer) =
             (format!("{}://{address}:2379", self.scheme), format!("http://{address}:2380"));
-        let folder = node.folder.path().join("data");
+        let directory = node.directory.path().join("data");
         let process = node
             .machine
             .command("etcd")
             .args(["--name", &format!("n{number}"), "--log-level", "error"])
             .arg("--unsafe-no-fsync")
             .arg("--data-dir")
-            .arg(folder)
+            .arg(directory)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &peers])

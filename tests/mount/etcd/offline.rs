@@ -1,4 +1,4 @@
-//! What works on a state folder, where that is one of many hosts' or becomes it.
+//! What works on a state directory, where that is one of many hosts' or becomes it.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -53,7 +53,7 @@ fn a_store_moves_there_and_back() {
     let store = etcd.store("/fleet");
     let migrate = |host: &Host, way: &str| host.secretfs(&["migrate", way, &store]);
     let (code, why) = said(migrate(&alone, "--to"));
-    assert_eq!(code, Some(6), "a daemon has the state folder: {why}");
+    assert_eq!(code, Some(6), "a daemon has the state directory: {why}");
     alone.mount.stop();
     // Killed as soon as something is there. No host takes that for a store.
     let mut killed = migrate(&alone, "--to").spawn().expect("it was built");
@@ -75,17 +75,17 @@ fn a_store_moves_there_and_back() {
     let (code, why) = said(migrate(&alone, "--to"));
     assert_eq!(code, Some(5), "{why}");
     assert!(why.contains("something else at the prefix"), "{why}");
-    // What is there is not this folder's replica.
+    // What is there is not this directory's replica.
     alone.mount = alone.mount.with_args(&arguments);
     let why = alone.mount.refused();
     assert!(why.contains("secretfs migrate --to"), "{why}");
-    // Back, into an empty folder.
+    // Back, into an empty directory.
     let after = tree(&host);
     let mut own = Host::prepare(&mut etcd, &[]);
     let moved = done(migrate(&own, "--from"));
     assert!(moved.starts_with("Moved 302 secrets"), "{moved}");
     let (code, why) = said(migrate(&host, "--from"));
-    assert_eq!(code, Some(6), "a daemon has the state folder: {why}");
+    assert_eq!(code, Some(6), "a daemon has the state directory: {why}");
     assert!(done(own.secretfs(&["fsck"])).is_empty());
     own.mount.go();
     assert_eq!(tree(&own), after);
@@ -152,8 +152,8 @@ fn a_new_key_takes_over_while_hosts_serve_and_not_offline() {
     let Some(mut etcd) = Etcd::start(1) else { return };
     let mut hosts = fleet(&mut etcd, 2);
     create(&hosts, &["A", "B"]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let previous = folder.path().join("previous");
+    let directory = tempfile::tempdir().expect("a directory");
+    let previous = directory.path().join("previous");
     std::fs::write(&previous, KEY).expect("it takes files");
     let path = previous.display().to_string();
     for host in &mut hosts {

@@ -18,7 +18,7 @@ fn refused(etcd: &mut Etcd, arguments: &[&str], key: &str) -> String {
 }
 
 #[test]
-fn the_wrong_prefix_key_or_folder_is_refused() {
+fn the_wrong_prefix_key_or_directory_is_refused() {
     let Some(mut etcd) = Etcd::start(1) else { return };
     let mut hosts = fleet(&mut etcd, 1);
     create(&hosts, &["K"]);
@@ -42,7 +42,7 @@ fn the_wrong_prefix_key_or_folder_is_refused() {
 }
 
 /// Certificates of one authority: for etcd, for a host, and of another authority.
-fn certificates(folder: &Path, address: &str) {
+fn certificates(directory: &Path, address: &str) {
     let script = format!(
         "set -e; cd {}
         authority() {{ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
@@ -55,7 +55,7 @@ fn certificates(folder: &Path, address: &str) {
         sign ca node 'subjectAltName=IP:{address}'
         sign ca host 'extendedKeyUsage=clientAuth'
         sign stranger thief 'extendedKeyUsage=clientAuth'",
-        folder.display()
+        directory.display()
     );
     let output = Command::new("bash").arg("-c").arg(script).output().expect("bash is there");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -63,10 +63,10 @@ fn certificates(folder: &Path, address: &str) {
 
 #[test]
 fn certificates_and_passwords_are_checked_on_both_sides() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
     // The first machine of a network has this address.
-    certificates(folder.path(), "10.213.0.1");
+    certificates(directory.path(), "10.213.0.1");
     let (ca, pem, key) = (path("ca.pem"), path("node.pem"), path("node.key"));
     let (host_pem, host_key) = (path("host.pem"), path("host.key"));
     let arguments =

@@ -1,4 +1,4 @@
-//! Callers that know exactly what must be there: each has a file or folder to itself, and looks after
+//! Callers that know exactly what must be there: each has a file or directory to itself, and looks after
 //! every operation. What must not happen to them when the server is killed: something lost, something
 //! done twice, an error; but for EIO to a writer, whose buffer was lost and who is told so.
 
@@ -18,8 +18,8 @@ pub(super) enum Exact {
     Append,
     /// Changes the lists of a secret.
     Lists,
-    /// Makes and removes folders.
-    Folders,
+    /// Makes and removes directories.
+    Directories,
     /// Truncates to nothing, without writing.
     Empty,
     /// Creates, renames to a free name, renames over another secret, removes.
@@ -30,7 +30,7 @@ pub(super) enum Exact {
 
 impl Exact {
     pub(super) const ALL: [Self; 6] =
-        [Self::Append, Self::Lists, Self::Folders, Self::Empty, Self::Move, Self::Hold];
+        [Self::Append, Self::Lists, Self::Directories, Self::Empty, Self::Move, Self::Hold];
 }
 
 type Outcome = io::Result<()>;
@@ -53,14 +53,14 @@ pub(super) fn run(exact: Exact, job: &Job) -> Report {
     let mut round = 0_u64;
     while watch.goes_on() {
         round += 1;
-        let folder = &job.folder;
+        let directory = &job.directory;
         let outcome = watch.time(|| match exact {
-            Exact::Append => append(&folder.join("append"), round, &mut appended),
-            Exact::Lists => lists(&folder.join("lists"), round),
-            Exact::Folders => folders(folder, round),
-            Exact::Empty => empty(&folder.join("empty"), round),
-            Exact::Move => rename(folder, round),
-            Exact::Hold => hold(&folder.join("hold"), round),
+            Exact::Append => append(&directory.join("append"), round, &mut appended),
+            Exact::Lists => lists(&directory.join("lists"), round),
+            Exact::Directories => directories(directory, round),
+            Exact::Empty => empty(&directory.join("empty"), round),
+            Exact::Move => rename(directory, round),
+            Exact::Hold => hold(&directory.join("hold"), round),
         });
         report.operations += 1;
         if let Err(error) = outcome {
@@ -68,7 +68,7 @@ pub(super) fn run(exact: Exact, job: &Job) -> Report {
                 report.lost += 1;
                 // It does not know what became of these.
                 for name in ["move-a", "move-b", "move-c", ".move.tmp"] {
-                    let _ = fs::remove_file(folder.join(name));
+                    let _ = fs::remove_file(directory.join(name));
                 }
                 continue;
             }
@@ -101,8 +101,8 @@ fn lists(path: &Path, round: u64) -> Outcome {
     wrong(format!("the lists are {}", String::from_utf8_lossy(&after)))
 }
 
-fn folders(folder: &Path, round: u64) -> Outcome {
-    let (made, inner) = (folder.join("made"), folder.join("made/inner"));
+fn directories(directory: &Path, round: u64) -> Outcome {
+    let (made, inner) = (directory.join("made"), directory.join("made/inner"));
     fs::create_dir(&made)?;
     fs::create_dir(&inner)?;
     if round.is_multiple_of(2) {
@@ -112,7 +112,7 @@ fn folders(folder: &Path, round: u64) -> Outcome {
     fs::remove_dir(&made)?;
     match fs::metadata(&made) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => wrong(format!("a removed folder gives {other:?}")),
+        other => wrong(format!("a removed directory gives {other:?}")),
     }
 }
 
@@ -124,9 +124,9 @@ fn empty(path: &Path, round: u64) -> Outcome {
     same("the emptied value", &read(path)?, b"")
 }
 
-fn rename(folder: &Path, round: u64) -> Outcome {
-    let (a, b, c) = (folder.join("move-a"), folder.join("move-b"), folder.join("move-c"));
-    let (value, scratch) = (format!("value {round}").into_bytes(), folder.join(".move.tmp"));
+fn rename(directory: &Path, round: u64) -> Outcome {
+    let (a, b, c) = (directory.join("move-a"), directory.join("move-b"), directory.join("move-c"));
+    let (value, scratch) = (format!("value {round}").into_bytes(), directory.join(".move.tmp"));
     step("create a", create(&a, &value))?;
     step("create c", create(&c, &value))?;
     step("move a to b", fs::rename(&a, &b))?;

@@ -19,7 +19,7 @@ pub(super) struct Ledger(&'static [AtomicU64; COUNTERS]);
 impl Ledger {
     /// Makes the file, for everyone.
     pub(super) fn create(path: &Path) {
-        std::fs::write(path, [0; BYTES]).expect("the test's folder takes files");
+        std::fs::write(path, [0; BYTES]).expect("the test's directory takes files");
         crate::harness::set_mode(path, 0o666);
     }
 

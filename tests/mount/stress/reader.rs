@@ -50,7 +50,7 @@ pub(super) fn run(style: Style, churn_too: bool, job: &Job, ledger: &Ledger) -> 
                 continue;
             }
             let oldest = ledger.acknowledged(writer);
-            let seen = watch.time(|| look(style, &job.folder.join(writer.key())));
+            let seen = watch.time(|| look(style, &job.directory.join(writer.key())));
             let newest = ledger.begun(writer);
             report.operations += 1;
             if let Err((kind, what)) = judge(writer, oldest, newest, seen) {

@@ -52,7 +52,7 @@ impl Writer {
 
 /// Writes until the time is over; whatever fails is an anomaly.
 pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
-    let path = job.folder.join(writer.key());
+    let path = job.directory.join(writer.key());
     let mut report = Report::default();
     let mut watch = Watch::new(job);
     while watch.goes_on() {
@@ -63,7 +63,7 @@ pub(super) fn run(writer: Writer, job: &Job, ledger: &Ledger) -> Report {
                     .map(|()| true)
             }
             Writer::Bash => with_bash(&path, sequence).map(|()| true),
-            Writer::Rename => replace(&job.folder, &path, sequence).map(|()| true),
+            Writer::Rename => replace(&job.directory, &path, sequence).map(|()| true),
             Writer::Churn if writer.writes(sequence) => {
                 write_chunks(OpenOptions::new().write(true).create_new(true), &path, sequence)
                     .map(|()| true)
@@ -117,8 +117,8 @@ fn with_bash(path: &Path, sequence: u64) -> io::Result<()> {
     }
 }
 
-fn replace(folder: &Path, path: &Path, sequence: u64) -> io::Result<()> {
-    let temporary = folder.join(["rename.new", ".rename.new.tmp"][(sequence % 2) as usize]);
+fn replace(directory: &Path, path: &Path, sequence: u64) -> io::Result<()> {
+    let temporary = directory.join(["rename.new", ".rename.new.tmp"][(sequence % 2) as usize]);
     write_chunks(OpenOptions::new().write(true).create_new(true), &temporary, sequence)?;
     fs::rename(&temporary, path)
 }

@@ -1,5 +1,5 @@
 //! As much of a kernel as a file system notices: it walks through paths, caches names and bytes that
-//! may be cached, looks up again what is stale, and holds a folder while a name in it changes.
+//! may be cached, looks up again what is stale, and holds a directory while a name in it changes.
 
 mod names;
 
@@ -25,26 +25,26 @@ struct Cache(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     names: Mutex<HashMap<(u64, String), (u64, FileKind)>>,
-    /// Who changes a name in a folder has this, and whoever is to forget one waits for it.
-    folder: Mutex<()>,
+    /// Who changes a name in a directory has this, and whoever is to forget one waits for it.
+    directory: Mutex<()>,
 }
 
 impl Cache {
     fn forget(&self, parent: u64, name: &str) {
         let mut names = self.0.names.lock().expect("nobody panics");
         let gone = names.remove(&(parent, name.to_owned()));
-        // With a folder goes all that is known in it.
-        let mut folders: Vec<u64> = gone.into_iter().map(|(node, _)| node).collect();
-        while let Some(folder) = folders.pop() {
-            let within = names.extract_if(|(parent, _), _| *parent == folder);
-            folders.extend(within.map(|(_, (node, _))| node));
+        // With a directory goes all that is known in it.
+        let mut directories: Vec<u64> = gone.into_iter().map(|(node, _)| node).collect();
+        while let Some(directory) = directories.pop() {
+            let within = names.extract_if(|(parent, _), _| *parent == directory);
+            directories.extend(within.map(|(_, (node, _))| node));
         }
     }
 }
 
 impl KernelCache for Cache {
     fn forget_name(&self, parent: u64, name: &str) {
-        let _held = self.0.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget(parent, name);
     }
 
@@ -150,9 +150,9 @@ impl Kernel {
     }
 
     fn walk(&mut self, who: &Requester, path: &str, again: bool) -> Result<Found, i32> {
-        let mut at = (ROOT, FileKind::Folder);
+        let mut at = (ROOT, FileKind::Directory);
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            if at.1 != FileKind::Folder {
+            if at.1 != FileKind::Directory {
                 return Err(ENOTDIR);
             }
             at = self.component(who, at.0, name, again)?;
@@ -166,9 +166,9 @@ impl Kernel {
         path: &'a str,
         again: bool,
     ) -> Result<(u64, &'a str), i32> {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        match self.walk(who, folder, again)? {
-            (node, FileKind::Folder) => Ok((node, name)),
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match self.walk(who, directory, again)? {
+            (node, FileKind::Directory) => Ok((node, name)),
             _ => Err(ENOTDIR),
         }
     }
@@ -211,7 +211,7 @@ impl Kernel {
         let (parent, name) = self.parent(who, path, again)?;
         match self.component(who, parent, name, again || flags.exclusive) {
             Ok(_) if flags.create && flags.exclusive => Err(EEXIST),
-            Ok((_, FileKind::Folder)) => Err(EISDIR),
+            Ok((_, FileKind::Directory)) => Err(EISDIR),
             Ok((node, FileKind::File)) => {
                 let fs = Arc::clone(&self.fs);
                 let opened = wait(|done| {
@@ -227,7 +227,7 @@ impl Kernel {
             }
             Err(ENOENT) if flags.create => {
                 let (fs, inner) = (Arc::clone(&self.fs), Arc::clone(&self.cache.0));
-                let _held = inner.folder.lock().expect("nobody panics");
+                let _held = inner.directory.lock().expect("nobody panics");
                 let (name, exclusive) = (OsStr::new(name), flags.exclusive);
                 let (entry, opened) = wait(|done| {
                     let answer = move |outcome| send(&done, outcome);
@@ -339,7 +339,7 @@ impl Kernel {
     pub(crate) fn truncate(&mut self, uid: u32, path: &str, size: u64) -> Result<(), i32> {
         let who = self.thread(uid);
         self.retrying(|kernel, again| match kernel.walk(&who, path, again)? {
-            (_, FileKind::Folder) => Err(EISDIR),
+            (_, FileKind::Directory) => Err(EISDIR),
             (node, FileKind::File) => {
                 let size = Changes { size: Some(size), ..Changes::default() };
                 kernel.set_attributes(&who, node, None, size)

@@ -16,7 +16,7 @@ impl Kernel {
             return Err(EEXIST);
         }
         let (fs, inner) = (Arc::clone(&self.fs), Arc::clone(&self.cache.0));
-        let _held = inner.folder.lock().expect("nobody panics");
+        let _held = inner.directory.lock().expect("nobody panics");
         let made = wait(|done| {
             let answer = Box::new(move |outcome| send(&done, outcome));
             fs.create_closed(&who, parent, OsStr::new(name), 0o600, answer);
@@ -29,8 +29,8 @@ impl Kernel {
         let who = self.thread(uid);
         let (parent, name) = self.parent(&who, path, false)?;
         let (fs, inner) = (Arc::clone(&self.fs), Arc::clone(&self.cache.0));
-        let _held = inner.folder.lock().expect("nobody panics");
-        if let (_, FileKind::Folder) = self.component(&who, parent, name, false)? {
+        let _held = inner.directory.lock().expect("nobody panics");
+        if let (_, FileKind::Directory) = self.component(&who, parent, name, false)? {
             return Err(EISDIR);
         }
         wait(|done| {
@@ -41,25 +41,25 @@ impl Kernel {
         Ok(())
     }
 
-    pub(crate) fn make_folder(&mut self, uid: u32, path: &str) -> Result<(), i32> {
+    pub(crate) fn make_directory(&mut self, uid: u32, path: &str) -> Result<(), i32> {
         let who = self.thread(uid);
         let (parent, name) = self.parent(&who, path, false)?;
         if self.component(&who, parent, name, true).is_ok() {
             return Err(EEXIST);
         }
-        let entry = self.fs.make_folder(&who, parent, OsStr::new(name)).map_err(number)?;
-        assert_eq!(entry.attr.kind, FileKind::Folder);
+        let entry = self.fs.make_directory(&who, parent, OsStr::new(name)).map_err(number)?;
+        assert_eq!(entry.attr.kind, FileKind::Directory);
         *self.lookups.entry(entry.attr.node).or_default() += 1;
         Ok(())
     }
 
-    pub(crate) fn remove_folder(&mut self, uid: u32, path: &str) -> Result<(), i32> {
+    pub(crate) fn remove_directory(&mut self, uid: u32, path: &str) -> Result<(), i32> {
         let who = self.thread(uid);
         let (parent, name) = self.parent(&who, path, false)?;
         if let (_, FileKind::File) = self.component(&who, parent, name, false)? {
             return Err(ENOTDIR);
         }
-        self.fs.remove_folder(&who, parent, OsStr::new(name)).map_err(number)?;
+        self.fs.remove_directory(&who, parent, OsStr::new(name)).map_err(number)?;
         self.cache.forget(parent, name);
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Kernel {
         let (from_parent, from_name) = self.parent(&who, from, false)?;
         let (to_parent, to_name) = self.parent(&who, to, false)?;
         let (fs, inner) = (Arc::clone(&self.fs), Arc::clone(&self.cache.0));
-        let _held = inner.folder.lock().expect("nobody panics");
+        let _held = inner.directory.lock().expect("nobody panics");
         let (source, kind) = self.component(&who, from_parent, from_name, false)?;
         let target = match self.component(&who, to_parent, to_name, true) {
             Err(ENOENT) => None,
@@ -84,11 +84,11 @@ impl Kernel {
             return Err(EEXIST);
         }
         match (kind, target) {
-            (FileKind::Folder, _) if to == from => return Ok(()),
-            (FileKind::Folder, _) if to.starts_with(&format!("{from}/")) => return Err(EINVAL),
+            (FileKind::Directory, _) if to == from => return Ok(()),
+            (FileKind::Directory, _) if to.starts_with(&format!("{from}/")) => return Err(EINVAL),
             (_, Some(_)) if from.starts_with(&format!("{to}/")) => return Err(ENOTEMPTY),
-            (FileKind::File, Some((_, FileKind::Folder))) => return Err(EISDIR),
-            (FileKind::Folder, Some((_, FileKind::File))) => return Err(ENOTDIR),
+            (FileKind::File, Some((_, FileKind::Directory))) => return Err(EISDIR),
+            (FileKind::Directory, Some((_, FileKind::File))) => return Err(ENOTDIR),
             (_, Some((node, _))) if node == source => return Ok(()),
             _ => {}
         }
@@ -116,13 +116,13 @@ impl Kernel {
         Ok((kind, attr.size))
     }
 
-    /// The names in a folder, in the order in which they are told.
+    /// The names in a directory, in the order in which they are told.
     pub(crate) fn list(&mut self, uid: u32, path: &str) -> Result<Vec<(String, FileKind)>, i32> {
         let who = self.thread(uid);
         let (node, _) = self.walk(&who, path, false)?;
-        let opened = self.fs.open_folder(&who, node).map_err(number)?;
+        let opened = self.fs.open_directory(&who, node).map_err(number)?;
         let listed = self.fs.list(&who, node, opened.handle, true).map_err(number);
-        self.fs.close_folder(opened.handle);
+        self.fs.close_directory(opened.handle);
         Ok(listed?.iter().map(|one| (one.name.to_string(), one.kind)).collect())
     }
 }

@@ -53,7 +53,7 @@ enum Dirty {
 
 /// What a name means to somebody.
 pub(crate) enum Meaning {
-    Folder,
+    Directory,
     Secret,
     Sidecar(String),
     Creating(Shared<Draft>),
@@ -83,8 +83,8 @@ pub(crate) fn parts(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-fn is_below(path: &str, folder: &str) -> bool {
-    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+fn is_below(path: &str, directory: &str) -> bool {
+    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn allowed<G, D>(decision: Result<G, D>) -> Result<(), i32> {
@@ -93,12 +93,12 @@ fn allowed<G, D>(decision: Result<G, D>) -> Result<(), i32> {
 
 impl Model {
     pub(crate) fn meaning(&self, uid: u32, path: &str) -> Result<Meaning, i32> {
-        let (folder, name) = parts(path);
+        let (directory, name) = parts(path);
         if path.is_empty() {
-            return Ok(Meaning::Folder);
+            return Ok(Meaning::Directory);
         }
-        match self.meaning(uid, folder)? {
-            Meaning::Folder => {}
+        match self.meaning(uid, directory)? {
+            Meaning::Directory => {}
             _ => return Err(ENOTDIR),
         }
         if is_temporary_name(name) {
@@ -109,7 +109,7 @@ impl Model {
             return Ok(Meaning::Secret);
         }
         if self.holds_secrets(path) || self.made.contains_key(path) || self.holds_made(path) {
-            return Ok(Meaning::Folder);
+            return Ok(Meaning::Directory);
         }
         if let Some(key) = self.sidecar_of(path) {
             return Ok(Meaning::Sidecar(key.to_owned()));
@@ -124,18 +124,18 @@ impl Model {
             below && draft.uid == uid && !draft.ended
         });
         let exists = is_own || creates_below || self.has_scratch(uid, path);
-        if exists { Ok(Meaning::Folder) } else { Err(ENOENT) }
+        if exists { Ok(Meaning::Directory) } else { Err(ENOENT) }
     }
 
-    pub(crate) fn is_folder(&self, uid: u32, path: &str) -> Result<(), i32> {
+    pub(crate) fn is_directory(&self, uid: u32, path: &str) -> Result<(), i32> {
         match self.meaning(uid, path)? {
-            Meaning::Folder => Ok(()),
+            Meaning::Directory => Ok(()),
             _ => Err(ENOTDIR),
         }
     }
 
     /// How many there are.
-    pub(crate) fn made_folders(&self) -> usize {
+    pub(crate) fn made_directories(&self) -> usize {
         self.made.len()
     }
 
@@ -144,11 +144,11 @@ impl Model {
     }
 
     fn holds_made(&self, path: &str) -> bool {
-        self.made.keys().any(|folder| is_below(folder, path))
+        self.made.keys().any(|directory| is_below(directory, path))
     }
 
-    fn has_scratch(&self, uid: u32, folder: &str) -> bool {
-        self.scratch.keys().any(|(of, path)| *of == uid && parts(path).0 == folder)
+    fn has_scratch(&self, uid: u32, directory: &str) -> bool {
+        self.scratch.keys().any(|(of, path)| *of == uid && parts(path).0 == directory)
     }
 
     /// The secret whose sidecar the path is.
@@ -175,7 +175,7 @@ impl Model {
 
     pub(crate) fn stat(&self, uid: u32, path: &str) -> Result<(FileKind, u64), i32> {
         Ok(match self.meaning(uid, path)? {
-            Meaning::Folder => (FileKind::Folder, 0),
+            Meaning::Directory => (FileKind::Directory, 0),
             Meaning::Secret => (FileKind::File, self.secrets[path].value.len() as u64),
             Meaning::Sidecar(key) => {
                 let shown = self.may(uid, Operation::ReadLists, &key).is_ok();
@@ -187,26 +187,26 @@ impl Model {
         })
     }
 
-    pub(crate) fn list(&self, uid: u32, folder: &str) -> Result<BTreeSet<(String, bool)>, i32> {
-        self.is_folder(uid, folder)?;
+    pub(crate) fn list(&self, uid: u32, directory: &str) -> Result<BTreeSet<(String, bool)>, i32> {
+        self.is_directory(uid, directory)?;
         let person = caller(uid);
         let first = |path: &str| {
-            let rest = if folder.is_empty() { path } else { &path[folder.len() + 1..] };
+            let rest = if directory.is_empty() { path } else { &path[directory.len() + 1..] };
             rest.split_once('/')
                 .map_or((rest.to_owned(), false), |(name, _)| (name.to_owned(), true))
         };
-        let seen = self.secrets.iter().filter(|(key, _)| is_below(key, folder));
+        let seen = self.secrets.iter().filter(|(key, _)| is_below(key, directory));
         let seen = seen.filter(|(_, secret)| may_see(&person, &secret.acl));
         let mut listed: BTreeSet<_> = seen.map(|(key, _)| first(key)).collect();
-        let made = self.made.iter().filter(|(path, _)| is_below(path, folder));
+        let made = self.made.iter().filter(|(path, _)| is_below(path, directory));
         let made = made.filter(|(_, maker)| person.is_admin() || **maker == uid);
         listed.extend(made.map(|(path, _)| (first(path).0, true)));
-        let own = person.own_slug().filter(|_| folder.is_empty() && !person.is_admin());
+        let own = person.own_slug().filter(|_| directory.is_empty() && !person.is_admin());
         if let Some(own) = own.filter(|own| !self.secrets.contains_key(own.as_str())) {
             listed.insert((own.to_string(), true));
         }
         let scratch = self.scratch.keys();
-        let scratch = scratch.filter(|(of, path)| *of == uid && parts(path).0 == folder);
+        let scratch = scratch.filter(|(of, path)| *of == uid && parts(path).0 == directory);
         listed.extend(scratch.map(|(_, path)| (parts(path).1.to_owned(), false)));
         Ok(listed)
     }

@@ -12,7 +12,7 @@ impl Model {
     pub(crate) fn make_closed(&mut self, uid: u32, path: &str) -> Result<(), i32> {
         match self.meaning(uid, path) {
             Ok(_) => return Err(EEXIST),
-            Err(ENOENT) => self.is_folder(uid, parts(path).0)?,
+            Err(ENOENT) => self.is_directory(uid, parts(path).0)?,
             Err(error) => return Err(error),
         }
         match Key::parse(path) {
@@ -24,7 +24,7 @@ impl Model {
 
     pub(crate) fn unlink(&mut self, uid: u32, path: &str) -> Result<(), i32> {
         match self.meaning(uid, path)? {
-            Meaning::Folder => Err(EISDIR),
+            Meaning::Directory => Err(EISDIR),
             Meaning::Sidecar(_) => Err(EPERM),
             Meaning::Scratch(_) => {
                 self.scratch.remove(&(uid, path.to_owned()));
@@ -61,29 +61,30 @@ impl Model {
         }
     }
 
-    /// Made folders last until they are emptied.
+    /// Made directories last until they are emptied.
     fn vanish(&mut self, path: &str) {
-        let mut folder = parts(path).0;
-        while !folder.is_empty() && !self.holds_secrets(folder) && !self.holds_made(folder) {
-            self.made.remove(folder);
-            folder = parts(folder).0;
+        let mut directory = parts(path).0;
+        while !directory.is_empty() && !self.holds_secrets(directory) && !self.holds_made(directory)
+        {
+            self.made.remove(directory);
+            directory = parts(directory).0;
         }
     }
 
-    pub(crate) fn make_folder(&mut self, uid: u32, path: &str) -> Result<(), i32> {
+    pub(crate) fn make_directory(&mut self, uid: u32, path: &str) -> Result<(), i32> {
         match self.meaning(uid, path) {
             Ok(_) => return Err(EEXIST),
-            Err(ENOENT) => self.is_folder(uid, parts(path).0)?,
+            Err(ENOENT) => self.is_directory(uid, parts(path).0)?,
             Err(error) => return Err(error),
         }
-        Key::check_folder(path).map_err(|_| EINVAL)?;
+        Key::check_directory(path).map_err(|_| EINVAL)?;
         allowed(may_create(&caller(uid), path))?;
         self.made.insert(path.to_owned(), uid);
         Ok(())
     }
 
-    pub(crate) fn remove_folder(&mut self, uid: u32, path: &str) -> Result<(), i32> {
-        self.is_folder(uid, path)?;
+    pub(crate) fn remove_directory(&mut self, uid: u32, path: &str) -> Result<(), i32> {
+        self.is_directory(uid, path)?;
         if self.holds_secrets(path) || self.holds_made(path) || self.has_scratch(uid, path) {
             return Err(ENOTEMPTY);
         }
@@ -104,8 +105,8 @@ impl Model {
         to: &str,
         replace: bool,
     ) -> Result<(), i32> {
-        self.is_folder(uid, parts(from).0)?;
-        self.is_folder(uid, parts(to).0)?;
+        self.is_directory(uid, parts(from).0)?;
+        self.is_directory(uid, parts(to).0)?;
         let source = self.meaning(uid, from)?;
         let target = match self.meaning(uid, to) {
             Err(ENOENT) => None,
@@ -114,17 +115,19 @@ impl Model {
         if target.is_some() && !replace {
             return Err(EEXIST);
         }
-        let is_folder = |meaning: &Meaning| matches!(meaning, Meaning::Folder);
+        let is_directory = |meaning: &Meaning| matches!(meaning, Meaning::Directory);
         match (&source, &target) {
             _ if from == to => return Ok(()),
-            (Meaning::Folder, _) if is_below(to, from) => return Err(EINVAL),
+            (Meaning::Directory, _) if is_below(to, from) => return Err(EINVAL),
             (_, Some(_)) if is_below(from, to) => return Err(ENOTEMPTY),
-            (Meaning::Folder, Some(other)) if !is_folder(other) => return Err(ENOTDIR),
-            (source, Some(other)) if !is_folder(source) && is_folder(other) => return Err(EISDIR),
+            (Meaning::Directory, Some(other)) if !is_directory(other) => return Err(ENOTDIR),
+            (source, Some(other)) if !is_directory(source) && is_directory(other) => {
+                return Err(EISDIR);
+            }
             _ => {}
         }
         match source {
-            Meaning::Folder => {
+            Meaning::Directory => {
                 let lasts = self.holds_secrets(from)
                     || self.made.contains_key(from)
                     || self.holds_made(from);
@@ -157,7 +160,7 @@ impl Model {
             return Err(EXDEV);
         }
         let person: Caller = caller(uid);
-        Key::check_folder(to).map_err(|_| EINVAL)?;
+        Key::check_directory(to).map_err(|_| EINVAL)?;
         allowed(may_create(&person, to))?;
         let below = |path: &str| path == from || is_below(path, from);
         let renamed = |path: &str| format!("{to}{}", &path[from.len()..]);
@@ -245,7 +248,7 @@ impl Model {
             self.is_free(to)?;
             let secret = self.secrets.remove(from).expect("it was found");
             self.secrets.insert(to.to_owned(), secret);
-            self.folders_give_way(to);
+            self.directories_give_way(to);
             self.vanish(from);
         } else {
             self.may(uid, Operation::Read, from)?;

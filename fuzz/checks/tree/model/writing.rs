@@ -16,7 +16,7 @@ impl Model {
     pub(crate) fn open(&mut self, uid: u32, path: &str, flags: Flags) -> Result<Open, i32> {
         let opened = match self.meaning(uid, path) {
             Ok(_) if flags.create && flags.exclusive => return Err(EEXIST),
-            Ok(Meaning::Folder) => return Err(EISDIR),
+            Ok(Meaning::Directory) => return Err(EISDIR),
             Ok(Meaning::Secret) => {
                 if flags.write {
                     self.may(uid, Operation::Write, path)?;
@@ -47,7 +47,7 @@ impl Model {
             Ok(Meaning::Creating(draft)) => Open::Reader(draft.borrow().bytes.clone()),
             Ok(Meaning::Scratch(file)) => Open::Scratch(file),
             Err(ENOENT) if flags.create => {
-                self.is_folder(uid, parts(path).0)?;
+                self.is_directory(uid, parts(path).0)?;
                 self.create(uid, path, flags.exclusive)?
             }
             Err(error) => return Err(error),
@@ -214,27 +214,27 @@ impl Model {
         };
         self.next_id += 1;
         self.secrets.insert(path.to_owned(), Secret { id: self.next_id, value, acl });
-        self.folders_give_way(path);
+        self.directories_give_way(path);
         Ok(())
     }
 
     /// What was made in the place of a secret, or of its sidecar, is empty.
-    pub(super) fn folders_give_way(&mut self, key: &str) {
+    pub(super) fn directories_give_way(&mut self, key: &str) {
         let sidecar = format!("{key}.acl");
-        let is_in_the_way = |folder: &str| {
-            [key, &sidecar].into_iter().any(|path| folder == path || is_below(folder, path))
+        let is_in_the_way = |directory: &str| {
+            [key, &sidecar].into_iter().any(|path| directory == path || is_below(directory, path))
         };
-        self.made.retain(|folder, _| !is_in_the_way(folder));
+        self.made.retain(|directory, _| !is_in_the_way(directory));
     }
 
-    /// A key is no folder, and neither are its sidecar and the keys above it secrets.
+    /// A key is no directory, and neither are its sidecar and the keys above it secrets.
     pub(super) fn is_free(&self, path: &str) -> Result<(), i32> {
         if self.holds_secrets(path) || self.holds_secrets(&format!("{path}.acl")) {
             return Err(EISDIR);
         }
         let key = Key::parse(path).expect("it was checked");
-        for folder in key.ancestors() {
-            if self.secrets.contains_key(folder) || self.sidecar_of(folder).is_some() {
+        for directory in key.ancestors() {
+            if self.secrets.contains_key(directory) || self.sidecar_of(directory).is_some() {
                 return Err(ENOTDIR);
             }
         }
@@ -257,7 +257,7 @@ impl Model {
 
     pub(crate) fn truncate(&mut self, uid: u32, path: &str, size: u64) -> Result<(), i32> {
         match self.meaning(uid, path)? {
-            Meaning::Folder => Err(EISDIR),
+            Meaning::Directory => Err(EISDIR),
             Meaning::Secret => {
                 self.may(uid, Operation::Write, path)?;
                 let size = fits(size, 0)?;

@@ -41,12 +41,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result {
-    let folder = daemon::audit_folder(args.place.settings())?;
+    let directory = daemon::audit_directory(args.place.settings())?;
     let (filter, format) = (Filter::from(args.filter), args.output.format);
-    let unreadable = |source| CliError::file("read", folder.as_path())(source);
-    // Without it the folder would look like an empty log.
-    std::fs::metadata(&folder).map_err(unreadable)?;
-    let mut tail = Tail::at_end(&folder).map_err(unreadable)?;
+    let unreadable = |source| CliError::file("read", directory.as_path())(source);
+    // Without it the directory would look like an empty log.
+    std::fs::metadata(&directory).map_err(unreadable)?;
+    let mut tail = Tail::at_end(&directory).map_err(unreadable)?;
     let mut last = last_lines(&tail, &filter, args.lines).map_err(unreadable)?;
     while let Some(line) = last.pop() {
         show(&line, format)?;

@@ -38,11 +38,11 @@ pub(super) fn run(args: Args) -> Result {
         previous_encryption_key_file: args.previous_encryption_key_file,
         ..args.place.settings()
     };
-    let AuditLog { folder, keyring, known, unknown } = daemon::audit_log(settings)?;
+    let AuditLog { directory, keyring, known, unknown } = daemon::audit_log(settings)?;
     let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {eta} left")
         .expect("the template is valid");
-    let bar = ProgressBar::new(log_bytes(&folder)).with_style(style);
-    let report = verify_audit(&folder, &keyring, known, &mut |bytes| bar.inc(bytes));
+    let bar = ProgressBar::new(log_bytes(&directory)).with_style(style);
+    let report = verify_audit(&directory, &keyring, known, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let mut report =
         report.map_err(|VerifyError { path, source }| CliError::file("read", path)(source))?;

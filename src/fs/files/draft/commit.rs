@@ -24,7 +24,7 @@ pub(in crate::fs) enum Occasion {
 
 impl Occasion {
     /// Whether the answer may wait until the kernel has forgotten what is stale. Who creates holds
-    /// the kernel's lock on the folder; and nobody waits for the release of a handle but whoever opens
+    /// the kernel's lock on the directory; and nobody waits for the release of a handle but whoever opens
     /// the name next, who may hold one.
     pub(in crate::fs) fn may_wait_for_caches(self) -> bool {
         matches!(self, Self::Close | Self::Sync)

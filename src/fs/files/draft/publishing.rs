@@ -75,15 +75,15 @@ impl Settling {
         })
     }
 
-    /// Waits until no commit of what would make that path a folder or a sidecar is under way.
+    /// Waits until no commit of what would make that path a directory or a sidecar is under way.
     pub(in crate::fs) fn wait_for_around(&self, path: &str) {
         let secret = path.strip_suffix(SIDECAR_SUFFIX);
         self.wait_while(|key| is_below(key, path) || Some(key) == secret);
     }
 
-    /// Waits until no commit is under way of what that folder shows; not for those that follow.
-    pub(in crate::fs) fn wait_for_below(&self, folder: &str) {
-        self.wait_while(|key| is_below(key, folder));
+    /// Waits until no commit is under way of what that directory shows; not for those that follow.
+    pub(in crate::fs) fn wait_for_below(&self, directory: &str) {
+        self.wait_while(|key| is_below(key, directory));
     }
 
     fn wait_while(&self, matters: impl Fn(&str) -> bool) -> bool {

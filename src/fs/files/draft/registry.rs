@@ -84,11 +84,11 @@ impl Drafts {
         drafts.find(|draft| draft.is_creator(who.uid, process)).cloned()
     }
 
-    /// Whether this UID is creating a file below a folder.
-    pub(in crate::fs) fn creates_below(&self, folder: &str, uid: u32) -> bool {
+    /// Whether this UID is creating a file below a directory.
+    pub(in crate::fs) fn creates_below(&self, directory: &str, uid: u32) -> bool {
         let inner = self.0.lock();
         inner.creating.iter().any(|(path, drafts)| {
-            is_below(path, folder) && drafts.iter().any(|one| one.uid() == uid)
+            is_below(path, directory) && drafts.iter().any(|one| one.uid() == uid)
         })
     }
 

@@ -24,14 +24,14 @@ use session::Sealing;
 
 /// Its name in the root.
 pub(in crate::fs) const ENCRYPT_NAME: &str = ".encrypt";
-/// What makes a name a folder, known or not.
-const FOLDER_PREFIX: &str = ".in:";
+/// What makes a name a directory, known or not.
+const DIRECTORY_PREFIX: &str = ".in:";
 
 /// A node in `.encrypt`.
 #[derive(Clone)]
 pub(in crate::fs) enum Encrypt {
-    /// A folder, by the path that keys in it begin with; that of `.encrypt` is empty.
-    Folder(Arc<str>),
+    /// A directory, by the path that keys in it begin with; that of `.encrypt` is empty.
+    Directory(Arc<str>),
     /// A key, as one look-up found it.
     File(Arc<EncryptFile>),
 }
@@ -48,12 +48,12 @@ pub(in crate::fs) struct EncryptFile {
 
 impl Encrypt {
     pub(in crate::fs) fn top() -> Self {
-        Self::Folder("".into())
+        Self::Directory("".into())
     }
 
     pub(in crate::fs) fn number(&self) -> u64 {
         match self {
-            Self::Folder(path) => path_number("encrypt", path),
+            Self::Directory(path) => path_number("encrypt", path),
             Self::File(file) => file.node,
         }
     }
@@ -61,7 +61,7 @@ impl Encrypt {
     /// How it is called in an error.
     pub(in crate::fs) fn path(&self) -> String {
         match self {
-            Self::Folder(path) => join(ENCRYPT_NAME, &format!("{path}/")),
+            Self::Directory(path) => join(ENCRYPT_NAME, &format!("{path}/")),
             Self::File(file) => join(ENCRYPT_NAME, file.key.as_str()),
         }
     }
@@ -95,7 +95,7 @@ impl EncryptFile {
 }
 
 impl Fs {
-    /// What a name in a folder of `.encrypt` means. There is a file for every key.
+    /// What a name in a directory of `.encrypt` means. There is a file for every key.
     ///
     /// # Errors
     /// The name cannot be part of a key.
@@ -103,10 +103,10 @@ impl Fs {
         &self,
         who: &Requester,
         caller: &Caller,
-        folder: &str,
+        directory: &str,
         name: &OsStr,
     ) -> Result<Encrypt, FsError> {
-        let found = self.find_to_encrypt_quietly(who, caller, folder, name);
+        let found = self.find_to_encrypt_quietly(who, caller, directory, name);
         self.note(who, "encrypt", found)
     }
 
@@ -114,17 +114,17 @@ impl Fs {
         &self,
         who: &Requester,
         caller: &Caller,
-        folder: &str,
+        directory: &str,
         name: &OsStr,
     ) -> Result<Encrypt, FsError> {
-        let marked = name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX));
+        let marked = name.to_str().and_then(|name| name.strip_prefix(DIRECTORY_PREFIX));
         let path = match marked {
-            Some(name) => join(folder, name),
-            None => join(folder, checked_name(folder, name)?),
+            Some(name) => join(directory, name),
+            None => join(directory, checked_name(directory, name)?),
         };
-        if marked.is_some() || self.is_known_folder(who, caller, &path) {
-            Key::check_folder(&path).map_err(|error| bad_name(&path, error))?;
-            return Ok(Encrypt::Folder(path.into()));
+        if marked.is_some() || self.is_known_directory(who, caller, &path) {
+            Key::check_directory(&path).map_err(|error| bad_name(&path, error))?;
+            return Ok(Encrypt::Directory(path.into()));
         }
         let key = checked_key(&path).map_err(|error| match error {
             FsError::BadName { error, .. } => bad_name(&path, error),
@@ -134,7 +134,7 @@ impl Fs {
         Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, open: Mutex::default() })))
     }
 
-    fn is_known_folder(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+    fn is_known_directory(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
         self.sees_in(who, caller, path) || (caller.is_admin() && self.identities.is_own_slug(path))
     }
 

@@ -69,21 +69,23 @@ impl Files {
         own.retain(|file| file.path() != path || file.is_open());
     }
 
-    /// The names in a folder of what nobody has open.
-    pub(super) fn names(&self, uid: u32, folder: &str) -> Vec<String> {
+    /// The names in a directory of what nobody has open.
+    pub(super) fn names(&self, uid: u32, directory: &str) -> Vec<String> {
         let files = self.0.lock();
         let waiting = files.get(&uid).into_iter().flatten().filter(|file| !file.is_open());
         waiting
             .filter_map(|file| {
                 let path = file.path();
-                child_of(&path, folder).filter(|(_, is_it)| *is_it).map(|(name, _)| name.to_owned())
+                child_of(&path, directory)
+                    .filter(|(_, is_it)| *is_it)
+                    .map(|(name, _)| name.to_owned())
             })
             .collect()
     }
 
-    /// Whether this UID has a file below a folder.
-    pub(super) fn has_below(&self, uid: u32, folder: &str) -> bool {
+    /// Whether this UID has a file below a directory.
+    pub(super) fn has_below(&self, uid: u32, directory: &str) -> bool {
         let files = self.0.lock();
-        files.get(&uid).into_iter().flatten().any(|file| is_below(&file.path(), folder))
+        files.get(&uid).into_iter().flatten().any(|file| is_below(&file.path(), directory))
     }
 }

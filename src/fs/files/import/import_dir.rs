@@ -1,4 +1,4 @@
-//! What became of the files of the folder that is imported (`--import-dir`).
+//! What became of the files of the directory that is imported (`--import-dir`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -27,7 +27,7 @@ const TRIES: u32 = 10;
 
 /// Files by path. The lock is a leaf.
 #[derive(Default)]
-pub(super) struct FolderStatus(Mutex<BTreeMap<String, FileStatus>>);
+pub(super) struct DirectoryStatus(Mutex<BTreeMap<String, FileStatus>>);
 
 struct FileStatus {
     uid: u32,
@@ -36,7 +36,7 @@ struct FileStatus {
     said: String,
 }
 
-impl FolderStatus {
+impl DirectoryStatus {
     fn note(&self, path: &str, status: FileStatus) {
         let mut files = self.0.lock();
         if files.len() >= FILES && !files.contains_key(path) {
@@ -105,15 +105,15 @@ impl Fs {
         self.courier.send(Errand { stale, answer: None });
     }
 
-    /// Remembers what became of a file of the imported folder, for `.status/import-dir`.
+    /// Remembers what became of a file of the imported directory, for `.status/import-dir`.
     pub fn note_imported(&self, path: &str, uid: u32, said: String, failed: bool) {
         let at = SystemTime::now().into();
         let said = first_lines(&said);
-        self.import.folder.note(path, FileStatus { uid, at, failed, said });
+        self.import.directory.note(path, FileStatus { uid, at, failed, said });
     }
 
     pub(in crate::fs) fn import_dir_text(&self, caller: &Caller) -> String {
-        self.import.folder.text(caller)
+        self.import.directory.text(caller)
     }
 }
 
@@ -137,14 +137,14 @@ mod tests {
 
     #[test]
     fn admins_see_all_others_their_own() {
-        let folder = FolderStatus::default();
+        let directory = DirectoryStatus::default();
         let note = |path: &str, uid, said: &str, failed| {
             let at = Timestamp::from_nanos(0);
-            folder.note(path, FileStatus { uid, at, failed, said: said.to_owned() });
+            directory.note(path, FileStatus { uid, at, failed, said: said.to_owned() });
         };
         note("a.yaml", 7, "1 created", false);
         note("b\nc.yaml", 8, "nothing was applied:\nline 1: no\nline 2: no", true);
-        let of = |uid, admin| folder.text(&Caller::new(uid, Slug::parse("x").ok(), [], admin));
+        let of = |uid, admin| directory.text(&Caller::new(uid, Slug::parse("x").ok(), [], admin));
         assert_eq!(of(7, false), "1970-01-01T00:00:00Z ok a.yaml (UID 7): 1 created\n");
         let failed = "1970-01-01T00:00:00Z failed b\\nc.yaml (UID 8): nothing was applied:\n    line 1: no\n    line 2: no\n";
         assert_eq!(of(8, false), failed);

@@ -5,9 +5,9 @@
 //! finished (`.x`, `#x`, `x~`, `x.tmp`) is not applied: it waits for its rename.
 
 mod apply;
+mod directories;
 mod file;
 mod files;
-mod folders;
 mod import_dir;
 mod ops;
 mod queue;
@@ -22,9 +22,9 @@ pub use apply::NotApplied;
 
 pub(in crate::fs) use file::Dropped;
 
+use directories::Directories;
 use files::Files;
-use folders::Folders;
-use import_dir::FolderStatus;
+use import_dir::DirectoryStatus;
 use queue::Queue;
 use reports::{Report, Reports};
 
@@ -36,8 +36,8 @@ const REPORT_SUFFIX: &str = ".report";
 /// A node in `.import`. Paths are those inside of it.
 #[derive(Clone)]
 pub(in crate::fs) enum Import {
-    /// A folder; the path of `.import` itself is empty.
-    Folder(Arc<str>),
+    /// A directory; the path of `.import` itself is empty.
+    Directory(Arc<str>),
     /// A file that is dropped.
     File(Arc<Dropped>),
     /// What became of one.
@@ -46,12 +46,12 @@ pub(in crate::fs) enum Import {
 
 impl Import {
     pub(in crate::fs) fn top() -> Self {
-        Self::Folder("".into())
+        Self::Directory("".into())
     }
 
     pub(in crate::fs) fn number(&self) -> u64 {
         match self {
-            Self::Folder(path) => path_number("import", path),
+            Self::Directory(path) => path_number("import", path),
             Self::File(file) => file.node(),
             Self::Report(report) => report.node,
         }
@@ -60,7 +60,7 @@ impl Import {
     /// How it is called in an error.
     pub(in crate::fs) fn path(&self) -> String {
         match self {
-            Self::Folder(path) => full_path(path) + "/",
+            Self::Directory(path) => full_path(path) + "/",
             Self::File(file) => full_path(&file.path()),
             Self::Report(report) => full_path(&report.path) + REPORT_SUFFIX,
         }
@@ -77,9 +77,9 @@ impl From<Import> for Node {
 #[derive(Default)]
 pub(in crate::fs) struct DropBox {
     files: Files,
-    folders: Folders,
+    directories: Directories,
     reports: Reports,
-    folder: FolderStatus,
+    directory: DirectoryStatus,
     queue: Arc<Queue>,
 }
 
@@ -94,10 +94,13 @@ fn is_unfinished(path: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~') || name.ends_with(".tmp")
 }
 
-/// The name of what leads from `folder` to `path` below it, and whether that is `path` itself.
-fn child_of<'a>(path: &'a str, folder: &str) -> Option<(&'a str, bool)> {
-    let rest =
-        if folder.is_empty() { path } else { path.strip_prefix(folder)?.strip_prefix('/')? };
+/// The name of what leads from `directory` to `path` below it, and whether that is `path` itself.
+fn child_of<'a>(path: &'a str, directory: &str) -> Option<(&'a str, bool)> {
+    let rest = if directory.is_empty() {
+        path
+    } else {
+        path.strip_prefix(directory)?.strip_prefix('/')?
+    };
     Some(rest.split_once('/').map_or((rest, true), |(name, _)| (name, false)))
 }
 

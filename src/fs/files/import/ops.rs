@@ -23,27 +23,27 @@ use super::{Import, REPORT_SUFFIX, full_path, is_unfinished};
 
 /// Everybody has a drop box of his own, also at the top: programs that copy attributes only set
 /// those of what belongs to their user.
-const FOLDER_MODE: u16 = 0o700;
+const DIRECTORY_MODE: u16 = 0o700;
 const REPORT_MODE: u16 = 0o400;
 
 impl Fs {
-    /// The path of a folder of the drop box, if the node is one.
-    pub(in crate::fs) fn drop_folder(&self, node: u64) -> Option<Arc<str>> {
+    /// The path of a directory of the drop box, if the node is one.
+    pub(in crate::fs) fn drop_directory(&self, node: u64) -> Option<Arc<str>> {
         match self.nodes.find(node) {
-            Some(Node::Import(Import::Folder(path))) => Some(path),
+            Some(Node::Import(Import::Directory(path))) => Some(path),
             _ => None,
         }
     }
 
-    /// What a name in a folder of the drop box means to this caller.
+    /// What a name in a directory of the drop box means to this caller.
     pub(in crate::fs) fn find_in_drop_box(
         &self,
         who: &Requester,
         caller: &Caller,
-        folder: &str,
+        directory: &str,
         name: &str,
     ) -> Option<Import> {
-        let path = join(folder, name);
+        let path = join(directory, name);
         if let Some(file) = self.dropped(who, &path) {
             return Some(Import::File(file));
         }
@@ -53,8 +53,8 @@ impl Fs {
         {
             return Some(Import::Report(report));
         }
-        if self.has_drop_folder(who, caller, &path) {
-            return Some(Import::Folder(path.into()));
+        if self.has_drop_directory(who, caller, &path) {
+            return Some(Import::Directory(path.into()));
         }
         // Programs that have closed a file may set its mode and times after that.
         let just_applied = |note: &mut Note| match note {
@@ -70,16 +70,18 @@ impl Fs {
         self.import.files.find(who.uid, path, || process_of(who.task))
     }
 
-    fn has_drop_folder(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
-        self.import.folders.holds(who.uid, path)
+    fn has_drop_directory(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
+        self.import.directories.holds(who.uid, path)
             || self.import.files.has_below(who.uid, path)
             || self.import.reports.has_below(who.uid, caller.is_admin(), path)
     }
 
     pub(in crate::fs) fn drop_box_attr(&self, node: &Import, caller: &Caller, file: Attr) -> Attr {
-        let (folder, uid) = (FileKind::Folder, caller.uid());
+        let (directory, uid) = (FileKind::Directory, caller.uid());
         match node {
-            Import::Folder(_) => Attr { kind: folder, mode: FOLDER_MODE, uid, gid: uid, ..file },
+            Import::Directory(_) => {
+                Attr { kind: directory, mode: DIRECTORY_MODE, uid, gid: uid, ..file }
+            }
             Import::File(dropped) => {
                 let ((size, mode, modified), (uid, gid)) = (dropped.shown(), dropped.owner());
                 Attr { size, mode, modified, uid, gid, ..file }
@@ -95,25 +97,26 @@ impl Fs {
         }
     }
 
-    /// A folder's own folders and reports, and what waits in it to be renamed.
+    /// A directory's own directories and reports, and what waits in it to be renamed.
     pub(in crate::fs) fn list_drop_box(
         &self,
         who: &Requester,
         caller: &Caller,
-        folder: &str,
+        directory: &str,
     ) -> Arc<[Listed]> {
         let (uid, admin) = (who.uid, caller.is_admin());
-        let files = self.import.files.names(uid, folder).into_iter().map(|name| (name, true));
-        let folders = self.import.folders.names(uid, folder).into_iter().map(|name| (name, false));
-        let reports = self.import.reports.names(uid, admin, folder).into_iter();
+        let files = self.import.files.names(uid, directory).into_iter().map(|name| (name, true));
+        let directories =
+            self.import.directories.names(uid, directory).into_iter().map(|name| (name, false));
+        let reports = self.import.reports.names(uid, admin, directory).into_iter();
         let reports = reports
             .map(|(name, is_it)| if is_it { (name + REPORT_SUFFIX, true) } else { (name, false) });
-        let mut names: Vec<_> = files.chain(folders).chain(reports).collect();
+        let mut names: Vec<_> = files.chain(directories).chain(reports).collect();
         names.sort();
         names.dedup_by(|a, b| a.0 == b.0);
         let listed = names.into_iter().filter_map(|(name, is_file)| {
-            let node = self.find_in_drop_box(who, caller, folder, &name)?.number();
-            let kind = if is_file { FileKind::File } else { FileKind::Folder };
+            let node = self.find_in_drop_box(who, caller, directory, &name)?.number();
+            let kind = if is_file { FileKind::File } else { FileKind::Directory };
             Some(Listed { name: name.into(), node, kind })
         });
         listed.collect()
@@ -123,11 +126,11 @@ impl Fs {
     pub(in crate::fs) fn create_dropped(
         &self,
         who: &Requester,
-        folder: &str,
+        directory: &str,
         name: &OsStr,
         mode: u32,
     ) -> Result<(Entry, Opened), FsError> {
-        let path = drop_path(folder, name)?;
+        let path = drop_path(directory, name)?;
         let caller = self.caller(who)?;
         let (node, writer) = (self.nodes.next_private(), process_of(who.task));
         let full = full_path(&path);
@@ -153,7 +156,7 @@ impl Fs {
         write: bool,
     ) -> Result<Opened, FsError> {
         match node {
-            Import::Folder(_) => Err(FsError::IsFolder(node.path())),
+            Import::Directory(_) => Err(FsError::IsDirectory(node.path())),
             Import::Report(_) if write => Err(read_only(node)),
             Import::Report(report) => {
                 self.open_text(caller, &node.path(), Arc::clone(&report.text))
@@ -221,33 +224,33 @@ impl Fs {
         self.apply_dropped(who, file, Occasion::Release, answer);
     }
 
-    pub(in crate::fs) fn make_drop_folder(
+    pub(in crate::fs) fn make_drop_directory(
         &self,
         who: &Requester,
-        folder: &str,
+        directory: &str,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        let path = drop_path(folder, name)?;
-        if self.has_drop_folder(who, &*self.caller(who)?, &path) {
+        let path = drop_path(directory, name)?;
+        if self.has_drop_directory(who, &*self.caller(who)?, &path) {
             return Err(FsError::Exists(full_path(&path)));
         }
-        self.import.folders.make(who.uid, &path);
+        self.import.directories.make(who.uid, &path);
         Ok(())
     }
 
-    pub(in crate::fs) fn remove_drop_folder(
+    pub(in crate::fs) fn remove_drop_directory(
         &self,
         who: &Requester,
-        folder: &str,
+        directory: &str,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        let path = drop_path(folder, name)?;
+        let path = drop_path(directory, name)?;
         let caller = self.caller(who)?;
         let in_it = self.list_drop_box(who, &caller, &path);
         if !in_it.is_empty() {
             return Err(FsError::NotEmpty(full_path(&path)));
         }
-        if !self.import.folders.remove(who.uid, &path) {
+        if !self.import.directories.remove(who.uid, &path) {
             return Err(FsError::NotFound(full_path(&path)));
         }
         Ok(())
@@ -257,13 +260,13 @@ impl Fs {
     pub(in crate::fs) fn remove_dropped(
         &self,
         who: &Requester,
-        folder: &str,
+        directory: &str,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        let path = drop_path(folder, name)?;
+        let path = drop_path(directory, name)?;
         let caller = self.caller(who)?;
-        let name = checked_name(folder, name)?;
-        match self.find_in_drop_box(who, &caller, folder, name) {
+        let name = checked_name(directory, name)?;
+        match self.find_in_drop_box(who, &caller, directory, name) {
             Some(Import::File(file)) => {
                 file.remove();
                 self.import.files.remove(&file);
@@ -273,7 +276,7 @@ impl Fs {
                 self.import.reports.remove(&report);
                 Ok(())
             }
-            Some(folder @ Import::Folder(_)) => Err(FsError::IsFolder(folder.path())),
+            Some(directory @ Import::Directory(_)) => Err(FsError::IsDirectory(directory.path())),
             None => Err(FsError::NotFound(full_path(&path))),
         }
     }
@@ -282,21 +285,22 @@ impl Fs {
     pub(in crate::fs) fn rename_dropped(
         self: &Arc<Self>,
         who: &Requester,
-        (folder, name): (&str, &OsStr),
-        (new_folder, new_name): (&str, &OsStr),
+        (directory, name): (&str, &OsStr),
+        (new_directory, new_name): (&str, &OsStr),
         mode: RenameMode,
         answer: Answer<()>,
     ) {
-        let prepared = drop_path(folder, name).and_then(|from| {
-            let to = drop_path(new_folder, new_name)?;
+        let prepared = drop_path(directory, name).and_then(|from| {
+            let to = drop_path(new_directory, new_name)?;
             let caller = self.caller(who)?;
-            let found = self.find_in_drop_box(who, &caller, folder, checked_name(folder, name)?);
+            let found =
+                self.find_in_drop_box(who, &caller, directory, checked_name(directory, name)?);
             let taken = self.dropped(who, &to).is_some();
             match found {
                 _ if taken && mode == RenameMode::NoReplace => Err(FsError::Exists(full_path(&to))),
                 Some(Import::File(file)) => Ok((file, from, to)),
                 Some(Import::Report(_)) => Err(read_only(&found.expect("it was found"))),
-                Some(Import::Folder(_)) => Err(FsError::CrossDevice(full_path(&from))),
+                Some(Import::Directory(_)) => Err(FsError::CrossDevice(full_path(&from))),
                 None => Err(FsError::NotFound(full_path(&from))),
             }
         });
@@ -330,12 +334,12 @@ impl Fs {
 }
 
 /// A path of the drop box that may be made.
-fn drop_path(folder: &str, name: &OsStr) -> Result<String, FsError> {
-    let name = checked_name(&full_path(folder), name)?;
-    let path = join(folder, name);
+fn drop_path(directory: &str, name: &OsStr) -> Result<String, FsError> {
+    let name = checked_name(&full_path(directory), name)?;
+    let path = join(directory, name);
     // The same rules as for keys, but that a name may begin with a dot.
     let dotless: Vec<_> = path.split('/').map(|part| part.trim_start_matches('.')).collect();
-    Key::check_folder(&dotless.join("/"))
+    Key::check_directory(&dotless.join("/"))
         .map_err(|error| FsError::BadName { path: full_path(&path), error })?;
     Ok(path)
 }

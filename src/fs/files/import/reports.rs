@@ -86,20 +86,20 @@ impl Reports {
         self.0.lock().retain(|other| !Arc::ptr_eq(other, report));
     }
 
-    /// The names that lead from a folder to reports, and whether each is of a file in it.
-    pub(super) fn names(&self, uid: u32, admin: bool, folder: &str) -> Vec<(String, bool)> {
+    /// The names that lead from a directory to reports, and whether each is of a file in it.
+    pub(super) fn names(&self, uid: u32, admin: bool, directory: &str) -> Vec<(String, bool)> {
         let reports = self.0.lock();
         let seen = reports.iter().filter(|report| admin || report.uid == uid);
-        seen.filter_map(|report| child_of(&report.path, folder))
+        seen.filter_map(|report| child_of(&report.path, directory))
             .map(|(name, is_it)| (name.to_owned(), is_it))
             .collect()
     }
 
-    /// Whether the UID sees a report below a folder.
-    pub(super) fn has_below(&self, uid: u32, admin: bool, folder: &str) -> bool {
+    /// Whether the UID sees a report below a directory.
+    pub(super) fn has_below(&self, uid: u32, admin: bool, directory: &str) -> bool {
         let reports = self.0.lock();
         let mut seen = reports.iter().filter(|report| admin || report.uid == uid);
-        seen.any(|report| is_below(&report.path, folder))
+        seen.any(|report| is_below(&report.path, directory))
     }
 }
 

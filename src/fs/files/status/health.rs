@@ -46,7 +46,7 @@ impl Fs {
             Ok(space) if is_nearly_full(space) => problems.push((
                 Part::Disk,
                 format!(
-                    "the file system of the state folder has only {} MiB left; free some space there",
+                    "the file system of the state directory has only {} MiB left; free some space there",
                     space.free >> 20
                 ),
             )),
@@ -144,7 +144,7 @@ impl Fs {
         let help = "Bytes of memory that are charged to callers, at most --memory.";
         gauge("secretfs_memory_charged_bytes", help, self.budget.used() as f64);
         if let Ok(space) = self.vault.space() {
-            let help = "Bytes that are free on the file system of the state folder.";
+            let help = "Bytes that are free on the file system of the state directory.";
             gauge("secretfs_state_free_bytes", help, space.free as f64);
         }
         let help = "Changes of secrets that were ever stored; fewer than before in an old copy of the store.";

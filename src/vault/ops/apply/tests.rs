@@ -118,7 +118,7 @@ fn all_or_nothing_with_every_reason() {
     }
     assert_eq!(lines.len(), 5);
     for text in ["key: f\nvalue: v", "key: f/x/y\nvalue: v"] {
-        assert!(apply(&vault, &root(), text).unwrap_err().contains("a folder"), "{text}");
+        assert!(apply(&vault, &root(), text).unwrap_err().contains("a directory"), "{text}");
     }
     assert!(vault.secret("alice/ok").is_none());
     assert_eq!(store.commits().len(), before, "nothing was stored");

@@ -14,11 +14,11 @@ pub enum MigrateError {
         "there is something else at the prefix already, and it was left as it is: name another prefix, or remove what is there with etcdctl if nobody needs it"
     )]
     PrefixInUse,
-    /// The state folder holds something else.
+    /// The state directory holds something else.
     #[error(
-        "the state folder holds another store already, and it was left as it is: name an empty one with --state-dir"
+        "the state directory holds another store already, and it was left as it is: name an empty one with --state-dir"
     )]
-    FolderInUse,
+    DirectoryInUse,
     /// The destination is the unfinished one of another source.
     #[error(
         "another store's secrets are being moved there, and not all have arrived: finish that with the same `secretfs migrate` where it was begun, or name another destination"
@@ -65,13 +65,13 @@ pub enum MigrateError {
     /// The shared store is not what it should be.
     #[error("{0}")]
     Replica(ReplicaError),
-    /// The store of the state folder could not do it.
+    /// The store of the state directory could not do it.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// A secret cannot be read.
     #[error("{0}")]
     Vault(#[from] VaultError),
-    /// The store of the state folder cannot be opened.
+    /// The store of the state directory cannot be opened.
     #[error("{0}")]
     Open(#[from] OpenVaultError),
 }
@@ -79,7 +79,7 @@ pub enum MigrateError {
 impl MigrateError {
     /// Whether what was asked for is at fault, not the system.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::PrefixInUse | Self::FolderInUse | Self::OthersUnfinished)
+        matches!(self, Self::PrefixInUse | Self::DirectoryInUse | Self::OthersUnfinished)
     }
 }
 

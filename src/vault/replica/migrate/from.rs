@@ -51,7 +51,9 @@ pub fn migrate_from(
     if is_whole {
         keys::prove(&records)?;
         let moved = from.compare().map_err(|error| match error {
-            MigrateError::Differs { .. } | MigrateError::Count { .. } => MigrateError::FolderInUse,
+            MigrateError::Differs { .. } | MigrateError::Count { .. } => {
+                MigrateError::DirectoryInUse
+            }
             other => other,
         })?;
         return Ok(Moved { was_there: true, ..moved });
@@ -74,13 +76,13 @@ fn destination(store: &dyn Store, source: StoreId) -> Result<(StoreId, bool), Mi
             ControlFlow::Break(())
         })?;
         let id = StoreId::random();
-        return if is_empty { Ok((id, false)) } else { Err(MigrateError::FolderInUse) };
+        return if is_empty { Ok((id, false)) } else { Err(MigrateError::DirectoryInUse) };
     };
     match Meta::parse(&meta).ok_or(OpenVaultError::UnknownFormat)? {
         // A replica of it has the same secrets, and is no store of its own.
         Meta::Whole(id) if store.read(Address::REPLICA.as_bytes())?.is_none() => Ok((id, true)),
         Meta::Unfinished { id, source: of } if of == source => Ok((id, false)),
-        Meta::Whole(_) => Err(MigrateError::FolderInUse),
+        Meta::Whole(_) => Err(MigrateError::DirectoryInUse),
         Meta::Unfinished { .. } => Err(MigrateError::OthersUnfinished),
     }
 }

@@ -96,7 +96,7 @@ fn everything_arrives_and_comes_back() {
     assert_eq!(own.vault.secret("x/K").unwrap().value().version(), 4);
     let Host { vault, store } = own;
     drop(vault);
-    assert!(matches!(from(&cluster, &store), Err(MigrateError::FolderInUse)));
+    assert!(matches!(from(&cluster, &store), Err(MigrateError::DirectoryInUse)));
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn what_is_somebody_elses_is_left_alone() {
     strange.tamper(b"what", Some(b"ever".to_vec()));
     assert!(matches!(to(&source, &strange), Err(MigrateError::PrefixInUse)));
     // A replica is no store of its own, and other secrets are not replaced.
-    assert!(matches!(from(&cluster, &host.store), Err(MigrateError::FolderInUse)));
-    assert!(matches!(from(&cluster, &source.store), Err(MigrateError::FolderInUse)));
+    assert!(matches!(from(&cluster, &host.store), Err(MigrateError::DirectoryInUse)));
+    assert!(matches!(from(&cluster, &source.store), Err(MigrateError::DirectoryInUse)));
     let other_key = migrate_from(&*cluster, store, keyring(8, &[]), &|_| {});
     let why = other_key.expect_err("it is another one's").to_string();
     assert!(why.contains("another encryption key"), "{why}");

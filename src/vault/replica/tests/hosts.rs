@@ -17,7 +17,7 @@ fn what_one_host_does_happens_on_all() {
     assert_eq!(a.vault.secret("x/K").unwrap().value().node(), node, "the value is the same");
     b.rename("x/K", "y/L").unwrap();
     same_on(&[&b, &a], "y/L");
-    assert!(a.vault.secret("x/K").is_none() && !a.vault.is_folder("x"));
+    assert!(a.vault.secret("x/K").is_none() && !a.vault.is_directory("x"));
     a.put("x/M", b"m").unwrap();
     a.rename("x/M", "y/L").unwrap();
     same_on(&[&a, &b], "y/L");

@@ -78,7 +78,7 @@ impl Host {
         answered.recv_timeout(SOON).unwrap().unwrap();
     }
 
-    /// Stops it, and starts it again with the same state folder.
+    /// Stops it, and starts it again with the same state directory.
     pub(super) fn again(self, cluster: &Arc<MemoryCluster>) -> Self {
         let Self { vault, store } = self;
         drop(vault);

@@ -1,4 +1,4 @@
-//! The state folder: its owner's alone, and one daemon's at a time.
+//! The state directory: its owner's alone, and one daemon's at a time.
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io;
@@ -18,26 +18,26 @@ use super::{Space, StoreError};
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// The state folder, checked and locked until it is dropped.
+/// The state directory, checked and locked until it is dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Directory {
     path: PathBuf,
     // Before the lock, so that it is given back while it is locked.
     exclusive: Option<Exclusive>,
     lock: Flock<File>,
 }
 
-impl Folder {
-    /// Makes the folder if it is missing, checks who may enter it, and locks it.
-    pub(super) fn open(path: &Path) -> Result<Folder, StoreError> {
+impl Directory {
+    /// Makes the directory if it is missing, checks who may enter it, and locks it.
+    pub(super) fn open(path: &Path) -> Result<Directory, StoreError> {
         make(path)?;
-        let mut folder = Self::open_existing(path)?;
-        folder.exclusive = Exclusive::take(&folder)?;
-        Ok(folder)
+        let mut directory = Self::open_existing(path)?;
+        directory.exclusive = Exclusive::take(&directory)?;
+        Ok(directory)
     }
 
-    /// As [`Folder::open`], for one that is there. Root may work on one that is another user's.
-    pub(super) fn open_existing(path: &Path) -> Result<Folder, StoreError> {
+    /// As [`Directory::open`], for one that is there. Root may work on one that is another user's.
+    pub(super) fn open_existing(path: &Path) -> Result<Directory, StoreError> {
         let metadata = look_at(path)?;
         check(path, &metadata)?;
         let user = nix::unistd::geteuid();
@@ -45,10 +45,10 @@ impl Folder {
             check_owner(path, &metadata, user.as_raw())?;
         }
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
-        Ok(Folder { path: path.to_owned(), exclusive: None, lock: lock(path, file)? })
+        Ok(Directory { path: path.to_owned(), exclusive: None, lock: lock(path, file)? })
     }
 
-    /// Checks who may enter the folder, if it is there. Makes and locks nothing.
+    /// Checks who may enter the directory, if it is there. Makes and locks nothing.
     pub(super) fn look_at(path: &Path) -> Result<(), StoreError> {
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -57,7 +57,7 @@ impl Folder {
         }
     }
 
-    /// Makes the folder if it is missing, and checks whose it is.
+    /// Makes the directory if it is missing, and checks whose it is.
     pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
         make(path)?;
         check_owner(path, &look_at(path)?, nix::unistd::geteuid().as_raw())
@@ -71,7 +71,7 @@ impl Folder {
         &self.path
     }
 
-    /// Makes names in the folder survive a power loss.
+    /// Makes names in the directory survive a power loss.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.lock.sync_all().map_err(|error| StoreError::io("sync", &self.path, error))
     }
@@ -114,7 +114,7 @@ fn check(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
     let path = path.to_owned();
     let mode = metadata.permissions().mode() & 0o7777;
     if !metadata.is_dir() {
-        Err(StoreError::NotAFolder { path })
+        Err(StoreError::NotADirectory { path })
     } else if mode & 0o077 != 0 {
         Err(StoreError::Unsafe { path, mode })
     } else {

@@ -1,11 +1,11 @@
-//! Section 4, "Folders" and listings: folders exist because keys do, and show what the caller may see.
+//! Section 4, "Directories" and listings: directories exist because keys do, and show what the caller may see.
 
 use nix::errno::Errno::{EACCES, EEXIST, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY};
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
 
 #[test]
-fn the_own_folder_is_always_there() {
+fn the_own_directory_is_always_there() {
     let Some(mount) = Mount::start() else { return };
     let (alice, unknown) = (mount.user(ALICE), mount.user(UNKNOWN));
     assert_eq!(alice.sh_ok("ls -A"), "alice\n");
@@ -19,7 +19,7 @@ fn the_own_folder_is_always_there() {
 }
 
 #[test]
-fn the_own_folder_stays_in_use_while_it_is_empty() {
+fn the_own_directory_stays_in_use_while_it_is_empty() {
     let Some(mount) = Mount::start() else { return };
     let (root, service, alice) = (mount.user(ROOT), mount.user(ROOT), mount.user(ALICE));
     alice.write("alice/K", "value").unwrap();
@@ -78,7 +78,7 @@ fn a_directory_in_which_the_caller_sees_nothing_is_not_opened() {
 }
 
 #[test]
-fn folders_come_and_go_with_their_keys() {
+fn directories_come_and_go_with_their_keys() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     assert_eq!(root.write("db/K", "value"), Err(ENOENT), "a parent that nobody made");
@@ -88,13 +88,13 @@ fn folders_come_and_go_with_their_keys() {
     root.unlink("db/main/K").unwrap();
     assert_eq!(root.list(""), Ok(vec![]));
     root.put("db/main/K", "again", "");
-    // Even though a folder goes with its last key, `rm` finds what it expects.
+    // Even though a directory goes with its last key, `rm` finds what it expects.
     assert_eq!(root.sh_ok("rm -r db"), "");
     assert_eq!(root.list(""), Ok(vec![]));
 }
 
 #[test]
-fn a_made_folder_lasts_until_it_is_emptied_or_removed() {
+fn a_made_directory_lasts_until_it_is_emptied_or_removed() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     assert_eq!(alice.mkdir("alice/made"), Ok(()));
@@ -113,7 +113,7 @@ fn a_made_folder_lasts_until_it_is_emptied_or_removed() {
 }
 
 #[test]
-fn a_made_folder_is_gone_after_a_restart() {
+fn a_made_directory_is_gone_after_a_restart() {
     let Some(mut mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     root.mkdir("empty").unwrap();
@@ -123,7 +123,7 @@ fn a_made_folder_is_gone_after_a_restart() {
 }
 
 #[test]
-fn folders_are_not_files() {
+fn directories_are_not_files() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     root.put("db/K", "value", "");
@@ -136,7 +136,7 @@ fn folders_are_not_files() {
 }
 
 #[test]
-fn removing_in_somebody_elses_folder_needs_the_list() {
+fn removing_in_somebody_elses_directory_needs_the_list() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice, bob) = (mount.user(ROOT), mount.user(ALICE), mount.user(BOB));
     alice.write("alice/K", "value").unwrap();
@@ -145,7 +145,7 @@ fn removing_in_somebody_elses_folder_needs_the_list() {
     assert_eq!(
         alice.unlink("alice/K"),
         Err(EACCES),
-        "its own folder gives no right to what is there"
+        "its own directory gives no right to what is there"
     );
     assert_eq!(bob.unlink("alice/K"), Ok(()));
     assert_eq!(bob.unlink("alice/K"), Err(ENOENT));
@@ -173,7 +173,7 @@ fn listings_show_what_the_caller_may_see() {
 }
 
 #[test]
-fn sidecars_and_dot_folders_are_found_by_name_only() {
+fn sidecars_and_dot_directories_are_found_by_name_only() {
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     alice.write("alice/K", "value").unwrap();
