@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use secretfs::audit::{self, Actor, Process};
 use secretfs::crypto::{Keyring, MasterKey};
-use secretfs::fs::{Caching, Fs, KernelCache, Life, Options, ROOT, Requester};
+use secretfs::fs::{Caching, Fs, KernelCache, Options, ROOT, Requester, RestoredState};
 use secretfs::fuse;
 use secretfs::identity::{Directory, Group, NssError, Resolver, User};
 use secretfs::model::{Caller, Key, Plaintext, Slug};
@@ -143,7 +143,7 @@ fn file_system(state: &Path) -> Arc<Fs> {
         std::iter::once("K".to_owned()).chain((0..OTHERS).map(|number| format!("K{number}")));
     for name in names {
         let key = Key::parse(&format!("svc/{name}")).expect("a key");
-        let target = WriteTarget::New { key, exclusive: true, heritage: None };
+        let target = WriteTarget::New { key, exclusive: true, inherited_lists: None };
         let (answer, answered) = channel();
         let done = Box::new(move |outcome: Result<_, _>| {
             answer.send(outcome.map(drop).is_ok()).expect("somebody waits");
@@ -153,7 +153,7 @@ fn file_system(state: &Path) -> Arc<Fs> {
     }
     let identities = Resolver::with_directory(None, Box::new(OneUser)).expect("no file");
     let (vault, identities) = (Arc::new(vault), Arc::new(identities));
-    Fs::new(vault, identities, Options::default(), fuse::code, Life::default())
+    Fs::new(vault, identities, Options::default(), fuse::code, RestoredState::default())
 }
 
 /// The reader, in as many groups as people are.

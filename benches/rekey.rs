@@ -77,7 +77,7 @@ fn fill(state: &Path, secrets: usize) {
             answers.recv().expect("an answer");
         }
         let key = Key::parse(&name(number)).expect("a key");
-        let target = WriteTarget::New { key, exclusive: true, heritage: None };
+        let target = WriteTarget::New { key, exclusive: true, inherited_lists: None };
         let answer = answer.clone();
         let done = Box::new(move |outcome: Result<_, _>| {
             outcome.map(drop).expect("there is room");

@@ -59,7 +59,7 @@ fn a_secret_takes_few_bytes_of_the_index() {
         let team = number % teams.len();
         let key = Key::parse(&format!("team-{team}/service/SECRET_{number}")).unwrap();
         key_bytes += key.as_str().len();
-        let target = WriteTarget::New { key, exclusive: true, heritage: None };
+        let target = WriteTarget::New { key, exclusive: true, inherited_lists: None };
         let answer = answer.clone();
         let done = Box::new(move |outcome: Result<_, _>| {
             answer.send(outcome.map(drop)).unwrap();

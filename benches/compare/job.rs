@@ -23,7 +23,7 @@ pub(crate) enum Action {
     Create { synced: bool },
     /// A new value for a file, with `O_TRUNC`, as the shell's `>` does.
     Rotate { synced: bool },
-    /// One file of documents for the drop box, which is the job's directory, with so many new secrets.
+    /// One file of documents for the drop directory, which is the job's directory, with so many new secrets.
     Import,
     /// Makes the directory.
     MakeDirectory,

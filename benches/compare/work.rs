@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Rotate { synced: bool },
     /// A directory's names, or names and attributes.
     List { stat: bool },
-    /// Many secrets in one document; one file each where there is no drop box.
+    /// Many secrets in one document; one file each where there is no drop directory.
     Import,
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn fill(state: &Path, secrets: usize) {
         }
         let key = Key::parse(&name(number, secrets)).expect("a key");
         let caller = if is_big(number) { &big } else { &teams[number % TEAMS] };
-        let target = WriteTarget::New { key, exclusive: true, heritage: None };
+        let target = WriteTarget::New { key, exclusive: true, inherited_lists: None };
         let answer = answer.clone();
         let done = Box::new(move |outcome: Result<_, _>| {
             outcome.map(drop).expect("there is room");

@@ -149,7 +149,7 @@ fn use_all(vault: &Vault) {
     let actor = Actor { caller: admin, process: Process::default() };
     for round in 0..2 {
         let (done, when_done) = channel();
-        let target = WriteTarget::New { key: name(), exclusive: false, heritage: None };
+        let target = WriteTarget::New { key: name(), exclusive: false, inherited_lists: None };
         let value = Plaintext::copy_of(&[round]);
         let done =
             Box::new(move |outcome: Result<_, _>| done.send(outcome.is_ok()).expect("heard"));
@@ -171,7 +171,7 @@ fn template() -> &'static [(Vec<u8>, Vec<u8>)] {
             held.extend(vault.secret(key));
             let (done, when_done) = channel();
             let key = Key::parse(key).expect("it is a key");
-            let target = WriteTarget::New { key, exclusive: false, heritage: None };
+            let target = WriteTarget::New { key, exclusive: false, inherited_lists: None };
             let value = Plaintext::copy_of(&vec![b'v'; size]);
             let actor = Actor { caller: Arc::clone(&admin), process: Process::default() };
             let done =

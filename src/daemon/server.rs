@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::crypto::keys_are_locked;
-use crate::fs::{Fs, Life, Options, Shelf};
+use crate::fs::{Fs, Options, RestoredState, SavedState};
 use crate::fuse::{self, Device, Service, Toucher};
 use crate::identity::{IdentitiesError, Resolver, Trust};
 use crate::store::SledStore;
@@ -70,7 +70,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     };
     let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
     let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
-    let shelf = Shelf::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
+    let shelf = SavedState::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
     hardening::inherit_encryption_key(key.take().as_deref().map(text_of));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let mounting_user = nix::unistd::geteuid().as_raw();
@@ -103,7 +103,12 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let vault = Arc::new(vault);
     let telemetry = Arc::clone(vault.telemetry());
     let options = Options { list_sidecars: settings.list_acl, memory: settings.memory };
-    let life = Life { mount, shelf, inheritance, outage: outage.unwrap_or_default() };
+    let life = RestoredState {
+        mount,
+        saved_state: shelf,
+        inheritance,
+        outage: outage.unwrap_or_default(),
+    };
     let fs =
         Fs::new(Arc::clone(&vault), Arc::clone(&confined.identities), options, fuse::code, life);
     // What lies on the shelf is the next process's, however this one ends.
@@ -285,7 +290,7 @@ fn confine(
     kept: Option<KeyTexts>,
     account: Option<&Account>,
     memory_is_locked: bool,
-    shelf: &Shelf,
+    shelf: &SavedState,
     takes_over: bool,
 ) -> Result<Confined, DaemonError> {
     let failed = system("the helpers of the server could not be started");

@@ -30,7 +30,7 @@ pub struct Attr {
     /// The node's number.
     pub node: u64,
     /// The inode number to show: for what is being written, that of the file as it was, because
-    /// editors (vim) refuse to write into what looks like another file; where every look-up has a
+    /// editors (vim) refuse to write into what looks like another file; where every lookup has a
     /// node of its own, one that stays.
     pub inode: u64,
     /// File or directory.
@@ -66,7 +66,7 @@ impl Attr {
     }
 }
 
-/// What a look-up finds.
+/// What a lookup finds.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The node's attributes.

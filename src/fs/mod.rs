@@ -3,7 +3,7 @@
 //! The way of a read: `look_up` gives the kernel a version node that never changes, so that it may
 //! keep everything; `open` is where the caller is checked, each time. The way of a write: opening a
 //! version node for writing answers [`FsError::Stale`], the kernel looks the path up again, and that
-//! one look-up gives the thread a draft, a node of its own; closing commits it as a new version.
+//! one lookup gives the thread a draft, a node of its own; closing commits it as a new version.
 //!
 //! Lock order: every lock in this layer is a leaf, but for the drafts' registry, which may be held
 //! while one draft is locked, and the table of nodes, within which the pollers are. None is held
@@ -53,31 +53,31 @@ pub use ops::readdir::Listed;
 pub use ops::rename::RenameMode;
 pub use ops::setattr::Changes;
 pub use recovery::quarantine::Trial;
-pub use recovery::restore::{Life, Outage};
-pub use saved::Shelf;
+pub use recovery::restore::{Outage, RestoredState};
+pub use saved::SavedState;
 
 use budget::Budget;
 use caller::closing::UnknownClosers;
 use caller::program::Programs;
 use files::directories::MadeDirectories;
-use files::draft::publishing::Settling;
+use files::draft::publishing::PendingPublications;
 use files::draft::registry::Drafts;
 use files::export::ExportSizes;
-use files::import::{DropBox, Import};
+use files::import::{DropDirectory, Import};
 use files::scratch::ScratchFiles;
 use files::status::last_error::Failures;
 use files::status::operations::Operations;
 use files::texts::Texts;
 use kernel::handles::Handles;
 use kernel::inotify::Watchers;
-use kernel::invalidator::Courier;
+use kernel::invalidator::Invalidator;
 use kernel::nodes::{Node, Nodes};
-use kernel::prefill::Filler;
-use kernel::retries::{PER_PROCESS, PER_TASK, Tasks};
+use kernel::prefill::Prefiller;
+use kernel::retries::{PER_PROCESS, PER_TASK, Retries};
 use locks::{LockingReaders, Locks};
 use ops::bound::Bound;
 use ops::poll::Pollers;
-use recovery::quarantine::Trials;
+use recovery::quarantine::Quarantine;
 
 /// Who sent a request, as the kernel reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,23 +133,23 @@ pub struct Fs {
     locks: Locks,
     locking_readers: LockingReaders,
     drafts: Drafts,
-    tasks: Tasks,
-    processes: Tasks,
+    tasks: Retries,
+    processes: Retries,
     texts: Texts,
     scratch: ScratchFiles,
     directories: MadeDirectories,
-    settling: Settling,
+    settling: PendingPublications,
     failures: Failures,
     budget: Budget,
     export_sizes: ExportSizes,
-    import: DropBox,
+    import: DropDirectory,
     pollers: Arc<Pollers>,
-    courier: Courier,
-    filler: Filler,
-    shelf: Shelf,
+    invalidator: Invalidator,
+    prefiller: Prefiller,
+    saved_state: SavedState,
     mount: u64,
     outage: Outage,
-    trials: Arc<Trials>,
+    quarantine: Arc<Quarantine>,
     /// The requests that the process before this one carried out, perhaps without answering, and the keys
     /// that they changed.
     done: HashMap<u64, Vec<String>>,
@@ -164,12 +164,12 @@ impl Fs {
         identities: Arc<Resolver>,
         options: Options,
         name_error: NameError,
-        life: Life,
+        life: RestoredState,
     ) -> Arc<Self> {
         let started = SystemTime::now();
         let start = Timestamp::from(started).as_nanos() / 1000;
-        let Life { mount, shelf, inheritance, outage } = life;
-        let pollers = Arc::new(Pollers::new(shelf.clone()));
+        let RestoredState { mount, saved_state, inheritance, outage } = life;
+        let pollers = Arc::new(Pollers::new(saved_state.clone()));
         let fs = Arc::new(Self {
             vault,
             identities,
@@ -189,24 +189,24 @@ impl Fs {
             locks: Locks::default(),
             locking_readers: LockingReaders::default(),
             drafts: Drafts::default(),
-            tasks: Tasks::new(shelf.clone(), PER_TASK),
-            processes: Tasks::new(shelf.clone(), PER_PROCESS),
+            tasks: Retries::new(saved_state.clone(), PER_TASK),
+            processes: Retries::new(saved_state.clone(), PER_PROCESS),
             texts: Texts::default(),
-            scratch: ScratchFiles::new(shelf.clone()),
-            directories: MadeDirectories::new(shelf.clone()),
-            settling: Settling::default(),
+            scratch: ScratchFiles::new(saved_state.clone()),
+            directories: MadeDirectories::new(saved_state.clone()),
+            settling: PendingPublications::default(),
             failures: Failures::default(),
             export_sizes: ExportSizes::default(),
-            import: DropBox::default(),
-            courier: Courier::new(Arc::clone(&pollers)),
+            import: DropDirectory::default(),
+            invalidator: Invalidator::new(Arc::clone(&pollers)),
             pollers,
-            filler: Filler::new(),
+            prefiller: Prefiller::new(),
             done: inheritance
                 .as_ref()
                 .map(|inheritance| inheritance.done_for(mount))
                 .unwrap_or_default(),
-            trials: Trials::new(shelf.clone()),
-            shelf,
+            quarantine: Quarantine::new(saved_state.clone()),
+            saved_state,
             mount,
             outage,
             watchers: Watchers::default(),
@@ -225,17 +225,17 @@ impl Fs {
         self.tasks.begin();
         self.processes.begin();
         let cache: Arc<dyn KernelCache> = Arc::new(cache);
-        self.filler.start(Arc::clone(&cache))?;
+        self.prefiller.start(Arc::clone(&cache))?;
         self.review_inheritance(Arc::clone(&cache))?;
-        self.courier.start(cache)
+        self.invalidator.start(cache)
     }
 
     /// Whether the kernel was told of every name that means something else by what was answered.
     pub fn caches_are_current(&self) -> bool {
-        self.courier.is_idle()
+        self.invalidator.is_idle()
     }
 
-    /// The kernel has forgotten that many look-ups of a node.
+    /// The kernel has forgotten that many lookups of a node.
     pub fn forget(&self, node: u64, lookups: u64) {
         self.nodes.forget(node, lookups, || {
             drop(self.pollers.take(node));

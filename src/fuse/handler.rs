@@ -19,7 +19,7 @@ use crate::fs::{
     Changes, Creation, FileKind, Fs, FsError, Lock, NEVER, Opcode, RenameMode, Requester, Trial,
 };
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
-use crate::telemetry::pulse::{self, Working};
+use crate::telemetry::pulse::{self, InFlight};
 
 use super::convert::{GENERATION, file_attr, file_type, poll_events, requester, time, wanted};
 use super::errno::{INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno};
@@ -48,8 +48,8 @@ impl Handler {
         Self { fs }
     }
 
-    /// A request has come that asks for no caller. [`Working`] lasts as long as this thread works on it.
-    fn begin(&self, request: &Request, opcode: Opcode) -> Result<(Working, Trial), FsError> {
+    /// A request has come that asks for no caller. [`InFlight`] lasts as long as this thread works on it.
+    fn begin(&self, request: &Request, opcode: Opcode) -> Result<(InFlight, Trial), FsError> {
         self.fs.requests.count(opcode);
         let working = match opcode {
             Opcode::Release => pulse::working_on_what_others_wait_for(),
@@ -126,7 +126,7 @@ fn wipe_request(data: &[u8]) {
 
 impl Filesystem for Handler {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Several look-ups in one directory at a time, and listings that save the look-ups after them.
+        // Several lookups in one directory at a time, and listings that save the lookups after them.
         // ATOMIC_O_TRUNC and WRITEBACK_CACHE stay off: see ARCHITECTURE.md. Where a kernel lacks one
         // of these, things are slower and nothing else.
         for wish in [

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::{Directory, Group, Lookup, NssError, User};
 
-/// Users with their groups, look-ups that can be made to fail, and a count of the callers looked up.
+/// Users with their groups, lookups that can be made to fail, and a count of the callers looked up.
 #[derive(Debug, Default)]
 pub(super) struct Fake {
     users: BTreeMap<u32, (User, Vec<Group>)>,

@@ -64,7 +64,7 @@ pub struct Group {
     pub name: Option<String>,
 }
 
-/// What was looked up when a look-up failed.
+/// What was looked up when a lookup failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lookup {
     /// The user with this UID.

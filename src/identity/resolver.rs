@@ -18,11 +18,11 @@ use super::{
 };
 use crate::model::{Caller, Slug};
 
-/// How long an answer is given again without a new look-up.
+/// How long an answer is given again without a new lookup.
 pub const MAX_AGE: Duration = Duration::from_secs(10);
 /// When an answer that is still used is looked up again, while the old one is given.
 const REFRESH_AGE: Duration = Duration::from_secs(5);
-/// How long a failed look-up is not tried again.
+/// How long a failed lookup is not tried again.
 const FAILURE_AGE: Duration = Duration::from_secs(1);
 
 /// How many callers are remembered: 65,536.
@@ -73,7 +73,7 @@ impl Keeper for Forgetful {
 struct State {
     identities: Arc<Identities>,
     callers: HashMap<u32, Cached>,
-    /// Counts reloads: an answer whose look-up began before one is not given after it.
+    /// Counts reloads: an answer whose lookup began before one is not given after it.
     generation: u64,
 }
 
@@ -102,7 +102,7 @@ enum Known {
 pub struct ResolveError {
     /// The UID that was asked for.
     pub uid: u32,
-    /// The look-up that failed.
+    /// The lookup that failed.
     pub source: NssError,
 }
 
@@ -190,7 +190,7 @@ impl Resolver {
     }
 
     /// The caller that a UID stands for, at most [`MAX_AGE`] old, if that is known; or why it is not, for a
-    /// second after a look-up failed. Never waits.
+    /// second after a lookup failed. Never waits.
     pub fn known(&self, uid: u32) -> Option<Answer> {
         match self.0.known_at(uid, Instant::now()) {
             Known::Fresh(answer) => Some(answer),
@@ -215,7 +215,7 @@ impl Resolver {
     /// As [`Resolver::known`], but waits for the answer: not for a thread that serves requests.
     ///
     /// # Errors
-    /// A look-up failed; an older answer is not given instead.
+    /// A lookup failed; an older answer is not given instead.
     pub fn resolve(&self, uid: u32) -> Answer {
         if let Some(answer) = self.known(uid) {
             return answer;

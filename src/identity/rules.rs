@@ -13,7 +13,7 @@ use crate::model::{Caller, Slug};
 ///   is `alice` by her own name.
 ///
 /// # Errors
-/// A look-up that failed: never fewer slugs instead.
+/// A lookup that failed: never fewer slugs instead.
 pub(super) fn caller(
     uid: u32,
     mounts: bool,

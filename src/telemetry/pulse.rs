@@ -37,24 +37,24 @@ thread_local! {
 /// A thread works on a request, until this is dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Working(usize);
+pub struct InFlight(usize);
 
 /// A thread waits for what may take its time, until this is dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Waiting(usize);
+pub struct Blocked(usize);
 
 /// This thread works on a request.
-pub fn working() -> Working {
+pub fn working() -> InFlight {
     begin(BEGUN)
 }
 
 /// The same, for a request that others wait for until it [has begun](has_begun).
-pub fn working_on_what_others_wait_for() -> Working {
+pub fn working_on_what_others_wait_for() -> InFlight {
     begin(READ)
 }
 
-fn begin(kind: u64) -> Working {
+fn begin(kind: u64) -> InFlight {
     let place = PLACE.with(|place| match place.get() {
         Some(known) => known,
         None => {
@@ -67,7 +67,7 @@ fn begin(kind: u64) -> Working {
     SINCE[place].store(now(), Ordering::Relaxed);
     let turn = TURN[place].load(Ordering::Relaxed);
     TURN[place].store((turn / KINDS + 1) * KINDS + kind, Ordering::Release);
-    Working(place)
+    InFlight(place)
 }
 
 /// Who waits for the request that this thread works on need not do so any more.
@@ -137,9 +137,9 @@ fn runs(task: i32, readers: &str) -> bool {
 }
 
 /// This thread, whatever it works on, waits for a disk or a name service. Others may wait for it.
-pub fn waiting() -> Waiting {
+pub fn waiting() -> Blocked {
     WAITING.fetch_add(1, Ordering::Relaxed);
-    Waiting(PLACE.get().unwrap_or(usize::MAX))
+    Blocked(PLACE.get().unwrap_or(usize::MAX))
 }
 
 /// For how long a thread has been working on a request, without a reason that would be known: 0 as
@@ -153,7 +153,7 @@ pub fn stuck_for() -> Duration {
     Duration::from_millis(since.map(|since| now.saturating_sub(since)).max().unwrap_or(0))
 }
 
-impl Drop for Working {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let turn = TURN[self.0].load(Ordering::Relaxed);
         TURN[self.0].store(turn / KINDS * KINDS + IDLE, Ordering::Release);
@@ -161,7 +161,7 @@ impl Drop for Working {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Blocked {
     fn drop(&mut self) {
         // What it does from now on is counted anew.
         if let Some(since) = SINCE.get(self.0)

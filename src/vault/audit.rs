@@ -23,13 +23,13 @@ use super::writer::transaction::{Change, Transaction};
 pub type NameError = fn(&VaultError) -> ErrorCode;
 
 /// Who asks for a change and what for, as far as is known before it is planned.
-pub(super) struct Ask {
+pub(super) struct AuditContext {
     pub(super) actor: Actor,
     pub(super) action: Action,
     pub(super) subject: Subject,
 }
 
-impl Ask {
+impl AuditContext {
     pub(super) fn new(actor: Actor, action: Action, key: Option<String>) -> Self {
         Self { actor, action, subject: Subject { key, ..Subject::default() } }
     }

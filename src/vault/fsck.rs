@@ -15,7 +15,7 @@ use super::error::OpenVaultError;
 use super::integrity::{Integrity, NOT_AS_LEFT};
 use super::keys;
 use super::records::garbage::{Dead, Garbage};
-use super::records::interner::Common;
+use super::records::interner::Interner;
 use super::records::secret::{RecordId, Secret};
 use super::records::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
 use super::writer::staging;
@@ -261,7 +261,7 @@ struct Walk<'a> {
     stored: Option<Integrity>,
     findings: Findings,
     /// Lends its shared lists; nothing is put into it.
-    common: Common,
+    common: Interner,
     garbage: Arc<Garbage>,
     journals: HashSet<u64>,
     marks: HashMap<u64, Dead>,
@@ -288,7 +288,7 @@ impl<'a> Walk<'a> {
             is_bound,
             stored: None,
             findings: Findings::default(),
-            common: Common::default(),
+            common: Interner::default(),
             garbage: Arc::default(),
             journals: HashSet::new(),
             marks: HashMap::new(),

@@ -4,7 +4,7 @@
 //! values), unseals a value when it is needed, and makes every change durable through one writer
 //! thread before anybody can see it.
 //!
-//! Lock order: the index lock is a leaf. It is held for look-ups and for the publication of a group
+//! Lock order: the index lock is a leaf. It is held for lookups and for the publication of a group
 //! of changes, never across a store access, a callback or another lock.
 
 mod audit;
@@ -40,20 +40,20 @@ pub use open::Opening;
 pub use ops::apply::{Applied, AppliedDocument, Outcome, Refusal, Refusals};
 pub use ops::export::Export;
 pub use ops::rename::{RenameSource, RenameTarget};
-pub use ops::write::{Heritage, WriteTarget};
+pub use ops::write::{InheritedLists, WriteTarget};
 pub use quota::Limits;
 pub use records::secret::{RecordId, Secret, Value};
 pub use replica::{
     MigrateError, Moved, Observer, ReplicaError, SharedStore, Sharing, SharingStatus, migrate_from,
 };
 pub use writer::Done;
-pub use writer::reply_cache::{Inheritance, Origin, Receipt};
+pub use writer::reply_cache::{CachedReply, Inheritance, RequestId};
 pub use writer::transaction::Change;
 
 use index::Index;
 use keys::KeysInUse;
 use keys::rekey::Rekey;
-use ops::apply::guess_limiter::Guesses;
+use ops::apply::guess_limiter::GuessLimiter;
 use records::Records;
 use records::garbage::Garbage;
 use replica::{Follower, Replica};
@@ -82,7 +82,7 @@ pub(crate) struct Shared {
     garbage: Arc<Garbage>,
     audit: Audit,
     name_error: NameError,
-    guesses: Guesses,
+    guesses: GuessLimiter,
     limits: Limits,
     /// Why the store was not what was left, at the start.
     problem: Option<&'static str>,

@@ -20,7 +20,7 @@ use super::writer::transaction::Change;
 
 /// What a record of a value takes beside its bytes: address, seal, and what the store adds.
 const CHUNK_OVERHEAD: i64 = 64;
-/// The same for the record of a secret, with the numbers and times in it, its receipt and its mark.
+/// The same for the record of a secret, with the numbers and times in it, its cached reply and its mark.
 const SECRET_OVERHEAD: i64 = 256;
 /// What an entry of a list takes beside its text: it is kept in memory as well.
 const LIST_ENTRY_OVERHEAD: i64 = 64;
@@ -214,7 +214,7 @@ mod tests {
     fn begin(vault: &Vault, who: &Actor, key: &str, size: usize) -> Answer {
         let (answer, answered) = channel();
         let key = Key::parse(key).unwrap();
-        let target = WriteTarget::New { key, exclusive: false, heritage: None };
+        let target = WriteTarget::New { key, exclusive: false, inherited_lists: None };
         let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.map(drop)).unwrap());
         vault.write(who.clone(), target, Plaintext::copy_of(&vec![b'x'; size]), None, done);
         answered
@@ -236,7 +236,7 @@ mod tests {
         let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.map(drop)).unwrap());
         let source = RenameSource::Secret(Key::parse(from).unwrap());
         let key = Key::parse(to).unwrap();
-        let target = RenameTarget::Key { key, exclusive: false, heritage: None };
+        let target = RenameTarget::Key { key, exclusive: false, inherited_lists: None };
         vault.rename(who.clone(), source, target, None, done);
         answered.recv().unwrap()
     }

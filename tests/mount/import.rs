@@ -1,4 +1,4 @@
-//! Section 4, "Drop box", and section 5: files of documents through `.import/`.
+//! Section 4, "Drop directory", and section 5: files of documents through `.import/`.
 
 use nix::errno::Errno::{
     self, EACCES, EBADMSG, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOTEMPTY, EPERM, EXDEV,

@@ -71,7 +71,7 @@ fn neither_values_nor_keys_are_found_in_what_the_daemon_writes() {
     assert!(bob.write("db/K", VALUES[3]).is_err());
     assert!(bob.write(&format!("bob/{}", "x".repeat(300)), VALUES[3]).is_err());
     assert!(alice.write("alice/K.acl", format!("readers: [{0}, \"{0}\n", VALUES[4])).is_err());
-    // Documents, right and wrong; what the drop box says about them is another test's matter.
+    // Documents, right and wrong; what the drop directory says about them is another test's matter.
     let right = format!("key: db/D\nvalue: {}\n", VALUES[5]);
     let wrong = format!("key: db/D\nvalue: {}\nencrypted: true\nchecksum: 0\nx: y\n", VALUES[5]);
     let cut = format!("key: db/D\nvalue: \"{}\n", VALUES[5]);

@@ -88,7 +88,7 @@ impl Work {
                 let lists = contents.get(&to).map_or(moved.1, |(_, acl)| acl.clone());
                 contents.insert(to.clone(), (moved.0, lists));
                 let key = Key::parse(&to).expect("it is a key");
-                let target = RenameTarget::Key { key, exclusive: false, heritage: None };
+                let target = RenameTarget::Key { key, exclusive: false, inherited_lists: None };
                 vault.rename(admin(), RenameSource::Secret(parsed), target, None, done);
             }
             (2, true) => {
@@ -108,7 +108,8 @@ impl Work {
                     // The same value again is no change.
                     value.push(1);
                 }
-                let target = WriteTarget::New { key: parsed, exclusive: false, heritage: None };
+                let target =
+                    WriteTarget::New { key: parsed, exclusive: false, inherited_lists: None };
                 let plaintext = Plaintext::copy_of(&value);
                 contents.entry(key).or_default().0 = value;
                 vault.write(admin(), target, plaintext, None, done);

@@ -39,7 +39,7 @@ pub(crate) trait Subject {
         Ok(None)
     }
 
-    /// The directory of the drop box, for what takes many secrets in one file.
+    /// The directory of the drop directory, for what takes many secrets in one file.
     fn drop_box(&self) -> Option<PathBuf> {
         None
     }

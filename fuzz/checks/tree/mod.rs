@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use secretfs::crypto::{Keyring, MasterKey};
-use secretfs::fs::{FileKind, Fs, Life, Options, RenameMode};
+use secretfs::fs::{FileKind, Fs, Options, RenameMode, RestoredState};
 use secretfs::fuse::code;
 use secretfs::identity::Resolver;
 use secretfs::store::{MemoryStore, Store};
@@ -80,7 +80,7 @@ impl World {
     fn new() -> Self {
         let store = Arc::new(MemoryStore::new());
         let resolver = Resolver::with_directory(None, Box::new(Names)).expect("there is no file");
-        let (options, life) = (Options::default(), Life::default());
+        let (options, life) = (Options::default(), RestoredState::default());
         let fs = Fs::new(vault(&store), Arc::new(resolver), options, code, life);
         let (mut kernel, mut model) = (Kernel::new(fs), Model::default());
         let flags = Flags { write: true, ..Flags::default() };

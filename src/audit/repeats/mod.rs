@@ -56,7 +56,7 @@ pub(super) enum Admission {
     Write(u64),
 }
 
-/// What is counted. The lock is held for a look-up; nothing is waited for.
+/// What is counted. The lock is held for a lookup; nothing is waited for.
 pub(super) struct Counter {
     repeats: Repeats,
     memory: Arc<CountMemory>,

@@ -26,7 +26,7 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::crypto::LockedText;
-use crate::fs::{Outage, Shelf};
+use crate::fs::{Outage, SavedState};
 use crate::fuse::Device;
 
 use begin::Begin;
@@ -342,7 +342,7 @@ impl Holder {
         if !self.shortage.was_the_end(status) {
             return;
         }
-        match Shelf::give_up_buffers(&self.plan.shelf) {
+        match SavedState::give_up_buffers(&self.plan.shelf) {
             Ok(()) => tracing::error!(
                 "memory is short: what was written and not closed is lost, and its writers are told"
             ),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::fs::Shelf;
+use crate::fs::SavedState;
 use crate::fuse::{self, Device};
 
 use super::super::connection::{Connection, NO_RESEND};
@@ -54,7 +54,7 @@ impl Holder {
         self.connection = Connection::to_end_later(&self.path);
         (self.first_request, _) = open_conversation(&self.device)?;
         self.plan.mount = new_number()?;
-        Shelf::clear(&self.plan.shelf).map_err(prepared())
+        SavedState::clear(&self.plan.shelf).map_err(prepared())
     }
 
     /// The first mount that ended stays below the others: between two of them callers must not reach the directory

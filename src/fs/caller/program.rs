@@ -19,7 +19,7 @@ const THREADS: usize = 128;
 /// A name in `/proc/<pid>/comm` has at most 15 bytes and a line feed.
 const NAME: usize = 64;
 
-/// What is known of threads. The lock is held for a look-up.
+/// What is known of threads. The lock is held for a lookup.
 ///
 /// A thread is known by an open `/proc/<tid>/comm`: reading it is one system call, gives the name as it
 /// is (a program may have been started by exec since), and fails when the thread is gone, so that

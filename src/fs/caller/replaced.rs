@@ -4,7 +4,7 @@
 //! thread. So this is remembered of the process. `mv K K~; mv K.new K` does it by two processes: a secret that is
 //! moved is remembered of the parent process as well.
 
-use crate::vault::Heritage;
+use crate::vault::InheritedLists;
 
 use super::proc::{parent_of, process_of};
 use crate::fs::budget::{Account, Charge};
@@ -17,19 +17,23 @@ impl Fs {
         &self,
         who: &Requester,
         key: &str,
-        heritage: Heritage,
+        inherited_lists: InheritedLists,
         moved: bool,
     ) {
         // Never refused: the lists would be lost. What is removed was stored before, and this is forgotten
         // soon.
         let charge = || self.budget.restore(Account::User(who.uid), Note::BYTES);
         let process = of_process(who);
-        let note = |heritage, by_child| Note::Replaced { key: key.to_owned(), heritage, by_child };
+        let note = |inherited_lists, by_child| Note::Replaced {
+            key: key.to_owned(),
+            inherited_lists,
+            by_child,
+        };
         if let Some(parent) = parent_of(process.task).filter(|_| moved) {
             let parent = Requester { task: parent, ..process };
-            self.processes.remember(&parent, note(heritage.clone(), true), charge());
+            self.processes.remember(&parent, note(inherited_lists.clone(), true), charge());
         }
-        self.processes.remember(&process, note(heritage, false), charge());
+        self.processes.remember(&process, note(inherited_lists, false), charge());
     }
 
     /// Remembers something else of the caller's process.
@@ -51,16 +55,20 @@ impl Fs {
 
     /// What a secret left that this process removed or moved away a moment ago, or that another child of
     /// its parent moved away.
-    pub(in crate::fs) fn heritage(&self, who: &Requester, path: &str) -> Option<Heritage> {
+    pub(in crate::fs) fn inherited_lists(
+        &self,
+        who: &Requester,
+        path: &str,
+    ) -> Option<InheritedLists> {
         if self.processes.is_empty() {
             return None;
         }
         let find = |process: &Requester, of_child: bool| {
             self.processes.find(process, |note| match note {
-                Note::Replaced { key, heritage, by_child }
+                Note::Replaced { key, inherited_lists, by_child }
                     if key == path && (*by_child || !of_child) =>
                 {
-                    Some(heritage.clone())
+                    Some(inherited_lists.clone())
                 }
                 _ => None,
             })

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::fs::budget::Charge;
 use crate::fs::error::FsError;
 use crate::fs::ops::rename_directory::renamed;
-use crate::fs::saved::{Kept, Shelf, Slot};
+use crate::fs::saved::{Saved, SavedState, Slot};
 
 /// How many such directories one UID may have.
 const PER_UID: usize = 1024;
@@ -16,7 +16,7 @@ const PER_UID: usize = 1024;
 /// Directories by path, with the UID that made them. The lock is a leaf.
 pub(in crate::fs) struct MadeDirectories {
     directories: Mutex<BTreeMap<String, Made>>,
-    shelf: Shelf,
+    saved_state: SavedState,
 }
 
 struct Made {
@@ -27,8 +27,8 @@ struct Made {
 }
 
 impl MadeDirectories {
-    pub(in crate::fs) fn new(shelf: Shelf) -> Self {
-        Self { directories: Mutex::default(), shelf }
+    pub(in crate::fs) fn new(saved_state: SavedState) -> Self {
+        Self { directories: Mutex::default(), saved_state }
     }
 
     /// A directory that was made when another process served the mount.
@@ -56,8 +56,9 @@ impl MadeDirectories {
                 what: "you have made 1,024 directories that are empty; put secrets into them first",
             });
         }
-        let slot =
-            self.shelf.put(charge.account(), &Kept::Directory { path: path.to_owned(), uid });
+        let slot = self
+            .saved_state
+            .put(charge.account(), &Saved::Directory { path: path.to_owned(), uid });
         directories.insert(path.to_owned(), Made { uid, _slot: slot, _charge: charge });
         Ok(())
     }
@@ -77,8 +78,8 @@ impl MadeDirectories {
             .collect();
         for (old, new) in moved {
             let Some(made) = directories.remove(&old) else { continue };
-            let kept = Kept::Directory { path: new.clone(), uid: made.uid };
-            let slot = self.shelf.put(made._charge.account(), &kept);
+            let kept = Saved::Directory { path: new.clone(), uid: made.uid };
+            let slot = self.saved_state.put(made._charge.account(), &kept);
             directories.insert(new, Made { _slot: slot, ..made });
         }
     }

@@ -43,11 +43,11 @@ struct Size {
 pub(in crate::fs) enum Exported {
     /// A directory, by the path that prefixes in it begin with; that of `.export` is empty.
     Directory(Arc<str>),
-    /// A text, as one look-up found it.
+    /// A text, as one lookup found it.
     File(Arc<ExportFile>),
 }
 
-/// A text as one look-up found it: a node of its own, so that callers share no page of the kernel's
+/// A text as one lookup found it: a node of its own, so that callers share no page of the kernel's
 /// cache.
 pub(in crate::fs) struct ExportFile {
     node: u64,
@@ -85,12 +85,12 @@ impl Exported {
 }
 
 impl ExportFile {
-    /// The inode number to show, the same for every look-up: programs compare it (cp).
+    /// The inode number to show, the same for every lookup: programs compare it (cp).
     pub(in crate::fs) fn inode(&self) -> u64 {
         path_number("export file", &self.prefix)
     }
 
-    /// The UID whose look-up found it.
+    /// The UID whose lookup found it.
     pub(in crate::fs) fn uid(&self) -> u32 {
         self.uid
     }
@@ -196,7 +196,7 @@ impl Fs {
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         if who.uid != file.uid {
-            // Somebody else's look-up came in between; the kernel makes another.
+            // Somebody else's lookup came in between; the kernel makes another.
             return Err(FsError::Stale);
         }
         if write {

@@ -16,7 +16,7 @@ use crate::fs::error::FsError;
 use crate::fs::join;
 use crate::fs::ops::rename_directory::renamed;
 use crate::fs::saved::pages::Aside;
-use crate::fs::saved::{Kept, KeptBytes, KeptScratch, SLOT_BYTES, Shelf, Slot};
+use crate::fs::saved::{SLOT_BYTES, Saved, SavedBytes, SavedScratch, SavedState, Slot};
 
 /// How many scratch files one UID may have.
 const PER_UID: usize = 64;
@@ -40,7 +40,7 @@ struct State {
     /// Its directory and name; none once it is removed.
     place: Option<(Arc<str>, String)>,
     handles: Vec<u64>,
-    shelf: Shelf,
+    saved_state: SavedState,
     /// Dropped before what it names.
     slot: Option<Slot>,
     /// The bytes, for the next process.
@@ -61,7 +61,7 @@ impl Scratch {
             modified: SystemTime::now(),
             place: None,
             handles: Vec::new(),
-            shelf: Shelf::default(),
+            saved_state: SavedState::default(),
             aside: None,
             slot: None,
         };
@@ -70,10 +70,10 @@ impl Scratch {
 
     /// A file that the process before this one had in its memory, and what it left of its bytes.
     fn inherited(
-        kept: KeptScratch,
+        kept: SavedScratch,
         found: Option<(Aside, Plaintext)>,
         slot: Slot,
-        shelf: &Shelf,
+        saved_state: &SavedState,
         budget: &Budget,
     ) -> Self {
         let bytes = found.as_ref().map_or(0, |(_, bytes)| bytes.len());
@@ -87,7 +87,7 @@ impl Scratch {
             state.bytes = bytes.unwrap_or_default();
             state.place = kept.place.map(|(directory, name)| (directory.into(), name));
             state.handles = kept.handles;
-            state.shelf = shelf.clone();
+            state.saved_state = saved_state.clone();
             state.slot = Some(slot);
         }
         file
@@ -112,10 +112,10 @@ impl Scratch {
     }
 
     /// It has this name now, or none.
-    fn is_at(&self, place: Option<(Arc<str>, String)>, shelf: &Shelf) {
+    fn is_at(&self, place: Option<(Arc<str>, String)>, saved_state: &SavedState) {
         let mut state = self.state.lock();
         state.place = place;
-        state.shelf = shelf.clone();
+        state.saved_state = saved_state.clone();
         self.shelve(&mut state);
     }
 
@@ -125,7 +125,7 @@ impl Scratch {
         if state.place.is_none() && state.handles.is_empty() {
             return;
         }
-        let kept = Kept::Scratch(KeptScratch {
+        let kept = Saved::Scratch(SavedScratch {
             place: state
                 .place
                 .as_ref()
@@ -137,13 +137,13 @@ impl Scratch {
             mode: state.mode,
             bytes: match &state.aside {
                 Some(aside) => Some(aside.kept()),
-                None if state.bytes.is_empty() && !state.lost => Some(KeptBytes::default()),
+                None if state.bytes.is_empty() && !state.lost => Some(SavedBytes::default()),
                 None => None,
             },
         });
         state.slot = match slot {
             Some(slot) => slot.replace(&kept),
-            None => state.shelf.put(state.charge.account(), &kept),
+            None => state.saved_state.put(state.charge.account(), &kept),
         };
     }
 
@@ -152,10 +152,10 @@ impl Scratch {
         let before = state.aside.take();
         let whose = (self.node, state.charge.account());
         let (aside, before) =
-            Aside::keep(before, &state.shelf, vault, whose, &state.bytes, changed);
+            Aside::keep(before, &state.saved_state, vault, whose, &state.bytes, changed);
         state.aside = aside;
         self.shelve(state);
-        // It goes once nothing on the shelf names it.
+        // It goes once nothing in the saved state names it.
         drop(before);
     }
 
@@ -249,27 +249,27 @@ impl State {
 /// All scratch files, by UID and then by directory and name.
 pub(in crate::fs) struct ScratchFiles {
     files: Mutex<HashMap<u32, Files>>,
-    shelf: Shelf,
+    saved_state: SavedState,
 }
 
 /// One UID's files, by directory and name.
 type Files = HashMap<(Arc<str>, String), Arc<Scratch>>;
 
 impl ScratchFiles {
-    pub(in crate::fs) fn new(shelf: Shelf) -> Self {
-        Self { files: Mutex::default(), shelf }
+    pub(in crate::fs) fn new(saved_state: SavedState) -> Self {
+        Self { files: Mutex::default(), saved_state }
     }
 
     /// A file that the process before this one had in its memory, and what it left of its bytes.
     pub(in crate::fs) fn inherit(
         &self,
-        kept: KeptScratch,
+        kept: SavedScratch,
         found: Option<(Aside, Plaintext)>,
         slot: Slot,
         budget: &Budget,
     ) -> Arc<Scratch> {
         let (place, uid) = (kept.place.clone(), kept.uid);
-        let file = Arc::new(Scratch::inherited(kept, found, slot, &self.shelf, budget));
+        let file = Arc::new(Scratch::inherited(kept, found, slot, &self.saved_state, budget));
         if let Some((directory, name)) = place {
             let place = (directory.into(), name);
             self.files.lock().entry(uid).or_default().insert(place, Arc::clone(&file));
@@ -313,9 +313,9 @@ impl ScratchFiles {
                 what: "you have 64 scratch files; remove some first",
             });
         }
-        file.is_at(Some(place.clone()), &self.shelf);
+        file.is_at(Some(place.clone()), &self.saved_state);
         let replaced = own.insert(place, file);
-        replaced.iter().for_each(|replaced| replaced.is_at(None, &self.shelf));
+        replaced.iter().for_each(|replaced| replaced.is_at(None, &self.saved_state));
         Ok(())
     }
 
@@ -330,10 +330,10 @@ impl ScratchFiles {
         let mut files = self.files.lock();
         let own = files.entry(file.uid).or_default();
         own.remove(&place(from));
-        file.is_at(Some(place(to)), &self.shelf);
+        file.is_at(Some(place(to)), &self.saved_state);
         let replaced = own.insert(place(to), Arc::clone(&file));
         let replaced = replaced.filter(|replaced| !Arc::ptr_eq(replaced, &file));
-        replaced.iter().for_each(|replaced| replaced.is_at(None, &self.shelf));
+        replaced.iter().for_each(|replaced| replaced.is_at(None, &self.saved_state));
     }
 
     /// Gives all files in a directory, and in those below it, another directory.
@@ -347,7 +347,7 @@ impl ScratchFiles {
             for (old, directory) in moved {
                 let Some(file) = own.remove(&old) else { continue };
                 let place = (Arc::from(directory), old.1);
-                file.is_at(Some(place.clone()), &self.shelf);
+                file.is_at(Some(place.clone()), &self.saved_state);
                 own.insert(place, file);
             }
         }
@@ -366,7 +366,7 @@ impl ScratchFiles {
             files.remove(&uid);
         }
         drop(files);
-        removed.iter().for_each(|file| file.is_at(None, &self.shelf));
+        removed.iter().for_each(|file| file.is_at(None, &self.saved_state));
         removed
     }
 

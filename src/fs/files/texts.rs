@@ -11,7 +11,7 @@ use crate::model::{Caller, Plaintext};
 use crate::fs::budget::{Account, Budget, Charge, HANDLE_BYTES, OBJECT_BYTES, buffer_bytes};
 use crate::fs::error::FsError;
 use crate::fs::kernel::handles::Handle;
-use crate::fs::saved::{Kept, SLOT_BYTES};
+use crate::fs::saved::{SLOT_BYTES, Saved};
 use crate::fs::{Caching, Fs, Opened};
 
 /// A text as it was at some moment. It is no secret.
@@ -114,9 +114,9 @@ impl Fs {
 
     /// A handle of that number that shows a text.
     pub(in crate::fs) fn on_text(&self, account: Account, handle: u64, text: Arc<Text>) -> Handle {
-        let kept = || Kept::Text { handle, text: text.bytes.expose().to_vec() };
+        let kept = || Saved::Text { handle, text: text.bytes.expose().to_vec() };
         let fits = text.bytes.len() < SLOT_BYTES;
-        let slot = fits.then(|| self.shelf.put(account, &kept())).flatten().map(Arc::new);
+        let slot = fits.then(|| self.saved_state.put(account, &kept())).flatten().map(Arc::new);
         Handle::Text { text, _slot: slot }
     }
 }

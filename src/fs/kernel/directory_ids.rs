@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::nodes::{ROOT, path_number};
 use crate::fs::budget::Account;
 use crate::fs::ops::lookup::is_below;
-use crate::fs::saved::{Kept, Shelf, Slot};
+use crate::fs::saved::{Saved, SavedState, Slot};
 
 /// How many paths may be left by renaming while a mount lasts.
 const MAX_LEFT: usize = 1024;
@@ -45,11 +45,14 @@ pub(in crate::fs) fn has_room() -> bool {
 
 /// A directory was renamed: what is made at its old path has another id. To be called before the rename is answered,
 /// since nobody can make anything there until then; again if the answer is asked for again.
-pub(in crate::fs) fn leave(path: &str, shelf: &Shelf) {
+pub(in crate::fs) fn leave(path: &str, saved_state: &SavedState) {
     let generation = LEFT.read().iter().map(|one| one.generation).max().unwrap_or(0) + 1;
-    let kept = Kept::LeftPath { path: path.to_owned(), generation };
-    let one =
-        Left { path: path.to_owned(), generation, _slot: shelf.put(Account::Nameless, &kept) };
+    let kept = Saved::LeftPath { path: path.to_owned(), generation };
+    let one = Left {
+        path: path.to_owned(),
+        generation,
+        _slot: saved_state.put(Account::Nameless, &kept),
+    };
     let mut left = LEFT.write();
     let before: Vec<_> = left.extract_if(.., |one| one.path == path).collect();
     left.push(one);
@@ -84,11 +87,11 @@ mod tests {
     fn what_is_made_at_a_path_that_was_left_has_another_id() {
         let paths = ["ids/a", "ids/a/b", "ids/a/b/c", "ids/ab", "ids"];
         let before = paths.map(directory_id);
-        leave("ids/a/b", &Shelf::default());
+        leave("ids/a/b", &SavedState::default());
         let after = paths.map(directory_id);
         let changed: Vec<_> = (0..paths.len()).filter(|&at| before[at] != after[at]).collect();
         assert_eq!(changed, [1, 2]);
-        leave("ids/a/b", &Shelf::default());
+        leave("ids/a/b", &SavedState::default());
         assert!(
             !before.contains(&directory_id("ids/a/b")) && !after.contains(&directory_id("ids/a/b"))
         );

@@ -13,9 +13,9 @@ use crate::fs::budget::Charge;
 use crate::fs::caller::proc::now_since_boot;
 use crate::fs::error::FsError;
 use crate::fs::files::draft::Draft;
-use crate::fs::files::encrypt::session::Sealing;
+use crate::fs::files::encrypt::session::EncryptSession;
 use crate::fs::files::export::OpenExport;
-use crate::fs::files::import::Dropped;
+use crate::fs::files::import::ImportFile;
 use crate::fs::files::scratch::Scratch;
 use crate::fs::files::texts::Text;
 use crate::fs::ops::readdir::Listing;
@@ -32,12 +32,12 @@ pub(in crate::fs) enum Handle {
     Version { value: Arc<Value>, bound: bool, _slot: Option<Arc<Slot>> },
     /// What one writer is writing, as it is when it is read.
     View(Arc<Draft>),
-    /// A text as it was at the open, and the same on the shelf.
+    /// A text as it was at the open, and the same in the saved state.
     Text { text: Arc<Text>, _slot: Option<Arc<Slot>> },
-    /// A file in the drop box.
-    Dropped(Arc<Dropped>),
+    /// A file in the drop directory.
+    ImportFile(Arc<ImportFile>),
     /// A file of `.encrypt`.
-    Sealing(Arc<Sealing>),
+    EncryptSession(Arc<EncryptSession>),
     /// A control file: takes commands, and gives its text as it was at the open.
     Control(Arc<Plaintext>),
     /// A text of the export.
@@ -112,9 +112,10 @@ impl Handles {
 
     fn number(&self, handle: &Handle) -> u64 {
         let kind = match handle {
-            Handle::Draft(_) | Handle::Scratch(_) | Handle::Dropped(_) | Handle::Sealing(_) => {
-                WRITER
-            }
+            Handle::Draft(_)
+            | Handle::Scratch(_)
+            | Handle::ImportFile(_)
+            | Handle::EncryptSession(_) => WRITER,
             Handle::Version { .. }
             | Handle::View(_)
             | Handle::Text { .. }

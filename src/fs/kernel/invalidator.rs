@@ -80,15 +80,15 @@ impl StaleName {
 /// Names to forget, and who waits for that.
 ///
 /// An answer to a caller that holds the kernel's lock on a directory (unlink, rename, mknod) must not be
-/// among these: a courier may be waiting for that very lock.
-pub(in crate::fs) struct Errand {
+/// among these: an invalidator may be waiting for that very lock.
+pub(in crate::fs) struct Invalidation {
     pub(in crate::fs) stale: Vec<StaleName>,
     /// Given afterwards: who asks then must not get the old meaning.
     pub(in crate::fs) answer: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// The handle on the threads.
-pub(in crate::fs) struct Courier(Arc<Shared>);
+pub(in crate::fs) struct Invalidator(Arc<Shared>);
 
 struct Shared {
     pollers: Arc<Pollers>,
@@ -105,14 +105,14 @@ struct Directory {
     steps: VecDeque<Step>,
 }
 
-/// A part of an errand, about one directory.
+/// A part of an invalidation, about one directory.
 struct Step {
-    /// None if the errand only waits for what is before it.
+    /// None if the invalidation only waits for what is before it.
     stale: Option<StaleName>,
-    errand: Arc<Remaining>,
+    invalidation: Arc<Remaining>,
 }
 
-/// What is to be done after all parts of an errand.
+/// What is to be done after all parts of an invalidation.
 struct Remaining {
     parts: AtomicUsize,
     end: Mutex<Option<End>>,
@@ -136,10 +136,10 @@ impl Remaining {
     }
 }
 
-impl Courier {
+impl Invalidator {
     pub(in crate::fs) fn new(pollers: Arc<Pollers>) -> Self {
         let limits = Limits { threads: INVALIDATIONS, per_key: PER_TOP, kept: 1 };
-        let executor = Executor::new("courier", limits);
+        let executor = Executor::new("invalidator", limits);
         let (kernel, directories) = Default::default();
         Self(Arc::new(Shared { pollers, executor, kernel, directories }))
     }
@@ -165,8 +165,8 @@ impl Courier {
 
     /// Has names forgotten, and then gives the answer. Names that are stale because of earlier changes in
     /// the same directories are forgotten before.
-    pub(in crate::fs) fn send(&self, errand: Errand) {
-        let Errand { stale, answer } = errand;
+    pub(in crate::fs) fn send(&self, invalidation: Invalidation) {
+        let Invalidation { stale, answer } = invalidation;
         let versions = stale.iter().filter_map(|stale| stale.version).collect();
         let remaining = Remaining::new(stale.len(), answer, versions);
         let mut idle = Vec::new();
@@ -177,7 +177,9 @@ impl Courier {
                 idle.push((node, top));
                 Directory { top, steps: VecDeque::new() }
             });
-            directory.steps.push_back(Step { stale: Some(stale), errand: Arc::clone(&remaining) });
+            directory
+                .steps
+                .push_back(Step { stale: Some(stale), invalidation: Arc::clone(&remaining) });
         }
         let is_started = self.0.kernel.get().is_some();
         drop(directories);
@@ -192,7 +194,7 @@ impl Courier {
         let mut directories = self.0.directories.lock();
         let remaining = Remaining::new(directories.len(), Some(answer), Vec::new());
         for directory in directories.values_mut() {
-            directory.steps.push_back(Step { stale: None, errand: Arc::clone(&remaining) });
+            directory.steps.push_back(Step { stale: None, invalidation: Arc::clone(&remaining) });
         }
         drop(directories);
         self.0.end_part(&remaining);
@@ -209,7 +211,7 @@ impl Courier {
     }
 }
 
-impl Drop for Courier {
+impl Drop for Invalidator {
     fn drop(&mut self) {
         self.0.executor.stop();
     }
@@ -222,7 +224,7 @@ impl Shared {
         loop {
             let mut directories = self.directories.lock();
             let next = directories.get_mut(&node).and_then(|directory| directory.steps.pop_front());
-            let Some(Step { stale, errand }) = next else {
+            let Some(Step { stale, invalidation }) = next else {
                 directories.remove(&node);
                 return;
             };
@@ -235,15 +237,15 @@ impl Shared {
                 // Who knows the node by a bind mount of the file asks for the attributes anew.
                 stale.version.into_iter().for_each(|node| kernel.forget_attributes(node));
             }
-            self.end_part(&errand);
+            self.end_part(&invalidation);
         }
     }
 
-    fn end_part(&self, errand: &Remaining) {
-        if errand.parts.fetch_sub(1, Ordering::AcqRel) > 1 {
+    fn end_part(&self, invalidation: &Remaining) {
+        if invalidation.parts.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let Some(End { answer, versions }) = errand.end.lock().take() else { return };
+        let Some(End { answer, versions }) = invalidation.end.lock().take() else { return };
         answer.into_iter().for_each(|answer| answer());
         // Nothing was superseded before there is a kernel to tell.
         let Some(kernel) = self.kernel.get() else { return };
@@ -302,38 +304,38 @@ mod tests {
         StaleName { parent, name: name.to_owned(), top, version: None, expires: false }
     }
 
-    fn courier() -> (Courier, Cache, Receiver<(u64, String)>) {
-        let courier = Courier::new(Arc::default());
+    fn invalidator() -> (Invalidator, Cache, Receiver<(u64, String)>) {
+        let invalidator = Invalidator::new(Arc::default());
         let (cache, forgotten) = Cache::new();
-        courier.start(Arc::new(cache.clone())).unwrap();
-        (courier, cache, forgotten)
+        invalidator.start(Arc::new(cache.clone())).unwrap();
+        (invalidator, cache, forgotten)
     }
 
-    fn send(courier: &Courier, stale: Vec<StaleName>) -> Receiver<()> {
+    fn send(invalidator: &Invalidator, stale: Vec<StaleName>) -> Receiver<()> {
         let (answer, answered) = channel();
         let answer: Box<dyn FnOnce() + Send> = Box::new(move || answer.send(()).unwrap());
-        courier.send(Errand { stale, answer: Some(answer) });
+        invalidator.send(Invalidation { stale, answer: Some(answer) });
         answered
     }
 
     #[test]
     fn a_locked_directory_delays_no_other_one() {
-        let (courier, cache, forgotten) = courier();
+        let (invalidator, cache, forgotten) = invalidator();
         // One user keeps very many directories locked.
         let locks: Vec<_> = (0..100).map(|directory| cache.lock_of(directory)).collect();
         let held: Vec<_> = locks.iter().map(|lock| lock.lock()).collect();
         let stuck: Vec<_> =
-            (0..100).map(|directory| send(&courier, vec![stale(directory, 7, "K")])).collect();
-        send(&courier, vec![stale(1000, 8, "K")]).recv_timeout(PATIENCE).unwrap();
-        send(&courier, Vec::new()).recv_timeout(PATIENCE).unwrap();
+            (0..100).map(|directory| send(&invalidator, vec![stale(directory, 7, "K")])).collect();
+        send(&invalidator, vec![stale(1000, 8, "K")]).recv_timeout(PATIENCE).unwrap();
+        send(&invalidator, Vec::new()).recv_timeout(PATIENCE).unwrap();
         assert_eq!(forgotten.recv_timeout(PATIENCE), Ok((1000, "K".to_owned())));
         // An answer waits for all its names.
-        let both = send(&courier, vec![stale(5, 7, "L"), stale(1000, 8, "L")]);
+        let both = send(&invalidator, vec![stale(5, 7, "L"), stale(1000, 8, "L")]);
         assert_eq!(forgotten.recv_timeout(PATIENCE), Ok((1000, "L".to_owned())));
         assert!(both.recv_timeout(NOTHING).is_err());
-        assert!(courier.is_busy_in(5) && !courier.is_busy_in(1001));
+        assert!(invalidator.is_busy_in(5) && !invalidator.is_busy_in(1001));
         let (answer, last) = channel();
-        courier.answer_last(Box::new(move || answer.send(()).unwrap()));
+        invalidator.answer_last(Box::new(move || answer.send(()).unwrap()));
         assert!(last.recv_timeout(NOTHING).is_err());
         drop(held);
         stuck.iter().for_each(|answered| answered.recv_timeout(PATIENCE).unwrap());
@@ -343,9 +345,9 @@ mod tests {
 
     #[test]
     fn names_of_a_directory_are_forgotten_in_order() {
-        let (courier, _cache, forgotten) = courier();
+        let (invalidator, _cache, forgotten) = invalidator();
         for number in 0..1000_u64 {
-            courier.send(Errand {
+            invalidator.send(Invalidation {
                 stale: vec![stale(number % 3, 7, &number.to_string())],
                 answer: None,
             });
@@ -359,12 +361,12 @@ mod tests {
 
     #[test]
     fn what_comes_before_the_start_is_done_first() {
-        let courier = Courier::new(Arc::default());
-        courier.send(Errand { stale: vec![stale(1, 7, "K")], answer: None });
-        let answered = send(&courier, vec![stale(1, 7, "K")]);
+        let invalidator = Invalidator::new(Arc::default());
+        invalidator.send(Invalidation { stale: vec![stale(1, 7, "K")], answer: None });
+        let answered = send(&invalidator, vec![stale(1, 7, "K")]);
         assert!(answered.recv_timeout(NOTHING).is_err());
         let (cache, forgotten) = Cache::new();
-        courier.start(Arc::new(cache)).unwrap();
+        invalidator.start(Arc::new(cache)).unwrap();
         answered.recv_timeout(PATIENCE).unwrap();
         assert_eq!(forgotten.try_iter().count(), 2);
     }

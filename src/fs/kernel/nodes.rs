@@ -132,7 +132,7 @@ impl Node {
         }
     }
 
-    /// Whether it is made anew by every look-up of a name that anybody can think of, so that it can be
+    /// Whether it is made anew by every lookup of a name that anybody can think of, so that it can be
     /// given up.
     pub(in crate::fs) fn is_transient(&self) -> bool {
         match self {
@@ -208,7 +208,7 @@ pub(in crate::fs) fn path_number(kind: &str, path: &str) -> u64 {
 /// The nodes that the kernel has looked up and not yet forgotten, with how often.
 pub(in crate::fs) struct Nodes {
     known: RwLock<HashMap<u64, Known>>,
-    /// What the kernel may know from the process before this one. The kernel's own count of look-ups
+    /// What the kernel may know from the process before this one. The kernel's own count of lookups
     /// is not known, so it is asked whether it knows the node.
     recalled: RwLock<HashMap<u64, Node>>,
     is_heir: AtomicBool,
@@ -403,7 +403,7 @@ impl Nodes {
         }
     }
 
-    /// A look-up below a transient node.
+    /// A lookup below a transient node.
     pub(in crate::fs) fn touch(&self, number: u64) {
         if let Some(known) = self.known.read().get(&number) {
             known.used.store(true, Ordering::Relaxed);
@@ -468,8 +468,8 @@ impl Nodes {
         self.known.read().get(&number).map_or(0, |known| known.readers.load(Ordering::SeqCst))
     }
 
-    /// The kernel has forgotten that many look-ups of a node. If those were all, `gone` is called
-    /// before anybody can look the node up again: what it drops cannot be of that look-up.
+    /// The kernel has forgotten that many lookups of a node. If those were all, `gone` is called
+    /// before anybody can look the node up again: what it drops cannot be of that lookup.
     pub(in crate::fs) fn forget(&self, number: u64, lookups: u64, gone: impl FnOnce()) {
         let forgotten = {
             let mut known = self.known.write();
@@ -489,7 +489,7 @@ impl Nodes {
             && self.is_heir.load(Ordering::Acquire)
             && may_have_been_known_before(node)
         {
-            // It may have counted look-ups that this process knows nothing of.
+            // It may have counted lookups that this process knows nothing of.
             self.recalled.write().insert(number, node.clone());
         }
         // Dropped without the lock: it may be the last holder of a version.

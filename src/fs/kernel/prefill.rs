@@ -2,8 +2,8 @@
 //!
 //! It saves the reader the READ, and the GETATTR that the kernel sends after every READ (which makes
 //! it doubt the access time): reading again is one request from the second time on. Like the
-//! courier's, this work must not be done by a thread that serves requests: a page can be locked by a
-//! reader who waits for one. And it is not the courier's, who may be waiting for a directory.
+//! invalidator's, this work must not be done by a thread that serves requests: a page can be locked by a
+//! reader who waits for one. And it is not the invalidator's, who may be waiting for a directory.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::invalidator::KernelCache;
 pub(in crate::fs) const LARGEST: u32 = 128 * 1024;
 
 /// What the kernel is to know of a node, and who waits for that.
-pub(in crate::fs) struct Fill {
+pub(in crate::fs) struct Prefill {
     pub(in crate::fs) node: u64,
     pub(in crate::fs) filling: Filling,
     pub(in crate::fs) answer: Box<dyn FnOnce() + Send>,
@@ -34,12 +34,12 @@ pub(in crate::fs) enum Filling {
 }
 
 /// The handle on the thread, which ends when this is dropped.
-pub(in crate::fs) struct Filler {
-    fills: Sender<Fill>,
-    waiting: Mutex<Option<Receiver<Fill>>>,
+pub(in crate::fs) struct Prefiller {
+    fills: Sender<Prefill>,
+    waiting: Mutex<Option<Receiver<Prefill>>>,
 }
 
-impl Filler {
+impl Prefiller {
     pub(in crate::fs) fn new() -> Self {
         let (fills, waiting) = channel();
         Self { fills, waiting: Mutex::new(Some(waiting)) }
@@ -47,7 +47,7 @@ impl Filler {
 
     pub(in crate::fs) fn start(&self, cache: Arc<dyn KernelCache>) -> io::Result<()> {
         let Some(fills) = self.waiting.lock().take() else { return Ok(()) };
-        std::thread::Builder::new().name("filler".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("prefiller".to_owned()).spawn(move || {
             for fill in fills {
                 match &fill.filling {
                     Filling::Bytes(bytes) => cache.keep_bytes(fill.node, bytes.expose()),
@@ -60,7 +60,7 @@ impl Filler {
         Ok(())
     }
 
-    pub(in crate::fs) fn send(&self, fill: Fill) {
+    pub(in crate::fs) fn send(&self, fill: Prefill) {
         if let Err(refused) = self.fills.send(fill) {
             (refused.0.answer)();
         }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::telemetry::clock;
-use crate::vault::{Heritage, Origin};
+use crate::vault::{InheritedLists, RequestId};
 
 use crate::fs::Requester;
 use crate::fs::budget::{Charge, OBJECT_BYTES};
 use crate::fs::caller::proc::{FRESH, now_since_boot, start_of};
 use crate::fs::files::draft::Draft;
-use crate::fs::files::import::Dropped;
-use crate::fs::saved::{Kept, KeptNote, SLOT_BYTES, Shelf, Slot};
+use crate::fs::files::import::ImportFile;
+use crate::fs::saved::{SLOT_BYTES, Saved, SavedRetry, SavedState, Slot};
 
 /// How long it is remembered that a thread removed something.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const LIFETIME: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(30);
 /// How long a thread may take to ask once more what was not answered by a process that died.
 const AGAIN: Duration = Duration::from_secs(10);
-/// How long threads that are not known may take to look up again. Each look-up of the path costs a draft for
+/// How long threads that are not known may take to look up again. Each lookup of the path costs a draft for
 /// that long.
 const SHARED_RETRY: Duration = Duration::from_secs(5);
 /// How many notes are kept of one thread; the oldest go first.
@@ -39,26 +39,26 @@ const MAX_SPENT: usize = 4096;
 #[derive(Clone)]
 pub(in crate::fs) enum Note {
     /// It was told ESTALE on opening this node for reading; the kernel looks the path up again.
-    /// `served` is the version that the look-up gave, which is then opened whatever happens.
+    /// `served` is the version that the lookup gave, which is then opened whatever happens.
     Reopen { node: u64, served: Option<u64> },
     /// It opened that version for the process before this one, which may not have answered. No
-    /// look-up changes that.
+    /// lookup changes that.
     Reopened { served: u64 },
-    /// It was told ESTALE on opening this node for writing; its next look-up of `path`, or of any
+    /// It was told ESTALE on opening this node for writing; its next lookup of `path`, or of any
     /// file where the path is not known, gets `draft`, made on the first of them.
     /// `only` is set once it is opened: if this process is killed before its answer, the next one is
-    /// asked to open that draft again, and gives it to no look-up.
+    /// asked to open that draft again, and gives it to no lookup.
     Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>>, only: Option<u64> },
     /// Threads of a UID that are not known were told ESTALE on opening this node. As long as this lasts, each
-    /// look-up of `path` by one of them, or of any file, gets a draft of its own. `unanswered` of them have not
+    /// lookup of `path` by one of them, or of any file, gets a draft of its own. `unanswered` of them have not
     /// come back.
     Shared { node: u64, path: Option<String>, unanswered: u32 },
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
     /// directories above are still there for it. A note of a process, as the next one.
     /// `by_child` if a child of the process did so.
-    Replaced { key: String, heritage: Heritage, by_child: bool },
-    /// It closed this file of the drop box, which was applied and is gone.
-    Applied(Arc<Dropped>),
+    Replaced { key: String, inherited_lists: InheritedLists, by_child: bool },
+    /// It closed this file of the drop directory, which was applied and is gone.
+    Applied(Arc<ImportFile>),
 }
 
 impl Note {
@@ -95,14 +95,14 @@ impl Note {
 
 /// Notes by thread, or by process. Either is its number, its start time and its UID. Callers in a PID namespace
 /// that the daemon does not see all have the number 0: those of one UID share their notes.
-pub(in crate::fs) struct Tasks {
+pub(in crate::fs) struct Retries {
     notes: Mutex<HashMap<Whose, Vec<Noted>>>,
     most: usize,
-    shelf: Shelf,
-    /// The note that each thread took last lies on the shelf until the thread comes with something
+    saved_state: SavedState,
+    /// The note that each thread took last lies in the saved state until the thread comes with something
     /// new: if this process is killed before its answer, the next one is asked the same again.
     spent: Mutex<HashMap<Whose, (Instant, Slot)>>,
-    /// Lets look-ups pass without the lock when nothing is noted, which is nearly always.
+    /// Lets lookups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
     /// When expired notes were dropped last, in milliseconds since boot ([`clock::tick`]).
     swept: AtomicU64,
@@ -126,13 +126,13 @@ struct Noted {
     charge: Charge,
 }
 
-impl Tasks {
+impl Retries {
     /// Keeps at most so many of each.
-    pub(in crate::fs) fn new(shelf: Shelf, most: usize) -> Self {
+    pub(in crate::fs) fn new(saved_state: SavedState, most: usize) -> Self {
         Self {
             notes: Mutex::default(),
             most,
-            shelf,
+            saved_state,
             spent: Mutex::default(),
             threads: AtomicUsize::new(0),
             swept: AtomicU64::new(0),
@@ -148,8 +148,8 @@ impl Tasks {
         let mut noted =
             Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
         let account = noted.charge.account();
-        let kept = noted.kept().map(Kept::Note);
-        noted.slot = kept.and_then(|kept| self.shelf.put(account, &kept));
+        let kept = noted.kept().map(Saved::Note);
+        noted.slot = kept.and_then(|kept| self.saved_state.put(account, &kept));
         // It has got the answer to what it asked before.
         let answered = self.spent.lock().remove(&whose);
         drop(answered);
@@ -159,13 +159,13 @@ impl Tasks {
     /// Remembers a note of a thread that the process before this one made `age` ago.
     pub(in crate::fs) fn inherit(
         &self,
-        origin: &Origin,
+        origin: &RequestId,
         age: Duration,
         note: Note,
         slot: Option<Slot>,
         charge: Charge,
     ) {
-        let &Origin { unique: request, task, started, uid, .. } = origin;
+        let &RequestId { unique: request, task, started, uid, .. } = origin;
         // One that is spent is asked for once more, soon or never.
         let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
         let (whose, lifetime) = ((task, uid), note.lifetime());
@@ -176,7 +176,7 @@ impl Tasks {
             let mut noted =
                 Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
             // The time in which nobody answered does not count.
-            let kept = noted.kept().map(Kept::Note);
+            let kept = noted.kept().map(Saved::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
             self.add(noted);
         }
@@ -221,7 +221,7 @@ impl Tasks {
         drop(expired);
     }
 
-    /// As [`Tasks::sweep`], at most once in 2 s.
+    /// As [`Retries::sweep`], at most once in 2 s.
     pub(in crate::fs) fn sweep_if_due(&self) {
         if self.is_empty() {
             return;
@@ -288,13 +288,13 @@ impl Tasks {
             if let Note::Reopen { served, .. } = &mut noted.note {
                 *served = Some(version);
             }
-            let kept = noted.kept().map(Kept::Note);
+            let kept = noted.kept().map(Saved::Note);
             let slot = noted.slot.take().zip(kept);
             noted.slot = slot.and_then(|(slot, kept)| slot.replace(&kept));
         }
     }
 
-    /// As [`Tasks::find`], and forgets the note that was found.
+    /// As [`Retries::find`], and forgets the note that was found.
     /// `opened` is the node that the thread opens thereby.
     pub(in crate::fs) fn take<T>(
         &self,
@@ -318,8 +318,9 @@ impl Tasks {
         self.threads.store(notes.len(), Ordering::Release);
         drop(notes);
         if let Some(slot) = taken.slot.take() {
-            let kept = taken.kept().map(|kept| KeptNote { served: opened, is_spent: true, ..kept });
-            let slot = kept.and_then(|kept| slot.replace(&Kept::Note(kept)));
+            let kept =
+                taken.kept().map(|kept| SavedRetry { served: opened, is_spent: true, ..kept });
+            let slot = kept.and_then(|kept| slot.replace(&Saved::Note(kept)));
             slot.into_iter().for_each(|slot| self.keep_spent(whose, slot, taken.at));
         }
         Some(found)
@@ -349,13 +350,13 @@ impl Noted {
     }
 
     /// What of it the next process has to know.
-    fn kept(&self) -> Option<KeptNote> {
+    fn kept(&self) -> Option<SavedRetry> {
         let (node, to_write, served) = match &self.note {
             Note::Reopen { node, served } => (*node, false, *served),
             Note::Reopened { served } => (*served, false, Some(*served)),
             Note::Rewrite { node, only, .. } => (*node, true, *only),
             Note::Shared { node, .. } => (*node, true, None),
-            // The receipt of the change tells it.
+            // The cached reply of the change tells it.
             Note::Replaced { .. } => return None,
             // It is gone, and its file with it.
             Note::Applied(_) => return None,
@@ -364,7 +365,7 @@ impl Noted {
         let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         let (started, (task, uid), request) = (self.started, self.whose, self.request);
         let is_spent = self.note.is_spent();
-        Some(KeptNote { task, started, uid, request, at, node, to_write, served, is_spent })
+        Some(SavedRetry { task, started, uid, request, at, node, to_write, served, is_spent })
     }
 
     fn is_fresh(&self) -> bool {

@@ -140,7 +140,7 @@ impl Fs {
         waits: bool,
         answer: Answer,
     ) {
-        let keeping = Keeping { shelf: &self.shelf, budget: &self.budget };
+        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
         let Some(mode) = lock.mode else {
             let resolved = self.locked_file(node, handle).ok();
             let (outcome, waited) = self.locks.change(|table, waited| {
@@ -169,7 +169,7 @@ impl Fs {
             Outcome::Refused(error, answer) => answer(Err(error)),
             Outcome::Waits => {
                 // A wait can last for hours: it is no sign of a request that ends the server.
-                self.trials.end(who.unique);
+                self.quarantine.end(who.unique);
                 self.watch_for_signals();
             }
         }
@@ -222,7 +222,7 @@ impl Fs {
     }
 
     fn unlock_closed(self: &Arc<Self>, node: u64, handle: u64, owner: u64) {
-        let keeping = Keeping { shelf: &self.shelf, budget: &self.budget };
+        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
         let file = self.locked_file(node, handle).ok();
         let ((), waited) = self.locks.change(|table, waited| {
             let known = table.file_of(handle).filter(|known| Some(*known) != file);
@@ -239,7 +239,7 @@ impl Fs {
         if !self.locks.is_used() {
             return;
         }
-        let keeping = Keeping { shelf: &self.shelf, budget: &self.budget };
+        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
         let change =
             |table: &mut Table, waited: &mut Vec<_>| table.released(keeping, handle, waited);
         let ((), waited) = self.locks.change(change);
@@ -312,7 +312,7 @@ impl Fs {
     fn one_name(&self, table: &mut Table, handle: u64, file: LockedFile) -> LockedFile {
         let file = match (table.file_of(handle), file) {
             (Some(before @ LockedFile::New(_)), LockedFile::Secret(_)) => {
-                table.unify(&self.shelf, before, file);
+                table.unify(&self.saved_state, before, file);
                 file
             }
             (Some(before), _) => before,
@@ -321,7 +321,7 @@ impl Fs {
         if let LockedFile::Secret(record) = file
             && let Some(secret) = self.vault.secret_of(crate::vault::RecordId::from_u64(record))
         {
-            table.unify(&self.shelf, new_file(secret.key().as_str()), file);
+            table.unify(&self.saved_state, new_file(secret.key().as_str()), file);
         }
         file
     }

@@ -16,8 +16,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::files::draft::publishing::PATIENCE;
 use crate::fs::kernel::handles::{Handle, is_version};
-use crate::fs::kernel::prefill::{Fill, Filling};
-use crate::fs::saved::{Kept, SLOT_BYTES, Slot};
+use crate::fs::kernel::prefill::{Filling, Prefill};
+use crate::fs::saved::{SLOT_BYTES, Saved, Slot};
 use crate::fs::{Fs, FsError};
 use crate::vault::{RecordId, Value};
 
@@ -184,7 +184,7 @@ impl Fs {
         }
         // If the node shows the current value already, the kernel may be yet to forget the one before.
         // A read that was sent again may have to come to its end first: it keeps a page locked.
-        self.trials.end(granted.unique);
+        self.quarantine.end(granted.unique);
         let (request, end) = (granted.clone(), Instant::now() + PATIENCE);
         let readers = &self.locking_readers;
         let is_served = readers.change(|inner| {
@@ -238,7 +238,7 @@ impl Fs {
             for (node, answers) in shown {
                 let answer =
                     Box::new(move || answers.into_iter().for_each(|answer| answer(Ok(()))));
-                self.filler.send(Fill { node, filling: Filling::Nothing, answer });
+                self.prefiller.send(Prefill { node, filling: Filling::Nothing, answer });
             }
         }
     }
@@ -248,10 +248,10 @@ impl Fs {
         let (handle, node) = (granted.owner.handle, current.node());
         let by = self.bound.show(handle, current);
         let kept = match by {
-            Some(by) => Kept::Followed { handle, node, by },
-            None => Kept::Version { handle, node },
+            Some(by) => Saved::Followed { handle, node, by },
+            None => Saved::Version { handle, node },
         };
-        let _slot = self.shelf.put(granted.account, &kept).map(Arc::new);
+        let _slot = self.saved_state.put(granted.account, &kept).map(Arc::new);
         let (value, bound) = (Arc::clone(current), by.is_some());
         self.handles.replace(handle, Handle::Version { value, bound, _slot });
     }
@@ -268,14 +268,14 @@ impl Fs {
             return false;
         }
         let current = Arc::clone(secret.value());
-        let slot = self.shelf.put(account, &Kept::Shown { node, version: current.node() });
+        let slot = self.saved_state.put(account, &Saved::Shown { node, version: current.node() });
         self.locking_readers.show(node, current, slot);
         true
     }
 
     /// Unlocks what was granted, since its descriptor cannot show the current value.
     fn refuse_granted(self: &Arc<Self>, granted: Granted) {
-        let keeping = Keeping { shelf: &self.shelf, budget: &self.budget };
+        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
         let Granted { request: Request { node, file, family, owner, range, .. }, answer, .. } =
             granted;
         let ((), waited) = self.locks.change(|table, waited| {

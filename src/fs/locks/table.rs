@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::fs::FsError;
 use crate::fs::budget::{Account, Budget, Charge};
-use crate::fs::saved::{Kept, SLOT_BYTES, Shelf, Slot};
+use crate::fs::saved::{SLOT_BYTES, Saved, SavedState, Slot};
 
 use super::ranges::{LockedRange, Ranges};
 use super::saved::{LockedFile, SavedLocks};
@@ -107,7 +107,7 @@ struct Waiter {
 /// Where locks are saved and charged.
 #[derive(Clone, Copy)]
 pub(super) struct Keeping<'a> {
-    pub(super) shelf: &'a Shelf,
+    pub(super) saved_state: &'a SavedState,
     pub(super) budget: &'a Budget,
 }
 
@@ -231,7 +231,7 @@ impl Table {
     }
 
     /// What was one file under two names is one.
-    pub(super) fn unify(&mut self, shelf: &Shelf, from: LockedFile, into: LockedFile) {
+    pub(super) fn unify(&mut self, saved_state: &SavedState, from: LockedFile, into: LockedFile) {
         for family in [Family::Flock, Family::Posix] {
             let Some(File { held, waiters }) = self.files.remove(&(from, family)) else { continue };
             let place = (into, family);
@@ -242,7 +242,7 @@ impl Table {
             }));
             for (owner, mut held) in held {
                 self.by_handle.insert(owner.handle, into);
-                held.save(shelf, place, owner);
+                held.save(saved_state, place, owner);
                 file.held.insert(owner, held);
             }
         }
@@ -363,7 +363,7 @@ impl File {
             }
         };
         let mut held = Held { process, ranges, ..before };
-        if !held.save(keeping.shelf, place, owner) {
+        if !held.save(keeping.saved_state, place, owner) {
             let what = "no more locks can be kept; release some";
             return Err(FsError::TooMany { path: "a lock".to_owned(), what });
         }
@@ -392,7 +392,7 @@ impl File {
         if held.ranges.is_empty() {
             self.held.remove(&owner);
         } else {
-            held.save(keeping.shelf, place, owner);
+            held.save(keeping.saved_state, place, owner);
         }
         Ok(())
     }
@@ -408,14 +408,14 @@ fn check_count(ranges: &Ranges) -> Result<(), FsError> {
 
 impl Held {
     /// Whether the next process will find it, if there will be one.
-    fn save(&mut self, shelf: &Shelf, (file, family): Place, owner: Owner) -> bool {
+    fn save(&mut self, saved_state: &SavedState, (file, family): Place, owner: Owner) -> bool {
         let Self { process, uid, .. } = *self;
         let ranges = self.ranges.clone();
-        let kept = Kept::Locks(SavedLocks { file, family, owner, process, uid, ranges });
+        let kept = Saved::Locks(SavedLocks { file, family, owner, process, uid, ranges });
         self.slot = match self.slot.take() {
             Some(slot) => slot.replace(&kept),
-            None => shelf.put(self.account, &kept),
+            None => saved_state.put(self.account, &kept),
         };
-        self.slot.is_some() || shelf.file().is_none()
+        self.slot.is_some() || saved_state.file().is_none()
     }
 }

@@ -1,7 +1,7 @@
-//! Nodes that are opened without a look-up: bind mounts of a single file, `/proc/self/fd/N`.
+//! Nodes that are opened without a lookup: bind mounts of a single file, `/proc/self/fd/N`.
 //!
-//! The kernel sends no look-up for them, so it cannot be told of a new version's node. A second attempt on
-//! a node without a look-up in between identifies one. From then on the node is *bound*: it follows the
+//! The kernel sends no lookup for them, so it cannot be told of a new version's node. A second attempt on
+//! a node without a lookup in between identifies one. From then on the node is *bound*: it follows the
 //! current value. Each open gets a handle with the version, or the draft, of that moment, with direct I/O.
 //!
 //! The kernel keeps one size for the node, and others may still have the version that it once was open, with
@@ -30,10 +30,10 @@ use crate::fs::caller::proc::process_of;
 use crate::fs::files::draft::Draft;
 use crate::fs::files::draft::publishing::PATIENCE;
 use crate::fs::kernel::handles::{Handle, is_version};
-use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::kernel::nodes::Node;
-use crate::fs::kernel::prefill::{Fill, Filling};
-use crate::fs::saved::{Kept, SLOT_BYTES};
+use crate::fs::kernel::prefill::{Filling, Prefill};
+use crate::fs::saved::{SLOT_BYTES, Saved};
 use crate::fs::{Attr, Caching, Fs, FsError, NEVER, Opened, Requester};
 
 /// All bound nodes with their handles. The lock is a leaf.
@@ -227,8 +227,8 @@ impl Fs {
         let (account, bytes) = (Account::of(caller), 2 * HANDLE_BYTES + SLOT_BYTES);
         let charge = self.budget.charge(account, bytes, "the file")?;
         let handle = self.handles.add_numbered(charge, |handle| {
-            let kept = Kept::Followed { handle, node: value.node(), by };
-            let slot = self.shelf.put(account, &kept).map(Arc::new);
+            let kept = Saved::Followed { handle, node: value.node(), by };
+            let slot = self.saved_state.put(account, &kept).map(Arc::new);
             Handle::Version { value: Arc::clone(&value), bound: true, _slot: slot }
         });
         self.bound.opened(BoundHandle { handle, by, shown: Shown::Version(value) });
@@ -308,14 +308,14 @@ impl Fs {
                 }
                 for_answer.forget_attributes(node, move || answer(Ok(opened)));
             };
-            fs.courier.send(Errand { stale, answer: Some(Box::new(then)) });
+            fs.invalidator.send(Invalidation { stale, answer: Some(Box::new(then)) });
         };
         self.vault.renumber(secret.record(), node, Box::new(done));
     }
 
     fn forget_attributes(&self, node: u64, answer: impl FnOnce() + Send + 'static) {
         let filling = Filling::NoAttributes;
-        self.filler.send(Fill { node, filling, answer: Box::new(answer) });
+        self.prefiller.send(Prefill { node, filling, answer: Box::new(answer) });
     }
 
     /// As [`Fs::attributes`], for stat(2); with `handle` where the kernel needs the size of an open file for

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use crate::audit::Actor;
 use crate::telemetry::pulse;
-use crate::vault::{Change, Done, Origin, Secret, VaultError, WriteTarget};
+use crate::vault::{Change, Done, RequestId, Secret, VaultError, WriteTarget};
 
 use crate::fs::caller::closing::{Close, Judged};
 use crate::fs::files::draft::{Commit, Draft, Next, Occasion, Target, Waiter};
-use crate::fs::files::import::Dropped;
+use crate::fs::files::import::ImportFile;
 use crate::fs::kernel::handles::{Handle, is_version, is_writer};
-use crate::fs::kernel::invalidator::{Errand, StaleName};
+use crate::fs::kernel::invalidator::{Invalidation, StaleName};
 use crate::fs::{Answer, Fs, FsError, Requester};
 
 /// What is behind a handle whose user wants it stored.
 enum ToStore {
     Draft(Arc<Draft>),
-    Dropped(Arc<Dropped>),
+    ImportFile(Arc<ImportFile>),
     /// The process before this one stored it, and may not have said so.
     IsDone,
     Nothing,
@@ -35,7 +35,7 @@ impl Fs {
                 let close = Close::by(who, draft.finisher(), draft.openers_files(), judged);
                 fs.close_draft(who, draft, close, answer);
             }),
-            ToStore::Dropped(file) => self.judge(who, move |fs, who, judged| {
+            ToStore::ImportFile(file) => self.judge(who, move |fs, who, judged| {
                 let close = file.close_by(who, judged);
                 fs.close_dropped(who, file, close, answer);
             }),
@@ -98,7 +98,7 @@ impl Fs {
             ToStore::Draft(draft) => {
                 self.commit(draft, Occasion::Sync, self.origin(who), answer);
             }
-            ToStore::Dropped(file) => self.sync_dropped(who, file, answer),
+            ToStore::ImportFile(file) => self.sync_dropped(who, file, answer),
             ToStore::IsDone => self.answer_done(who, Occasion::Sync, answer),
             ToStore::Nothing => answer(Ok(())),
             ToStore::Failed(error) => answer(Err(error)),
@@ -107,7 +107,7 @@ impl Fs {
 
     fn to_store(&self, who: &Requester, handle: u64) -> ToStore {
         let found = self.handles.find(handle);
-        if !is_writer(handle) && !matches!(found, Ok(Handle::Draft(_) | Handle::Dropped(_))) {
+        if !is_writer(handle) && !matches!(found, Ok(Handle::Draft(_) | Handle::ImportFile(_))) {
             // Who reads has nothing to store.
             return ToStore::Nothing;
         }
@@ -123,7 +123,7 @@ impl Fs {
                 Ok(()) => ToStore::Draft(draft),
                 Err(error) => ToStore::Failed(error),
             },
-            (Ok(false), Ok(Handle::Dropped(file))) => ToStore::Dropped(file),
+            (Ok(false), Ok(Handle::ImportFile(file))) => ToStore::ImportFile(file),
             (Ok(false), Ok(_)) => ToStore::Nothing,
             (Ok(false), Err(_)) => ToStore::Failed(FsError::Lost),
         }
@@ -153,7 +153,7 @@ impl Fs {
         };
         let draft = match self.handles.remove(handle) {
             Some(Handle::Draft(draft)) => draft,
-            Some(Handle::Dropped(file)) => {
+            Some(Handle::ImportFile(file)) => {
                 self.release_dropped(who, file);
                 return answer();
             }
@@ -206,7 +206,7 @@ impl Fs {
         self: &Arc<Self>,
         draft: Arc<Draft>,
         occasion: Occasion,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         waiter: Waiter,
     ) {
         let fs = Arc::clone(self);
@@ -244,7 +244,7 @@ impl Fs {
         draft: Arc<Draft>,
         (target, commit): (Target, Commit),
         occasion: Occasion,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         waiter: Waiter,
     ) {
         let fs = Arc::clone(self);
@@ -294,11 +294,11 @@ impl Fs {
         answer: impl FnOnce() + Send + 'static,
     ) {
         if occasion.may_wait_for_caches() {
-            unique.into_iter().for_each(|unique| self.trials.end(unique));
-            self.courier.send(Errand { stale, answer: Some(Box::new(answer)) });
+            unique.into_iter().for_each(|unique| self.quarantine.end(unique));
+            self.invalidator.send(Invalidation { stale, answer: Some(Box::new(answer)) });
         } else {
             answer();
-            self.courier.send(Errand { stale, answer: None });
+            self.invalidator.send(Invalidation { stale, answer: None });
         }
     }
 
@@ -339,7 +339,9 @@ impl Fs {
             if !(same_value && same_key) {
                 let name = stale_name(before.key().as_str());
                 // Where the kernel is yet to forget what was there before, the answer waits for that.
-                if self.nodes.knows(before.value().node()) || self.courier.is_busy_in(name.parent) {
+                if self.nodes.knows(before.value().node())
+                    || self.invalidator.is_busy_in(name.parent)
+                {
                     let version = (!same_value).then(|| before.value().node());
                     stale.push(StaleName { version, ..name });
                 }

@@ -191,14 +191,14 @@ impl Fs {
             }
             self.decide(decision, Action::Create, caller, Operation::Write, &secret)?;
         }
-        let heritage = self.heritage(who, &path);
+        let inherited_lists = self.inherited_lists(who, &path);
         decision
             .get_or_insert_with(|| Decision::new(Action::Create, Subject::of(path.as_str())))
-            .granted(self.vault.check_create(caller, &key, heritage.as_ref())?);
+            .granted(self.vault.check_create(caller, &key, inherited_lists.as_ref())?);
         // While it is being written a file shows itself as writable: programs that compare modes
         // (vim) then write in place instead of replacing the file.
         let mode = (mode & 0o777) as u16 | 0o200;
-        let target = WriteTarget::New { key, exclusive, heritage };
+        let target = WriteTarget::New { key, exclusive, inherited_lists };
         // A thread that came to write what was removed meanwhile creates it instead.
         self.tasks.take(who, None, |note| match note {
             Note::Rewrite { path: None, only: None, .. } => Some(()),

@@ -220,7 +220,7 @@ impl Fs {
         })
     }
 
-    /// The kernel looks the path up twice; both look-ups get the same draft.
+    /// The kernel looks the path up twice; both lookups get the same draft.
     fn draft_for_retry(
         &self,
         who: &Requester,

@@ -20,9 +20,9 @@ use crate::fs::files::scratch::Scratch;
 use crate::fs::files::status::StatusFile;
 use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::Node;
-use crate::fs::kernel::prefill::{Fill, Filling, LARGEST};
+use crate::fs::kernel::prefill::{Filling, LARGEST, Prefill};
 use crate::fs::kernel::retries::Note;
-use crate::fs::saved::{Kept, SLOT_BYTES};
+use crate::fs::saved::{SLOT_BYTES, Saved};
 use crate::fs::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
 
 /// How a file is to be opened.
@@ -82,7 +82,7 @@ impl Fs {
                 (Ok(opened), Ok(())) => match bytes {
                     Some(bytes) => {
                         let answer = Box::new(move || answer(Ok(opened)));
-                        fs.filler.send(Fill { node, filling: Filling::Bytes(bytes), answer });
+                        fs.prefiller.send(Prefill { node, filling: Filling::Bytes(bytes), answer });
                     }
                     None if opened.caching == Caching::Bound => {
                         fs.answer_bound(node, opened, answer);
@@ -223,7 +223,7 @@ impl Fs {
             return Ok(immutable());
         }
         if who.task == 0 {
-            // Its next look-up gets a node of its own, with the version of that moment.
+            // Its next lookup gets a node of its own, with the version of that moment.
             let (secret, node) = (current.ok_or(FsError::Stale)?, value.node());
             if self.is_second_try(who, node) {
                 return self.read_bound(who, caller, node, secret.value());
@@ -231,7 +231,7 @@ impl Fs {
             return Err(self.retry_as_draft(who, caller, node, Some(secret.key().to_string())));
         }
         // Superseded or gone. The kernel looks up again once, and only once: what it found then is
-        // opened, even if it was superseded meanwhile. Without a look-up in between the node is all
+        // opened, even if it was superseded meanwhile. Without a lookup in between the node is all
         // there is (a bind mount of the file): the current value is served through it.
         let retry = self.tasks.take(who, Some(value.node()), |note| match note {
             Note::Reopen { node, served } => Some((*node, *served)),
@@ -332,7 +332,7 @@ impl Fs {
         }
     }
 
-    /// The thread's next look-up of the path gives it a draft.
+    /// The thread's next lookup of the path gives it a draft.
     pub(in crate::fs) fn retry_as_draft(
         &self,
         who: &Requester,
@@ -495,7 +495,7 @@ impl Fs {
             self.drafts.add(&draft)?;
         }
         let handle = self.handles.add(Handle::Draft(Arc::clone(&draft)), charge);
-        draft.opened(handle, &self.shelf);
+        draft.opened(handle, &self.saved_state);
         Ok(Opened { handle, caching: Caching::Private })
     }
 
@@ -525,7 +525,8 @@ impl Fs {
         let account = Account::of(caller);
         let charge = self.budget.charge(account, bytes, "the file")?;
         let handle = self.handles.add_numbered(charge, |handle| {
-            let slot = self.shelf.put(account, &Kept::Version { handle, node: value.node() });
+            let slot =
+                self.saved_state.put(account, &Saved::Version { handle, node: value.node() });
             Handle::Version { value, bound: false, _slot: slot.map(Arc::new) }
         });
         Ok(Opened { handle, caching: Caching::Private })
@@ -549,7 +550,7 @@ mod tests {
     use super::*;
     use crate::audit::{Actor, ErrorCode, Process};
     use crate::crypto::{Keyring, MasterKey};
-    use crate::fs::{Life, Options};
+    use crate::fs::{Options, RestoredState};
     use crate::identity::{Directory, Group, NssError, Resolver, User};
     use crate::model::Key;
     use crate::store::MemoryStore;
@@ -607,7 +608,7 @@ mod tests {
         let vault = Arc::new(Vault::open(Arc::new(MemoryStore::new()), keyring).unwrap());
         let identities = Arc::new(Resolver::with_directory(None, Box::new(Root)).unwrap());
         let code = |_: &FsError| ErrorCode { number: 0, name: String::new(), denied: false };
-        let (options, life) = (Options::default(), Life::default());
+        let (options, life) = (Options::default(), RestoredState::default());
         let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
         fs.serve_caches(NoCache).unwrap();
         let task = nix::unistd::gettid().as_raw().cast_unsigned();
@@ -622,7 +623,7 @@ mod tests {
             assert!(answered.recv().unwrap());
         };
         let key = Key::parse("K").unwrap();
-        write(WriteTarget::New { key, exclusive: true, heritage: None }, b"old");
+        write(WriteTarget::New { key, exclusive: true, inherited_lists: None }, b"old");
         let old = Arc::clone(vault.secret("K").unwrap().value());
         fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
         write(WriteTarget::Existing(old.record()), b"new");

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::kernel::nodes::Node;
-use crate::fs::saved::{Kept, SLOT_BYTES, Shelf, Slot};
+use crate::fs::saved::{SLOT_BYTES, Saved, SavedState, Slot};
 use crate::fs::{Fs, Requester};
 
 /// What an open file is ready for.
@@ -46,7 +46,7 @@ pub(in crate::fs) struct Pollers {
     by_node: Mutex<HashMap<u64, BTreeMap<u64, Waiter>>>,
     /// They waited when a process before this one died, perhaps for what has happened since.
     inherited: Mutex<Vec<(u64, Slot)>>,
-    shelf: Shelf,
+    saved_state: SavedState,
 }
 
 struct Waiter {
@@ -60,8 +60,8 @@ impl Waiter {
 }
 
 impl Pollers {
-    pub(in crate::fs) fn new(shelf: Shelf) -> Self {
-        Self { shelf, ..Self::default() }
+    pub(in crate::fs) fn new(saved_state: SavedState) -> Self {
+        Self { saved_state, ..Self::default() }
     }
 
     fn add(&self, node: u64, waiter: u64, budget: &Budget, account: Account) {
@@ -81,14 +81,14 @@ impl Pollers {
         });
         // Who has no memory left is not woken.
         if let Ok(charge) = charge {
-            let slot = self.shelf.put(account, &Kept::Waiter(waiter));
+            let slot = self.saved_state.put(account, &Saved::Waiter(waiter));
             waiters.insert(waiter, Waiter { slot, _charge: charge });
         } else if waiters.is_empty() {
             by_node.remove(&node);
         }
     }
 
-    /// Whom to wake because a version was superseded. They ask again. Each stays on the shelf until its
+    /// Whom to wake because a version was superseded. They ask again. Each stays in the saved state until its
     /// slot is dropped: who is killed before it wakes them leaves that to the next process.
     pub(in crate::fs) fn take(
         &self,
@@ -135,17 +135,17 @@ mod tests {
     #[test]
     fn a_waiter_is_the_next_process_s_until_it_is_woken() {
         let file = tempfile::tempfile().unwrap();
-        let shelf = || Shelf::new(file.try_clone().unwrap()).unwrap();
+        let saved_state = || SavedState::new(file.try_clone().unwrap()).unwrap();
         let left = || {
-            let found = shelf().inherit().unwrap();
+            let found = saved_state().inherit().unwrap();
             let kept = found.into_iter().map(|(slot, kept)| (std::mem::forget(slot), kept).1);
             kept.collect::<Vec<_>>()
         };
-        let pollers = Pollers::new(shelf());
+        let pollers = Pollers::new(saved_state());
         let budget = Budget::new(MemoryLimits::default());
         pollers.add(1, 7, &budget, Account::User(7));
         let taken: Vec<_> = pollers.take(1).collect();
-        assert_eq!(left(), [Kept::Waiter(7)]);
+        assert_eq!(left(), [Saved::Waiter(7)]);
         drop(taken);
         assert_eq!(left(), []);
     }

@@ -83,13 +83,13 @@ impl Fs {
                 Ok(whole(draft.read(&self.vault, offset, length)?))
             }
             Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length)?)),
-            Handle::Dropped(file) => Ok(whole(file.read(offset, length))),
+            Handle::ImportFile(file) => Ok(whole(file.read(offset, length))),
             Handle::Version { value, .. } => Ok(whole(self.vault.read(&value, offset, length)?)),
             Handle::Text { text, .. } => {
                 Ok(FileBytes { bytes: Arc::clone(&text.bytes), offset, length })
             }
             Handle::Control(bytes) => Ok(FileBytes { bytes, offset, length }),
-            Handle::Sealing(sealing) => {
+            Handle::EncryptSession(sealing) => {
                 let seal = |key: &Key, value: &Plaintext| self.vault.seal(key, value);
                 let Excerpt { document, offset } = sealing.read(offset, seal)?;
                 Ok(FileBytes { bytes: document, offset, length })
@@ -118,8 +118,8 @@ impl Fs {
                 draft.write(&self.vault, WriteAt::new(offset, flags), bytes)
             }
             Ok(Handle::Scratch(scratch)) => scratch.write(&self.vault, offset, bytes),
-            Ok(Handle::Dropped(file)) => file.write(who, offset, bytes),
-            Ok(Handle::Sealing(sealing)) => sealing.write(offset, bytes),
+            Ok(Handle::ImportFile(file)) => file.write(who, offset, bytes),
+            Ok(Handle::EncryptSession(sealing)) => sealing.write(offset, bytes),
             Ok(Handle::Control(_)) => self.control(who, bytes),
             Ok(
                 Handle::Version { .. }

@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::vault::{Change, Heritage, VaultError};
+use crate::vault::{Change, InheritedLists, VaultError};
 
 use super::close::stale_name;
 use super::lookup::{is_reserved, sidecar_key};
-use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::{Answer, Fs, FsError, Requester, checked_name, join, nothing_is_made_in};
 
 impl Fs {
@@ -99,15 +99,15 @@ impl Fs {
             if let (Some(before), None) = (&change.before, &change.after) {
                 self.drafts.end(before.record(), before.key().as_str());
             }
-            if let Some((key, heritage)) = Heritage::of(change) {
-                self.remember_replaced(who, key.as_str(), heritage, moved);
+            if let Some((key, inherited_lists)) = InheritedLists::of(change) {
+                self.remember_replaced(who, key.as_str(), inherited_lists, moved);
             }
         }
-        // The caller holds the kernel's lock on the directory until it is answered, and the courier may
-        // be waiting for that lock: so this answer must not wait for the courier.
+        // The caller holds the kernel's lock on the directory until it is answered, and the invalidator may
+        // be waiting for that lock: so this answer must not wait for the invalidator.
         let stale = self.stale_after(changes);
         answer(Ok(()));
-        self.courier.send(Errand { stale, answer: None });
+        self.invalidator.send(Invalidation { stale, answer: None });
     }
 
     /// Removes an empty directory.
@@ -178,7 +178,7 @@ impl Fs {
             stale.push(stale_name(above));
             directory = above;
         }
-        self.courier.send(Errand { stale, answer: None });
+        self.invalidator.send(Invalidation { stale, answer: None });
     }
 
     fn place<'a>(

@@ -12,7 +12,7 @@ use super::lookup::{is_reserved, sidecar_key};
 use crate::fs::audit::Decision;
 use crate::fs::files::draft::Draft;
 use crate::fs::files::scratch::Scratch;
-use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::{
     Answer, Fs, FsError, Requester, checked_key, checked_name, join, nothing_is_made_in,
 };
@@ -63,7 +63,7 @@ impl Fs {
             (Some(from), Some(to)) => {
                 return self.rename_dropped(who, (&from, name), (&to, new_name), mode, answer);
             }
-            // Into the drop box, or out of it, is copying.
+            // Into the drop directory, or out of it, is copying.
             (Some(_), None) | (None, Some(_)) => {
                 return answer(Err(FsError::CrossDevice(name.to_string_lossy().into_owned())));
             }
@@ -117,7 +117,7 @@ impl Fs {
     /// Whether a process that died before it answered did it.
     fn was_renamed(&self, who: &Requester, from: &Place, to: &Place) -> Result<bool, FsError> {
         if !self.was_done(who)? {
-            // What was in memory alone, or was renamed onto a secret of the same value, has no receipt.
+            // What was in memory alone, or was renamed onto a secret of the same value, has no cached reply.
             let is_there = |place: &Place| {
                 self.scratch.find(who.uid, &place.directory, &place.name).is_some()
                     || self.vault.secret(&place.path).is_some()
@@ -143,7 +143,7 @@ impl Fs {
         if self.vault.secret(&from.path).is_some() {
             return Ok(Source::Secret);
         }
-        // What a look-up finds first: a directory may have been made where somebody is creating a file.
+        // What a lookup finds first: a directory may have been made where somebody is creating a file.
         if self.vault.is_directory(&from.path) || self.directories.holds(&from.path) {
             return Ok(Source::Directory);
         }
@@ -211,13 +211,13 @@ impl Fs {
     ) -> Result<WriteTarget, FsError> {
         let key = checked_key(&to.path)?;
         let exclusive = mode == RenameMode::NoReplace;
-        let heritage = self.heritage(who, &to.path);
+        let inherited_lists = self.inherited_lists(who, &to.path);
         decision.granted(match self.vault.secret(&to.path) {
             Some(_) if exclusive => return Err(FsError::Exists(to.path.clone())),
             Some(secret) => self.vault.check(caller, Operation::Write, &secret)?,
-            None => self.vault.check_create(caller, &key, heritage.as_ref())?,
+            None => self.vault.check_create(caller, &key, inherited_lists.as_ref())?,
         });
-        Ok(WriteTarget::New { key, exclusive, heritage })
+        Ok(WriteTarget::New { key, exclusive, inherited_lists })
     }
 
     fn rename_stored(
@@ -278,7 +278,7 @@ impl Fs {
         Ok(RenameTarget::Key {
             key,
             exclusive: mode == RenameMode::NoReplace,
-            heritage: self.heritage(who, &to.path),
+            inherited_lists: self.inherited_lists(who, &to.path),
         })
     }
 
@@ -294,6 +294,6 @@ impl Fs {
             }
         }
         self.removed(who, changes, true, answer);
-        self.courier.send(Errand { stale: vec![stale_name(&to.path)], answer: None });
+        self.invalidator.send(Invalidation { stale: vec![stale_name(&to.path)], answer: None });
     }
 }

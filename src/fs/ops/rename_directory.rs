@@ -9,7 +9,7 @@ use super::close::stale_name;
 use super::lookup::is_below;
 use super::rename::{Place, RenameMode};
 use crate::fs::kernel::directory_ids;
-use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::{Answer, Fs, FsError, Requester};
 
 impl Fs {
@@ -86,7 +86,7 @@ impl Fs {
 
     /// Moves made directories and scratch files, and lets nodes that the kernel knows follow: it has moved them.
     pub(in crate::fs) fn move_memory(&self, from: &str, to: &str) {
-        directory_ids::leave(from, &self.shelf);
+        directory_ids::leave(from, &self.saved_state);
         self.directories.rename(from, to);
         self.scratch.rename_below(from, to);
         self.nodes.rename_below(from, to);
@@ -102,7 +102,7 @@ impl Fs {
         }
         // The caller holds the kernel's locks on the directories above until it is answered.
         answer(Ok(()));
-        self.courier.send(Errand { stale, answer: None });
+        self.invalidator.send(Invalidation { stale, answer: None });
     }
 }
 

@@ -78,7 +78,7 @@ impl Fs {
             Err(error) => return self.refuse_truncation(who, &node, error, answer),
         };
         match truncated {
-            Truncated::Kept => answer(self.attributes(who, number)),
+            Truncated::Saved => answer(self.attributes(who, number)),
             Truncated::ToStore(draft) => {
                 let origin = self.origin(who);
                 let (fs, who) = (Arc::clone(self), *who);
@@ -153,7 +153,7 @@ impl Fs {
             Node::Scratch(scratch) => scratch.owner(),
             Node::Draft(draft) => draft.owner(),
             Node::Import(Import::File(file)) => file.owner(),
-            // Directories of the drop box are the caller's own; their group means nothing.
+            // Directories of the drop directory are the caller's own; their group means nothing.
             Node::Import(Import::Directory(_)) => (who.uid, changes.gid.unwrap_or(who.gid)),
             _ => (0, 0),
         };
@@ -194,7 +194,7 @@ impl Fs {
         Ok(Self::owned_by_writer(who, &*self.caller(who)?, node, attr))
     }
 
-    /// The attributes with which a look-up or a change of attributes is answered: to a caller that may write a
+    /// The attributes with which a lookup or a change of attributes is answered: to a caller that may write a
     /// directory they tell the kernel that the caller owns it. The kernel uses that for its own checks alone; each
     /// stat(2) asks again, and shows root. `cp -a` sets the POSIX ACL of a directory after its times, which the kernel
     /// lets only the owner try: EPERM is an error to cp, EOPNOTSUPP, which it gets from here, is not.
@@ -240,8 +240,8 @@ impl Fs {
             match self.handles.find(handle).map_err(|_| FsError::Lost)? {
                 Handle::Draft(draft) => draft.resize(&self.vault, size)?,
                 Handle::Scratch(scratch) => scratch.resize(&self.vault, size)?,
-                Handle::Dropped(file) => file.resize(size)?,
-                Handle::Sealing(sealing) => sealing.resize(size)?,
+                Handle::ImportFile(file) => file.resize(size)?,
+                Handle::EncryptSession(sealing) => sealing.resize(size)?,
                 // `>` truncates first.
                 Handle::Control(_) => {}
                 Handle::Version { .. }
@@ -252,20 +252,20 @@ impl Fs {
                     return Err(FsError::BadHandle);
                 }
             }
-            return Ok(Truncated::Kept);
+            return Ok(Truncated::Saved);
         }
         match node {
             Node::Draft(draft) => {
                 draft.resize(&self.vault, size)?;
                 // `open` with O_TRUNC truncates what it has opened; `truncate` has opened nothing.
                 if draft.is_open() {
-                    return Ok(Truncated::Kept);
+                    return Ok(Truncated::Saved);
                 }
                 self.forget_rewrite(who, draft);
                 Ok(Truncated::ToStore(Arc::clone(draft)))
             }
-            Node::Scratch(scratch) => scratch.resize(&self.vault, size).map(|()| Truncated::Kept),
-            Node::Import(Import::File(file)) => file.resize(size).map(|()| Truncated::Kept),
+            Node::Scratch(scratch) => scratch.resize(&self.vault, size).map(|()| Truncated::Saved),
+            Node::Import(Import::File(file)) => file.resize(size).map(|()| Truncated::Saved),
             Node::Import(Import::Report(_)) => {
                 Err(crate::fs::nothing_is_made_in(&self.path_of(node)))
             }
@@ -276,7 +276,7 @@ impl Fs {
                     self.draft_to_truncate(who, &secret)
                 };
                 if let Some(draft) = self.truncate_bound(who, value.node(), size, make)? {
-                    return Ok(draft.map_or(Truncated::Kept, Truncated::ToStore));
+                    return Ok(draft.map_or(Truncated::Saved, Truncated::ToStore));
                 }
                 let (record, operation) = (value.record(), Operation::Write);
                 Err(self.retry_truncation(who, value.node(), record, operation, size)?)
@@ -292,7 +292,7 @@ impl Fs {
                     Draft::of_lists(private, opener, &path, *record, &text)
                 };
                 if let Some(draft) = self.truncate_bound(who, node.number(), size, make)? {
-                    return Ok(draft.map_or(Truncated::Kept, Truncated::ToStore));
+                    return Ok(draft.map_or(Truncated::Saved, Truncated::ToStore));
                 }
                 let operation = Operation::ReadLists;
                 Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
@@ -300,17 +300,17 @@ impl Fs {
             Node::Directory(path) => Err(FsError::IsDirectory(path.to_string())),
             Node::Status(StatusFile::Rekey, _) => {
                 self.vault.check_rekey(&*self.caller(who)?)?;
-                Ok(Truncated::Kept)
+                Ok(Truncated::Saved)
             }
             // What a descriptor holds is cut through the descriptor.
-            Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Kept),
+            Node::Encrypt(Encrypt::File(_)) => Ok(Truncated::Saved),
             Node::StatusDirectory | Node::Status(..) | Node::Encrypt(_) | Node::Exported(_) => {
                 Err(crate::fs::nothing_is_made_in(&self.path_of(node)))
             }
         }
     }
 
-    /// As for an open: the thread's next look-up gives it a draft to truncate.
+    /// As for an open: the thread's next lookup gives it a draft to truncate.
     fn retry_truncation(
         &self,
         who: &Requester,
@@ -368,7 +368,7 @@ fn may_write_directory(caller: &Caller, path: &str) -> bool {
 
 enum Truncated {
     /// In the buffer of a handle.
-    Kept,
+    Saved,
     /// Of a file that nobody has open.
     ToStore(Arc<Draft>),
 }

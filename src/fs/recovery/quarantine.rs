@@ -2,7 +2,7 @@
 //!
 //! The kernel sends whatever was not answered to each next process. A request that always ends its
 //! process would end all of them, and the mount with the last one. So each one that comes again is on
-//! trial: it lies on the shelf as long as it is worked on, and a crash meanwhile counts against it. One
+//! trial: it lies in the saved state as long as it is worked on, and a crash meanwhile counts against it. One
 //! that has been there at [`CRASHES`] gets an error and is not tried any more.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::fs::saved::{Kept, KeptTrial, Shelf, Slot};
+use crate::fs::saved::{Saved, SavedRequest, SavedState, Slot};
 use crate::fs::{Fs, FsError, Requester};
 
 /// How many processes a request may have ended before it is refused, beside the one that got it first:
@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const THREADS: usize = 8;
 
 /// Those that are known. The locks are leaves.
-pub(in crate::fs) struct Trials {
-    shelf: Shelf,
-    /// Those that did not come yet: their crashes, and their places on the shelf.
+pub(in crate::fs) struct Quarantine {
+    saved_state: SavedState,
+    /// Those that did not come yet: their crashes, and their places in the saved state.
     awaited: Mutex<HashMap<u64, (u32, Slot)>>,
     /// Those that are worked on.
     running: Mutex<HashMap<u64, Running>>,
@@ -52,19 +52,19 @@ struct Turn(Arc<Turns>);
 /// A request is worked on, until this is dropped: before it is answered, or at once if one thread does
 /// both.
 #[must_use]
-pub struct Trial(Option<(Arc<Trials>, u64)>);
+pub struct Trial(Option<(Arc<Quarantine>, u64)>);
 
-impl Trials {
-    pub(in crate::fs) fn new(shelf: Shelf) -> Arc<Self> {
+impl Quarantine {
+    pub(in crate::fs) fn new(saved_state: SavedState) -> Arc<Self> {
         let (awaited, running) = Default::default();
-        Arc::new(Self { shelf, awaited, running, turns: Arc::default() })
+        Arc::new(Self { saved_state, awaited, running, turns: Arc::default() })
     }
 
     /// What the process before this one was working on; `by_crash` if that was its end.
-    pub(in crate::fs) fn inherit(&self, kept: KeptTrial, slot: Slot, by_crash: bool) {
-        let KeptTrial { unique, crashes, is_running } = kept;
+    pub(in crate::fs) fn inherit(&self, kept: SavedRequest, slot: Slot, by_crash: bool) {
+        let SavedRequest { unique, crashes, is_running } = kept;
         let crashes = crashes + u32::from(by_crash && is_running);
-        let kept = Kept::Trial(KeptTrial { unique, crashes, is_running: false });
+        let kept = Saved::Trial(SavedRequest { unique, crashes, is_running: false });
         if let Some(slot) = slot.replace(&kept) {
             self.awaited.lock().insert(unique, (crashes, slot));
         }
@@ -77,10 +77,10 @@ impl Trials {
             return Err(FsError::Fatal { crashes: crashes + 1 });
         }
         let turn = if crashes > 0 { self.turns.take() } else { None };
-        let kept = Kept::Trial(KeptTrial { unique, crashes, is_running: true });
+        let kept = Saved::Trial(SavedRequest { unique, crashes, is_running: true });
         let slot = match awaited {
             Some((_, slot)) => slot.replace(&kept),
-            None => self.shelf.put_own(&kept),
+            None => self.saved_state.put_own(&kept),
         };
         self.running.lock().insert(unique, Running { _slot: slot, _turn: turn });
         Ok(Trial(Some((Arc::clone(self), unique))))
@@ -97,8 +97,8 @@ impl Trials {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if let Some((trials, unique)) = &self.0 {
-            trials.end(*unique);
+        if let Some((quarantine, unique)) = &self.0 {
+            quarantine.end(*unique);
         }
     }
 }
@@ -125,7 +125,7 @@ impl Fs {
     /// How many more threads than usual are to serve requests: those in which suspects wait for their
     /// turn.
     pub fn threads_for_suspects(&self) -> usize {
-        let awaited = self.trials.awaited.lock();
+        let awaited = self.quarantine.awaited.lock();
         awaited.values().filter(|(crashes, _)| *crashes > 0).count().min(THREADS)
     }
 
@@ -137,7 +137,7 @@ impl Fs {
         if !who.is_resent {
             return Ok(Trial(None));
         }
-        let outcome = self.trials.begin(who.unique);
+        let outcome = self.quarantine.begin(who.unique);
         if let Err(error) = &outcome {
             tracing::error!(request = who.unique, uid = who.uid, %error, "given up");
             self.failures.add(who.uid, "request", error);
@@ -154,18 +154,18 @@ mod tests {
     use super::*;
 
     /// The process before died, by a crash or otherwise; this is the next one.
-    fn next(file: &File, by_crash: bool) -> Arc<Trials> {
-        let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
-        let trials = Trials::new(shelf.clone());
-        for (slot, kept) in shelf.inherit().unwrap() {
-            let Kept::Trial(kept) = kept else { panic!("{kept:?}") };
-            trials.inherit(kept, slot, by_crash);
+    fn next(file: &File, by_crash: bool) -> Arc<Quarantine> {
+        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
+        let quarantine = Quarantine::new(saved_state.clone());
+        for (slot, kept) in saved_state.inherit().unwrap() {
+            let Saved::Trial(kept) = kept else { panic!("{kept:?}") };
+            quarantine.inherit(kept, slot, by_crash);
         }
-        trials
+        quarantine
     }
 
-    fn has_turn(trials: &Trials, unique: u64) -> bool {
-        trials.running.lock()[&unique]._turn.is_some()
+    fn has_turn(quarantine: &Quarantine, unique: u64) -> bool {
+        quarantine.running.lock()[&unique]._turn.is_some()
     }
 
     /// Leaves everything as it is, as who is killed does.
@@ -174,10 +174,10 @@ mod tests {
     }
 
     /// 1 and 2 were worked on when the process before crashed.
-    fn two_suspects() -> Arc<Trials> {
+    fn two_suspects() -> Arc<Quarantine> {
         let file = tempfile::tempfile().unwrap();
-        let trials = next(&file, false);
-        dies((trials.begin(1).unwrap(), trials.begin(2).unwrap(), trials));
+        let quarantine = next(&file, false);
+        dies((quarantine.begin(1).unwrap(), quarantine.begin(2).unwrap(), quarantine));
         next(&file, true)
     }
 
@@ -185,14 +185,14 @@ mod tests {
     fn the_third_crash_is_the_last_one() {
         let file = tempfile::tempfile().unwrap();
         for _ in 0..CRASHES {
-            let trials = next(&file, true);
-            dies((trials.begin(7).unwrap(), trials));
+            let quarantine = next(&file, true);
+            dies((quarantine.begin(7).unwrap(), quarantine));
         }
-        let trials = next(&file, true);
-        assert!(matches!(trials.begin(7), Err(FsError::Fatal { crashes: 3 })));
-        assert!(trials.begin(8).is_ok());
+        let quarantine = next(&file, true);
+        assert!(matches!(quarantine.begin(7), Err(FsError::Fatal { crashes: 3 })));
+        assert!(quarantine.begin(8).is_ok());
         // It was said, and is forgotten.
-        dies(trials);
+        dies(quarantine);
         assert!(next(&file, true).awaited.lock().is_empty());
     }
 
@@ -200,44 +200,44 @@ mod tests {
     fn only_crashes_count_and_only_of_who_was_worked_on() {
         let file = tempfile::tempfile().unwrap();
         for _ in 0..9 {
-            let trials = next(&file, false);
-            dies((trials.begin(7).unwrap(), trials));
+            let quarantine = next(&file, false);
+            dies((quarantine.begin(7).unwrap(), quarantine));
         }
-        let trials = next(&file, true);
-        dies((trials.begin(8).unwrap(), trials));
+        let quarantine = next(&file, true);
+        dies((quarantine.begin(8).unwrap(), quarantine));
         // 7 has one, and did not come yet when this one crashed.
-        let trials = next(&file, true);
-        drop(trials.begin(8).unwrap());
-        dies((trials.begin(7).unwrap(), trials));
-        let trials = next(&file, true);
-        assert!(matches!(trials.begin(7), Err(FsError::Fatal { .. })));
-        assert!(trials.begin(8).is_ok(), "it was answered");
+        let quarantine = next(&file, true);
+        drop(quarantine.begin(8).unwrap());
+        dies((quarantine.begin(7).unwrap(), quarantine));
+        let quarantine = next(&file, true);
+        assert!(matches!(quarantine.begin(7), Err(FsError::Fatal { .. })));
+        assert!(quarantine.begin(8).is_ok(), "it was answered");
     }
 
     #[test]
     fn suspects_take_turns_and_others_do_not() {
-        let trials = two_suspects();
-        let first = trials.begin(1).unwrap();
-        let other = trials.begin(3).unwrap();
-        assert_eq!((has_turn(&trials, 1), has_turn(&trials, 3)), (true, false));
+        let quarantine = two_suspects();
+        let first = quarantine.begin(1).unwrap();
+        let other = quarantine.begin(3).unwrap();
+        assert_eq!((has_turn(&quarantine, 1), has_turn(&quarantine, 3)), (true, false));
         thread::scope(|scope| {
             let second = scope.spawn(|| {
-                let second = trials.begin(2).unwrap();
-                assert!(has_turn(&trials, 2));
+                let second = quarantine.begin(2).unwrap();
+                assert!(has_turn(&quarantine, 2));
                 drop(second);
             });
-            trials.end(1);
+            quarantine.end(1);
             second.join().unwrap();
         });
         drop((first, other));
-        assert!(trials.running.lock().is_empty());
+        assert!(quarantine.running.lock().is_empty());
     }
 
     #[test]
     fn nobody_waits_for_a_turn_for_ever() {
-        let trials = two_suspects();
-        let _first = trials.begin(1).unwrap();
-        let _second = trials.begin(2).unwrap();
-        assert!(!has_turn(&trials, 2));
+        let quarantine = two_suspects();
+        let _first = quarantine.begin(1).unwrap();
+        let _second = quarantine.begin(2).unwrap();
+        assert!(!has_turn(&quarantine, 2));
     }
 }

@@ -1,7 +1,7 @@
 //! Going on where the process left off that served the mount before and was killed.
 //!
 //! The kernel remembers nodes, handles and unanswered requests, and sends the latter again. What it
-//! means by them comes from the store (versions, receipts) and from the shelf (the rest).
+//! means by them comes from the store (versions, cached replies) and from the saved state (the rest).
 
 use std::collections::HashSet;
 use std::io;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::emit_lists;
 use crate::model::{Caller, Key, SIDECAR_SUFFIX, Timestamp};
-use crate::vault::{Inheritance, Origin, Receipt, RecordId, Secret, Value, WriteTarget};
+use crate::vault::{CachedReply, Inheritance, RecordId, RequestId, Secret, Value, WriteTarget};
 
 use crate::fs::attr::SECRET_MODE;
 use crate::fs::budget::{Account, HANDLE_BYTES, OBJECT_BYTES};
@@ -26,14 +26,15 @@ use crate::fs::files::import::Import;
 use crate::fs::files::texts::Text;
 use crate::fs::kernel::directory_ids;
 use crate::fs::kernel::handles::Handle;
-use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::kernel::nodes::{Clue, Node, Review};
 use crate::fs::kernel::retries::Note;
 use crate::fs::ops::bound::Shown;
 use crate::fs::ops::close::stale_name;
 use crate::fs::saved::pages::Aside;
 use crate::fs::saved::{
-    Kept, KeptContent, KeptDraft, KeptNote, KeptScratch, KeptTarget, SLOT_BYTES, Shelf, Slot,
+    SLOT_BYTES, Saved, SavedContent, SavedDraft, SavedRetry, SavedScratch, SavedState, SavedTarget,
+    Slot,
 };
 use crate::fs::{Answer, Fs, FsError, KernelCache, Requester};
 
@@ -44,11 +45,11 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// What is particular to one process that serves a mount.
 #[derive(Default)]
-pub struct Life {
+pub struct RestoredState {
     /// A number for the mount.
     pub mount: u64,
     /// What this process leaves to the next one.
-    pub shelf: Shelf,
+    pub saved_state: SavedState,
     /// What the one before it left in the store; none if this is the first.
     pub inheritance: Option<Inheritance>,
     /// Since when nobody serves the mount.
@@ -110,23 +111,23 @@ impl Fs {
     ) {
         let keys = self.done.get(&who.unique);
         if keys.is_none() && occasion.may_wait_for_caches() {
-            self.trials.end(who.unique);
-            return self.courier.answer_last(Box::new(move || answer(Ok(()))));
+            self.quarantine.end(who.unique);
+            return self.invalidator.answer_last(Box::new(move || answer(Ok(()))));
         }
         let stale = keys.into_iter().flatten().map(|key| stale_name(key)).collect();
         self.answer_stored(Some(who.unique), occasion, stale, move || answer(Ok(())));
     }
 
-    pub(in crate::fs) fn origin(&self, who: &Requester) -> Option<Origin> {
+    pub(in crate::fs) fn origin(&self, who: &Requester) -> Option<RequestId> {
         let (mount, unique, task, uid) = (self.mount, who.unique, who.task, who.uid);
-        Some(Origin { mount, unique, task, started: None, uid })
+        Some(RequestId { mount, unique, task, started: None, uid })
     }
 
     /// As [`Fs::origin`], for what the process may follow up by a second request.
-    pub(in crate::fs) fn origin_with_process(&self, who: &Requester) -> Option<Origin> {
+    pub(in crate::fs) fn origin_with_process(&self, who: &Requester) -> Option<RequestId> {
         let process = of_process(who);
         let started = start_of(process.task);
-        self.origin(&process).map(|origin| Origin { started, ..origin })
+        self.origin(&process).map(|origin| RequestId { started, ..origin })
     }
 
     /// A node that is not known, by what its number tells.
@@ -214,44 +215,47 @@ impl Fs {
     }
 
     pub(in crate::fs) fn inherit(&self, inheritance: Inheritance) {
-        let Inheritance { versions, receipts } = inheritance;
-        // The kernel may not have been told of the last changes. Whoever is answered by the courier
+        let Inheritance { versions, reply_cache } = inheritance;
+        // The kernel may not have been told of the last changes. Whoever is answered by the invalidator
         // waits for this.
-        let keys: HashSet<&str> =
-            receipts.iter().flat_map(|receipt| &receipt.keys).map(String::as_str).collect();
+        let keys: HashSet<&str> = reply_cache
+            .iter()
+            .flat_map(|cached_reply| &cached_reply.keys)
+            .map(String::as_str)
+            .collect();
         let stale = keys.iter().map(|key| stale_name(key)).collect();
-        self.courier.send(Errand { stale, answer: None });
+        self.invalidator.send(Invalidation { stale, answer: None });
 
-        let mut left = self.shelf.inherit().unwrap_or_else(|error| {
+        let mut left = self.saved_state.inherit().unwrap_or_else(|error| {
             tracing::error!(%error, "what the process before this one left cannot be read");
             Vec::new()
         });
         // The newest note of a thread is the one that counts.
-        left.sort_by_key(|(_, kept)| if let Kept::Note(note) = kept { note.at } else { 0 });
+        left.sort_by_key(|(_, kept)| if let Saved::Note(note) = kept { note.at } else { 0 });
         // Before anything has an id.
-        let is_left_path = |(_, kept): &mut (Slot, Kept)| matches!(kept, Kept::LeftPath { .. });
+        let is_left_path = |(_, kept): &mut (Slot, Saved)| matches!(kept, Saved::LeftPath { .. });
         for (slot, kept) in left.extract_if(.., is_left_path) {
-            if let Kept::LeftPath { path, generation } = kept {
+            if let Saved::LeftPath { path, generation } = kept {
                 directory_ids::restore(&path, generation, slot);
             }
         }
         self.inherit_nodes(versions, &keys, &left);
-        receipts.into_iter().for_each(|receipt| self.inherit_receipt(receipt));
+        reply_cache.into_iter().for_each(|cached_reply| self.inherit_cached_reply(cached_reply));
         for (slot, kept) in left {
             match kept {
-                Kept::LeftPath { .. } => {}
-                Kept::Note(note) => self.inherit_note(note, slot),
-                Kept::Draft(draft) => self.inherit_draft(draft, slot),
-                Kept::Scratch(scratch) => self.inherit_scratch(scratch, slot),
-                Kept::Directory { path, uid } => {
+                Saved::LeftPath { .. } => {}
+                Saved::Note(note) => self.inherit_note(note, slot),
+                Saved::Draft(draft) => self.inherit_draft(draft, slot),
+                Saved::Scratch(scratch) => self.inherit_scratch(scratch, slot),
+                Saved::Directory { path, uid } => {
                     let bytes = OBJECT_BYTES + SLOT_BYTES;
                     let charge = self.budget.restore(Account::User(uid), bytes);
                     self.directories.inherit(path, uid, slot, charge);
                 }
-                Kept::Waiter(waiter) => self.pollers.inherit(waiter, slot),
-                Kept::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
-                Kept::Trial(trial) => self.trials.inherit(trial, slot, self.outage.by_crash),
-                Kept::Text { handle, text } => {
+                Saved::Waiter(waiter) => self.pollers.inherit(waiter, slot),
+                Saved::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
+                Saved::Trial(trial) => self.quarantine.inherit(trial, slot, self.outage.by_crash),
+                Saved::Text { handle, text } => {
                     // Whose it is was not kept.
                     let text = Text::restored(&self.budget, Account::Nameless, text);
                     let slot = Some(Arc::new(slot));
@@ -259,7 +263,7 @@ impl Fs {
                     let handle_on = Handle::Text { text: Arc::new(text), _slot: slot };
                     self.handles.inherit(handle, handle_on, charge);
                 }
-                Kept::Version { handle, node } => {
+                Saved::Version { handle, node } => {
                     if let Some(Node::Value(value)) = self.nodes.find(node) {
                         let slot = Some(Arc::new(slot));
                         let charge =
@@ -268,12 +272,12 @@ impl Fs {
                         self.handles.inherit(handle, handle_of, charge);
                     }
                 }
-                Kept::Shown { node, version } => {
+                Saved::Shown { node, version } => {
                     if let Some(Node::Value(value)) = self.nodes.find(version) {
                         self.locking_readers.show(node, value, Some(slot));
                     }
                 }
-                Kept::Followed { handle, node, by } => {
+                Saved::Followed { handle, node, by } => {
                     if let Some(Node::Value(value)) = self.nodes.find(node) {
                         let (slot, shown) = (Some(Arc::new(slot)), Arc::clone(&value));
                         let charge =
@@ -291,7 +295,7 @@ impl Fs {
         &self,
         versions: Vec<Arc<Value>>,
         keys: &HashSet<&str>,
-        left: &[(Slot, Kept)],
+        left: &[(Slot, Saved)],
     ) {
         let mut directories = HashSet::new();
         let mut add = |path: &str| {
@@ -308,9 +312,9 @@ impl Fs {
         keys.iter().for_each(|key| add(key));
         for (_, kept) in left {
             match kept {
-                Kept::Directory { path, .. } => add(&format!("{path}/")),
-                Kept::Draft(draft) => add(&draft.path),
-                Kept::Scratch(KeptScratch { place: Some((directory, _)), .. }) => {
+                Saved::Directory { path, .. } => add(&format!("{path}/")),
+                Saved::Draft(draft) => add(&draft.path),
+                Saved::Scratch(SavedScratch { place: Some((directory, _)), .. }) => {
                     add(&format!("{directory}/"));
                 }
                 _ => {}
@@ -321,25 +325,25 @@ impl Fs {
         self.nodes.inherit(versions.into_iter().map(Node::Value).chain(directories).chain(tops));
     }
 
-    fn inherit_receipt(&self, receipt: Receipt) {
-        let Some(origin) = receipt.origin.filter(|origin| origin.mount == self.mount) else {
+    fn inherit_cached_reply(&self, cached_reply: CachedReply) {
+        let Some(origin) = cached_reply.origin.filter(|origin| origin.mount == self.mount) else {
             return;
         };
         let now = Timestamp::from(SystemTime::now()).as_nanos();
         let down = now_since_boot().saturating_sub(self.outage.since);
-        let age = Duration::from_nanos(now.saturating_sub(receipt.at.as_nanos()));
+        let age = Duration::from_nanos(now.saturating_sub(cached_reply.at.as_nanos()));
         let age = age.saturating_sub(down);
-        for (key, heritage) in receipt.left {
-            let note = Note::Replaced { key, heritage, by_child: false };
+        for (key, inherited_lists) in cached_reply.left {
+            let note = Note::Replaced { key, inherited_lists, by_child: false };
             let charge = self.budget.restore(Account::User(origin.uid), Note::BYTES);
             self.processes.inherit(&origin, age, note, None, charge);
         }
     }
 
-    fn inherit_note(&self, kept: KeptNote, slot: Slot) {
-        let KeptNote { task, started, uid, request: unique, node, served, .. } = kept;
+    fn inherit_note(&self, kept: SavedRetry, slot: Slot) {
+        let SavedRetry { task, started, uid, request: unique, node, served, .. } = kept;
         let note = match kept {
-            KeptNote { to_write: true, .. } => {
+            SavedRetry { to_write: true, .. } => {
                 let path = self.secret_behind(node).map(|secret| match Clue::of(node) {
                     Clue::Sidecar(_) => format!("{}{SIDECAR_SUFFIX}", secret.key()),
                     _ => secret.key().to_string(),
@@ -349,57 +353,58 @@ impl Fs {
                     _ => Note::Rewrite { node, path, draft: None, only: served },
                 }
             }
-            KeptNote { served: Some(served), is_spent: true, .. } => Note::Reopened { served },
+            SavedRetry { served: Some(served), is_spent: true, .. } => Note::Reopened { served },
             _ => Note::Reopen { node, served },
         };
         let age = self.outage.since.saturating_sub(Duration::from_nanos(kept.at));
-        let origin = Origin { mount: self.mount, unique, task, started, uid };
+        let origin = RequestId { mount: self.mount, unique, task, started, uid };
         let charge = self.budget.restore(Account::User(uid), Note::BYTES);
         self.tasks.inherit(&origin, age, note, Some(slot), charge);
     }
 
-    fn inherit_draft(&self, kept: KeptDraft, slot: Slot) {
+    fn inherit_draft(&self, kept: SavedDraft, slot: Slot) {
         let target = match kept.target {
-            KeptTarget::Existing(record) => {
+            SavedTarget::Existing(record) => {
                 Some(Target::Value(WriteTarget::Existing(RecordId::from_u64(record))))
             }
-            KeptTarget::New { exclusive } => Key::parse(&kept.path)
-                .ok()
-                .map(|key| Target::Value(WriteTarget::New { key, exclusive, heritage: None })),
-            KeptTarget::Lists(record) => Some(Target::Lists(RecordId::from_u64(record))),
+            SavedTarget::New { exclusive } => Key::parse(&kept.path).ok().map(|key| {
+                Target::Value(WriteTarget::New { key, exclusive, inherited_lists: None })
+            }),
+            SavedTarget::Lists(record) => Some(Target::Lists(RecordId::from_u64(record))),
         };
         let Some(target) = target else { return };
         let base = match (&kept.content, &target) {
-            (KeptContent::Emptied | KeptContent::Truncated(_), _) => None,
-            (KeptContent::Cleared, _) => Some(Base::Cleared),
-            (KeptContent::Written(bytes), _) => {
-                match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
+            (SavedContent::Emptied | SavedContent::Truncated(_), _) => None,
+            (SavedContent::Cleared, _) => Some(Base::Cleared),
+            (SavedContent::Written(bytes), _) => {
+                match Aside::inherit(&self.saved_state, &self.vault, (kept.node, kept.uid), bytes) {
                     Some((aside, bytes)) => Some(Base::Written(aside, bytes)),
                     None => return,
                 }
             }
-            (KeptContent::Appended { base, bytes, appending }, _) => {
+            (SavedContent::Appended { base, bytes, appending }, _) => {
                 let base = match base.map(|base| self.nodes.find(base)) {
                     None => None,
                     Some(Some(Node::Value(value))) => Some(value),
                     Some(_) => return,
                 };
-                match Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes) {
+                match Aside::inherit(&self.saved_state, &self.vault, (kept.node, kept.uid), bytes) {
                     Some((aside, tail)) => Some(Base::Appended(base, aside, tail, *appending)),
                     None => return,
                 }
             }
-            (KeptContent::Stored(_), Target::Lists(record)) => {
+            (SavedContent::Stored(_), Target::Lists(record)) => {
                 let Some(secret) = self.vault.secret_of(*record) else { return };
                 Some(Base::Lists(emit_lists(secret.acl())))
             }
-            (KeptContent::Stored(node), Target::Value(_)) => match self.nodes.find(*node) {
+            (SavedContent::Stored(node), Target::Value(_)) => match self.nodes.find(*node) {
                 Some(Node::Value(value)) => Some(Base::Version(value)),
                 _ => return,
             },
         };
         let handles = kept.handles.clone();
-        let draft = Arc::new(Draft::inherited(kept, target, base, slot, &self.shelf, &self.budget));
+        let draft =
+            Arc::new(Draft::inherited(kept, target, base, slot, &self.saved_state, &self.budget));
         if let Err(error) = self.drafts.add(&draft) {
             tracing::warn!(%error, "a file that was being written cannot be taken over");
             return;
@@ -417,9 +422,9 @@ impl Fs {
         }
     }
 
-    fn inherit_scratch(&self, kept: KeptScratch, slot: Slot) {
+    fn inherit_scratch(&self, kept: SavedScratch, slot: Slot) {
         let found = kept.bytes.as_ref().and_then(|bytes| {
-            Aside::inherit(&self.shelf, &self.vault, (kept.node, kept.uid), bytes)
+            Aside::inherit(&self.saved_state, &self.vault, (kept.node, kept.uid), bytes)
         });
         let handles = kept.handles.clone();
         let file = self.scratch.inherit(kept, found, slot, &self.budget);

@@ -1,4 +1,4 @@
-//! What lies on the shelf behind all else, for the next process: the text of the last identities file that
+//! What lies in the saved state behind all else, for the next process: the text of the last identities file that
 //! was good, and the counts of decisions that the audit log does not tell of yet.
 
 use std::io;
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use crate::audit::CountMemory;
 use crate::identity::{Keeper, MAX_IDENTITIES_BYTES};
 
-use super::{BLOCK_BYTES, Shelf};
+use super::{BLOCK_BYTES, SavedState};
 
 /// Number, length and checksum (CRC-32) of a copy, before its text.
 const HEADER: usize = 8 + 4 + 4;
@@ -16,11 +16,11 @@ const COPY_BYTES: u64 = (HEADER + MAX_IDENTITIES_BYTES).next_multiple_of(BLOCK_B
 /// A process that is killed while it writes one leaves the other.
 const COPIES: u64 = 2;
 /// Where the counts begin: with a page.
-const COUNTS_AT: u64 = Shelf::END + COPIES * COPY_BYTES;
+const COUNTS_AT: u64 = SavedState::END + COPIES * COPY_BYTES;
 
-impl Keeper for Shelf {
+impl Keeper for SavedState {
     fn keep(&self, text: &[u8]) -> io::Result<()> {
-        let Some(shelf) = self.file() else { return Ok(()) };
+        let Some(saved_state) = self.file() else { return Ok(()) };
         let newest = self.newest();
         if newest.as_ref().is_some_and(|newest| newest.text == text) {
             return Ok(());
@@ -30,7 +30,7 @@ impl Keeper for Shelf {
         let mut copy = [&number.to_le_bytes()[..], &length.to_le_bytes(), &[0; 4], text].concat();
         let sum = checksum(number, text);
         copy[12..HEADER].copy_from_slice(&sum.to_le_bytes());
-        shelf.write_all_at(&copy, place(number))
+        saved_state.write_all_at(&copy, place(number))
     }
 
     fn kept(&self) -> Option<Vec<u8>> {
@@ -38,8 +38,8 @@ impl Keeper for Shelf {
     }
 }
 
-impl Shelf {
-    /// Memory for the counts of the audit log; nothing if there is no shelf.
+impl SavedState {
+    /// Memory for the counts of the audit log; nothing if there is no saved state.
     ///
     /// # Errors
     /// There is no memory.
@@ -53,7 +53,7 @@ struct Copy {
     text: Vec<u8>,
 }
 
-impl Shelf {
+impl SavedState {
     fn newest(&self) -> Option<Copy> {
         (0..COPIES).filter_map(|copy| self.copy(place(copy))).max_by_key(|copy| copy.number)
     }
@@ -77,7 +77,7 @@ impl Shelf {
 }
 
 fn place(number: u64) -> u64 {
-    Shelf::END + number % COPIES * COPY_BYTES
+    SavedState::END + number % COPIES * COPY_BYTES
 }
 
 fn checksum(number: u64, text: &[u8]) -> u32 {
@@ -94,23 +94,23 @@ mod tests {
     #[test]
     fn the_newest_whole_copy_counts() {
         let file = tempfile::tempfile().unwrap();
-        let shelf = || Shelf::new(file.try_clone().unwrap()).unwrap();
-        assert_eq!(shelf().kept(), None);
+        let saved_state = || SavedState::new(file.try_clone().unwrap()).unwrap();
+        assert_eq!(saved_state().kept(), None);
         for text in ["one", "two", "two", "", "four"] {
-            shelf().keep(text.as_bytes()).unwrap();
-            assert_eq!(shelf().kept().as_deref(), Some(text.as_bytes()));
+            saved_state().keep(text.as_bytes()).unwrap();
+            assert_eq!(saved_state().kept().as_deref(), Some(text.as_bytes()));
         }
         // Its writer was killed: some of it is there.
         file.write_all_at(b"5", place(4) + HEADER as u64).unwrap();
-        assert_eq!(shelf().kept().as_deref(), Some(&b""[..]));
+        assert_eq!(saved_state().kept().as_deref(), Some(&b""[..]));
         let long = vec![b'x'; MAX_IDENTITIES_BYTES];
-        shelf().keep(&long).unwrap();
-        assert!(shelf().kept() == Some(long));
+        saved_state().keep(&long).unwrap();
+        assert!(saved_state().kept() == Some(long));
     }
 
     #[test]
-    fn nothing_is_kept_where_there_is_no_shelf() {
-        Shelf::default().keep(b"text").unwrap();
-        assert_eq!(Shelf::default().kept(), None);
+    fn nothing_is_kept_where_there_is_no_saved_state() {
+        SavedState::default().keep(b"text").unwrap();
+        assert_eq!(SavedState::default().kept(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What outlives the process that serves the mount: small facts in memory that its successor gets.
 //!
 //! A process that is killed takes its notes with it: who was told to look a path up again, which
-//! handles are open, which directories were made. Each such fact lies on the shelf, in a slot of a file
+//! handles are open, which directories were made. Each such fact lies in the saved state, in a slot of a file
 //! in memory that the holder of the mount keeps. Behind the slots there are blocks for buffers that
 //! are being written ([`pages`]), sealed. There are names in the clear, never a value.
 //!
@@ -44,10 +44,10 @@ const BLOCKS_AT: u64 = SLOTS * SLOT_BYTES as u64;
 
 /// One fact.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Kept {
-    Note(KeptNote),
-    Draft(KeptDraft),
-    Scratch(KeptScratch),
+pub(super) enum Saved {
+    Note(SavedRetry),
+    Draft(SavedDraft),
+    Scratch(SavedScratch),
     /// A directory that was made.
     Directory {
         path: String,
@@ -65,7 +65,7 @@ pub(super) enum Kept {
     },
     /// Who polls a version, by the kernel's number for the open file.
     Waiter(u64),
-    Trial(KeptTrial),
+    Trial(SavedRequest),
     /// As `Version`, through a bound node.
     Followed {
         handle: u64,
@@ -88,7 +88,7 @@ pub(super) enum Kept {
 
 /// A request that was sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptTrial {
+pub(super) struct SavedRequest {
     pub(super) unique: u64,
     /// How many processes crashed while they worked on it, after it was sent again.
     pub(super) crashes: u32,
@@ -98,7 +98,7 @@ pub(super) struct KeptTrial {
 
 /// A thread was told that a node is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptNote {
+pub(super) struct SavedRetry {
     pub(super) task: u32,
     pub(super) started: Option<u64>,
     pub(super) uid: u32,
@@ -117,14 +117,14 @@ pub(super) struct KeptNote {
 
 /// Where the bytes of a buffer lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptBytes {
+pub(super) struct SavedBytes {
     pub(super) size: u32,
     pub(super) blocks: Vec<u32>,
 }
 
 /// A scratch file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptScratch {
+pub(super) struct SavedScratch {
     /// Its directory and name; none if it was removed and is still open.
     pub(super) place: Option<(String, String)>,
     pub(super) handles: Vec<u64>,
@@ -133,23 +133,23 @@ pub(super) struct KeptScratch {
     pub(super) gid: u32,
     pub(super) mode: u16,
     /// None if they are lost.
-    pub(super) bytes: Option<KeptBytes>,
+    pub(super) bytes: Option<SavedBytes>,
 }
 
 /// What a draft holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum KeptContent {
+pub(super) enum SavedContent {
     /// The bytes of this version.
     Stored(u64),
     /// Nothing, and that is to be published.
     Emptied,
     /// Bytes that are not stored.
-    Written(KeptBytes),
+    Written(SavedBytes),
     /// Bytes to append to the current value. `base` is the version that the descriptor shows in front of
     /// them.
     Appended {
         base: Option<u64>,
-        bytes: KeptBytes,
+        bytes: SavedBytes,
         /// The request that was storing the first of them, and how many.
         appending: Option<(u64, u32)>,
     },
@@ -161,7 +161,7 @@ pub(super) enum KeptContent {
 
 /// A draft.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptDraft {
+pub(super) struct SavedDraft {
     pub(super) handles: Vec<u64>,
     pub(super) node: u64,
     pub(super) inode: u64,
@@ -171,8 +171,8 @@ pub(super) struct KeptDraft {
     pub(super) program: Option<String>,
     pub(super) creator: Option<u32>,
     pub(super) path: String,
-    pub(super) target: KeptTarget,
-    pub(super) content: KeptContent,
+    pub(super) target: SavedTarget,
+    pub(super) content: SavedContent,
     pub(super) mode: u16,
     pub(super) ended: bool,
     pub(super) flushed: bool,
@@ -186,7 +186,7 @@ pub(super) struct KeptDraft {
 
 /// Where a draft goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum KeptTarget {
+pub(super) enum SavedTarget {
     Existing(u64),
     /// To the key that its path is.
     New {
@@ -197,7 +197,7 @@ pub(super) enum KeptTarget {
 
 /// The file, and which of its slots are free.
 #[derive(Clone, Default)]
-pub struct Shelf(Option<Arc<Inner>>);
+pub struct SavedState(Option<Arc<Inner>>);
 
 struct Inner {
     file: File,
@@ -229,15 +229,15 @@ struct Free {
     end: u64,
 }
 
-/// A fact on the shelf. Dropping it takes it down.
+/// A fact in the saved state. Dropping it takes it down.
 pub(super) struct Slot {
-    shelf: Arc<Inner>,
+    saved_state: Arc<Inner>,
     number: u64,
     _charge: Option<Charge>,
 }
 
-impl Shelf {
-    /// The shelf in `file`, which the process before this one may have left something on.
+impl SavedState {
+    /// The saved state in `file`, which the process before this one may have left something on.
     ///
     /// # Errors
     /// There are too many open files.
@@ -254,7 +254,7 @@ impl Shelf {
         Ok(Self(Some(Arc::new(Inner { file, free: Mutex::default(), budget, room }))))
     }
 
-    /// Gives back the memory of all buffers on the shelf in `file`. Nobody may serve meanwhile; the next
+    /// Gives back the memory of all buffers in the saved state in `file`. Nobody may serve meanwhile; the next
     /// process finds that what was in them is lost.
     ///
     /// # Errors
@@ -277,64 +277,64 @@ impl Shelf {
 
     /// The file, for what lies behind all else.
     pub(super) fn file(&self) -> Option<&File> {
-        self.0.as_ref().map(|shelf| &shelf.file)
+        self.0.as_ref().map(|saved_state| &saved_state.file)
     }
 
     /// Where that begins.
     pub(super) const END: u64 = BLOCKS_AT + BLOCKS as u64 * BLOCK_BYTES as u64;
 
     pub(super) fn room(&self) -> Option<Arc<Room>> {
-        self.0.as_ref().map(|shelf| Arc::clone(&shelf.room))
+        self.0.as_ref().map(|saved_state| Arc::clone(&saved_state.room))
     }
 
     /// Everything that is on it. To be called once, before anything is put there.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn inherit(&self) -> io::Result<Vec<(Slot, Kept)>> {
-        let Some(shelf) = &self.0 else { return Ok(Vec::new()) };
+    pub(super) fn inherit(&self) -> io::Result<Vec<(Slot, Saved)>> {
+        let Some(saved_state) = &self.0 else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        let mut free = shelf.free.lock();
+        let mut free = saved_state.free.lock();
         let mut bytes = [0; SLOT_BYTES];
-        while let Some(number) = next_used(&shelf.file, free.end)? {
+        while let Some(number) = next_used(&saved_state.file, free.end)? {
             let unused = free.end..number;
             free.slots.extend(unused);
             free.end = number + 1;
             bytes[..2].fill(0);
-            let count = shelf.file.read_at(&mut bytes, number * SLOT_BYTES as u64)?;
+            let count = saved_state.file.read_at(&mut bytes, number * SLOT_BYTES as u64)?;
             let length = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
             // A slot that another version of the program wrote is no use to this one.
             let kept = bytes[..count].get(2..2 + length).filter(|kept| !kept.is_empty());
-            match kept.and_then(|kept| postcard::from_bytes::<Kept>(kept).ok()) {
+            match kept.and_then(|kept| postcard::from_bytes::<Saved>(kept).ok()) {
                 Some(kept) => {
-                    let charge = shelf.budget.restore(kept.account(), SLOT_BYTES);
-                    let shelf = Arc::clone(shelf);
-                    found.push((Slot { shelf, number, _charge: Some(charge) }, kept));
+                    let charge = saved_state.budget.restore(kept.account(), SLOT_BYTES);
+                    let saved_state = Arc::clone(saved_state);
+                    found.push((Slot { saved_state, number, _charge: Some(charge) }, kept));
                 }
                 None => drop(free.slots.insert(number)),
             }
         }
         drop(free);
         let blocks = found.iter().filter_map(|(_, kept)| kept.bytes());
-        shelf.room.use_only(blocks.flat_map(|bytes| bytes.blocks.iter().copied()).collect());
+        saved_state.room.use_only(blocks.flat_map(|bytes| bytes.blocks.iter().copied()).collect());
         Ok(found)
     }
 
     /// Puts a fact there on behalf of an account; nothing if there is no room, or it does not fit a slot.
-    pub(super) fn put(&self, account: Account, kept: &Kept) -> Option<Slot> {
+    pub(super) fn put(&self, account: Account, kept: &Saved) -> Option<Slot> {
         let charge = self.0.as_ref()?.budget.charge(account, SLOT_BYTES, "").ok()?;
         self.put_charged(Some(charge), kept)
     }
 
-    /// As [`Shelf::put`], of a fact that is the server's own.
-    pub(super) fn put_own(&self, kept: &Kept) -> Option<Slot> {
+    /// As [`SavedState::put`], of a fact that is the server's own.
+    pub(super) fn put_own(&self, kept: &Saved) -> Option<Slot> {
         self.put_charged(None, kept)
     }
 
-    fn put_charged(&self, charge: Option<Charge>, kept: &Kept) -> Option<Slot> {
-        let shelf = self.0.as_ref()?;
+    fn put_charged(&self, charge: Option<Charge>, kept: &Saved) -> Option<Slot> {
+        let saved_state = self.0.as_ref()?;
         let number = {
-            let mut free = shelf.free.lock();
+            let mut free = saved_state.free.lock();
             match free.slots.pop_first() {
                 Some(number) => number,
                 None if free.end < SLOTS => {
@@ -344,7 +344,7 @@ impl Shelf {
                 None => return None,
             }
         };
-        let slot = Slot { shelf: Arc::clone(shelf), number, _charge: charge };
+        let slot = Slot { saved_state: Arc::clone(saved_state), number, _charge: charge };
         slot.write(kept).then_some(slot)
     }
 }
@@ -355,13 +355,13 @@ fn next_used(file: &File, from: u64) -> io::Result<Option<u64>> {
     Ok(place.map(|place| place / SLOT_BYTES as u64).filter(|&slot| slot < SLOTS))
 }
 
-impl Kept {
+impl Saved {
     /// To whom the slot is charged. Of some facts it is not kept whose they are.
     fn account(&self) -> Account {
         match self {
-            Self::Note(KeptNote { uid, .. })
-            | Self::Draft(KeptDraft { uid, .. })
-            | Self::Scratch(KeptScratch { uid, .. })
+            Self::Note(SavedRetry { uid, .. })
+            | Self::Draft(SavedDraft { uid, .. })
+            | Self::Scratch(SavedScratch { uid, .. })
             | Self::Directory { uid, .. } => Account::User(*uid),
             Self::Locks(locks) => Account::User(locks.uid()),
             Self::Version { .. }
@@ -374,10 +374,10 @@ impl Kept {
         }
     }
 
-    fn bytes(&self) -> Option<&KeptBytes> {
+    fn bytes(&self) -> Option<&SavedBytes> {
         match self {
-            Self::Draft(KeptDraft {
-                content: KeptContent::Written(bytes) | KeptContent::Appended { bytes, .. },
+            Self::Draft(SavedDraft {
+                content: SavedContent::Written(bytes) | SavedContent::Appended { bytes, .. },
                 ..
             }) => Some(bytes),
             Self::Scratch(scratch) => scratch.bytes.as_ref(),
@@ -435,16 +435,16 @@ impl Room {
 
 impl Slot {
     /// Puts another fact in the place of this one; takes it down if it does not fit.
-    pub(super) fn replace(self, kept: &Kept) -> Option<Self> {
+    pub(super) fn replace(self, kept: &Saved) -> Option<Self> {
         self.write(kept).then_some(self)
     }
 
-    fn write(&self, kept: &Kept) -> bool {
+    fn write(&self, kept: &Saved) -> bool {
         let mut bytes = [0; SLOT_BYTES];
         let Ok(used) = postcard::to_slice(kept, &mut bytes[2..]) else { return false };
         let length = used.len();
         bytes[..2].copy_from_slice(&(length as u16).to_le_bytes());
-        self.shelf.file.write_all_at(&bytes[..2 + length], self.place()).is_ok()
+        self.saved_state.file.write_all_at(&bytes[..2 + length], self.place()).is_ok()
     }
 
     fn place(&self) -> u64 {
@@ -455,9 +455,9 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         // A file in memory takes two bytes where it took two before.
-        let cleared = self.shelf.file.write_all_at(&[0; 2], self.place());
+        let cleared = self.saved_state.file.write_all_at(&[0; 2], self.place());
         if cleared.is_ok() {
-            self.shelf.free.lock().slots.insert(self.number);
+            self.saved_state.free.lock().slots.insert(self.number);
         }
     }
 }
@@ -471,22 +471,22 @@ mod tests {
     #[test]
     fn nobody_takes_all_slots() {
         let file = tempfile::tempfile().unwrap();
-        let shelf = Shelf::new(file).unwrap();
-        let all: Vec<_> = std::iter::from_fn(|| shelf.put(ALICE, &directory("a"))).collect();
+        let saved_state = SavedState::new(file).unwrap();
+        let all: Vec<_> = std::iter::from_fn(|| saved_state.put(ALICE, &directory("a"))).collect();
         assert_eq!(all.len() as u64, SLOTS / 4);
-        assert!(shelf.put(Account::User(8), &directory("b")).is_some());
+        assert!(saved_state.put(Account::User(8), &directory("b")).is_some());
         drop(all);
-        assert!(shelf.put(ALICE, &directory("a")).is_some());
+        assert!(saved_state.put(ALICE, &directory("a")).is_some());
     }
 
-    fn directory(path: &str) -> Kept {
-        Kept::Directory { path: path.to_owned(), uid: 7 }
+    fn directory(path: &str) -> Saved {
+        Saved::Directory { path: path.to_owned(), uid: 7 }
     }
 
-    fn left(file: &File) -> Vec<Kept> {
-        let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
+    fn left(file: &File) -> Vec<Saved> {
+        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
         // Without taking anything down.
-        let (slots, kept): (Vec<_>, Vec<_>) = shelf.inherit().unwrap().into_iter().unzip();
+        let (slots, kept): (Vec<_>, Vec<_>) = saved_state.inherit().unwrap().into_iter().unzip();
         std::mem::forget(slots);
         kept
     }
@@ -494,14 +494,14 @@ mod tests {
     #[test]
     fn the_next_process_finds_what_was_not_taken_down() {
         let file = tempfile::tempfile().unwrap();
-        let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
-        assert!(shelf.inherit().unwrap().is_empty());
-        let a = shelf.put(ALICE, &directory("a")).unwrap();
-        let b = shelf.put(ALICE, &directory("b")).unwrap();
-        let c = shelf.put(ALICE, &directory("c")).unwrap();
+        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
+        assert!(saved_state.inherit().unwrap().is_empty());
+        let a = saved_state.put(ALICE, &directory("a")).unwrap();
+        let b = saved_state.put(ALICE, &directory("b")).unwrap();
+        let c = saved_state.put(ALICE, &directory("c")).unwrap();
         drop(b);
         assert_eq!(left(&file), [directory("a"), directory("c")]);
-        let d = shelf.put(ALICE, &directory("d")).unwrap();
+        let d = saved_state.put(ALICE, &directory("d")).unwrap();
         let a = a.replace(&directory("aa")).unwrap();
         assert_eq!(left(&file), [directory("aa"), directory("d"), directory("c")]);
         drop((a, c, d));
@@ -511,10 +511,10 @@ mod tests {
     #[test]
     fn its_successor_goes_on_with_the_same_slots() {
         let file = tempfile::tempfile().unwrap();
-        let first = Shelf::new(file.try_clone().unwrap()).unwrap();
+        let first = SavedState::new(file.try_clone().unwrap()).unwrap();
         std::mem::forget(first.put(ALICE, &directory("a")));
         std::mem::forget(first.put(ALICE, &directory("b")));
-        let second = Shelf::new(file.try_clone().unwrap()).unwrap();
+        let second = SavedState::new(file.try_clone().unwrap()).unwrap();
         let mut inherited = second.inherit().unwrap();
         inherited.remove(0);
         let c = second.put(ALICE, &directory("c")).unwrap();
@@ -525,11 +525,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_not_kept() {
         let file = tempfile::tempfile().unwrap();
-        let shelf = Shelf::new(file.try_clone().unwrap()).unwrap();
-        assert!(shelf.put(ALICE, &directory(&"x".repeat(SLOT_BYTES))).is_none());
-        let slot = shelf.put(ALICE, &directory("a")).unwrap();
+        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
+        assert!(saved_state.put(ALICE, &directory(&"x".repeat(SLOT_BYTES))).is_none());
+        let slot = saved_state.put(ALICE, &directory("a")).unwrap();
         assert!(slot.replace(&directory(&"x".repeat(SLOT_BYTES))).is_none());
         assert!(left(&file).is_empty());
-        assert!(Shelf::default().put(ALICE, &directory("a")).is_none());
+        assert!(SavedState::default().put(ALICE, &directory("a")).is_none());
     }
 }

@@ -1,5 +1,5 @@
 //! Buffers that survive the process which serves the mount: what a writer has written and not yet
-//! closed lies on the shelf too, sealed, page by page.
+//! closed lies in the saved state too, sealed, page by page.
 //!
 //! A page is sealed to its node and its place in it, and written by one system call that crosses no
 //! page of the file's. Whoever was not answered writes the same again to the same place, so a page
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use crate::model::Plaintext;
 use crate::vault::Vault;
 
-use super::{BLOCK_BYTES, KeptBytes, Room, Shelf};
+use super::{BLOCK_BYTES, Room, SavedBytes, SavedState};
 use crate::fs::budget::{Account, Charge};
 
 /// The plaintext in one block: what its length and the seal leave.
 const PAGE_BYTES: usize = BLOCK_BYTES - 2 - 64;
 
-/// The bytes of one buffer, as they lie on the shelf. Dropping it gives the room back.
+/// The bytes of one buffer, as they lie in the saved state. Dropping it gives the room back.
 pub(in crate::fs) struct Aside {
     room: Arc<Room>,
     node: u64,
@@ -29,10 +29,10 @@ pub(in crate::fs) struct Aside {
 impl Aside {
     /// Puts the bytes of a node there. Those in `changed` differ from what `before` holds, if that
     /// holds anything; none if there is no room. Gives `before` back if another took its place: it must
-    /// stay until nothing on the shelf names it.
+    /// stay until nothing in the saved state names it.
     pub(in crate::fs) fn keep(
         before: Option<Self>,
-        shelf: &Shelf,
+        saved_state: &SavedState,
         vault: &Vault,
         (node, account): (u64, Account),
         bytes: &Plaintext,
@@ -45,7 +45,7 @@ impl Aside {
                 (aside.put(vault, bytes, start..changed.end), None)
             }
             before => {
-                let aside = shelf.room().map(|room| {
+                let aside = saved_state.room().map(|room| {
                     let charge = room.budget.nothing(account);
                     Self { room, node, size: 0, blocks: Vec::new(), charge }
                 });
@@ -71,19 +71,19 @@ impl Aside {
     }
 
     /// What the next process must know to find them.
-    pub(in crate::fs) fn kept(&self) -> KeptBytes {
+    pub(in crate::fs) fn kept(&self) -> SavedBytes {
         let size = u32::try_from(self.size).expect("a buffer has at most 1 MiB");
-        KeptBytes { size, blocks: self.blocks.clone() }
+        SavedBytes { size, blocks: self.blocks.clone() }
     }
 
     /// The bytes that the process before this one left.
     pub(in crate::fs) fn inherit(
-        shelf: &Shelf,
+        saved_state: &SavedState,
         vault: &Vault,
         (node, uid): (u64, u32),
-        kept: &KeptBytes,
+        kept: &SavedBytes,
     ) -> Option<(Self, Plaintext)> {
-        let (room, size) = (shelf.room()?, kept.size as usize);
+        let (room, size) = (saved_state.room()?, kept.size as usize);
         let mut bytes = Plaintext::with_capacity(size);
         for (page, &block) in kept.blocks.iter().enumerate() {
             let sealed = room.read(block)?;

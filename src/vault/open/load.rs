@@ -15,7 +15,7 @@ use super::memory;
 use crate::vault::error::OpenVaultError;
 use crate::vault::index::Index;
 use crate::vault::records::garbage::Garbage;
-use crate::vault::records::interner::{Common, Lists};
+use crate::vault::records::interner::{Interner, Lists};
 use crate::vault::records::secret::{RecordId, Secret, Value};
 use crate::vault::records::{Address, RecordKind, Records, parse_mark};
 
@@ -129,7 +129,7 @@ struct Loader<'a> {
     garbage: &'a Arc<Garbage>,
     key: &'a SetKey,
     shares: &'a Shares,
-    common: Common,
+    common: Interner,
     secrets: Vec<Arc<Secret>>,
     /// The digests of the last secrets that were loaded.
     digests: Vec<SetSum>,
@@ -222,7 +222,7 @@ mod tests {
         let (answer, answers) = std::sync::mpsc::channel();
         for number in 0..SECRETS {
             let key = Key::parse(&format!("a/K{number}")).unwrap();
-            let target = WriteTarget::New { key, exclusive: true, heritage: None };
+            let target = WriteTarget::New { key, exclusive: true, inherited_lists: None };
             let answer = answer.clone();
             let done = Box::new(move |outcome: Result<_, _>| {
                 answer.send(outcome.map(drop)).unwrap();

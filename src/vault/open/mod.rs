@@ -17,7 +17,7 @@ use super::audit::NameError;
 use super::audit::chain_keys;
 use super::error::{OpenVaultError, VaultError};
 use super::keys::rekey::Rekey;
-use super::ops::apply::guess_limiter::Guesses;
+use super::ops::apply::guess_limiter::GuessLimiter;
 use super::quota::Limits;
 use super::records::garbage::Garbage;
 use super::records::secret::Value;
@@ -26,7 +26,7 @@ use super::replica;
 use super::replica::{Replica, Sharing};
 use super::writer::Committer;
 use super::writer::reply_cache;
-use super::writer::reply_cache::{Inheritance, Receipts};
+use super::writer::reply_cache::{Inheritance, ReplyCache};
 use super::writer::staging;
 use super::{Shared, Vault, integrity, keys};
 
@@ -75,8 +75,8 @@ impl Opening {
     pub fn take_over(self) -> Result<(Vault, Inheritance), OpenVaultError> {
         let (vault, mut versions) = self.load()?;
         versions.extend(vault.shared.index.read().values().cloned());
-        let receipts = reply_cache::read_all(&vault.shared.records)?;
-        Ok((vault, Inheritance { versions, receipts }))
+        let reply_cache = reply_cache::read_all(&vault.shared.records)?;
+        Ok((vault, Inheritance { versions, reply_cache }))
     }
 
     fn load(self) -> Result<(Vault, Vec<Arc<Value>>), OpenVaultError> {
@@ -102,7 +102,7 @@ impl Opening {
         if let Some(problem) = problem {
             tracing::error!("the store is not as it was left: {problem}");
         }
-        let receipts = Receipts::load(&records)?;
+        let reply_cache = ReplyCache::load(&records)?;
         let shared = Arc::new(Shared {
             records,
             keys_in_use,
@@ -111,14 +111,14 @@ impl Opening {
             garbage,
             audit: audit_log,
             name_error,
-            guesses: Guesses::default(),
+            guesses: GuessLimiter::default(),
             limits,
             problem,
             stored_changes: AtomicU64::new(integrity.changes),
             settling: AtomicBool::new(false),
             replica,
         });
-        let committer = Committer::start(Arc::clone(&shared), receipts, anchor, integrity)
+        let committer = Committer::start(Arc::clone(&shared), reply_cache, anchor, integrity)
             .map_err(OpenVaultError::NoThread)?;
         let follower = Mutex::default();
         Ok((Vault { shared, rekey: Rekey::idle(), follower, committer }, superseded))

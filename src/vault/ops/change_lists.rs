@@ -6,11 +6,11 @@ use crate::audit::{Action, Actor, Subject};
 use crate::document::parse_lists;
 use crate::model::{AclPatch, Caller, ListName, Operation, Plaintext};
 
-use crate::vault::audit::Ask;
+use crate::vault::audit::AuditContext;
 use crate::vault::error::VaultError;
 use crate::vault::records::secret::{RecordId, Secret};
 use crate::vault::writer::Done;
-use crate::vault::writer::reply_cache::Origin;
+use crate::vault::writer::reply_cache::RequestId;
 use crate::vault::writer::transaction::Transaction;
 use crate::vault::{Vault, check};
 
@@ -23,7 +23,7 @@ impl Vault {
         actor: Actor,
         record: RecordId,
         document: &Plaintext,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         done: Done,
     ) {
         let parsed = parse_lists(document.expose());
@@ -42,7 +42,7 @@ impl Vault {
                 }
             }
         };
-        let ask = Ask::new(actor, Action::ChangeLists, key);
+        let ask = AuditContext::new(actor, Action::ChangeLists, key);
         self.committer.submit_for(ask, origin, Box::new(plan), done);
     }
 }

@@ -6,17 +6,17 @@ use crate::audit::{Action, Actor};
 use crate::model::Operation;
 
 use crate::vault::Vault;
-use crate::vault::audit::Ask;
+use crate::vault::audit::AuditContext;
 use crate::vault::error::VaultError;
 use crate::vault::writer::Done;
-use crate::vault::writer::reply_cache::Origin;
+use crate::vault::writer::reply_cache::RequestId;
 use crate::vault::writer::transaction::Transaction;
 
 impl Vault {
     /// Removes the secret of that key.
-    pub fn remove(&self, actor: Actor, key: String, origin: Option<Origin>, done: Done) {
+    pub fn remove(&self, actor: Actor, key: String, origin: Option<RequestId>, done: Done) {
         let caller = Arc::clone(&actor.caller);
-        let ask = Ask::new(actor, Action::Delete, Some(key.clone()));
+        let ask = AuditContext::new(actor, Action::Delete, Some(key.clone()));
         let plan = move |transaction: &mut Transaction<'_>| {
             let secret = transaction
                 .by_key(&key)

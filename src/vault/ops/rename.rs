@@ -7,13 +7,13 @@ use crate::document::parse_lists;
 use crate::model::{Caller, Key, ListName, Operation, Plaintext, SIDECAR_SUFFIX};
 
 use super::change_lists;
-use super::write::{Heritage, check_create, create, update};
+use super::write::{InheritedLists, check_create, create, update};
 use crate::vault::Vault;
-use crate::vault::audit::{Ask, subject_of};
+use crate::vault::audit::{AuditContext, subject_of};
 use crate::vault::error::VaultError;
 use crate::vault::records::secret::Secret;
 use crate::vault::writer::Done;
-use crate::vault::writer::reply_cache::Origin;
+use crate::vault::writer::reply_cache::RequestId;
 use crate::vault::writer::transaction::Transaction;
 
 /// What is moved.
@@ -33,7 +33,7 @@ pub enum RenameTarget {
         /// Whether a secret that exists is an error (`RENAME_NOREPLACE`).
         exclusive: bool,
         /// What the secret takes over that had this name before.
-        heritage: Option<Heritage>,
+        inherited_lists: Option<InheritedLists>,
     },
     /// Onto the sidecar of that key: the bytes are the new list document.
     Sidecar(Key),
@@ -46,7 +46,7 @@ impl Vault {
         actor: Actor,
         source: RenameSource,
         target: RenameTarget,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         done: Done,
     ) {
         let caller = Arc::clone(&actor.caller);
@@ -59,13 +59,15 @@ impl Vault {
                 RenameTarget::Sidecar(key) => {
                     lists = onto_sidecar(transaction, &caller, &source, key)?;
                 }
-                RenameTarget::Key { key, exclusive, heritage } => {
+                RenameTarget::Key { key, exclusive, inherited_lists } => {
                     match transaction.by_key(key.as_str()) {
                         Some(_) if *exclusive => {
                             return Err(VaultError::Exists { key: key.to_string() });
                         }
                         Some(target) => onto_secret(transaction, &caller, &source, target)?,
-                        None => to_free(transaction, &caller, source, key, heritage.as_ref())?,
+                        None => {
+                            to_free(transaction, &caller, source, key, inherited_lists.as_ref())?
+                        }
                     }
                 }
             }
@@ -82,19 +84,19 @@ impl Vault {
 }
 
 /// What goes on record. Bytes that were no secret become one, or its lists: that is no move.
-fn ask(actor: Actor, source: &RenameSource, target: &RenameTarget) -> Ask {
+fn ask(actor: Actor, source: &RenameSource, target: &RenameTarget) -> AuditContext {
     let (to, instead) = match target {
         RenameTarget::Key { key, .. } => (key.to_string(), Action::Commit),
         RenameTarget::Sidecar(key) => (format!("{key}{SIDECAR_SUFFIX}"), Action::ChangeLists),
     };
     match (source, target) {
         (RenameSource::Secret(from), _) => {
-            let mut ask = Ask::new(actor, Action::Rename, Some(from.to_string()));
+            let mut ask = AuditContext::new(actor, Action::Rename, Some(from.to_string()));
             ask.subject.to = Some(to);
             ask
         }
         (RenameSource::Bytes(_), RenameTarget::Key { key, .. } | RenameTarget::Sidecar(key)) => {
-            Ask::new(actor, instead, Some(key.to_string()))
+            AuditContext::new(actor, instead, Some(key.to_string()))
         }
     }
 }
@@ -184,17 +186,18 @@ fn to_free(
     caller: &Caller,
     source: Source<'_>,
     key: &Key,
-    heritage: Option<&Heritage>,
+    inherited_lists: Option<&InheritedLists>,
 ) -> Result<(), VaultError> {
     match source {
-        Source::Bytes(bytes) => create(transaction, caller, key, heritage, bytes),
-        Source::Secret(ref secret) if heritage.is_some_and(|left| !left.is_of(secret)) => source
-            .consume(transaction, caller, |transaction, bytes| {
-                create(transaction, caller, key, heritage, bytes)
-            }),
+        Source::Bytes(bytes) => create(transaction, caller, key, inherited_lists, bytes),
+        Source::Secret(ref secret) if inherited_lists.is_some_and(|left| !left.is_of(secret)) => {
+            source.consume(transaction, caller, |transaction, bytes| {
+                create(transaction, caller, key, inherited_lists, bytes)
+            })
+        }
         // Or what was moved away comes back.
         Source::Secret(secret) => {
-            transaction.allowed_by(check_create(caller, key, heritage)?);
+            transaction.allowed_by(check_create(caller, key, inherited_lists)?);
             transaction.set_key(secret, key.clone())
         }
     }

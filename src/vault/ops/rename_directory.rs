@@ -6,11 +6,11 @@ use crate::audit::{Action, Actor, Subject};
 use crate::model::{Caller, Key, Operation, may_see};
 
 use super::write::check_create;
-use crate::vault::audit::Ask;
+use crate::vault::audit::AuditContext;
 use crate::vault::error::VaultError;
 use crate::vault::records::secret::Secret;
 use crate::vault::writer::Done;
-use crate::vault::writer::reply_cache::Origin;
+use crate::vault::writer::reply_cache::RequestId;
 use crate::vault::writer::transaction::Transaction;
 use crate::vault::{Vault, check};
 
@@ -24,11 +24,11 @@ impl Vault {
         actor: Actor,
         from: String,
         to: String,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         done: Done,
     ) {
         let caller = Arc::clone(&actor.caller);
-        let mut ask = Ask::new(actor, Action::Rename, Some(from.clone()));
+        let mut ask = AuditContext::new(actor, Action::Rename, Some(from.clone()));
         ask.subject.to = Some(to.clone());
         let plan = move |transaction: &mut Transaction<'_>| {
             let secrets = transaction.below(&from, MAX_KEYS + 1);

@@ -8,11 +8,11 @@ use crate::model::{
 };
 
 use crate::vault::Vault;
-use crate::vault::audit::Ask;
+use crate::vault::audit::AuditContext;
 use crate::vault::error::VaultError;
 use crate::vault::records::secret::{RecordId, Secret};
 use crate::vault::writer::Done;
-use crate::vault::writer::reply_cache::Origin;
+use crate::vault::writer::reply_cache::RequestId;
 use crate::vault::writer::transaction::{Change, Transaction};
 
 /// Where a value goes.
@@ -29,21 +29,21 @@ pub enum WriteTarget {
         /// Whether a secret that exists is an error (`O_EXCL`).
         exclusive: bool,
         /// What the new secret takes over.
-        heritage: Option<Heritage>,
+        inherited_lists: Option<InheritedLists>,
     },
 }
 
 /// What a secret leaves to the one that a program puts in its place: editors and archivers replace
 /// a file by removing it, or moving it away, and creating it anew.
 #[derive(Clone)]
-pub struct Heritage {
+pub struct InheritedLists {
     id: Option<SecretId>,
     acl: Arc<Acl>,
     /// The secret that was moved away and has the id until another one takes its place.
     moved: Option<RecordId>,
 }
 
-impl Heritage {
+impl InheritedLists {
     pub(in crate::vault) fn new(id: Option<SecretId>, acl: Acl) -> Self {
         Self { id, acl: Arc::new(acl), moved: None }
     }
@@ -88,7 +88,7 @@ impl Heritage {
 }
 
 impl Vault {
-    /// Whether `caller` may create `key`, or put it in the place of what left the `heritage`.
+    /// Whether `caller` may create `key`, or put it in the place of what left the `inherited_lists`.
     ///
     /// # Errors
     /// [`VaultError::Denied`].
@@ -96,9 +96,9 @@ impl Vault {
         &self,
         caller: &Caller,
         key: &Key,
-        heritage: Option<&Heritage>,
+        inherited_lists: Option<&InheritedLists>,
     ) -> Result<Grant, VaultError> {
-        check_create(caller, key, heritage)
+        check_create(caller, key, inherited_lists)
     }
 
     /// Stores a value. Rights are checked when it is stored, with the lists of that moment.
@@ -107,7 +107,7 @@ impl Vault {
         actor: Actor,
         target: WriteTarget,
         value: Plaintext,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         done: Done,
     ) {
         self.store(actor, target, value, update, origin, done);
@@ -120,7 +120,7 @@ impl Vault {
         actor: Actor,
         target: WriteTarget,
         tail: Plaintext,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         done: Done,
     ) {
         self.store(actor, target, tail, append, origin, done);
@@ -148,7 +148,7 @@ impl Vault {
             Arc<Secret>,
             &Plaintext,
         ) -> Result<(), VaultError>,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         done: Done,
     ) {
         let caller = Arc::clone(&actor.caller);
@@ -164,20 +164,22 @@ impl Vault {
                     Some(secret) => change(transaction, &caller, secret, &value)?,
                     None => return Ok(()),
                 },
-                WriteTarget::New { key, exclusive, heritage } => {
+                WriteTarget::New { key, exclusive, inherited_lists } => {
                     match transaction.by_key(key.as_str()) {
                         Some(_) if *exclusive => {
                             return Err(VaultError::Exists { key: key.to_string() });
                         }
                         Some(secret) => change(transaction, &caller, secret, &value)?,
-                        None => create(transaction, &caller, key, heritage.as_ref(), &value)?,
+                        None => {
+                            create(transaction, &caller, key, inherited_lists.as_ref(), &value)?
+                        }
                     }
                 }
             }
             transaction.note_last();
             Ok(())
         };
-        let ask = Ask::new(actor, Action::Commit, key);
+        let ask = AuditContext::new(actor, Action::Commit, key);
         self.committer.submit_for(ask, origin, Box::new(plan), done);
     }
 }
@@ -185,10 +187,11 @@ impl Vault {
 pub(in crate::vault) fn check_create(
     caller: &Caller,
     key: &Key,
-    heritage: Option<&Heritage>,
+    inherited_lists: Option<&InheritedLists>,
 ) -> Result<Grant, VaultError> {
     may_create(caller, key.as_str()).or_else(|denial| {
-        let replaces = heritage.and_then(|left| decide(caller, Operation::Write, &left.acl).ok());
+        let replaces =
+            inherited_lists.and_then(|left| decide(caller, Operation::Write, &left.acl).ok());
         replaces.ok_or_else(|| VaultError::Denied { key: key.to_string(), denial })
     })
 }
@@ -223,12 +226,12 @@ pub(in crate::vault) fn create(
     transaction: &mut Transaction<'_>,
     caller: &Caller,
     key: &Key,
-    heritage: Option<&Heritage>,
+    inherited_lists: Option<&InheritedLists>,
     value: &Plaintext,
 ) -> Result<(), VaultError> {
-    transaction.allowed_by(check_create(caller, key, heritage)?);
-    let acl = heritage.map_or_else(|| initial_lists(caller), |left| Acl::clone(&left.acl));
-    let id = match heritage {
+    transaction.allowed_by(check_create(caller, key, inherited_lists)?);
+    let acl = inherited_lists.map_or_else(|| initial_lists(caller), |left| Acl::clone(&left.acl));
+    let id = match inherited_lists {
         Some(left) => take_id(transaction, left)?,
         None => None,
     };
@@ -238,7 +241,7 @@ pub(in crate::vault) fn create(
 /// The id of a secret whose place another one takes. Somebody may have taken the id since: there is none then.
 fn take_id(
     transaction: &mut Transaction<'_>,
-    left: &Heritage,
+    left: &InheritedLists,
 ) -> Result<Option<SecretId>, VaultError> {
     let Some(id) = &left.id else { return Ok(None) };
     match transaction.by_id(id) {

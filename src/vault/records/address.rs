@@ -18,7 +18,7 @@ impl Address {
     pub(in crate::vault) const GARBAGE: Self = Self::single(b'g');
     pub(in crate::vault) const PACKS: Self = Self::single(b'j');
     pub(in crate::vault) const JOURNALS: Self = Self::single(b'c');
-    pub(in crate::vault) const RECEIPTS: Self = Self::single(b'r');
+    pub(in crate::vault) const REPLY_CACHE: Self = Self::single(b'r');
     pub(in crate::vault) const REPLICA: Self = Self::single(b'e');
 
     const fn single(kind: u8) -> Self {
@@ -55,8 +55,8 @@ impl Address {
         Self::JOURNALS.with(&journal.to_be_bytes())
     }
 
-    pub(in crate::vault) fn receipt(number: u64) -> Self {
-        Self::RECEIPTS.with(&number.to_be_bytes())
+    pub(in crate::vault) fn cached_reply(number: u64) -> Self {
+        Self::REPLY_CACHE.with(&number.to_be_bytes())
     }
 
     pub(in crate::vault) fn replicated(record: RecordId) -> Self {
@@ -80,7 +80,7 @@ impl Address {
         Some(Self { bytes, length: address.len() })
     }
 
-    pub(in crate::vault) fn parse_receipt(address: &[u8]) -> Option<u64> {
+    pub(in crate::vault) fn parse_cached_reply(address: &[u8]) -> Option<u64> {
         let number = u64::from_be_bytes(address.strip_prefix(b"r")?.try_into().ok()?);
         // What is in the place of one that nobody wrote is none: there must be numbers after it.
         (number < NODE_LIMIT).then_some(number)
@@ -94,7 +94,7 @@ impl Address {
 /// What lies at an address, as far as re-sealing is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::vault) enum RecordKind {
-    /// Not sealed; or a receipt, which is of use for seconds, and passed over when its key is gone.
+    /// Not sealed; or a cached reply, which is of use for seconds, and passed over when its key is gone.
     Clear,
     Head(RecordId),
     /// Of the value with that node number.

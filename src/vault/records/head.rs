@@ -7,7 +7,7 @@ use postcard::{from_bytes, take_from_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::garbage::{Dead, Garbage};
-use super::interner::{Common, EncodedLists, PassedOver, names_of};
+use super::interner::{EncodedLists, Interner, PassedOver, names_of};
 use super::secret::{RecordId, Secret, Value};
 use crate::model::{Key, MAX_VALUE_BYTES, Plaintext, SecretId, Slug, Timestamp};
 use crate::vault::NODE_LIMIT;
@@ -17,7 +17,7 @@ pub(in crate::vault) fn decode_head(
     record: RecordId,
     head: &[u8],
     garbage: &Arc<Garbage>,
-    common: &mut Common,
+    common: &mut Interner,
 ) -> Option<Secret> {
     let ((key, id), rest) = take_from_bytes::<(&str, &str)>(head).ok()?;
     // The lists are looked up as they are encoded: most heads have the lists of another one.

@@ -22,11 +22,11 @@ pub(in crate::vault) fn names_of(acl: &Acl) -> EncodedLists<'_> {
 
 /// What heads that are decoded one after the other have in common.
 #[derive(Default)]
-pub(in crate::vault) struct Common {
+pub(in crate::vault) struct Interner {
     pub(in crate::vault) lists: Lists,
 }
 
-impl Common {
+impl Interner {
     /// The slug of that text, if it is one.
     pub(in crate::vault) fn slug(&mut self, text: &str) -> Option<Slug> {
         self.lists.slugs.parse(text)

@@ -13,7 +13,7 @@
 //! | `c` journal | a mark: this large change holds; sealed |
 //! | `e` | on a replica: what is known of the shared store, in the clear |
 //! | `e` record | on a replica: where that secret's record is there, in the clear |
-//! | `r` number | a receipt: what a request changed; sealed; the last few thousand are kept |
+//! | `r` number | a cached reply: what a request changed; sealed; the last few thousand are kept |
 //!
 //! Numbers are 8 bytes (chunks: 2), big-endian. A record is sealed to its address in its store. A mark
 //! is in the clear: node, size and time of the value.
@@ -41,7 +41,7 @@ use crate::store::{Batch, MAX_RECORD_BYTES, Space, Store, StoreError};
 
 use super::error::OpenVaultError;
 use garbage::Garbage;
-use interner::Common;
+use interner::Interner;
 use secret::{RecordId, Secret};
 
 /// The largest piece of a value in one record: what the store takes, less what sealing adds.
@@ -215,7 +215,7 @@ impl Records {
         address: &[u8],
         sealed: &[u8],
         garbage: &Arc<Garbage>,
-        common: &mut Common,
+        common: &mut Interner,
     ) -> Result<Secret, OpenVaultError> {
         let unsealed =
             self.unseal_summed_head(&self.keyring(), None, address, sealed, garbage, common);
@@ -231,7 +231,7 @@ impl Records {
         address: &[u8],
         sealed: &[u8],
         garbage: &Arc<Garbage>,
-        common: &mut Common,
+        common: &mut Interner,
     ) -> Result<(Secret, SetSum), OpenVaultError> {
         let broken = || OpenVaultError::BrokenRecord;
         if address.len() != 9 {

@@ -56,7 +56,7 @@ pub(super) struct Inherited {
 impl Vault {
     /// Whether every host has what a request of a mount asked the process before this one for, which may
     /// have died before it was stored here. Returns within seconds, and once it is here; without a shared
-    /// store it never is more than what the [receipts](crate::vault::Receipt) tell.
+    /// store it never is more than what the [cached replies](crate::vault::Cached reply) tell.
     ///
     /// # Errors
     /// The shared store cannot be reached: nobody knows.

@@ -15,10 +15,10 @@ use std::thread::JoinHandle;
 use crate::audit::Anchor;
 
 use super::Shared;
-use super::audit::Ask;
+use super::audit::AuditContext;
 use super::error::VaultError;
 use super::integrity::Integrity;
-use reply_cache::{Origin, Receipts};
+use reply_cache::{ReplyCache, RequestId};
 use transaction::{Change, Transaction};
 
 use thread::Writer;
@@ -33,9 +33,9 @@ pub(super) type Plan = Box<dyn Fn(&mut Transaction<'_>) -> Result<(), VaultError
 
 struct Request {
     /// Who asked; nobody where the daemon works on its own account, which is not recorded.
-    ask: Option<Ask>,
-    /// The request of the mount that asked, for its receipt.
-    origin: Option<Origin>,
+    ask: Option<AuditContext>,
+    /// The request of the mount that asked, for its cached reply.
+    origin: Option<RequestId>,
     plan: Plan,
     done: Done,
     /// It shares its group with nobody.
@@ -61,14 +61,14 @@ impl Committer {
     /// `anchor` is how far the audit log goes as far as the store knows.
     pub(super) fn start(
         shared: Arc<Shared>,
-        receipts: Receipts,
+        reply_cache: ReplyCache,
         anchor: Anchor,
         integrity: Integrity,
     ) -> io::Result<Self> {
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || Writer::new(shared, receipts, anchor, integrity).run(&incoming))?;
+            .spawn(move || Writer::new(shared, reply_cache, anchor, integrity).run(&incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
@@ -77,15 +77,27 @@ impl Committer {
         submit(self.requests(), Request::new(plan, done));
     }
 
-    /// Hands in what a caller asked for: it goes on record, and its request gets a receipt.
-    pub(super) fn submit_for(&self, ask: Ask, origin: Option<Origin>, plan: Plan, done: Done) {
+    /// Hands in what a caller asked for: it goes on record, and its request gets a cached reply.
+    pub(super) fn submit_for(
+        &self,
+        ask: AuditContext,
+        origin: Option<RequestId>,
+        plan: Plan,
+        done: Done,
+    ) {
         let request = Request { ask: Some(ask), origin, ..Request::new(plan, done) };
         submit(self.requests(), request);
     }
 
     /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
     /// need not tell what it touches, and it runs once.
-    pub(super) fn submit_alone(&self, ask: Ask, origin: Option<Origin>, plan: Plan, done: Done) {
+    pub(super) fn submit_alone(
+        &self,
+        ask: AuditContext,
+        origin: Option<RequestId>,
+        plan: Plan,
+        done: Done,
+    ) {
         let request = Request { ask: Some(ask), origin, alone: true, ..Request::new(plan, done) };
         submit(self.requests(), request);
     }

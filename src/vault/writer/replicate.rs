@@ -28,7 +28,7 @@ pub(super) enum Unshared {
     /// A large change of another host is on its way.
     Busy,
     /// Another host was quicker; see [`Sent::Conflict`].
-    Overtaken(u64),
+    Conflict(u64),
     /// The one request of the group cannot be sent.
     Unfit(VaultError),
     /// The shared store failed.
@@ -38,9 +38,9 @@ pub(super) enum Unshared {
 /// Requests for whom another host was quicker. What it did may be about something else: then they
 /// are tried again.
 #[derive(Default)]
-pub(super) struct Overtaken(Vec<(u64, Planned)>);
+pub(super) struct Conflict(Vec<(u64, Planned)>);
 
-impl Overtaken {
+impl Conflict {
     pub(super) fn add(&mut self, revision: u64, one: Planned) {
         let until = one.until.unwrap_or_else(|| Instant::now() + PATIENCE);
         self.0.push((revision, Planned { until: Some(until), ..one }));
@@ -96,7 +96,7 @@ impl Writer {
             }
             Ok(Sent::Busy) => Err(Unshared::Busy),
             Ok(Sent::Conflict(_)) if apart => Err(Unshared::Apart),
-            Ok(Sent::Conflict(at)) => Err(Unshared::Overtaken(at)),
+            Ok(Sent::Conflict(at)) => Err(Unshared::Conflict(at)),
             Err(error) => Err(Unshared::Failed(error)),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::reply_cache::Receipts;
+use super::reply_cache::ReplyCache;
 use super::staging::{Journal, Pending};
 use super::transaction::{Change, Touched, Transaction, publish, publish_together};
 use crate::audit::{Action, Anchor, Subject};
@@ -14,7 +14,7 @@ use crate::model::Grant;
 use crate::store::{Batch, StoreError};
 use crate::telemetry::{Part, Telemetry};
 use crate::vault::Shared;
-use crate::vault::audit::Ask;
+use crate::vault::audit::AuditContext;
 use crate::vault::error::VaultError;
 use crate::vault::integrity::Integrity;
 use crate::vault::open::memory;
@@ -22,7 +22,7 @@ use crate::vault::quota::Usages;
 use crate::vault::records::secret::Secret;
 
 use super::Request;
-use super::replicate::{Overtaken, Unshared};
+use super::replicate::{Conflict, Unshared};
 
 /// A group is closed when it holds this many requests.
 const GROUP_REQUESTS: usize = 256;
@@ -52,7 +52,7 @@ pub(super) struct Planned {
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
-    pub(super) receipts: Receipts,
+    pub(super) reply_cache: ReplyCache,
     /// The sum as it is stored.
     integrity: Integrity,
     /// Requests that wait for the group before theirs, in the order of their arrival.
@@ -60,7 +60,7 @@ pub(super) struct Writer {
     /// What large changes have still to put in its places.
     pub(super) pending: Pending,
     /// Those for whom another host was quicker, until what it did is here.
-    pub(super) overtaken: Overtaken,
+    pub(super) overtaken: Conflict,
     /// How far the audit log goes as far as the store knows, and when it is told again.
     anchored: Anchor,
     next_anchor: Instant,
@@ -69,7 +69,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
-        receipts: Receipts,
+        reply_cache: ReplyCache,
         anchored: Anchor,
         integrity: Integrity,
     ) -> Self {
@@ -77,11 +77,11 @@ impl Writer {
             anchored,
             next_anchor: Instant::now(),
             shared,
-            receipts,
+            reply_cache,
             integrity,
             deferred: VecDeque::new(),
             pending: Pending::default(),
-            overtaken: Overtaken::default(),
+            overtaken: Conflict::default(),
         }
     }
 
@@ -211,7 +211,7 @@ impl Writer {
                 touched.extend(std::mem::take(&mut transaction.touched));
                 batch.append(std::mem::take(&mut transaction.batch));
                 let Transaction { changes, kept, subjects, grants, journal, .. } = transaction;
-                self.receipts.add(&self.shared.records, &mut batch, request.origin, &changes);
+                self.reply_cache.add(&self.shared.records, &mut batch, request.origin, &changes);
                 let recorded = None;
                 let until = None;
                 group.push(Planned {
@@ -232,7 +232,8 @@ impl Writer {
 
     /// Whether a request may use what is left of the disk. Removals and what admins do always may.
     fn check_room(&self, request: &Request) -> Result<(), VaultError> {
-        let may_always = |ask: &Ask| ask.action == Action::Delete || ask.actor.caller.is_admin();
+        let may_always =
+            |ask: &AuditContext| ask.action == Action::Delete || ask.actor.caller.is_admin();
         match request.ask.as_ref().is_none_or(may_always) || self.shared.audit.has_room() {
             true => Ok(()),
             false => Err(StoreError::Full.into()),
@@ -291,7 +292,7 @@ impl Writer {
             Err(Unshared::Busy) => {
                 return group.into_iter().for_each(|one| self.overtaken.add_waiting(one));
             }
-            Err(Unshared::Overtaken(at)) => {
+            Err(Unshared::Conflict(at)) => {
                 return group.into_iter().for_each(|one| self.overtaken.add(at, one));
             }
             Err(Unshared::Unfit(error)) => {
@@ -390,7 +391,12 @@ impl Writer {
             }
             Ok(()) => {
                 let Transaction { mut batch, changes, kept, grants, journal, .. } = transaction;
-                self.receipts.add(&self.shared.records, &mut batch, one.request.origin, &changes);
+                self.reply_cache.add(
+                    &self.shared.records,
+                    &mut batch,
+                    one.request.origin,
+                    &changes,
+                );
                 self.store(batch, vec![Planned { changes, kept, grants, journal, ..one }]);
             }
         }

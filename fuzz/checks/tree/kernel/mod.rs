@@ -136,7 +136,7 @@ impl Kernel {
         *self.lookups.entry(entry.attr.node).or_default() += 1;
         if again && known.is_none_or(|(node, _)| node != entry.attr.node) {
             let second = look_up()?;
-            assert_eq!(second.attr.node, entry.attr.node, "both look-ups give the same");
+            assert_eq!(second.attr.node, entry.attr.node, "both lookups give the same");
             entry = second;
             *self.lookups.entry(entry.attr.node).or_default() += 1;
         }

@@ -26,7 +26,7 @@ use crate::fs::error::FsError;
 use crate::fs::kernel::nodes::sidecar_number;
 use crate::fs::ops::bound::BoundBy;
 use crate::fs::saved::pages::Aside;
-use crate::fs::saved::{SLOT_BYTES, Shelf, Slot};
+use crate::fs::saved::{SLOT_BYTES, SavedState, Slot};
 use commit::Appending;
 use content::Content;
 use saved::Changed;
@@ -80,7 +80,7 @@ struct State {
     bound: Option<BoundBy>,
     /// The version whose bytes these are, if they are stored.
     shows: Option<u64>,
-    shelf: Shelf,
+    saved_state: SavedState,
     /// The next process can go on with it. Dropped before what it names.
     slot: Option<Slot>,
     /// What was written and is not stored, for the next process.
@@ -204,7 +204,7 @@ impl Draft {
             handles: Vec::new(),
             bound: None,
             shows,
-            shelf: Shelf::default(),
+            saved_state: SavedState::default(),
             aside: None,
             slot: None,
             abandoned: Abandoned::No,
@@ -280,14 +280,14 @@ impl Draft {
     }
 
     /// Its handle has this number.
-    pub(in crate::fs) fn opened(&self, handle: u64, shelf: &Shelf) {
+    pub(in crate::fs) fn opened(&self, handle: u64, saved_state: &SavedState) {
         let mut state = self.state.lock();
         state.handles.push(handle);
-        state.shelf = shelf.clone();
+        state.saved_state = saved_state.clone();
         self.shelve(&mut state);
     }
 
-    /// Whether that was the last handle. If it was, the draft stays on the shelf until what is left
+    /// Whether that was the last handle. If it was, the draft stays in the saved state until what is left
     /// to store is stored.
     pub(in crate::fs) fn closed(&self, handle: u64) -> bool {
         let mut state = self.state.lock();
@@ -440,7 +440,7 @@ impl Draft {
                 self.keep_written(vault, &mut state, changed);
             }
             Dirty::Clean | Dirty::Emptied => {
-                // What lies there goes once nothing on the shelf names it.
+                // What lies there goes once nothing in the saved state names it.
                 let aside = state.aside.take();
                 self.shelve(&mut state);
                 drop(aside);

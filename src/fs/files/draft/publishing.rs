@@ -26,7 +26,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// Paths with a commit under way. Waited for by request threads, ended by the writer thread, which
 /// waits for nobody: so this cannot hang.
 #[derive(Default)]
-pub(in crate::fs) struct Settling {
+pub(in crate::fs) struct PendingPublications {
     names: Mutex<Names>,
     /// How many there are.
     count: AtomicUsize,
@@ -42,7 +42,7 @@ struct Names {
     closing: HashMap<String, Instant>,
 }
 
-impl Settling {
+impl PendingPublications {
     /// A descriptor of a file that is published when the last one is gone was closed.
     pub(in crate::fs) fn closing(&self, path: &str) {
         let mut names = self.names.lock();

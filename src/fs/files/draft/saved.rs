@@ -7,7 +7,7 @@ use crate::audit::Process;
 use crate::fs::budget::{Account, Budget, buffer_bytes};
 use crate::fs::caller::closing::{Abandoned, OpenersFiles};
 use crate::fs::saved::pages::Aside;
-use crate::fs::saved::{Kept, KeptContent, KeptDraft, KeptTarget, Shelf, Slot};
+use crate::fs::saved::{Saved, SavedContent, SavedDraft, SavedState, SavedTarget, Slot};
 use crate::model::Plaintext;
 use crate::vault::{Value, Vault, WriteTarget};
 
@@ -38,32 +38,32 @@ impl Draft {
     pub(super) fn shelve(&self, state: &mut State) {
         let slot = state.slot.take();
         state.slot = self.kept(state).and_then(|kept| match slot {
-            Some(slot) => slot.replace(&Kept::Draft(kept)),
-            None => state.shelf.put(state.charge.account(), &Kept::Draft(kept)),
+            Some(slot) => slot.replace(&Saved::Draft(kept)),
+            None => state.saved_state.put(state.charge.account(), &Saved::Draft(kept)),
         });
     }
 
-    fn kept(&self, state: &State) -> Option<KeptDraft> {
+    fn kept(&self, state: &State) -> Option<SavedDraft> {
         let content = match (state.dirty, state.shows, &state.aside) {
-            (Dirty::Clean, Some(version), _) => KeptContent::Stored(version),
+            (Dirty::Clean, Some(version), _) => SavedContent::Stored(version),
             // While it is being stored, it is clean and not stored.
             (Dirty::Written, ..) | (Dirty::Clean, None, Some(_)) => {
                 let bytes = state.aside.as_ref()?.kept();
                 match &state.content {
-                    Content::Appended { base, .. } => KeptContent::Appended {
+                    Content::Appended { base, .. } => SavedContent::Appended {
                         base: base.as_ref().map(|base| base.node()),
                         bytes,
                         appending: state.appending.map(|Appending { unique, length }| {
                             (unique, u32::try_from(length).expect("a buffer has at most 1 MiB"))
                         }),
                     },
-                    Content::Base(_) | Content::Own(_) => KeptContent::Written(bytes),
+                    Content::Base(_) | Content::Own(_) => SavedContent::Written(bytes),
                 }
             }
             (Dirty::Emptied, ..) => {
-                state.emptied.map_or(KeptContent::Emptied, KeptContent::Truncated)
+                state.emptied.map_or(SavedContent::Emptied, SavedContent::Truncated)
             }
-            (Dirty::Clean, None, None) if Self::is_cleared(state) => KeptContent::Cleared,
+            (Dirty::Clean, None, None) if Self::is_cleared(state) => SavedContent::Cleared,
             (Dirty::Clean, None, None) => return None,
         };
         if state.handles.is_empty()
@@ -72,7 +72,7 @@ impl Draft {
         {
             return None;
         }
-        Some(KeptDraft {
+        Some(SavedDraft {
             handles: state.handles.clone(),
             node: self.node,
             inode: self.inode,
@@ -84,12 +84,12 @@ impl Draft {
             path: state.path.clone(),
             target: match &state.target {
                 Target::Value(WriteTarget::Existing(record)) => {
-                    KeptTarget::Existing(record.as_u64())
+                    SavedTarget::Existing(record.as_u64())
                 }
                 Target::Value(WriteTarget::New { exclusive, .. }) => {
-                    KeptTarget::New { exclusive: *exclusive }
+                    SavedTarget::New { exclusive: *exclusive }
                 }
-                Target::Lists(record) => KeptTarget::Lists(record.as_u64()),
+                Target::Lists(record) => SavedTarget::Lists(record.as_u64()),
             },
             content,
             mode: state.mode,
@@ -103,11 +103,11 @@ impl Draft {
 
     /// The draft that the process before this one kept, with the version that it shows.
     pub(in crate::fs) fn inherited(
-        kept: KeptDraft,
+        kept: SavedDraft,
         target: Target,
         base: Option<Base>,
         slot: Slot,
-        shelf: &Shelf,
+        saved_state: &SavedState,
         budget: &Budget,
     ) -> Self {
         let program = kept.program.as_deref().map(Into::into);
@@ -144,7 +144,7 @@ impl Draft {
         };
         let nodes = (kept.node, kept.inode);
         let emptied = match kept.content {
-            KeptContent::Truncated(version) => Some(version),
+            SavedContent::Truncated(version) => Some(version),
             _ => None,
         };
         let mut draft =
@@ -160,7 +160,7 @@ impl Draft {
             if kept.abandoned {
                 state.abandoned = Abandoned::ByChild;
             }
-            state.shelf = shelf.clone();
+            state.saved_state = saved_state.clone();
             state.aside = kept_aside;
             state.appending = appending;
             state.slot = Some(slot);
@@ -172,16 +172,17 @@ impl Draft {
     pub(super) fn keep_written(&self, vault: &Vault, state: &mut State, changed: Changed) {
         let mut before = state.aside.take();
         if let Some(bytes) = state.content.buffer().filter(|_| !state.handles.is_empty()) {
-            // What lies there under another meaning must stay until nothing on the shelf names it.
+            // What lies there under another meaning must stay until nothing in the saved state names it.
             let (same, changed) = match changed {
                 Changed::Part(changed) => (before.take(), changed),
                 Changed::All => (None, 0..bytes.len()),
             };
             let whose = (self.node, state.charge.account());
-            let (aside, replaced) = Aside::keep(same, &state.shelf, vault, whose, bytes, changed);
+            let (aside, replaced) =
+                Aside::keep(same, &state.saved_state, vault, whose, bytes, changed);
             state.aside = aside;
             self.shelve(state);
-            // It goes once nothing on the shelf names it.
+            // It goes once nothing in the saved state names it.
             drop((before, replaced));
             return;
         }

@@ -20,7 +20,7 @@ use crate::model::{Caller, Key, KeyError};
 use crate::fs::budget::Account;
 use crate::fs::kernel::nodes::{Node, path_number};
 use crate::fs::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
-use session::Sealing;
+use session::EncryptSession;
 
 /// Its name in the root.
 pub(in crate::fs) const ENCRYPT_NAME: &str = ".encrypt";
@@ -32,18 +32,18 @@ const DIRECTORY_PREFIX: &str = ".in:";
 pub(in crate::fs) enum Encrypt {
     /// A directory, by the path that keys in it begin with; that of `.encrypt` is empty.
     Directory(Arc<str>),
-    /// A key, as one look-up found it.
+    /// A key, as one lookup found it.
     File(Arc<EncryptFile>),
 }
 
-/// A file as one look-up found it: a node of its own, so that callers share no page of the kernel's
+/// A file as one lookup found it: a node of its own, so that callers share no page of the kernel's
 /// cache.
 pub(in crate::fs) struct EncryptFile {
     node: u64,
     uid: u32,
     key: Key,
     /// What was opened last.
-    open: Mutex<Weak<Sealing>>,
+    open: Mutex<Weak<EncryptSession>>,
 }
 
 impl Encrypt {
@@ -68,7 +68,7 @@ impl Encrypt {
 }
 
 impl EncryptFile {
-    /// The inode number to show, the same for every look-up: programs compare it (cp).
+    /// The inode number to show, the same for every lookup: programs compare it (cp).
     pub(in crate::fs) fn inode(&self) -> u64 {
         path_number("encrypt file", self.key.as_str())
     }
@@ -84,7 +84,7 @@ impl EncryptFile {
         &self.key
     }
 
-    /// The UID whose look-up found it.
+    /// The UID whose lookup found it.
     pub(in crate::fs) fn uid(&self) -> u32 {
         self.uid
     }
@@ -147,7 +147,7 @@ impl Fs {
         (read, write): (bool, bool),
     ) -> Result<Opened, FsError> {
         if who.uid != file.uid {
-            // Somebody else's look-up came in between; the kernel makes another.
+            // Somebody else's lookup came in between; the kernel makes another.
             return Err(FsError::Stale);
         }
         let path = join(ENCRYPT_NAME, file.key.as_str());
@@ -155,10 +155,10 @@ impl Fs {
             let what = "open it for reading and writing: write a value, then read its document";
             return Err(FsError::Forbidden { path, what });
         }
-        let charge = self.budget.charge(Account::of(caller), Sealing::BYTES, &path)?;
-        let sealing = Arc::new(Sealing::new(file.key.clone(), charge));
+        let charge = self.budget.charge(Account::of(caller), EncryptSession::BYTES, &path)?;
+        let sealing = Arc::new(EncryptSession::new(file.key.clone(), charge));
         *file.open.lock() = Arc::downgrade(&sealing);
-        self.private(caller, &path, crate::fs::kernel::handles::Handle::Sealing(sealing))
+        self.private(caller, &path, crate::fs::kernel::handles::Handle::EncryptSession(sealing))
     }
 }
 

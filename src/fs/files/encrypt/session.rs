@@ -17,7 +17,7 @@ use crate::fs::files::draft::within_limit;
 
 /// The state of one open file, private to its descriptor. Its lock is held while the value is
 /// sealed, which nobody but the descriptor's own users waits for.
-pub(in crate::fs) struct Sealing {
+pub(in crate::fs) struct EncryptSession {
     key: Key,
     state: Mutex<Charged>,
 }
@@ -41,7 +41,7 @@ pub(in crate::fs) struct Excerpt {
     pub(in crate::fs) offset: u64,
 }
 
-impl Sealing {
+impl EncryptSession {
     /// What an open file takes without its bytes.
     pub(in crate::fs) const BYTES: usize = 2 * OBJECT_BYTES;
 
@@ -145,10 +145,10 @@ mod tests {
     use crate::fs::budget::{Account, Budget, MemoryLimits};
     use crate::model::MAX_VALUE_BYTES;
 
-    fn sealing() -> Sealing {
+    fn sealing() -> EncryptSession {
         let budget = Budget::new(MemoryLimits::default());
-        let charge = budget.charge(Account::User(7), Sealing::BYTES, "").unwrap();
-        Sealing::new(Key::parse("a/K").unwrap(), charge)
+        let charge = budget.charge(Account::User(7), EncryptSession::BYTES, "").unwrap();
+        EncryptSession::new(Key::parse("a/K").unwrap(), charge)
     }
 
     /// A "document" that shows the value.
@@ -156,7 +156,7 @@ mod tests {
         format!("{key}={};", String::from_utf8_lossy(value.expose()))
     }
 
-    fn read(sealing: &Sealing, offset: u64) -> String {
+    fn read(sealing: &EncryptSession, offset: u64) -> String {
         let excerpt = sealing.read(offset, seal).unwrap();
         let bytes = excerpt.document.slice(excerpt.offset, usize::MAX);
         String::from_utf8(bytes.to_vec()).unwrap()

@@ -14,7 +14,7 @@ use crate::model::{Plaintext, printable};
 use crate::telemetry::ImportResult;
 use crate::vault::{Applied, AppliedDocument, Outcome, VaultError};
 
-use super::file::{Dropped, Next};
+use super::file::{ImportFile, Next};
 use super::full_path;
 use super::reports::Report;
 
@@ -124,7 +124,7 @@ impl Fs {
     pub(super) fn apply_dropped(
         self: &Arc<Self>,
         who: &Requester,
-        file: Arc<Dropped>,
+        file: Arc<ImportFile>,
         occasion: Occasion,
         waiter: Waiter,
     ) {
@@ -172,7 +172,7 @@ impl Fs {
     fn dropped_applied(
         &self,
         who: &Requester,
-        file: &Arc<Dropped>,
+        file: &Arc<ImportFile>,
         outcome: Result<Applied, NotApplied>,
         occasion: Occasion,
         waiter: Waiter,
@@ -196,7 +196,7 @@ impl Fs {
         self.answer_stored(Some(who.unique), occasion, stale, answer);
     }
 
-    fn report(&self, file: &Dropped, text: String) {
+    fn report(&self, file: &ImportFile, text: String) {
         let (node, at) = (self.nodes.next_private(), SystemTime::now());
         let (uid, path) = (file.uid(), file.path());
         let text = self.import.reports.text(&self.budget, (uid, file.account()), &path, text);

@@ -1,4 +1,4 @@
-//! Directories that were made in the drop box.
+//! Directories that were made in the drop directory.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! One file in the drop box.
+//! One file in the drop directory.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use crate::model::Plaintext;
 use super::{full_path, is_unfinished};
 
 /// A file that is being written, or waits for its rename.
-pub(in crate::fs) struct Dropped {
+pub(in crate::fs) struct ImportFile {
     node: u64,
     uid: u32,
     gid: u32,
@@ -25,7 +25,7 @@ pub(in crate::fs) struct Dropped {
 }
 
 struct State {
-    /// Inside the drop box.
+    /// Inside the drop directory.
     path: String,
     /// The process that opened it last.
     writer: Option<u32>,
@@ -60,7 +60,7 @@ pub(super) enum Next {
     Apply(Arc<Plaintext>, usize, Waiter),
 }
 
-impl Dropped {
+impl ImportFile {
     /// What a file takes without its bytes.
     pub(super) const BYTES: usize = 2 * OBJECT_BYTES;
 
@@ -296,7 +296,7 @@ impl Dropped {
 
 impl State {
     fn charge_up_to(&mut self, end: usize) -> Result<(), FsError> {
-        let bytes = Dropped::BYTES + buffer_bytes(end.max(self.bytes.len()));
+        let bytes = ImportFile::BYTES + buffer_bytes(end.max(self.bytes.len()));
         if bytes <= self.charge.bytes() {
             return Ok(());
         }
@@ -305,7 +305,7 @@ impl State {
 
     fn forget_bytes(&mut self) {
         self.bytes = Arc::default();
-        self.charge.shrink(Dropped::BYTES);
+        self.charge.shrink(ImportFile::BYTES);
     }
 
     fn touched(&mut self) {
@@ -340,9 +340,9 @@ mod tests {
     const WHO: Requester =
         Requester { uid: 7, gid: 7, task: 0, unique: 0, is_resent: false, files: 0 };
 
-    fn file(budget: &Budget) -> Arc<Dropped> {
-        let charge = budget.charge(Account::User(7), Dropped::BYTES, "a.yaml").unwrap();
-        Arc::new(Dropped::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, charge))
+    fn file(budget: &Budget) -> Arc<ImportFile> {
+        let charge = budget.charge(Account::User(7), ImportFile::BYTES, "a.yaml").unwrap();
+        Arc::new(ImportFile::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, charge))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The files in the drop box, by UID and path.
+//! The files in the drop directory, by UID and path.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::fs::FsError;
 
-use super::file::Dropped;
+use super::file::ImportFile;
 use super::{child_of, full_path, is_below};
 
 /// How many files one UID may have there at once.
@@ -16,18 +16,18 @@ const PER_UID: usize = 256;
 /// Several may have one path: each process that writes a file sees its own. The lock may be held
 /// while a file's is taken.
 #[derive(Default)]
-pub(super) struct Files(Mutex<HashMap<u32, Vec<Arc<Dropped>>>>);
+pub(super) struct Files(Mutex<HashMap<u32, Vec<Arc<ImportFile>>>>);
 
 impl Files {
     /// # Errors
     /// Its UID has too many.
-    pub(super) fn add(&self, file: &Arc<Dropped>) -> Result<(), FsError> {
+    pub(super) fn add(&self, file: &Arc<ImportFile>) -> Result<(), FsError> {
         let mut files = self.0.lock();
         let own = files.entry(file.uid()).or_default();
         if own.len() >= PER_UID {
             return Err(FsError::TooMany {
                 path: full_path(&file.path()),
-                what: "you have 256 files in the drop box that wait to be written or renamed; remove some first",
+                what: "you have 256 files in the drop directory that wait to be written or renamed; remove some first",
             });
         }
         own.push(Arc::clone(file));
@@ -41,7 +41,7 @@ impl Files {
         uid: u32,
         path: &str,
         process: impl FnOnce() -> Option<u32>,
-    ) -> Option<Arc<Dropped>> {
+    ) -> Option<Arc<ImportFile>> {
         let of_path: Vec<_> = {
             let files = self.0.lock();
             files.get(&uid)?.iter().filter(|file| file.path() == path).cloned().collect()
@@ -53,7 +53,7 @@ impl Files {
         of_path.into_iter().rev().find(|file| file.is_for(process))
     }
 
-    pub(super) fn remove(&self, file: &Arc<Dropped>) {
+    pub(super) fn remove(&self, file: &Arc<ImportFile>) {
         let mut files = self.0.lock();
         let Some(own) = files.get_mut(&file.uid()) else { return };
         own.retain(|other| !Arc::ptr_eq(other, file));

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::audit::Process;
 use crate::fs::Fs;
-use crate::fs::kernel::invalidator::Errand;
+use crate::fs::kernel::invalidator::Invalidation;
 use crate::model::{Caller, Timestamp, printable};
 use crate::vault::{Applied, Change};
 
@@ -94,7 +94,7 @@ impl Fs {
         };
         let stale = self.stale_after(&applied.changes);
         self.watchers.imported(&applied.changes);
-        self.courier.send(Errand { stale, answer: None });
+        self.invalidator.send(Invalidation { stale, answer: None });
         Ok(applied)
     }
 
@@ -102,7 +102,7 @@ impl Fs {
     pub fn changed_elsewhere(&self, changes: &[Change]) {
         let stale = self.stale_after(changes);
         self.watchers.imported(changes);
-        self.courier.send(Errand { stale, answer: None });
+        self.invalidator.send(Invalidation { stale, answer: None });
     }
 
     /// Remembers what became of a file of the imported directory, for `.status/import-dir`.

@@ -1,4 +1,4 @@
-//! `.import`: a drop box for files of documents.
+//! `.import`: a drop directory for files of documents.
 //!
 //! A file that is dropped is in memory, seen by its UID alone, applied when its writer closes it, and
 //! gone then; what became of it stands in `NAME.report`. A name that programs give to what is not
@@ -20,7 +20,7 @@ use crate::fs::ops::lookup::is_below;
 
 pub use apply::NotApplied;
 
-pub(in crate::fs) use file::Dropped;
+pub(in crate::fs) use file::ImportFile;
 
 use directories::Directories;
 use files::Files;
@@ -39,7 +39,7 @@ pub(in crate::fs) enum Import {
     /// A directory; the path of `.import` itself is empty.
     Directory(Arc<str>),
     /// A file that is dropped.
-    File(Arc<Dropped>),
+    File(Arc<ImportFile>),
     /// What became of one.
     Report(Arc<Report>),
 }
@@ -73,9 +73,9 @@ impl From<Import> for Node {
     }
 }
 
-/// What the drop box holds.
+/// What the drop directory holds.
 #[derive(Default)]
-pub(in crate::fs) struct DropBox {
+pub(in crate::fs) struct DropDirectory {
     files: Files,
     directories: Directories,
     reports: Reports,
@@ -83,7 +83,7 @@ pub(in crate::fs) struct DropBox {
     queue: Arc<Queue>,
 }
 
-/// A path in the drop box as its users write it.
+/// A path in the drop directory as its users write it.
 fn full_path(path: &str) -> String {
     crate::fs::join(IMPORT_NAME, path)
 }

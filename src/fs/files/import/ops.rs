@@ -1,4 +1,4 @@
-//! What callers do in the drop box.
+//! What callers do in the drop directory.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::fs::{
 };
 use crate::model::{Caller, Key};
 
-use super::file::Dropped;
+use super::file::ImportFile;
 use super::{Import, REPORT_SUFFIX, full_path, is_unfinished};
 
-/// Everybody has a drop box of his own, also at the top: programs that copy attributes only set
+/// Everybody has a drop directory of his own, also at the top: programs that copy attributes only set
 /// those of what belongs to their user.
 const DIRECTORY_MODE: u16 = 0o700;
 const REPORT_MODE: u16 = 0o400;
 
 impl Fs {
-    /// The path of a directory of the drop box, if the node is one.
+    /// The path of a directory of the drop directory, if the node is one.
     pub(in crate::fs) fn drop_directory(&self, node: u64) -> Option<Arc<str>> {
         match self.nodes.find(node) {
             Some(Node::Import(Import::Directory(path))) => Some(path),
@@ -35,7 +35,7 @@ impl Fs {
         }
     }
 
-    /// What a name in a directory of the drop box means to this caller.
+    /// What a name in a directory of the drop directory means to this caller.
     pub(in crate::fs) fn find_in_drop_box(
         &self,
         who: &Requester,
@@ -66,7 +66,7 @@ impl Fs {
         self.find_of_process(who, just_applied).map(Import::File)
     }
 
-    fn dropped(&self, who: &Requester, path: &str) -> Option<Arc<Dropped>> {
+    fn dropped(&self, who: &Requester, path: &str) -> Option<Arc<ImportFile>> {
         self.import.files.find(who.uid, path, || process_of(who.task))
     }
 
@@ -134,17 +134,17 @@ impl Fs {
         let caller = self.caller(who)?;
         let (node, writer) = (self.nodes.next_private(), process_of(who.task));
         let full = full_path(&path);
-        let charge = self.budget.charge(Account::of(&caller), Dropped::BYTES, &full)?;
+        let charge = self.budget.charge(Account::of(&caller), ImportFile::BYTES, &full)?;
         let opened = self.budget.charge(Account::of(&caller), HANDLE_BYTES, &full)?;
         // A new file of the name takes the place of one that was only waiting.
         self.import.files.remove_waiting(who.uid, &path);
-        let file = Arc::new(Dropped::new(node, who, writer, path, mode as u16, charge));
+        let file = Arc::new(ImportFile::new(node, who, writer, path, mode as u16, charge));
         self.import.files.add(&file)?;
         file.opened(Some(writer));
         let node = Node::from(Import::File(Arc::clone(&file)));
         let attr = self.attr_of(&node, &caller)?;
         self.nodes.look_up(&node);
-        let handle = self.handles.add(Handle::Dropped(file), opened);
+        let handle = self.handles.add(Handle::ImportFile(file), opened);
         Ok((Entry { attr, lifetime: NEVER }, Opened { handle, caching: Caching::Private }))
     }
 
@@ -171,7 +171,7 @@ impl Fs {
                     self.import.files.add(file)?;
                 }
                 file.opened(writer);
-                let handle = self.handles.add(Handle::Dropped(Arc::clone(file)), charge);
+                let handle = self.handles.add(Handle::ImportFile(Arc::clone(file)), charge);
                 Ok(Opened { handle, caching: Caching::Private })
             }
         }
@@ -181,7 +181,7 @@ impl Fs {
     pub(in crate::fs) fn close_dropped(
         self: &Arc<Self>,
         who: &Requester,
-        file: Arc<Dropped>,
+        file: Arc<ImportFile>,
         close: Close,
         answer: Answer<()>,
     ) {
@@ -198,7 +198,7 @@ impl Fs {
     pub(in crate::fs) fn sync_dropped(
         self: &Arc<Self>,
         who: &Requester,
-        file: Arc<Dropped>,
+        file: Arc<ImportFile>,
         answer: Answer<()>,
     ) {
         self.apply_dropped(who, file, Occasion::Sync, answer);
@@ -206,7 +206,7 @@ impl Fs {
 
     /// The last descriptor is gone: what was not applied yet is, and the file vanishes; unless it
     /// waits for its rename.
-    pub(in crate::fs) fn release_dropped(self: &Arc<Self>, who: &Requester, file: Arc<Dropped>) {
+    pub(in crate::fs) fn release_dropped(self: &Arc<Self>, who: &Requester, file: Arc<ImportFile>) {
         if !file.closed() {
             return;
         }
@@ -333,7 +333,7 @@ impl Fs {
     }
 }
 
-/// A path of the drop box that may be made.
+/// A path of the drop directory that may be made.
 fn drop_path(directory: &str, name: &OsStr) -> Result<String, FsError> {
     let name = checked_name(&full_path(directory), name)?;
     let path = join(directory, name);

@@ -22,13 +22,13 @@ pub(super) struct Queue(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(u32, VecDeque<Waiting>)>,
+    waiting: VecDeque<(u32, VecDeque<Blocked>)>,
     busy: HashSet<u32>,
     large_is_busy: bool,
     threads: usize,
 }
 
-struct Waiting {
+struct Blocked {
     is_large: bool,
     work: Work,
 }
@@ -40,7 +40,7 @@ impl Queue {
     /// There is no thread, and none can be started; `work` is not done.
     pub(super) fn submit(self: &Arc<Self>, uid: u32, size: usize, work: Work) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.add(uid, Waiting { is_large: size > LARGE, work });
+        state.add(uid, Blocked { is_large: size > LARGE, work });
         if state.threads < THREADS {
             let queue = Arc::clone(self);
             let started =
@@ -58,7 +58,7 @@ impl Queue {
     }
 
     fn run(&self) {
-        while let Some((uid, Waiting { is_large, work })) = self.take() {
+        while let Some((uid, Blocked { is_large, work })) = self.take() {
             work();
             let mut state = self.0.lock();
             state.busy.remove(&uid);
@@ -66,7 +66,7 @@ impl Queue {
         }
     }
 
-    fn take(&self) -> Option<(u32, Waiting)> {
+    fn take(&self) -> Option<(u32, Blocked)> {
         let mut state = self.0.lock();
         let taken = state.next();
         match &taken {
@@ -82,7 +82,7 @@ impl Queue {
 }
 
 impl State {
-    fn add(&mut self, uid: u32, waiting: Waiting) {
+    fn add(&mut self, uid: u32, waiting: Blocked) {
         match self.waiting.iter_mut().find(|(other, _)| *other == uid) {
             Some((_, of_uid)) => of_uid.push_back(waiting),
             None => self.waiting.push_back((uid, VecDeque::from([waiting]))),
@@ -90,8 +90,8 @@ impl State {
     }
 
     /// The next file whose turn it is.
-    fn next(&mut self) -> Option<(u32, Waiting)> {
-        let may = |(uid, of_uid): &(u32, VecDeque<Waiting>)| {
+    fn next(&mut self) -> Option<(u32, Blocked)> {
+        let may = |(uid, of_uid): &(u32, VecDeque<Blocked>)| {
             let is_large = of_uid.front().is_some_and(|first| first.is_large);
             !(self.busy.contains(uid) || is_large && self.large_is_busy)
         };
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn large_files_one_at_a_time_and_users_in_turn() {
         let mut state = State::default();
-        let waiting = |is_large| Waiting { is_large, work: Box::new(|| {}) };
+        let waiting = |is_large| Blocked { is_large, work: Box::new(|| {}) };
         for (uid, is_large) in [(7, true), (7, true), (7, true), (8, true), (9, false)] {
             state.add(uid, waiting(is_large));
         }

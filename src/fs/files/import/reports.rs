@@ -22,7 +22,7 @@ const BYTES: usize = 64 << 20;
 pub(in crate::fs) struct Report {
     pub(in crate::fs) node: u64,
     pub(in crate::fs) uid: u32,
-    /// Of the file, inside the drop box.
+    /// Of the file, inside the drop directory.
     pub(super) path: String,
     /// A line for each document, or for each thing that is wrong.
     pub(in crate::fs) text: Arc<Text>,

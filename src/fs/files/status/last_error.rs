@@ -19,10 +19,10 @@ const BYTES: usize = 8 << 20;
 
 /// The last failures by UID, newest last.
 #[derive(Default)]
-pub(in crate::fs) struct Failures(Mutex<Kept>);
+pub(in crate::fs) struct Failures(Mutex<Saved>);
 
 #[derive(Default)]
-struct Kept {
+struct Saved {
     by_uid: HashMap<u32, VecDeque<Failure>>,
     bytes: usize,
 }
@@ -68,7 +68,7 @@ impl Failures {
     }
 }
 
-impl Kept {
+impl Saved {
     /// Forgets all of the UID that failed longest ago.
     fn forget_oldest(&mut self) {
         let last = |of_uid: &VecDeque<Failure>| of_uid.back().map(|last| last.at);

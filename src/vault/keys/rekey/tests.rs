@@ -29,7 +29,7 @@ fn actor() -> Actor {
 
 fn write(vault: &Vault, key: &str, value: &[u8]) {
     let target =
-        WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None };
+        WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, inherited_lists: None };
     let (answer, answered) = channel();
     let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.map(drop)).unwrap());
     vault.write(actor(), target, Plaintext::copy_of(value), None, done);

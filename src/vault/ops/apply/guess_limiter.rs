@@ -21,14 +21,14 @@ const SECRETS: usize = 65_536;
 
 /// Wrong guesses by secret. The lock is a leaf.
 #[derive(Default)]
-pub(in crate::vault) struct Guesses(Mutex<HashMap<RecordId, Wrong>>);
+pub(in crate::vault) struct GuessLimiter(Mutex<HashMap<RecordId, Wrong>>);
 
 struct Wrong {
     count: u32,
     since: Instant,
 }
 
-impl Guesses {
+impl GuessLimiter {
     /// Counts a guess as a wrong one, before it is compared. Whether it may be compared.
     pub(in crate::vault) fn take(&self, of: RecordId) -> bool {
         let now = Instant::now();

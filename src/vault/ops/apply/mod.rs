@@ -22,7 +22,7 @@ use crate::document::Document;
 use crate::model::{Caller, Key, SecretId};
 use crate::store::{Batch, StoreError};
 
-use crate::vault::audit::Ask;
+use crate::vault::audit::AuditContext;
 use crate::vault::error::VaultError;
 use crate::vault::open::memory;
 use crate::vault::quota::Usages;
@@ -142,7 +142,7 @@ impl Vault {
             let (file, caller) = (Arc::clone(&file), Arc::clone(caller));
             Box::new(move |transaction| file.lock().plan(transaction, &caller))
         };
-        let ask = Ask::new(actor.clone(), Action::Import, None);
+        let ask = AuditContext::new(actor.clone(), Action::Import, None);
         if alone {
             self.committer.submit_alone(ask, None, plan, done);
         } else {

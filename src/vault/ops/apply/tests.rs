@@ -50,7 +50,7 @@ fn read(vault: &Vault, key: &str) -> Option<String> {
 
 fn write(vault: &Vault, key: &str, value: &str) {
     let target =
-        WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None };
+        WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, inherited_lists: None };
     let (done, outcome) = channel();
     let done = Box::new(move |outcome: Result<_, _>| done.send(outcome.map(drop)).unwrap());
     vault.write(root(), target, Plaintext::copy_of(value.as_bytes()), None, done);

@@ -58,7 +58,7 @@ pub enum MigrateError {
     #[error(
         "another `secretfs migrate` has gone on with this one; wait for its end, then run this again to see whether all is there"
     )]
-    Overtaken,
+    Conflict,
     /// etcd could not do it.
     #[error("{0}; then run it again, it goes on where it was")]
     Cluster(#[from] ClusterError),

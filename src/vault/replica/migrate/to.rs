@@ -233,7 +233,7 @@ impl To<'_> {
         }
         match commit(self.cluster, &transaction)? {
             Outcome::Committed(_) => Ok(()),
-            Outcome::Conflict(_) => Err(MigrateError::Overtaken),
+            Outcome::Conflict(_) => Err(MigrateError::Conflict),
         }
     }
 

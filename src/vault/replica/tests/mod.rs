@@ -17,7 +17,7 @@ use crate::crypto::MasterKey;
 use crate::model::{Caller, Key, Plaintext};
 use crate::store::MemoryStore;
 use crate::vault::{
-    OpenVaultError, Opening, Origin, RenameSource, RenameTarget, Secret, Vault, VaultError,
+    OpenVaultError, Opening, RenameSource, RenameTarget, RequestId, Secret, Vault, VaultError,
     WriteTarget,
 };
 
@@ -87,7 +87,7 @@ impl Host {
 
     pub(super) fn begin_write(
         &self,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         target: WriteTarget,
         value: &[u8],
     ) -> impl Fn() -> Result<(), VaultError> + use<> {
@@ -106,7 +106,7 @@ impl Host {
 
     pub(super) fn put_for(
         &self,
-        origin: Option<Origin>,
+        origin: Option<RequestId>,
         key: &str,
         value: &[u8],
     ) -> Result<(), VaultError> {
@@ -132,7 +132,7 @@ impl Host {
         let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));
         let source = RenameSource::Secret(Key::parse(from).unwrap());
         let key = Key::parse(to).unwrap();
-        let target = RenameTarget::Key { key, exclusive: false, heritage: None };
+        let target = RenameTarget::Key { key, exclusive: false, inherited_lists: None };
         self.vault.rename(root(), source, target, None, done);
         answered.recv_timeout(SOON).unwrap()
     }
@@ -199,7 +199,7 @@ impl Host {
 }
 
 fn new(key: &str) -> WriteTarget {
-    WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, heritage: None }
+    WriteTarget::New { key: Key::parse(key).unwrap(), exclusive: false, inherited_lists: None }
 }
 
 pub(super) fn root() -> Actor {

@@ -6,8 +6,8 @@ use super::*;
 
 const MOUNT: u64 = 7;
 
-fn origin(unique: u64) -> Option<Origin> {
-    Some(Origin { mount: MOUNT, unique, ..Origin::default() })
+fn origin(unique: u64) -> Option<RequestId> {
+    Some(RequestId { mount: MOUNT, unique, ..RequestId::default() })
 }
 
 /// The host in the state in which its last process left it, which served the same mount.
