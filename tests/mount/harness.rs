@@ -507,7 +507,7 @@ impl Mount {
 
     /// The process that looks up users and files for the server.
     pub(crate) fn clerk(&self) -> Option<Pid> {
-        child(self.server()?, |arguments| arguments.nth(1) == Some("lookup"))
+        child(self.server()?, |arguments| arguments.nth(1) == Some("look-up"))
     }
 
     /// The process that speaks to etcd for the server.

@@ -164,9 +164,9 @@ fn a_disk_that_others_fill_stops_no_reader_and_no_restart() {
     });
     assert_eq!(full, Some(ENOSPC), "after {} values", kept.len());
 
-    let prefiller = mount.state().join("prefiller");
+    let filler = mount.state().join("filler");
     for attempt in 0..3 {
-        let mut rest = std::fs::File::create(&prefiller).expect("a tmpfs takes an empty file");
+        let mut rest = std::fs::File::create(&filler).expect("a tmpfs takes an empty file");
         while std::io::Write::write_all(&mut rest, &[0; 4096]).is_ok() {}
         mount.kill9();
         mount.go();
@@ -184,7 +184,7 @@ fn a_disk_that_others_fill_stops_no_reader_and_no_restart() {
             assert!(read.as_ref() == Ok(value), "attempt {attempt}: {number} is {:?}", read.err());
         }
     }
-    std::fs::remove_file(&prefiller).unwrap();
+    std::fs::remove_file(&filler).unwrap();
     assert_eq!(mount.user(ROOT).unlink(&format!("k{}", kept.keys().next().unwrap())), Ok(()));
     mount.stop();
     drop(disk);

@@ -163,7 +163,7 @@ fn health_tells_of_a_full_disk() {
     small.go();
     let root = small.user(ROOT);
     assert_eq!(root.read(".status/health").as_deref(), Ok("ok\n"));
-    fs::write(small.state().join("prefiller"), vec![0; 30 << 20]).unwrap_err();
+    fs::write(small.state().join("filler"), vec![0; 30 << 20]).unwrap_err();
     eventually("degraded", || {
         let _ = root.write("K", vec![7; 1 << 20]);
         let health = root.read(".status/health").unwrap();
@@ -176,7 +176,7 @@ fn health_tells_of_a_full_disk() {
     });
     assert!(root.read(".status/health").unwrap().contains("\nstore: "));
     assert!(metrics(&root)["secretfs_store_failures_total"] >= 1.0);
-    fs::remove_file(small.state().join("prefiller")).unwrap();
+    fs::remove_file(small.state().join("filler")).unwrap();
     root.write("L", "value").unwrap();
     assert_eq!(root.read(".status/health").as_deref(), Ok("ok\n"));
     small.stop();
