@@ -108,8 +108,8 @@ fn a_server_that_was_taken_over_can_do_nothing_outside() {
     fs::rename(state.join("new"), state.join("renamed")).unwrap();
     assert_eq!(fs::read(state.join("renamed")).unwrap(), b"value");
     fs::create_dir(state.join("directory")).unwrap();
-    fs::rename(state.join("renamed"), state.join("folder/renamed")).unwrap();
-    fs::remove_file(state.join("folder/renamed")).unwrap();
+    fs::rename(state.join("renamed"), state.join("directory/renamed")).unwrap();
+    fs::remove_file(state.join("directory/renamed")).unwrap();
     fs::remove_dir(state.join("directory")).unwrap();
     assert_eq!(fs::read(directory.join("import/file")).unwrap(), b"content");
     if account.is_some() {
