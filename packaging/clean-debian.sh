@@ -3,7 +3,7 @@
 # Boots a clean Debian with systemd in a container, on this machine's kernel, and runs SCRIPT there: by default
 # packaging/life-of-the-deb.sh; packaging/drill.sh is another. A script that ends with 77 is run again, with "again"
 # as its third argument, after the machine has been booted again. Needs root, overlayfs, mmdebstrap and
-# systemd-container; ROOT=DIR uses a folder that packaging/debian-root.sh has filled before.
+# systemd-container; ROOT=DIR uses a directory that packaging/debian-root.sh has filled before.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 script=$(realpath "${3-$here/life-of-the-deb.sh}")
@@ -25,7 +25,7 @@ if [ -z "${ROOT-}" ]; then
     ROOT=$work/root
     "$here/debian-root.sh" "$ROOT" "$script"
 fi
-# Nothing of a test before this one is left: what is written goes beside the folder.
+# Nothing of a test before this one is left: what is written goes beside the directory.
 mkdir "$work"/{upper,lower,merged,test}
 mount -t overlay -o "lowerdir=$ROOT,upperdir=$work/upper,workdir=$work/lower" secretfs-test "$work/merged"
 cp "$1" "$work/test/old.deb"; cp "$2" "$work/test/new.deb"

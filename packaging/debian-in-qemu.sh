@@ -2,7 +2,7 @@
 # usage: packaging/debian-in-qemu.sh OLD.deb NEW.deb [SCRIPT]
 # As packaging/clean-debian.sh, on Debian's own kernel in an emulated machine. Needs root, mmdebstrap,
 # qemu-system-x86_64 and mke2fs. Without /dev/kvm everything takes about twenty times as long: SCALE=N tells a
-# script to multiply its limits. ROOT=DIR uses a folder that packaging/debian-root.sh has filled before, with the
+# script to multiply its limits. ROOT=DIR uses a directory that packaging/debian-root.sh has filled before, with the
 # packages of $kernel. What the machine says while it boots is in LOG (default: nowhere).
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")

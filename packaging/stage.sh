@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: packaging/stage.sh BIN ROOT
-# Puts what a package holds below ROOT; the programs come from the folder BIN (target/release).
+# Puts what a package holds below ROOT; the programs come from the directory BIN (target/release).
 set -euo pipefail
 bin=$(realpath "$1") root=$2
 cd "$(dirname "$0")/.."
@@ -18,8 +18,8 @@ install -D -m 644 -t "$doc" README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.
 install -D -m 644 -t "$doc/docs" docs/*.md docs/session.*
 install -D -m 644 -t "$doc/docs/design" docs/design/*.md
 install -D -m 644 -t "$doc/mount/examples" mount/examples/*
-for folder in examples/*/; do
-    install -D -m 644 -t "$doc/$folder" "$folder"*
+for directory in examples/*/; do
+    install -D -m 644 -t "$doc/$directory" "$directory"*
 done
 
 completions() { mkdir -p "$root/$(dirname "$2")"; "$bin/secretfs" completions "$1" > "$root/$2"; }

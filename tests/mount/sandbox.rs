@@ -323,14 +323,14 @@ fn an_old_landlock_is_a_note_and_may_refuse_the_start() {
 fn an_old_landlock_takes_no_right_to_read_away() {
     let Some((mount, _)) = prepare() else { return };
     let Some(library) = build_library(&mount.roots(), OLD_LANDLOCK) else { return };
-    let folder = mount.roots().join("import");
-    fs::create_dir(&folder).unwrap();
-    let file = folder.join("a.yaml");
+    let directory = mount.roots().join("import");
+    fs::create_dir(&directory).unwrap();
+    let file = directory.join("a.yaml");
     fs::write(&file, "key: alice/K\nvalue: v\n").unwrap();
     set_mode(&file, 0o600);
     chown(&file, Some(ALICE.uid), Some(ALICE.uid)).unwrap();
-    set_mode(&folder, 0o700);
-    let mount = mount.with_args(&["--import-dir", folder.to_str().unwrap()]);
+    set_mode(&directory, 0o700);
+    let mount = mount.with_args(&["--import-dir", directory.to_str().unwrap()]);
     let mount = mount.with_env("LD_PRELOAD", library.to_str()).started();
     assert!(mount.said().contains("older than that of Linux 6.12"), "{}", mount.said());
     assert_eq!(mount.user(ALICE).read("alice/K").as_deref(), Ok("v"));
