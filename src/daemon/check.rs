@@ -7,9 +7,9 @@ use crate::identity::{Resolver, Trust};
 use crate::store::SledStore;
 
 use super::error::DaemonError;
-use super::hardening;
 use super::key::KeyFiles;
 use super::sandbox::Account;
+use super::sandbox::hardening;
 use super::settings::{MountSettings, Resolved};
 
 /// Everything for which [`super::mount`] would refuse these settings: configuration, user, keys (also whether

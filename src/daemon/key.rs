@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use crate::crypto::{KeyTextError, Keyring, LockedText, MasterKey, Weakness};
 use crate::identity::Trust;
 
-use super::clerk::Clerk;
-use super::control::KeyTexts;
 use super::error::DaemonError;
-use super::hardening::take_encryption_key;
+use super::ipc::KeyTexts;
+use super::lookup_helper::Clerk;
+use super::sandbox::hardening::take_encryption_key;
 use super::settings::Resolved;
 
 /// The name of the systemd credential.

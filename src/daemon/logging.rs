@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::notify;
+use super::host::start_notice;
 use super::settings::LogLevel;
 use journal::Journal;
 use queue::Queue;
@@ -28,7 +28,7 @@ pub(super) struct Sockets {
 
 impl Sockets {
     pub(super) fn open() -> io::Result<Self> {
-        let syslog = notify::is_in_background().then(Syslog::open).transpose()?;
+        let syslog = start_notice::is_in_background().then(Syslog::open).transpose()?;
         Ok(Self { journal: Journal::of_stderr(), syslog })
     }
 }

@@ -1,54 +1,37 @@
 //! From settings to a mount that is served, and to its end.
 
-mod administration;
-mod allocator;
-mod audit;
-mod carrier;
 mod check;
-mod clerk;
-mod connection;
-mod control;
-mod disk;
 mod error;
-mod hardening;
-mod holder;
-mod import_dir;
+mod etcd_proxy;
+mod host;
+mod ipc;
 mod key;
 mod key_fit;
-mod locate;
 mod logging;
-mod migrate;
-mod mountpoint;
-mod notify;
+mod lookup_helper;
 mod offline;
-mod progress;
-mod rekey;
-mod reload;
 mod sandbox;
-mod security;
-mod selinux;
 mod server;
 mod settings;
-mod shortage;
 mod size;
-mod upgrade;
+mod supervisor;
 
 use std::path::Path;
 
-pub use allocator::Allocator;
-pub use audit::{AuditLog, audit_directory, audit_log};
 pub use check::check;
 pub use error::DaemonError;
-pub use migrate::{Direction, migrate};
-pub use mountpoint::{clear_if_dead, is_secretfs, unmount};
+pub use host::mountpoint::{clear_if_dead, is_secretfs, unmount};
+pub use host::selinux::Label;
+pub use offline::audit::{AuditLog, audit_directory, audit_log};
+pub use offline::migrate::{Direction, migrate};
+pub use offline::rekey::rekey_offline;
 pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
-pub use rekey::rekey_offline;
-pub use selinux::Label;
+pub use server::allocator::Allocator;
 pub use settings::{LogLevel, MountSettings};
-pub use upgrade::{Reloaded, reload, upgrade};
+pub use supervisor::upgrade_socket::{Reloaded, reload, upgrade};
 
-pub use hardening::take_encryption_key;
-pub(crate) use notify::PROGRAM;
+pub(crate) use host::start_notice::PROGRAM;
+pub use sandbox::hardening::take_encryption_key;
 
 use settings::Resolved;
 
@@ -61,9 +44,9 @@ pub fn mount(settings: MountSettings) -> Result<(), DaemonError> {
     let background = settings.background;
     let resolved = Resolved::from(settings);
     if background {
-        return notify::start_in_background(resolved?);
+        return host::start_notice::start_in_background(resolved?);
     }
-    holder::run(resolved)
+    supervisor::run(resolved)
 }
 
 /// Serves a mount that [`mount`] holds; started by it, not by people.
@@ -87,7 +70,7 @@ pub fn notify() -> Result<(), DaemonError> {
 /// # Errors
 /// It was started by somebody else, or cannot be confined.
 pub fn look_up() -> Result<(), DaemonError> {
-    clerk::run()
+    lookup_helper::run()
 }
 
 /// Speaks to etcd for a server; started by it, not by people.
@@ -95,13 +78,13 @@ pub fn look_up() -> Result<(), DaemonError> {
 /// # Errors
 /// It was started by somebody else, or cannot be confined.
 pub fn carry() -> Result<(), DaemonError> {
-    carrier::run()
+    etcd_proxy::run()
 }
 
 /// If this process was started to touch files: does that until its input ends.
 pub fn touch_if_asked() -> Option<std::process::ExitCode> {
     crate::fuse::touch_if_asked(|arguments| {
-        hardening::name_process(c"secretfs-touch");
+        sandbox::hardening::name_process(c"secretfs-touch");
         sandbox::enter_to_touch(arguments)
     })
 }

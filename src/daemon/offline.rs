@@ -1,5 +1,9 @@
 //! Work on a state directory that no daemon uses.
 
+pub(super) mod audit;
+pub(super) mod migrate;
+pub(super) mod rekey;
+
 use std::sync::Arc;
 
 use crate::audit::{Actor, Process};
@@ -10,8 +14,8 @@ use crate::store::SledStore;
 use crate::vault::{Fsck, Opening, Sharing, Vault};
 
 use super::error::DaemonError;
-use super::hardening;
 use super::key::KeyFiles;
+use super::sandbox::hardening;
 use super::settings::{MountSettings, Resolved};
 
 /// What an offline command is about to do.

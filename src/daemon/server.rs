@@ -1,6 +1,13 @@
 //! The process that serves a mount which the holder holds. It can be killed at any moment: the next
 //! one goes on where it was.
 
+pub(super) mod administration;
+pub(super) mod allocator;
+pub(super) mod disk;
+pub(super) mod import_dir;
+pub(super) mod reload;
+pub(super) mod security;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -21,22 +28,23 @@ use crate::fs::{Fs, Options, RestoredState, SavedState};
 use crate::fuse::{self, Device, Service, Toucher};
 use crate::identity::{IdentitiesError, Resolver, Trust};
 use crate::store::SledStore;
-use crate::telemetry::{Part, pulse};
+use crate::telemetry::{Part, request_watchdog};
 use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
 
-use super::carrier::Carrier;
-use super::clerk::{Clerk, Readable};
-use super::connection::NO_RESEND;
-use super::control::{Control, KeyTexts, Order, Report};
-use super::disk::OnDisk;
 use super::error::DaemonError;
+use super::etcd_proxy::Carrier;
+use super::host::connection::NO_RESEND;
+use super::host::{locate, start_notice};
+use super::ipc::{Control, KeyTexts, Order, Report};
 use super::key::{KeyFiles, Keys};
 use super::logging::{Log, Sockets};
-use super::reload::{self, Reload};
+use super::lookup_helper::{Clerk, Readable};
+use super::sandbox::hardening;
 use super::sandbox::{self, Account, Because, Calls, Files, Needs, Sandbox};
-use super::security::SetUp;
 use super::settings::Resolved;
-use super::{administration, allocator, hardening, import_dir, locate, notify};
+use disk::OnDisk;
+use reload::Reload;
+use security::SetUp;
 
 /// How long the messenger may take to end once the holder is gone, in milliseconds.
 const MESSENGER_PATIENCE: u16 = 2000;
@@ -204,7 +212,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             tracing::warn!("the service is not secure: {reason}");
         }
         confined.log.flush();
-        notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
+        start_notice::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
         control.send(&Report::Serving, &[]).map_err(conversation)?;
         let (gone, when_gone) = oneshot::channel();
         follow_holder(control, messenger, gone, Arc::clone(&reload))
@@ -254,7 +262,7 @@ pub(super) fn run_messenger() -> Result<(), DaemonError> {
     let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
     // The sandbox lets it open nothing. What is wrong with that the server has told: it has entered its own.
-    notify::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
+    start_notice::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
     sandbox::enter(&sandbox::of_messenger(account.as_ref()))?;
     // Becoming another user ended it.
     die_with_the_holder()?;
@@ -402,7 +410,7 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
         unsafe { handle(ignored, SigHandler::SigIgn) }.map_err(failed)?;
     }
     // Nor is the terminal of the holder its business. No process that comes here looks at the mountpoint.
-    notify::leave_session().map_err(system("the session of the caller could not be left"))?;
+    start_notice::leave_session().map_err(system("the session of the caller could not be left"))?;
     // The holder reads its signals, and its children inherit that it blocks them.
     SigSet::all().thread_unblock().map_err(failed)?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
@@ -452,7 +460,7 @@ fn reload_and_tell(reload: &Arc<Reload>, holder: &Arc<Control>) -> std::io::Resu
 }
 
 fn how_it_is() -> Report {
-    if pulse::stuck_for() < STUCK { Report::Alive } else { Report::Stuck }
+    if request_watchdog::stuck_for() < STUCK { Report::Alive } else { Report::Stuck }
 }
 
 /// What the holder passes on.

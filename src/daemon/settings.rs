@@ -15,7 +15,7 @@ use crate::vault::Limits;
 
 use super::error::DaemonError;
 use super::existing;
-use super::selinux::{Label, Labels};
+use super::host::selinux::{Label, Labels};
 use super::size::Size;
 
 const DEFAULT_MOUNTPOINT: &str = "/secrets";

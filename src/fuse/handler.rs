@@ -19,7 +19,8 @@ use crate::fs::{
     Changes, Creation, FileKind, Fs, FsError, Lock, NEVER, Opcode, RenameMode, Requester, Trial,
 };
 use crate::model::{MAX_COMPONENT_BYTES, MAX_VALUE_BYTES};
-use crate::telemetry::pulse::{self, InFlight};
+use crate::telemetry::request_watchdog;
+use crate::telemetry::request_watchdog::InFlight;
 
 use super::convert::{GENERATION, file_attr, file_type, poll_events, requester, time, wanted};
 use super::errno::{INVALID, LEFT_TO_THE_KERNEL, NO_SUCH_CONTROL, NOBODY_MAY, UNSUPPORTED, errno};
@@ -52,8 +53,8 @@ impl Handler {
     fn begin(&self, request: &Request, opcode: Opcode) -> Result<(InFlight, Trial), FsError> {
         self.fs.requests.count(opcode);
         let working = match opcode {
-            Opcode::Release => pulse::working_on_what_others_wait_for(),
-            _ => pulse::working(),
+            Opcode::Release => request_watchdog::working_on_what_others_wait_for(),
+            _ => request_watchdog::working(),
         };
         Ok((working, self.fs.begin_trial(&requester(request))?))
     }
@@ -95,7 +96,7 @@ fn run<R: Refuse, I: ?Sized>(
     input: &I,
     operation: impl FnOnce(&Arc<Fs>, &Requester, Trial, R, &I),
 ) {
-    let _working = pulse::working();
+    let _working = request_watchdog::working();
     match fs.begin_trial(who) {
         Ok(trial) => operation(fs, who, trial, reply, input),
         Err(error) => reply.refuse(errno(&error)),
@@ -166,7 +167,7 @@ impl Filesystem for Handler {
     fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
         // Never sent again: it has no answer.
         self.fs.requests.count(Opcode::Forget);
-        let _working = pulse::working();
+        let _working = request_watchdog::working();
         self.fs.forget(node.0, lookups);
     }
 

@@ -5,13 +5,13 @@ mod device;
 mod errno;
 mod handler;
 mod locks;
-mod messenger;
+mod notifier;
 mod reply;
 mod session;
 mod touch;
 
 pub use device::Device;
 pub use errno::{code, vault_code};
-pub use messenger::{LINES, lines, pass_on};
+pub use notifier::{LINES, lines, pass_on};
 pub use session::{REQUEST_BUFFER_BYTES, REQUEST_BYTES, Served, Service, resend, serve};
 pub use touch::{Toucher, touch_if_asked};

@@ -12,12 +12,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::fs::{Fs, KernelCache};
 use crate::model::MAX_VALUE_BYTES;
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 
 use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
 use super::handler::Handler;
-use super::messenger::{Lines, notice};
+use super::notifier::{Lines, notice};
 use super::touch::Toucher;
 
 /// How large a buffer the library allocates for requests, one for each thread that serves
@@ -71,7 +71,7 @@ pub fn serve(
 ) -> io::Result<Served> {
     let mut config = Config::default();
     config.n_threads = Some(service.threads);
-    pulse::requests_are_read_by(THREADS);
+    request_watchdog::requests_are_read_by(THREADS);
     let acl = if service.for_all { SessionACL::All } else { SessionACL::Owner };
 
     // The library insists on a first request, which the kernel says only once: it gets a copy.

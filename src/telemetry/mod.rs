@@ -4,7 +4,7 @@
 pub mod clock;
 mod health;
 mod metrics;
-pub mod pulse;
+pub mod request_watchdog;
 mod security;
 
 pub use health::{Health, Part};

@@ -11,7 +11,7 @@ use crate::audit::{
 use crate::crypto::{Keyring, Purpose};
 use crate::model::Grant;
 use crate::store::Store;
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 
 use super::Vault;
 use super::error::{OpenVaultError, VaultError};
@@ -82,7 +82,7 @@ impl Vault {
         if !audit.is_on() {
             return then(Ok(()));
         }
-        let waiting = pulse::waiting();
+        let waiting = request_watchdog::waiting();
         audit.decide(attempt, move |recorded| {
             drop(waiting);
             then(recorded.map_err(VaultError::NotRecorded));
@@ -103,7 +103,7 @@ impl Vault {
         }
         let attempt = |subject| Attempt { actor: actor.clone(), action, subject, error: None };
         let attempts = subjects.into_iter().map(attempt).collect();
-        let waiting = pulse::waiting();
+        let waiting = request_watchdog::waiting();
         audit.decide_all(attempts, move |recorded| {
             drop(waiting);
             then(recorded.map_err(VaultError::NotRecorded));

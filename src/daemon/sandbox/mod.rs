@@ -6,6 +6,7 @@
 mod account;
 mod calls;
 mod files;
+pub(super) mod hardening;
 mod lists;
 mod missing;
 
@@ -20,7 +21,6 @@ pub(super) use files::Files;
 pub(super) use missing::{Because, Missing};
 
 use super::error::DaemonError;
-use super::hardening;
 
 /// What a process needs; all else is taken from it.
 #[derive(Debug, Default)]

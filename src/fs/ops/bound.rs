@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Caller, Operation};
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 use crate::vault::{Change, Secret, Value};
 
 use crate::fs::attr::SECRET_MODE;
@@ -274,7 +274,7 @@ impl Fs {
     /// waited for.
     fn has_readers(&self, node: u64) -> bool {
         if self.nodes.readers(node) > 0 {
-            pulse::wait_for_earlier_requests(PATIENCE);
+            request_watchdog::wait_for_earlier_requests(PATIENCE);
         }
         self.nodes.readers(node) > 0
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::audit::Actor;
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 use crate::vault::{Change, Done, RequestId, Secret, VaultError, WriteTarget};
 
 use crate::fs::caller::closing::{Close, Judged};
@@ -178,7 +178,7 @@ impl Fs {
         // closed it a moment ago is known.
         let (fs, who) = (Arc::clone(self), *who);
         self.with_caller(draft.uid(), move |_| fs.publish_released(&who, draft, answer));
-        pulse::has_begun();
+        request_watchdog::has_begun();
     }
 
     fn publish_released(
@@ -188,7 +188,7 @@ impl Fs {
         answer: impl FnOnce() + Send + 'static,
     ) {
         let settling = self.settling.begin(draft.path());
-        pulse::has_begun();
+        request_watchdog::has_begun();
         let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
         let settled = self.noting(
             who,

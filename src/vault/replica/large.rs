@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{
     Change, Cluster, ClusterError, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction,
 };
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 
 use super::Replica;
 use super::error::ReplicaError;
@@ -72,7 +72,7 @@ impl Replica {
     /// # Errors
     /// As [`Replica::send`]. What was stored ahead is removed by the next one who does this.
     pub(super) fn send_large(&self, sending: &Sending) -> Result<Sent, ReplicaError> {
-        let _waiting = pulse::waiting();
+        let _waiting = request_watchdog::waiting();
         let host = self.state.lock().seen.host;
         let order = Order { host, change: random(), holds: false };
         let mut claim = Transaction::default();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterError, Outcome, Record, Transaction};
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 use crate::vault::{Vault, VaultError};
 
 use super::Replica;
@@ -132,7 +132,7 @@ impl Replica {
     /// # Errors
     /// [`ClusterError::Unknown`]: nobody can be asked.
     pub(in crate::vault) fn was_carried_out(&self, asked: Asked) -> Result<bool, ReplicaError> {
-        let _waiting = pulse::waiting();
+        let _waiting = request_watchdog::waiting();
         let since = |state: &State| {
             let inherited = state.inherited.as_ref()?;
             Some(inherited.asked.contains(&asked).then_some(inherited.since))

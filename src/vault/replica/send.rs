@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::{ClusterError, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction};
 use crate::model::Plaintext;
 use crate::store::{Batch, Change as Stored};
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 use crate::vault::error::VaultError;
 use crate::vault::records::secret::{RecordId, Secret, Value};
 use crate::vault::records::{Address, CHUNK_BYTES, Records};
@@ -125,7 +125,7 @@ impl Replica {
         order: u64,
         asked: &[Asked],
     ) -> Result<Sent, ReplicaError> {
-        let _waiting = pulse::waiting();
+        let _waiting = request_watchdog::waiting();
         let until = Instant::now() + GRACE;
         self.link.wait_up().map_err(|why| ClusterError::Unreachable { why })?;
         self.settle_last(until)?;

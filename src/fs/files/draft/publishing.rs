@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::model::SIDECAR_SUFFIX;
-use crate::telemetry::pulse;
+use crate::telemetry::request_watchdog;
 
 use crate::fs::ops::lookup::is_below;
 
@@ -96,14 +96,14 @@ impl PendingPublications {
         let mut waited = names.closing.keys().any(|key| matters(key));
         if waited {
             drop(names);
-            pulse::wait_for_earlier_requests(PATIENCE);
+            request_watchdog::wait_for_earlier_requests(PATIENCE);
             names = self.names.lock();
         }
         let next = names.next;
         let under_way =
             |names: &mut Names| names.under_way.range(..next).any(|(_, key)| matters(key));
         if under_way(&mut names) {
-            let _waiting = pulse::waiting();
+            let _waiting = request_watchdog::waiting();
             self.settled.wait_while_for(&mut names, under_way, PATIENCE);
             waited = true;
         }

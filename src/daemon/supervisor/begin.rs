@@ -1,0 +1,113 @@
+//! How a holder comes to its mount: it makes one, or finds the one that the holder before left.
+
+use std::io;
+use std::path::Path;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::crypto::LockedText;
+use crate::fuse;
+use crate::fuse::Device;
+
+use super::fdstore::{Found, Note};
+use super::signals::Signals;
+use super::spawn::{Plan, Server, Started};
+use super::{Holder, prepared, refused, system};
+use crate::daemon::error::DaemonError;
+use crate::daemon::host::connection::NO_RESEND;
+use crate::daemon::host::mountpoint;
+use crate::daemon::logging::Log;
+use crate::daemon::sandbox::Account;
+use crate::daemon::settings::Resolved;
+
+/// What a holder begins with.
+pub(super) struct Begin<'a> {
+    pub(super) settings: &'a Resolved,
+    /// Why they are not those that were given.
+    pub(super) fault: Option<String>,
+    pub(super) key: Option<LockedText>,
+    pub(super) account: Option<Account>,
+    pub(super) signals: Signals,
+    pub(super) log: Log,
+}
+
+/// A holder and its first server, or why there is none: it has a mount, which is to end then. Nothing, if a
+/// signal came before there was a mount.
+pub(super) type Begun = Option<(Holder, Result<Option<Server>, DaemonError>)>;
+
+impl Begin<'_> {
+    /// Goes on with the mount that the holder before left.
+    pub(super) fn with(self, found: Found) -> Result<Begun, DaemonError> {
+        let Self { settings, fault, key, account, signals, log } = self;
+        let Found { device, shelf, note, down_since, deposit } = found;
+        let Note { path, mount, first_request, .. } = note;
+        let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        plan.settings_fault = fault;
+        tracing::warn!("the holder before this one ended; its mount goes on");
+        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
+        holder.outage.since = down_since;
+        (holder.deposit, holder.is_heir) = (Some(deposit), true);
+        // Somebody waits already, so that it is not a start that can be refused.
+        let mut server = holder.replace(true, true);
+        if let Ok(Some(ready)) = server {
+            server = holder.on_a_connection_that_resends(ready);
+        }
+        Ok(Some((holder, server)))
+    }
+
+    /// Mounts.
+    pub(super) fn anew(self) -> Result<Begun, DaemonError> {
+        let Self { settings, fault: _, key, account, signals, log } = self;
+        let path = mountpoint::check(&settings.mountpoint)?;
+        let mount = new_number()?;
+        let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
+        let shelf = shelf.map_err(|error| prepared()(error.into()))?;
+        let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
+        let server = match plan.start(&signals, None, None, true)? {
+            Started::Ready(server) => server,
+            Started::Ended(status) => return refused(status).map(|()| None),
+            Started::Stopped => return Ok(None),
+        };
+        mountpoint::make(&path)?;
+        let device = Device::mount(&path, &plan.labels).map_err(not_mounted(&plan, &path))?;
+        let opened = open_conversation(&device);
+        let (first_request, resends, server) = match opened {
+            Ok((first_request, resends)) => (first_request, resends, Ok(Some(server))),
+            Err(error) => (Vec::new(), true, Err(error)),
+        };
+        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
+        if !resends {
+            holder.resends = false;
+            tracing::warn!("{NO_RESEND}");
+        }
+        Ok(Some((holder, server)))
+    }
+}
+
+/// The first request of a new mount, and whether its kernel sends unanswered requests again. That is found out
+/// before the first request is read: no request is unanswered yet.
+pub(super) fn open_conversation(device: &Device) -> Result<(Vec<u8>, bool), DaemonError> {
+    let lost = || system("the mount was lost");
+    let resends = fuse::resend(device).map_err(lost())?;
+    Ok((device.first_request().map_err(lost())?, resends))
+}
+
+/// A number that no other mount has.
+pub(super) fn new_number() -> Result<u64, DaemonError> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number)
+        .map_err(|error| prepared()(io::Error::other(error.to_string())))?;
+    Ok(u64::from_le_bytes(number))
+}
+
+/// Why the kernel refused a mount.
+pub(super) fn not_mounted(plan: &Plan, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
+    let (path, labelled) = (path.to_owned(), !plan.labels.is_empty());
+    move |source| match source.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied if labelled => {
+            DaemonError::Labels { path, source }
+        }
+        _ => DaemonError::Mount { path, source },
+    }
+}
