@@ -553,7 +553,7 @@ s_memory() {
         note "cgroup v1"
     fi
     load
-    # What writers have not closed is in the memory of the server, and once more on the shelf.
+    # What writers have not closed is in the memory of the server, and once more in the saved state.
     perl -e '
         my @files;
         for my $number (1 .. 120) {

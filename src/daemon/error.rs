@@ -215,7 +215,7 @@ pub enum DaemonError {
         /// What is missing.
         missing: String,
     },
-    /// A server was started by something else than the holder of a mount.
+    /// A server was started by something else than the supervisor of a mount.
     #[error("this is started by `secretfs mount` alone; run that instead")]
     NoHolder,
     /// Servers die as soon as they are started.

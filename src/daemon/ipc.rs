@@ -1,4 +1,4 @@
-//! What the holder of a mount and the process that serves it say to each other.
+//! What the supervisor of a mount and the process that serves it say to each other.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -24,12 +24,12 @@ const LONGEST: usize = 128 * 1024;
 /// Every message brings at most this many descriptors: the device and the lines.
 const DESCRIPTORS: usize = 1 + crate::fuse::LINES;
 
-/// From the holder.
+/// From the supervisor.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Open the store, and say [`Report::Ready`]. Brings the shelf.
+    /// Open the store, and say [`Report::Ready`]. Brings the saved state.
     Prepare {
-        /// The encryption key of the holder's environment.
+        /// The encryption key of the supervisor's environment.
         key: Option<LockedText>,
         /// The keys of the server before, which need not be read again: their files may be gone by now.
         kept: Option<KeyTexts>,
@@ -40,12 +40,12 @@ pub(super) enum Order {
         /// Whom the server is to become.
         account: Option<Account>,
     },
-    /// To the messenger: pass on. Brings the device, and the lines to the server.
+    /// To the kernel notifier: pass on. Brings the device, and the lines to the server.
     PassOn {
-        /// Whom the messenger is to become.
+        /// Whom the kernel notifier is to become.
         account: Option<Account>,
     },
-    /// Serve the mount, and say [`Report::Serving`]. Brings the device, and the lines to the messenger.
+    /// Serve the mount, and say [`Report::Serving`]. Brings the device, and the lines to the kernel notifier.
     Serve {
         /// What the kernel said first.
         first_request: Vec<u8>,
@@ -73,7 +73,7 @@ impl KeyTexts {
     }
 }
 
-/// To the holder.
+/// To the supervisor.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Report {
     /// These keys open the store.
@@ -86,7 +86,7 @@ pub(super) enum Report {
     Alive,
     /// Asked: a request has been worked on for too long.
     Stuck,
-    /// Asked: the files were read again. Or which were refused, a sentence each. Sent to a holder that has asked
+    /// Asked: the files were read again. Or which were refused, a sentence each. Sent to a supervisor that has asked
     /// and to no other, since an older one does not know it.
     Reloaded(Result<(), Vec<String>>),
 }

@@ -11,7 +11,7 @@ use crate::identity::Trust;
 
 use super::error::DaemonError;
 use super::ipc::KeyTexts;
-use super::lookup_helper::Clerk;
+use super::lookup_helper::LookupHelper;
 use super::sandbox::hardening::take_encryption_key;
 use super::settings::Resolved;
 
@@ -27,7 +27,7 @@ pub(super) struct KeyFiles {
     previous: Option<PathBuf>,
     from_environment: Option<Zeroizing<String>>,
     /// Who opens them, if this process may not.
-    clerk: Option<Clerk>,
+    lookup_helper: Option<LookupHelper>,
 }
 
 /// What was read.
@@ -50,12 +50,12 @@ impl KeyFiles {
             (None, None) => (credential(), None),
         };
         let previous = settings.previous_encryption_key_file.clone();
-        Self { current, previous, from_environment, clerk: None }
+        Self { current, previous, from_environment, lookup_helper: None }
     }
 
     /// Lets somebody else open the files.
-    pub(super) fn opened_by(self, clerk: Clerk) -> Self {
-        Self { clerk: Some(clerk), ..self }
+    pub(super) fn opened_by(self, lookup_helper: LookupHelper) -> Self {
+        Self { lookup_helper: Some(lookup_helper), ..self }
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
@@ -109,8 +109,8 @@ impl KeyFiles {
     }
 
     fn open(&self, path: &Path) -> std::io::Result<std::fs::File> {
-        match &self.clerk {
-            Some(clerk) => clerk.open(path),
+        match &self.lookup_helper {
+            Some(lookup_helper) => lookup_helper.open(path),
             None => Trust::in_this_user().open(path),
         }
     }

@@ -101,7 +101,7 @@ struct Refusal {
 
 /// The server's end of it.
 #[derive(Clone)]
-pub(super) struct Clerk(Arc<Lines>);
+pub(super) struct LookupHelper(Arc<Lines>);
 
 struct Lines {
     control: Mutex<Control>,
@@ -109,7 +109,7 @@ struct Lines {
     idle: Mutex<Vec<Control>>,
 }
 
-impl Clerk {
+impl LookupHelper {
     /// Starts the process. It ends with this one.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Clerk {
         Ok((answer, files.pop()))
     }
 
-    /// As [`Clerk::ask`], of a name service.
+    /// As [`LookupHelper::ask`], of a name service.
     fn ask_about(
         &self,
         lookup: impl Fn() -> Lookup,
@@ -209,7 +209,7 @@ fn gone() -> ! {
     std::process::abort();
 }
 
-impl Directory for Clerk {
+impl Directory for LookupHelper {
     fn user_by_uid(&self, uid: u32) -> Result<Option<User>, NssError> {
         let lookup = || Lookup::User(uid);
         match self.ask_about(lookup, &Question::User(uid))? {

@@ -62,7 +62,7 @@ pub fn serve(settings: MountSettings) -> Result<(), DaemonError> {
 /// # Errors
 /// As for [`mount`].
 pub fn notify() -> Result<(), DaemonError> {
-    server::run_messenger()
+    server::run_notifier()
 }
 
 /// Looks up users and files for a server; started by it, not by people.

@@ -1,4 +1,4 @@
-//! The process that serves a mount which the holder holds. It can be killed at any moment: the next
+//! The process that serves a mount which the supervisor holds. It can be killed at any moment: the next
 //! one goes on where it was.
 
 pub(super) mod administration;
@@ -25,20 +25,20 @@ use zeroize::Zeroizing;
 use crate::audit;
 use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Options, RestoredState, SavedState};
-use crate::fuse::{self, Device, Service, Toucher};
+use crate::fuse::{self, Device, InotifyHelper, Service};
 use crate::identity::{IdentitiesError, Resolver, Trust};
 use crate::store::SledStore;
 use crate::telemetry::{Part, request_watchdog};
 use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
 
 use super::error::DaemonError;
-use super::etcd_proxy::Carrier;
+use super::etcd_proxy::EtcdProxy;
 use super::host::connection::NO_RESEND;
 use super::host::{locate, start_notice};
 use super::ipc::{Control, KeyTexts, Order, Report};
 use super::key::{KeyFiles, Keys};
 use super::logging::{Log, Sockets};
-use super::lookup_helper::{Clerk, Readable};
+use super::lookup_helper::{LookupHelper, Readable};
 use super::sandbox::hardening;
 use super::sandbox::{self, Account, Because, Calls, Files, Needs, Sandbox};
 use super::settings::Resolved;
@@ -46,12 +46,12 @@ use disk::OnDisk;
 use reload::Reload;
 use security::SetUp;
 
-/// How long the messenger may take to end once the holder is gone, in milliseconds.
-const MESSENGER_PATIENCE: u16 = 2000;
+/// How long the kernel notifier may take to end once the supervisor is gone, in milliseconds.
+const NOTIFIER_PATIENCE: u16 = 2000;
 /// A request that takes so long hangs, if nobody waits for a disk or a name service.
 const STUCK: Duration = Duration::from_secs(5);
 
-/// Says why the settings of the holder are not those that it was given. A variable, because a server of an older
+/// Says why the settings of the supervisor are not those that it was given. A variable, because a server of an older
 /// version passes it over.
 pub(super) const SETTINGS_FAULT: &str = "SECRETFS_SETTINGS_FAULT";
 
@@ -60,40 +60,47 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(900);
 /// How long one that has something may take before it serves that.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves until the mount or the holder is gone.
+/// Serves until the mount or the supervisor is gone.
 pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::name_process(c"secretfs-server");
     allocator::set_up(&settings.state_dir);
     hardening::wipe_environment();
-    hardening::die_before_the_holder();
+    hardening::die_before_the_supervisor();
     hardening::protect_memory()?;
     // Before anything has a thread: that is not to take signals either.
     let control = Arc::new(take_control()?);
     // Whoever ends the conversation says why.
-    let Some((mut order, mut shelf)) = control.receive().map_err(conversation)? else {
+    let Some((mut order, mut saved_state)) = control.receive().map_err(conversation)? else {
         return Ok(());
     };
     let Order::Prepare { key, kept, mount, outage, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
     let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
-    let shelf = shelf.pop().ok_or(DaemonError::NoHolder)?;
-    let shelf = SavedState::new(shelf.into()).map_err(system("the shelf could not be shared"))?;
+    let saved_state = saved_state.pop().ok_or(DaemonError::NoHolder)?;
+    let saved_state = SavedState::new(saved_state.into())
+        .map_err(system("the saved state could not be shared"))?;
     hardening::inherit_encryption_key(key.take().as_deref().map(text_of));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let mounting_user = nix::unistd::geteuid().as_raw();
     let for_all = mounting_user == 0;
     // Whatever user the server becomes.
     let trust = Trust::in_this_user();
-    let confined =
-        confine(settings, kept.take(), account.as_ref(), memory_is_locked, &shelf, takes_over)?;
+    let confined = confine(
+        settings,
+        kept.take(),
+        account.as_ref(),
+        memory_is_locked,
+        &saved_state,
+        takes_over,
+    )?;
     if !keys_are_locked() {
         tracing::warn!("the encryption key may be swapped out; raise RLIMIT_MEMLOCK (ulimit -l)");
     }
     let store = Arc::new(OnDisk(SledStore::open(&settings.state_dir)?));
-    let sharing = match (confined.carrier, &settings.store) {
-        (Some(carrier), Some(shared)) => Sharing::With(SharedStore {
-            cluster: Arc::new(carrier),
+    let sharing = match (confined.etcd_proxy, &settings.store) {
+        (Some(etcd_proxy), Some(shared)) => Sharing::With(SharedStore {
+            cluster: Arc::new(etcd_proxy),
             create: shared.create,
             at_once: takes_over,
         }),
@@ -111,21 +118,17 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let vault = Arc::new(vault);
     let telemetry = Arc::clone(vault.telemetry());
     let options = Options { list_sidecars: settings.list_acl, memory: settings.memory };
-    let life = RestoredState {
-        mount,
-        saved_state: shelf,
-        inheritance,
-        outage: outage.unwrap_or_default(),
-    };
+    let life =
+        RestoredState { mount, saved_state, inheritance, outage: outage.unwrap_or_default() };
     let fs =
         Fs::new(Arc::clone(&vault), Arc::clone(&confined.identities), options, fuse::code, life);
-    // What lies on the shelf is the next process's, however this one ends.
+    // What lies in the saved state is the next process's, however this one ends.
     std::mem::forget(Arc::clone(&fs));
     follow(&vault, &fs, takes_over)?;
     let weaknesses = Mutex::new(confined.keys.weaknesses);
     let (identities, key_files) = (confined.identities, confined.key_files);
-    let (holder, busy) = (Arc::clone(&control), Mutex::default());
-    let reload = Arc::new(Reload { identities, vault, key_files, holder, weaknesses, busy });
+    let (supervisor, busy) = (Arc::clone(&control), Mutex::default());
+    let reload = Arc::new(Reload { identities, vault, key_files, supervisor, weaknesses, busy });
     match administration::record_start(&reload.vault, &reload.identities, mounting_user) {
         // Callers are waiting. What they do is recorded or fails.
         Err(error) if takes_over => tracing::error!(%error, "the start is not on the audit log"),
@@ -134,7 +137,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     let set_up = SetUp {
         reload: Arc::clone(&reload),
         import_dir: settings.import_dir.clone(),
-        updatedb: for_all.then(|| confined.clerk.clone()),
+        updatedb: for_all.then(|| confined.lookup_helper.clone()),
         credentials: settings.credential_files().map(Path::to_owned).collect(),
         trust,
         state_dir: settings.state_dir.clone(),
@@ -169,8 +172,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     };
     let Order::Serve { ref first_request } = order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
-    let messenger = lines.first().ok_or(DaemonError::NoHolder)?;
-    let messenger = messenger.try_clone().map_err(conversation)?;
+    let notifier = lines.first().ok_or(DaemonError::NoHolder)?;
+    let notifier = notifier.try_clone().map_err(conversation)?;
     let threads = settings.threads + fs.threads_for_suspects();
     let service = Service { for_all, threads };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -185,10 +188,10 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             &device,
             lines,
             first_request,
-            confined.toucher,
+            confined.inotify_helper,
             service,
             move || {
-                // Nobody listens any more when the holder is gone.
+                // Nobody listens any more when the supervisor is gone.
                 let _ = over.send(());
             },
         )
@@ -199,7 +202,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         // What is there is applied before anybody is told that secrets can be read.
         if let Some(directory) = &settings.import_dir
             && let Err(source) =
-                import_dir::start(&fs, directory, trust, confined.clerk, takes_over)
+                import_dir::start(&fs, directory, trust, confined.lookup_helper, takes_over)
         {
             let error = DaemonError::ImportDir { path: directory.clone(), source };
             if !takes_over {
@@ -215,8 +218,8 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         start_notice::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
         control.send(&Report::Serving, &[]).map_err(conversation)?;
         let (gone, when_gone) = oneshot::channel();
-        follow_holder(control, messenger, gone, Arc::clone(&reload))
-            .map_err(system("the holder could not be followed"))?;
+        follow_supervisor(control, notifier, gone, Arc::clone(&reload))
+            .map_err(system("the supervisor could not be followed"))?;
         if signals.wait_for_end(when_over, when_gone, &reload).await {
             served.join().map_err(system("serving requests ended with an error"))?;
         }
@@ -248,14 +251,14 @@ fn follow(vault: &Arc<Vault>, fs: &Arc<Fs>, takes_over: bool) -> Result<(), Daem
     }
 }
 
-/// Passes on what the server tells the kernel, until the server or the holder is gone.
-pub(super) fn run_messenger() -> Result<(), DaemonError> {
+/// Passes on what the server tells the kernel, until the server or the supervisor is gone.
+pub(super) fn run_notifier() -> Result<(), DaemonError> {
     hardening::name_process(c"secretfs-notify");
-    hardening::die_before_the_holder();
+    hardening::die_before_the_supervisor();
     hardening::protect_memory()?;
     let control = take_control()?;
-    die_with_the_holder()?;
-    // The server or the holder is gone already.
+    die_with_the_supervisor()?;
+    // The server or the supervisor is gone already.
     let Some((order, descriptors)) = control.receive().map_err(conversation)? else {
         return Ok(());
     };
@@ -263,15 +266,15 @@ pub(super) fn run_messenger() -> Result<(), DaemonError> {
     let (device, lines) = device_and_lines(descriptors)?;
     // The sandbox lets it open nothing. What is wrong with that the server has told: it has entered its own.
     start_notice::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
-    sandbox::enter(&sandbox::of_messenger(account.as_ref()))?;
+    sandbox::enter(&sandbox::of_notifier(account.as_ref()))?;
     // Becoming another user ended it.
-    die_with_the_holder()?;
+    die_with_the_supervisor()?;
     fuse::pass_on(&device, lines).map_err(system("the kernel could not be told anything"))
 }
 
-fn die_with_the_holder() -> Result<(), DaemonError> {
+fn die_with_the_supervisor() -> Result<(), DaemonError> {
     set_pdeathsig(UnixSignal::SIGKILL)
-        .map_err(|error| system("the holder could not be followed")(error.into()))
+        .map_err(|error| system("the supervisor could not be followed")(error.into()))
 }
 
 /// A server that can do no more than serve, and who does the rest for it.
@@ -281,11 +284,11 @@ struct Confined {
     identities_fault: Option<IdentitiesError>,
     key_files: KeyFiles,
     keys: Keys,
-    clerk: Clerk,
-    carrier: Option<Carrier>,
+    lookup_helper: LookupHelper,
+    etcd_proxy: Option<EtcdProxy>,
     /// Why a start would be refused. A service that runs is not given up for that.
     credential_faults: Vec<DaemonError>,
-    toucher: Toucher,
+    inotify_helper: InotifyHelper,
     audit: audit::Options,
     sandbox: Sandbox,
     log: Log,
@@ -298,7 +301,7 @@ fn confine(
     kept: Option<KeyTexts>,
     account: Option<&Account>,
     memory_is_locked: bool,
-    shelf: &SavedState,
+    saved_state: &SavedState,
     takes_over: bool,
 ) -> Result<Confined, DaemonError> {
     let failed = system("the helpers of the server could not be started");
@@ -306,14 +309,14 @@ fn confine(
     let paths = key_files.paths().chain(settings.identities.as_deref());
     let paths = paths.chain([Path::new(locate::CONFIGURATION)]).map(Path::to_owned);
     let readable = Readable { files: paths.collect(), directory: settings.import_dir.clone() };
-    let clerk = Clerk::start(account, readable).map_err(failed)?;
-    let mut key_files = key_files.opened_by(clerk.clone());
+    let lookup_helper = LookupHelper::start(account, readable).map_err(failed)?;
+    let mut key_files = key_files.opened_by(lookup_helper.clone());
     // Whatever is wrong with these is told before a state directory is made.
     let keys = key_files.load(kept)?;
     let (identities, identities_fault) = Resolver::with_keeper(
         settings.identities.clone(),
-        Box::new(clerk.clone()),
-        Box::new(shelf.clone()),
+        Box::new(lookup_helper.clone()),
+        Box::new(saved_state.clone()),
     )?;
     let user = nix::unistd::geteuid();
     let identities = if user.is_root() { identities } else { identities.mounted_by(user.as_raw()) };
@@ -329,21 +332,21 @@ fn confine(
     if !takes_over && !credential_faults.is_empty() {
         return Err(credential_faults.swap_remove(0));
     }
-    let carrier = settings
+    let etcd_proxy = settings
         .store
         .as_ref()
-        .map(|shared| Carrier::start(account, &shared.address, &shared.credentials));
-    let carrier = carrier.transpose()?;
+        .map(|shared| EtcdProxy::start(account, &shared.address, &shared.credentials));
+    let etcd_proxy = etcd_proxy.transpose()?;
     let failed = system("the helpers of the server could not be started");
     let arguments = account.map(Account::to_arguments).unwrap_or_default();
-    let toucher = Toucher::start(&settings.mountpoint, arguments).map_err(failed)?;
+    let inotify_helper = InotifyHelper::start(&settings.mountpoint, arguments).map_err(failed)?;
     let mut audit = settings.audit.clone();
     if audit.copy.is_some() {
         let failed = system("a socket could not be opened");
         audit.copy_socket = Some(Arc::new(UnixDatagram::unbound().map_err(failed)?));
     }
     let failed = system("the counts of the audit log could not be shared");
-    audit.counts = shelf.audit_counts().map_err(failed)?.map(Arc::new);
+    audit.counts = saved_state.audit_counts().map_err(failed)?.map(Arc::new);
     let failed = system("the log could not be opened");
     let sockets = Sockets::open().map_err(failed)?;
     SledStore::prepare(&settings.state_dir, account.map(|account| (account.uid, account.gid)))?;
@@ -376,10 +379,10 @@ fn confine(
         identities_fault,
         key_files,
         keys,
-        clerk,
-        carrier,
+        lookup_helper,
+        etcd_proxy,
         credential_faults,
-        toucher,
+        inotify_helper,
         audit,
         sandbox,
         log,
@@ -392,26 +395,26 @@ fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>),
     Ok((Device::from_fd(device), descriptors.collect()))
 }
 
-/// The holder's end of the conversation is standard input. Its signals are the holder's business, who
+/// The supervisor's end of the conversation is standard input. Its signals are the supervisor's business, who
 /// says what follows.
 pub(super) fn take_control() -> Result<Control, DaemonError> {
-    let failed = |error: nix::Error| system("the holder could not be followed")(error.into());
-    // Whoever sends one to all processes of the service (`systemctl kill -s HUP`) means the holder. Programs that
+    let failed = |error: nix::Error| system("the supervisor could not be followed")(error.into());
+    // Whoever sends one to all processes of the service (`systemctl kill -s HUP`) means the supervisor. Programs that
     // this process starts inherit it.
-    let for_the_holder = [
+    let for_the_supervisor = [
         UnixSignal::SIGTERM,
         UnixSignal::SIGINT,
         UnixSignal::SIGHUP,
         UnixSignal::SIGUSR1,
         UnixSignal::SIGUSR2,
     ];
-    for ignored in for_the_holder {
+    for ignored in for_the_supervisor {
         // SAFETY: ignoring runs no code of ours.
         unsafe { handle(ignored, SigHandler::SigIgn) }.map_err(failed)?;
     }
-    // Nor is the terminal of the holder its business. No process that comes here looks at the mountpoint.
+    // Nor is the terminal of the supervisor its business. No process that comes here looks at the mountpoint.
     start_notice::leave_session().map_err(system("the session of the caller could not be left"))?;
-    // The holder reads its signals, and its children inherit that it blocks them.
+    // The supervisor reads its signals, and its children inherit that it blocks them.
     SigSet::all().thread_unblock().map_err(failed)?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let null = std::fs::File::open("/dev/null");
@@ -420,15 +423,15 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
     socket.map(Control::from_fd).map_err(conversation)
 }
 
-/// Answers the holder's questions, and tells when it is gone, and the messenger with it. As long as that waits for a caller, the
+/// Answers the supervisor's questions, and tells when it is gone, and the kernel notifier with it. As long as that waits for a caller, the
 /// caller must be answered: nothing else would end the wait.
-fn follow_holder(
+fn follow_supervisor(
     control: Arc<Control>,
-    messenger: OwnedFd,
+    notifier: OwnedFd,
     gone: oneshot::Sender<()>,
     reload: Arc<Reload>,
 ) -> std::io::Result<()> {
-    std::thread::Builder::new().name("holder".to_owned()).spawn(move || {
+    std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || {
         while let Ok(Some((order, _))) = control.receive::<Order>() {
             let answered = match order {
                 Order::Ask => control.send(&how_it_is(), &[]),
@@ -439,9 +442,9 @@ fn follow_holder(
                 break;
             }
         }
-        let mut line = [PollFd::new(messenger.as_fd(), PollFlags::empty())];
-        // Told or not: without a holder this process is of no use much longer.
-        let _ = poll(&mut line, MESSENGER_PATIENCE);
+        let mut line = [PollFd::new(notifier.as_fd(), PollFlags::empty())];
+        // Told or not: without a supervisor this process is of no use much longer.
+        let _ = poll(&mut line, NOTIFIER_PATIENCE);
         // Nobody listens any more when the mount is gone.
         let _ = gone.send(());
     })?;
@@ -449,11 +452,11 @@ fn follow_holder(
 }
 
 /// Reads files again on a thread of its own, because questions must be answered meanwhile.
-fn reload_and_tell(reload: &Arc<Reload>, holder: &Arc<Control>) -> std::io::Result<()> {
-    let (reload, holder) = (Arc::clone(reload), Arc::clone(holder));
+fn reload_and_tell(reload: &Arc<Reload>, supervisor: &Arc<Control>) -> std::io::Result<()> {
+    let (reload, supervisor) = (Arc::clone(reload), Arc::clone(supervisor));
     let read = move || {
-        if let Err(error) = holder.send(&Report::Reloaded(reload.run()), &[]) {
-            tracing::debug!(%error, "the holder ended");
+        if let Err(error) = supervisor.send(&Report::Reloaded(reload.run()), &[]) {
+            tracing::debug!(%error, "the supervisor ended");
         }
     };
     std::thread::Builder::new().name("reload".to_owned()).spawn(read).map(drop)
@@ -463,7 +466,7 @@ fn how_it_is() -> Report {
     if request_watchdog::stuck_for() < STUCK { Report::Alive } else { Report::Stuck }
 }
 
-/// What the holder passes on.
+/// What the supervisor passes on.
 struct Signals {
     hangup: Signal,
     user1: Signal,
@@ -503,7 +506,7 @@ fn text_of(key: &[u8]) -> Zeroizing<String> {
 }
 
 fn conversation(source: std::io::Error) -> DaemonError {
-    DaemonError::System { what: "the holder of the mount cannot be understood", source }
+    DaemonError::System { what: "the supervisor of the mount cannot be understood", source }
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {

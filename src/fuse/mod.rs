@@ -14,4 +14,4 @@ pub use device::Device;
 pub use errno::{code, vault_code};
 pub use notifier::{LINES, lines, pass_on};
 pub use session::{REQUEST_BUFFER_BYTES, REQUEST_BYTES, Served, Service, resend, serve};
-pub use touch::{Toucher, touch_if_asked};
+pub use touch::{InotifyHelper, touch_if_asked};

@@ -3,7 +3,7 @@
 //! The kernel may let a notification wait for a lock that a caller holds who waits for an answer, and
 //! who waits there cannot be killed. If a thread of the server did, a server that is killed would
 //! keep its store locked until that caller is answered, which only the next server can do, which
-//! waits for the store: everything would hang. The messenger holds nothing that anybody waits for.
+//! waits for the store: everything would hang. The kernel notifier holds nothing that anybody waits for.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,7 +27,7 @@ const LONGEST: usize = 160 * 1024;
 /// What `fuse_out_header` takes.
 const HEADER: usize = 16;
 
-/// The server's ends and the messenger's ends of the lines between them.
+/// The server's ends and the kernel notifier's ends of the lines between them.
 ///
 /// # Errors
 /// There are too many open files.
@@ -83,7 +83,7 @@ impl Lines {
     /// Lets the kernel know, on a line that is free, and gives the number of the error that it answered,
     /// or 0.
     ///
-    /// Without its messenger this process cannot keep the kernel's caches right: it ends, and another
+    /// Without its kernel notifier this process cannot keep the kernel's caches right: it ends, and another
     /// one takes over.
     pub(super) fn say(&self, message: &[u8]) -> i32 {
         let mut free = self.free.lock();
@@ -97,7 +97,7 @@ impl Lines {
         let mut answer = [0; 4];
         let answered = line.write_all(message).and_then(|()| line.read_exact(&mut answer));
         if let Err(error) = answered {
-            tracing::error!(%error, "the messenger to the kernel is gone; this server ends");
+            tracing::error!(%error, "the kernel notifier is gone; this server ends");
             std::process::abort();
         }
         self.free.lock().push(line);

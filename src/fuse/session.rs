@@ -18,7 +18,7 @@ use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
 use super::handler::Handler;
 use super::notifier::{Lines, notice};
-use super::touch::Toucher;
+use super::touch::InotifyHelper;
 
 /// How large a buffer the library allocates for requests, one for each thread that serves
 /// (`fuser::read_buf`).
@@ -54,7 +54,7 @@ pub struct Service {
     pub threads: usize,
 }
 
-/// Serves `fs` on the device; `lines` lead to the messenger. `first_request` is what the kernel said when it was mounted.
+/// Serves `fs` on the device; `lines` lead to the kernel notifier. `first_request` is what the kernel said when it was mounted.
 /// `when_over` is called when serving has ended because the mount is gone.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub fn serve(
     device: &Device,
     lines: Vec<OwnedFd>,
     first_request: &[u8],
-    toucher: Toucher,
+    inotify_helper: InotifyHelper,
     service: Service,
     when_over: impl FnOnce() + Send + 'static,
 ) -> io::Result<Served> {
@@ -91,7 +91,7 @@ pub fn serve(
     replace(&session, device)?;
 
     fs.serve_caches(Cache(Lines::new(lines)))?;
-    fs.serve_watchers(toucher)?;
+    fs.serve_watchers(inotify_helper)?;
     let resends = resend(device)?;
     if !resends && !is_new {
         return Err(io::Error::other(

@@ -29,11 +29,11 @@ const MAX_WAITING: usize = 4096;
 
 /// The daemon's end of it. The process is started before anything is served.
 #[derive(Debug)]
-pub struct Toucher {
+pub struct InotifyHelper {
     process: Option<Child>,
 }
 
-impl Toucher {
+impl InotifyHelper {
     /// Starts the process; `confinement` is for what confines it. The process that serves cannot
     /// start one later any more.
     ///
@@ -52,7 +52,7 @@ impl Toucher {
     }
 }
 
-impl Touch for Toucher {
+impl Touch for InotifyHelper {
     fn touch(&mut self, touched: &[Touched]) -> io::Result<()> {
         let gone = || io::Error::other("the process that touches files has died");
         let process = self.process.as_mut().ok_or_else(gone)?;
@@ -72,7 +72,7 @@ impl Touch for Toucher {
     }
 }
 
-impl Drop for Toucher {
+impl Drop for InotifyHelper {
     /// The end of its input ends it.
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -38,7 +38,7 @@ fn a_panic_of_any_thread_is_a_short_wait() {
     root.put("K", "value", "readers: [alice]\n");
     let held = alice.open("K", libc::O_RDONLY).unwrap();
     let mut written = 0;
-    for name in ["fuser-", "writer", "invalidator", "prefiller", "holder", "watchers"] {
+    for name in ["fuser-", "writer", "invalidator", "prefiller", "supervisor", "watchers"] {
         for signal in [Signal::SIGABRT, Signal::SIGBUS, Signal::SIGILL] {
             let writer = root.open("L", libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC).unwrap();
             writer.write(written.to_string()).unwrap();

@@ -49,7 +49,7 @@ const NAME_SERVICES: [&str; 14] = [
     "/sys/fs/cgroup",
 ];
 
-/// Said to the carrier first. Brings the lines. It answers whether it can use the files.
+/// Said to the etcd proxy first. Brings the lines. It answers whether it can use the files.
 #[derive(Serialize, Deserialize)]
 struct Begin {
     account: Option<Account>,
@@ -92,9 +92,9 @@ enum Answer {
 
 /// The server's end of it.
 #[derive(Clone)]
-pub(super) struct Carrier(Arc<[Mutex<Line>; LINES]>);
+pub(super) struct EtcdProxy(Arc<[Mutex<Line>; LINES]>);
 
-impl Carrier {
+impl EtcdProxy {
     /// Starts the process. It ends with this one.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ fn gone() -> ! {
     std::process::abort();
 }
 
-impl Cluster for Carrier {
+impl Cluster for EtcdProxy {
     fn commit(&self, transaction: &Transaction) -> Result<Outcome, ClusterError> {
         match self.ask(0, &Question::Commit(transaction.clone())) {
             Answer::Committed(outcome) => outcome,
@@ -190,7 +190,7 @@ impl Cluster for Carrier {
 /// Carries until the server is gone.
 pub(super) fn run() -> Result<(), DaemonError> {
     hardening::name_process(c"secretfs-etcd");
-    hardening::die_before_the_holder();
+    hardening::die_before_the_supervisor();
     hardening::protect_memory()?;
     let failed = || system("the server cannot be understood");
     let control = super::server::take_control()?;
@@ -276,11 +276,11 @@ mod tests {
         let other = Arc::clone(&cluster);
         let thread = std::thread::spawn(move || carry(other, ends).unwrap());
         let lines: Vec<_> = lines.into_iter().map(Mutex::new).collect();
-        let carrier = Carrier(Arc::new(lines.try_into().ok().unwrap()));
+        let etcd_proxy = EtcdProxy(Arc::new(lines.try_into().ok().unwrap()));
         let mut transaction = Transaction::default();
         transaction.put(b"a", vec![1; 1 << 20]);
-        assert_eq!(carrier.commit(&transaction), Ok(Outcome::Committed(1)));
-        assert_eq!(carrier.read(b"a", b"b", None).unwrap().records[0].sealed.len(), 1 << 20);
+        assert_eq!(etcd_proxy.commit(&transaction), Ok(Outcome::Committed(1)));
+        assert_eq!(etcd_proxy.read(b"a", b"b", None).unwrap().records[0].sealed.len(), 1 << 20);
         for _ in 0..2 {
             let mut heard = 0;
             let mut hear = |news| match news {
@@ -290,13 +290,13 @@ mod tests {
                 }
                 News::Nothing { .. } => ControlFlow::Continue(()),
             };
-            carrier.watch(b"a", b"b", 1, &mut hear).unwrap();
+            etcd_proxy.watch(b"a", b"b", 1, &mut hear).unwrap();
             assert_eq!(heard, 1);
         }
         cluster.set_away(true);
-        let unreachable = carrier.read(b"a", b"b", None);
+        let unreachable = etcd_proxy.read(b"a", b"b", None);
         assert!(matches!(unreachable, Err(ClusterError::Unreachable { .. })));
-        drop(carrier);
+        drop(etcd_proxy);
         thread.join().unwrap();
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::daemon::lookup_helper::Clerk;
+use crate::daemon::lookup_helper::LookupHelper;
 
 /// What says which directories it passes over.
 pub(in crate::daemon) const CONFIGURATION: &str = "/etc/updatedb.conf";
@@ -14,9 +14,9 @@ const TYPE: &str = "fuse.secretfs";
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Why it may hold the names of the keys that are mounted there; nothing if it does not, or is not installed.
-pub(in crate::daemon) fn fault(clerk: &Clerk, mountpoint: &Path) -> Option<String> {
+pub(in crate::daemon) fn fault(lookup_helper: &LookupHelper, mountpoint: &Path) -> Option<String> {
     let mut text = String::new();
-    let read = clerk
+    let read = lookup_helper
         .open(CONFIGURATION.as_ref())
         .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
     match read {

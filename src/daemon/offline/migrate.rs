@@ -7,7 +7,7 @@ use crate::vault::{MigrateError, Moved, migrate_from};
 
 use super::{Offline, OfflineWork, open, open_vault, resolve};
 use crate::daemon::error::DaemonError;
-use crate::daemon::etcd_proxy::Carrier;
+use crate::daemon::etcd_proxy::EtcdProxy;
 use crate::daemon::settings::MountSettings;
 
 /// Which way secrets go.
@@ -37,7 +37,7 @@ pub fn migrate(
         return Err(DaemonError::NoStore(settings.state_dir.clone()));
     }
     // As for a daemon: who has the key has no sockets.
-    let cluster = Carrier::start(None, &shared.address, &shared.credentials)?;
+    let cluster = EtcdProxy::start(None, &shared.address, &shared.credentials)?;
     let (store, keyring) = open(&settings, OfflineWork::Seal)?;
     match direction {
         Direction::ToShared => {

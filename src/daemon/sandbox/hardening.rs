@@ -112,21 +112,21 @@ const SPARED: i32 = -900;
 const LIKELIER: i32 = 100;
 const LIKELIEST: i32 = 1000;
 
-/// Keeps the out-of-memory killer away from the holder, as far as its user may. To be called before
+/// Keeps the out-of-memory killer away from the supervisor, as far as its user may. To be called before
 /// [`protect_memory`], which gives the file to root.
 pub(in crate::daemon) fn be_spared() {
     let lowered = oom_adjustment().map(|now| now.min(SPARED));
     if let Err(error) = lowered.and_then(|wanted| std::fs::write(OOM, wanted.to_string())) {
-        tracing::debug!(%error, "the out-of-memory killer may take the holder");
+        tracing::debug!(%error, "the out-of-memory killer may take the supervisor");
     }
 }
 
-/// Lets the out-of-memory killer take this process rather than the holder, who starts another one. To
+/// Lets the out-of-memory killer take this process rather than the supervisor, who starts another one. To
 /// be called as [`be_spared`] is.
-pub(in crate::daemon) fn die_before_the_holder() {
-    let raised = oom_adjustment().map(|holder| (holder + LIKELIER).min(LIKELIEST));
+pub(in crate::daemon) fn die_before_the_supervisor() {
+    let raised = oom_adjustment().map(|supervisor| (supervisor + LIKELIER).min(LIKELIEST));
     if let Err(error) = raised.and_then(|wanted| std::fs::write(OOM, wanted.to_string())) {
-        tracing::warn!(%error, "the out-of-memory killer may take the holder before this process");
+        tracing::warn!(%error, "the out-of-memory killer may take the supervisor before this process");
     }
 }
 

@@ -38,7 +38,7 @@ const CONNECTS: &[c_long] = &[libc::SYS_connect];
 
 const TOUCHES: &[c_long] = &[libc::SYS_open_by_handle_at, libc::SYS_utimensat];
 
-/// What passing on takes, and memory and threads for it. Derived from what the messenger was seen to
+/// What passing on takes, and memory and threads for it. Derived from what the kernel notifier was seen to
 /// call from its first thread to its end; the last few are how a process waits and dies.
 const PASSING_ON: &[c_long] = &[
     libc::SYS_read,

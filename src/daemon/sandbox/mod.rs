@@ -93,7 +93,7 @@ impl Sandbox {
 }
 
 /// What a process needs that passes on messages over descriptors that it has.
-pub(super) fn of_messenger(account: Option<&Account>) -> Needs<'_> {
+pub(super) fn of_notifier(account: Option<&Account>) -> Needs<'_> {
     Needs { account, calls: Calls::PassingOn, ..Needs::default() }
 }
 

@@ -217,7 +217,7 @@ fn one_that_passes_on_messages_opens_nothing() {
     };
     let mut held = File::create(directory.join("outside/held")).unwrap();
     let account = account();
-    enter(&of_messenger(account.as_ref())).unwrap();
+    enter(&of_notifier(account.as_ref())).unwrap();
     io::Write::write_all(&mut held, b"passed on").unwrap();
     for path in ["/proc/self/status", "/etc/passwd", "/dev/null"] {
         denied(path, File::open(path));
@@ -264,7 +264,7 @@ fn one_that_touches_opens_nothing_but_handles() {
 }
 
 #[test]
-fn the_clerk_reads_and_writes_nothing() {
+fn the_lookup_helper_reads_and_writes_nothing() {
     const NAME: &str = "the_clerk_reads_and_writes_nothing";
     let Some(directory) = trial(NAME) else {
         let directory = directory();

@@ -22,7 +22,7 @@ pub(in crate::daemon) struct Reload {
     pub(in crate::daemon) vault: Arc<Vault>,
     pub(in crate::daemon) key_files: KeyFiles,
     /// Who keeps the keys for the next server.
-    pub(in crate::daemon) holder: Arc<Control>,
+    pub(in crate::daemon) supervisor: Arc<Control>,
     /// Of the current key.
     pub(in crate::daemon) weaknesses: Mutex<Vec<Weakness>>,
     /// Held while files are read, so that two signals follow each other.
@@ -93,17 +93,17 @@ impl Reload {
             .map_err(|error| DaemonError::Rekey(Box::new(error.into())))?;
         self.vault.replace_keyring(keys.keyring).map_err(Box::new).map_err(DaemonError::Rekey)?;
         *self.weaknesses.lock() = keys.weaknesses;
-        keep(&self.holder, keys.texts);
+        keep(&self.supervisor, keys.texts);
         tracing::info!(%current, "the encryption keys were read again");
         Ok(())
     }
 }
 
-/// Lets the holder keep what the keys were made of, now that they have opened the store.
-pub(in crate::daemon) fn keep(holder: &Control, texts: KeyTexts) {
+/// Lets the supervisor keep what the keys were made of, now that they have opened the store.
+pub(in crate::daemon) fn keep(supervisor: &Control, texts: KeyTexts) {
     if !texts.fit() {
         tracing::warn!("the key files are too long to be kept: the next server reads them again");
-    } else if let Err(error) = holder.send(&Report::Keys(texts), &[]) {
-        tracing::debug!(%error, "the holder ended");
+    } else if let Err(error) = supervisor.send(&Report::Keys(texts), &[]) {
+        tracing::debug!(%error, "the supervisor ended");
     }
 }

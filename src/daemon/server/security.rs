@@ -12,7 +12,7 @@ use crate::identity::Trust;
 use super::reload::Reload;
 use crate::daemon::host::locate;
 use crate::daemon::host::mountpoint::mount_options;
-use crate::daemon::lookup_helper::Clerk;
+use crate::daemon::lookup_helper::LookupHelper;
 
 /// What can make the set-up unsafe, now or later.
 pub(in crate::daemon) struct SetUp {
@@ -24,7 +24,7 @@ pub(in crate::daemon) struct SetUp {
     pub(in crate::daemon) credentials: Vec<PathBuf>,
     pub(in crate::daemon) trust: Trust,
     /// Who reads updatedb's configuration, if root sees what is mounted.
-    pub(in crate::daemon) updatedb: Option<Clerk>,
+    pub(in crate::daemon) updatedb: Option<LookupHelper>,
     /// Whether no page of this process can be swapped out.
     pub(in crate::daemon) memory_is_locked: bool,
     /// What this set-up does not take from it, though the kernel could, a phrase each.
@@ -75,8 +75,10 @@ impl SetUp {
                 )
             }));
         }
-        let clerk = self.updatedb.as_ref();
-        reasons.extend(clerk.and_then(|clerk| locate::fault(clerk, &self.mountpoint)));
+        let lookup_helper = self.updatedb.as_ref();
+        reasons.extend(
+            lookup_helper.and_then(|lookup_helper| locate::fault(lookup_helper, &self.mountpoint)),
+        );
         reasons.extend(missing_options(&self.mountpoint));
         reasons
     }

@@ -1,4 +1,4 @@
-//! How a holder comes to its mount: it makes one, or finds the one that the holder before left.
+//! How a supervisor comes to its mount: it makes one, or finds the one that the supervisor before left.
 
 use std::io;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::fuse::Device;
 
 use super::fdstore::{Found, Note};
 use super::signals::Signals;
-use super::spawn::{Plan, Server, Started};
-use super::{Holder, prepared, refused, system};
+use super::spawn::{LaunchConfig, Server, Started};
+use super::{Supervisor, prepared, refused, system};
 use crate::daemon::error::DaemonError;
 use crate::daemon::host::connection::NO_RESEND;
 use crate::daemon::host::mountpoint;
@@ -20,7 +20,7 @@ use crate::daemon::logging::Log;
 use crate::daemon::sandbox::Account;
 use crate::daemon::settings::Resolved;
 
-/// What a holder begins with.
+/// What a supervisor begins with.
 pub(super) struct Begin<'a> {
     pub(super) settings: &'a Resolved,
     /// Why they are not those that were given.
@@ -31,28 +31,29 @@ pub(super) struct Begin<'a> {
     pub(super) log: Log,
 }
 
-/// A holder and its first server, or why there is none: it has a mount, which is to end then. Nothing, if a
+/// A supervisor and its first server, or why there is none: it has a mount, which is to end then. Nothing, if a
 /// signal came before there was a mount.
-pub(super) type Begun = Option<(Holder, Result<Option<Server>, DaemonError>)>;
+pub(super) type Begun = Option<(Supervisor, Result<Option<Server>, DaemonError>)>;
 
 impl Begin<'_> {
-    /// Goes on with the mount that the holder before left.
+    /// Goes on with the mount that the supervisor before left.
     pub(super) fn with(self, found: Found) -> Result<Begun, DaemonError> {
         let Self { settings, fault, key, account, signals, log } = self;
-        let Found { device, shelf, note, down_since, deposit } = found;
+        let Found { device, saved_state, note, down_since, entry } = found;
         let Note { path, mount, first_request, .. } = note;
-        let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        let mut plan = LaunchConfig::new(settings, &path, key, account, mount, saved_state)
+            .map_err(prepared())?;
         plan.settings_fault = fault;
-        tracing::warn!("the holder before this one ended; its mount goes on");
-        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
-        holder.outage.since = down_since;
-        (holder.deposit, holder.is_heir) = (Some(deposit), true);
+        tracing::warn!("the supervisor before this one ended; its mount goes on");
+        let mut supervisor = Supervisor::new(plan, signals, log, device, path, first_request);
+        supervisor.outage.since = down_since;
+        (supervisor.entry, supervisor.is_heir) = (Some(entry), true);
         // Somebody waits already, so that it is not a start that can be refused.
-        let mut server = holder.replace(true, true);
+        let mut server = supervisor.replace(true, true);
         if let Ok(Some(ready)) = server {
-            server = holder.on_a_connection_that_resends(ready);
+            server = supervisor.on_a_connection_that_resends(ready);
         }
-        Ok(Some((holder, server)))
+        Ok(Some((supervisor, server)))
     }
 
     /// Mounts.
@@ -60,9 +61,10 @@ impl Begin<'_> {
         let Self { settings, fault: _, key, account, signals, log } = self;
         let path = mountpoint::check(&settings.mountpoint)?;
         let mount = new_number()?;
-        let shelf = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
-        let shelf = shelf.map_err(|error| prepared()(error.into()))?;
-        let mut plan = Plan::new(settings, &path, key, account, mount, shelf).map_err(prepared())?;
+        let saved_state = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
+        let saved_state = saved_state.map_err(|error| prepared()(error.into()))?;
+        let mut plan = LaunchConfig::new(settings, &path, key, account, mount, saved_state)
+            .map_err(prepared())?;
         // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
         let server = match plan.start(&signals, None, None, true)? {
             Started::Ready(server) => server,
@@ -76,12 +78,12 @@ impl Begin<'_> {
             Ok((first_request, resends)) => (first_request, resends, Ok(Some(server))),
             Err(error) => (Vec::new(), true, Err(error)),
         };
-        let mut holder = Holder::new(plan, signals, log, device, path, first_request);
+        let mut supervisor = Supervisor::new(plan, signals, log, device, path, first_request);
         if !resends {
-            holder.resends = false;
+            supervisor.resends = false;
             tracing::warn!("{NO_RESEND}");
         }
-        Ok(Some((holder, server)))
+        Ok(Some((supervisor, server)))
     }
 }
 
@@ -102,7 +104,10 @@ pub(super) fn new_number() -> Result<u64, DaemonError> {
 }
 
 /// Why the kernel refused a mount.
-pub(super) fn not_mounted(plan: &Plan, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
+pub(super) fn not_mounted(
+    plan: &LaunchConfig,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> DaemonError {
     let (path, labelled) = (path.to_owned(), !plan.labels.is_empty());
     move |source| match source.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied if labelled => {

@@ -1,16 +1,16 @@
-//! How a holder ends its mount.
+//! How a supervisor ends its mount.
 
 use std::time::{Duration, Instant};
 
 use super::spawn::{Event, Server};
-use super::{FIRST_PAUSE, Holder, fdstore};
+use super::{FIRST_PAUSE, Supervisor, fdstore};
 use crate::daemon::error::DaemonError;
 use crate::daemon::host::mountpoint;
 
 /// How long callers that have files open may take to close them after an unmount.
 const GRACE: Duration = Duration::from_secs(1);
 
-impl Holder {
+impl Supervisor {
     /// Unmounts, and waits a moment for those who have files open. What they closed is stored; what
     /// they did not close was never promised.
     pub(super) fn end(&mut self, mut server: Server) -> Result<(), DaemonError> {
@@ -21,13 +21,13 @@ impl Holder {
             let event = server.wait(&self.signals, Some(deadline))?;
             is_over = matches!(event, Some(Event::ServerEnded(_)));
         }
-        self.leaving.extend(server.messenger.take());
+        self.leaving.extend(server.notifier.take());
         let outcome = if is_over {
             Ok(())
         } else {
             tracing::info!("some files are still open; they end with the daemon");
-            // As long as the messenger waits for a caller, that caller is best answered.
-            self.end_messengers()?;
+            // As long as the kernel notifier waits for a caller, that caller is best answered.
+            self.end_notifiers()?;
             server.stop()
         };
         self.abort()?;
@@ -46,16 +46,16 @@ impl Holder {
         if let Some(connection) = &self.connection {
             connection.abort();
         }
-        self.end_messengers()
+        self.end_notifiers()
     }
 
-    fn end_messengers(&mut self) -> Result<(), DaemonError> {
+    fn end_notifiers(&mut self) -> Result<(), DaemonError> {
         let deadline = Instant::now() + GRACE;
         loop {
-            self.leaving.retain_mut(|messenger| {
+            self.leaving.retain_mut(|notifier| {
                 // It may have ended by itself.
-                let _ = messenger.kill();
-                matches!(messenger.try_wait(), Ok(None))
+                let _ = notifier.kill();
+                matches!(notifier.try_wait(), Ok(None))
             });
             if self.leaving.is_empty() || Instant::now() > deadline {
                 return Ok(());
@@ -66,7 +66,7 @@ impl Holder {
 
     /// Unmounts even if the mount is in use: a daemon that was told to stop stops.
     pub(super) fn unmount(&mut self) -> Result<(), DaemonError> {
-        if self.deposit.is_some()
+        if self.entry.is_some()
             && let Err(error) = fdstore::give_up()
         {
             tracing::debug!(%error, "the service manager keeps what nobody needs");

@@ -1,5 +1,5 @@
-//! What a holder leaves with the service manager, so that the mount outlives it too: the device, the
-//! shelf, and what else the next holder must know (`FDSTORE` of sd_notify(3), sd_listen_fds(3)).
+//! What a supervisor leaves with the service manager, so that the mount outlives it too: the device, the
+//! saved state, and what else the next supervisor must know (`FDSTORE` of sd_notify(3), sd_listen_fds(3)).
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use crate::daemon::error::DaemonError;
 use crate::daemon::host::{mountpoint, start_notice};
 
 const DEVICE: &str = "secretfs-device";
-const SHELF: &str = "secretfs-shelf";
+const SAVED_STATE: &str = "secretfs-shelf";
 const NOTE: &str = "secretfs-note";
 const SETTINGS: &str = "secretfs-settings";
 
@@ -44,18 +44,18 @@ pub(super) struct Note {
     pub(super) first_request: Vec<u8>,
 }
 
-/// A mount that the holder before left.
+/// A mount that the supervisor before left.
 pub(super) struct Found {
     pub(super) device: Device,
-    pub(super) shelf: OwnedFd,
+    pub(super) saved_state: OwnedFd,
     pub(super) note: Note,
     /// When that one was seen for the last time, by the clock that runs since boot.
     pub(super) down_since: Duration,
-    pub(super) deposit: Deposit,
+    pub(super) entry: FdStoreEntry,
 }
 
 /// What the service manager has, as long as the mount is there.
-pub(super) struct Deposit(File);
+pub(super) struct FdStoreEntry(File);
 
 impl Note {
     pub(super) fn of(
@@ -81,7 +81,7 @@ impl Note {
     }
 }
 
-impl Deposit {
+impl FdStoreEntry {
     /// Leaves it with the service manager; none if there is none. One that keeps nothing does not say so.
     ///
     /// # Errors
@@ -89,30 +89,32 @@ impl Deposit {
     pub(super) fn make(
         note: &Note,
         device: BorrowedFd<'_>,
-        shelf: BorrowedFd<'_>,
+        saved_state: BorrowedFd<'_>,
     ) -> io::Result<Option<Self>> {
         let file = File::from(memfd_create(c"secretfs-note", MFdFlags::MFD_CLOEXEC)?);
         let bytes = postcard::to_stdvec(note).map_err(io::Error::other)?;
         file.write_all_at(&bytes, TIME_BYTES)?;
-        let deposit = Self(file);
-        deposit.note_that_all_is_well()?;
+        let entry = Self(file);
+        entry.note_that_all_is_well()?;
         // The note last: without it, the rest is nothing.
-        for (name, descriptor) in [(DEVICE, device), (SHELF, shelf), (NOTE, deposit.0.as_fd())] {
+        for (name, descriptor) in
+            [(DEVICE, device), (SAVED_STATE, saved_state), (NOTE, entry.0.as_fd())]
+        {
             if !start_notice::tell(&format!("FDSTORE=1\nFDNAME={name}"), Some(descriptor))? {
                 return Ok(None);
             }
         }
-        Ok(Some(deposit))
+        Ok(Some(entry))
     }
 
-    /// From the time of the last such note on, the next holder takes the mount to have had no server.
+    /// From the time of the last such note on, the next supervisor takes the mount to have had no server.
     pub(super) fn note_that_all_is_well(&self) -> io::Result<()> {
         let now = u64::try_from(since_boot().as_nanos()).expect("it is not up for 500 years");
         self.0.write_all_at(&now.to_le_bytes(), 0)
     }
 }
 
-/// The mount at `mountpoint` that the holder before left, out of what the service manager kept. One that
+/// The mount at `mountpoint` that the supervisor before left, out of what the service manager kept. One that
 /// is elsewhere by now, or that this program cannot take over, comes to its end.
 ///
 /// # Errors
@@ -145,13 +147,13 @@ pub(super) fn find(
     elsewhere.map_or(Ok(()), |path| mountpoint::detach(&path)).map(|()| None)
 }
 
-/// The settings of the holder before, if a mount was left as well.
+/// The settings of the supervisor before, if a mount was left as well.
 pub(super) fn settings_of(kept: &[(String, OwnedFd)]) -> Option<&OwnedFd> {
     let find = |wanted| kept.iter().find(|(name, _)| name == wanted).map(|(_, kept)| kept);
     find(NOTE).and(find(SETTINGS))
 }
 
-/// Leaves the settings with the service manager, in the place of those of the holder before, if it has some. A
+/// Leaves the settings with the service manager, in the place of those of the supervisor before, if it has some. A
 /// program that does not know them passes them over.
 pub(super) fn keep_settings(settings: &OwnedFd, has_some: bool) -> io::Result<()> {
     if has_some {
@@ -162,25 +164,25 @@ pub(super) fn keep_settings(settings: &OwnedFd, has_some: bool) -> io::Result<()
 
 /// Lets the service manager forget what was left with it.
 pub(super) fn give_up() -> io::Result<()> {
-    for name in [DEVICE, SHELF, NOTE, SETTINGS] {
+    for name in [DEVICE, SAVED_STATE, NOTE, SETTINGS] {
         start_notice::tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)?;
     }
     Ok(())
 }
 
 fn read(kept: Vec<(String, OwnedFd)>) -> io::Result<Found> {
-    let (mut device, mut shelf, mut note) = (None, None, None);
+    let (mut device, mut saved_state, mut note) = (None, None, None);
     for (name, descriptor) in kept {
         match name.as_str() {
             DEVICE => device = Some(descriptor),
-            SHELF => shelf = Some(descriptor),
+            SAVED_STATE => saved_state = Some(descriptor),
             NOTE => note = Some(File::from(descriptor)),
             _ => {}
         }
     }
     let missing = || io::Error::other("the service manager did not keep all of it");
-    let (device, shelf, file) =
-        (device.ok_or_else(missing)?, shelf.ok_or_else(missing)?, note.ok_or_else(missing)?);
+    let (device, saved_state, file) =
+        (device.ok_or_else(missing)?, saved_state.ok_or_else(missing)?, note.ok_or_else(missing)?);
     let (mut time, length) = ([0; TIME_BYTES as usize], file.metadata()?.len());
     file.read_exact_at(&mut time, 0)?;
     let length = length.saturating_sub(TIME_BYTES).min(LONGEST_NOTE);
@@ -193,5 +195,5 @@ fn read(kept: Vec<(String, OwnedFd)>) -> io::Result<Found> {
     }
     let down_since = Duration::from_nanos(u64::from_le_bytes(time));
     let device = Device::from_fd(device);
-    Ok(Found { device, shelf, note, down_since, deposit: Deposit(file) })
+    Ok(Found { device, saved_state, note, down_since, entry: FdStoreEntry(file) })
 }

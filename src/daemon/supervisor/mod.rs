@@ -33,13 +33,13 @@ use crate::fs::{Outage, SavedState};
 use crate::fuse::Device;
 
 use begin::Begin;
-use fdstore::{Deposit, Note};
+use fdstore::{FdStoreEntry, Note};
 use program_change::Upgrade;
 use reloads::Reloads;
 use renew::number_of;
 use restart::Choice;
 use signals::Signals;
-use spawn::{Event, Looks, Plan, Server, Started};
+use spawn::{Event, LaunchConfig, Looks, Server, Started};
 use watchdog::Watchdog;
 
 use super::error::DaemonError;
@@ -61,7 +61,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a server is asked how it is.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Mounts, and sees to it that the mount is served until a signal or an unmount. A mount that the holder
+/// Mounts, and sees to it that the mount is served until a signal or an unmount. A mount that the supervisor
 /// before left with the service manager is served as if nothing had been, also if the settings are not valid any
 /// more: those of before hold then.
 pub(super) fn run(settings: Result<Resolved, DaemonError>) -> Result<(), DaemonError> {
@@ -93,20 +93,20 @@ pub(super) fn run(settings: Result<Resolved, DaemonError>) -> Result<(), DaemonE
         Some(found) => begin.with(found)?,
         None => begin.anew()?,
     };
-    let Some((mut holder, server)) = begun else { return Ok(()) };
+    let Some((mut supervisor, server)) = begun else { return Ok(()) };
     let outcome = match server {
-        Ok(Some(server)) => holder.hold(server, &settings),
+        Ok(Some(server)) => supervisor.hold(server, &settings),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     if outcome.is_err() {
-        holder.give_up()?;
+        supervisor.give_up()?;
     }
     outcome
 }
 
-struct Holder {
-    plan: Plan,
+struct Supervisor {
+    plan: LaunchConfig,
     signals: Signals,
     device: Device,
     /// None where it cannot be had.
@@ -120,14 +120,14 @@ struct Holder {
     resends: bool,
     /// The number of the mount that stays below the one that is served.
     below: Option<String>,
-    /// Whether another holder made the mount.
+    /// Whether another supervisor made the mount.
     is_heir: bool,
-    /// What the next holder finds.
-    deposit: Option<Deposit>,
+    /// What the next supervisor finds.
+    entry: Option<FdStoreEntry>,
     log: Log,
     deaths: VecDeque<Instant>,
     outage: Outage,
-    /// Messengers whose servers are gone.
+    /// Kernel notifiers whose servers are gone.
     leaving: Vec<Child>,
     /// While a new program has yet to show that it serves.
     upgrade: Option<Upgrade>,
@@ -137,9 +137,9 @@ struct Holder {
     shortage: Shortage,
 }
 
-impl Holder {
+impl Supervisor {
     fn new(
-        plan: Plan,
+        plan: LaunchConfig,
         signals: Signals,
         log: Log,
         device: Device,
@@ -157,7 +157,7 @@ impl Holder {
             below: None,
             path,
             is_heir: false,
-            deposit: None,
+            entry: None,
             log,
             deaths: VecDeque::new(),
             outage: Outage { since: since_boot(), by_crash: false },
@@ -266,7 +266,7 @@ impl Holder {
             self.signals.accepts_requests = false;
             self.reloads.server_ended();
             // It ends without its server, as soon as it does not wait for a caller any more.
-            self.leaving.extend(server.messenger.take());
+            self.leaving.extend(server.notifier.take());
             self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
             // A server that did not come so far has told nobody anything.
             if served {
@@ -346,7 +346,7 @@ impl Holder {
         if !self.shortage.was_the_end(status) {
             return;
         }
-        match SavedState::give_up_buffers(&self.plan.shelf) {
+        match SavedState::give_up_buffers(&self.plan.saved_state) {
             Ok(()) => tracing::error!(
                 "memory is short: what was written and not closed is lost, and its writers are told"
             ),
@@ -393,30 +393,31 @@ impl Holder {
         start_notice::ready().map_err(system("readiness could not be announced"))
     }
 
-    /// Leaves with the service manager what the next holder needs.
+    /// Leaves with the service manager what the next supervisor needs.
     fn leave_with_the_manager(&mut self, settings: &Resolved) -> io::Result<()> {
         let record = restart::record(&restart::flags_of(settings))?;
         fdstore::keep_settings(&record, self.is_heir)?;
-        if self.deposit.is_none() {
+        if self.entry.is_none() {
             let note =
                 Note::of(&settings.mountpoint, &self.path, self.plan.mount, &self.first_request)?;
-            self.deposit = Deposit::make(&note, self.device.as_fd(), self.plan.shelf.as_fd())?;
+            self.entry =
+                FdStoreEntry::make(&note, self.device.as_fd(), self.plan.saved_state.as_fd())?;
         }
         Ok(())
     }
 
-    /// For the next holder, should this one be killed.
+    /// For the next supervisor, should this one be killed.
     fn note_that_all_is_well(&self) {
-        if let Some(Err(error)) = self.deposit.as_ref().map(Deposit::note_that_all_is_well) {
-            tracing::debug!(%error, "the next holder will take the mount to be idle for longer");
+        if let Some(Err(error)) = self.entry.as_ref().map(FdStoreEntry::note_that_all_is_well) {
+            tracing::debug!(%error, "the next supervisor will take the mount to be idle for longer");
         }
     }
 
-    /// Whether this holder may end and the mount stay, for the one that the service manager starts.
+    /// Whether this supervisor may end and the mount stay, for the one that the service manager starts.
     fn leave_the_mount(&mut self) -> bool {
         self.note_that_all_is_well();
-        // The deposit stays as well: nobody is told.
-        let may = self.deposit.is_some();
+        // The fd store entry stays as well: nobody is told.
+        let may = self.entry.is_some();
         if !may {
             tracing::warn!("no service manager keeps the mount; it is not left alone");
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::Holder;
+use super::Supervisor;
 use super::upgrade_socket;
 use super::upgrade_socket::{Requester, UpgradeSocket};
 use crate::daemon::host::connection::NO_RESEND;
@@ -20,7 +20,7 @@ pub(super) struct Upgrade {
     pub(super) until: Instant,
 }
 
-impl Holder {
+impl Supervisor {
     /// Makes the upgrade socket, unless it is there. What prevents it is logged once, and tried again at
     /// the next look: the name may still be that of a mount that is just ending.
     pub(super) fn keep_upgrade_socket(&mut self) {

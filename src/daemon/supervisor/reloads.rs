@@ -1,6 +1,6 @@
 //! Requests to read the identities and keys again: they are passed on to the server, which answers each time.
 
-use super::Holder;
+use super::Supervisor;
 use super::upgrade_socket::{ReloadFault, Request, Requester};
 use crate::daemon::ipc::{Control, Order};
 
@@ -38,7 +38,7 @@ impl Reloads {
     }
 }
 
-impl Holder {
+impl Supervisor {
     /// Does what processes have asked for. Whether the server is to make way for another program.
     pub(super) fn take_requests(&mut self, requesters: Vec<Requester>, server: &Control) -> bool {
         let (upgrades, reloads): (Vec<_>, Vec<_>) =

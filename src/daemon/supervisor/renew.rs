@@ -9,12 +9,12 @@ use crate::fuse::Device;
 
 use super::begin::{new_number, not_mounted, open_conversation};
 use super::spawn::Server;
-use super::{Holder, fdstore, prepared};
+use super::{Supervisor, fdstore, prepared};
 use crate::daemon::error::DaemonError;
 use crate::daemon::host::connection::{Connection, NO_RESEND};
 use crate::daemon::host::mountpoint;
 
-impl Holder {
+impl Supervisor {
     /// The server that is ready, or another one on a new connection if the kernel does not resend. The store is
     /// open, so that no process before it answers requests any more.
     pub(super) fn on_a_connection_that_resends(
@@ -39,11 +39,11 @@ impl Holder {
         if let Some(connection) = &self.connection {
             connection.abort();
         }
-        for messenger in &mut self.leaving {
+        for notifier in &mut self.leaving {
             // It may have ended by itself.
-            let _ = messenger.kill();
+            let _ = notifier.kill();
         }
-        if self.deposit.take().is_some()
+        if self.entry.take().is_some()
             && let Err(error) = fdstore::give_up()
         {
             tracing::warn!(%error, "the service manager keeps what nobody needs");
@@ -55,7 +55,7 @@ impl Holder {
         self.connection = Connection::to_end_later(&self.path);
         (self.first_request, _) = open_conversation(&self.device)?;
         self.plan.mount = new_number()?;
-        SavedState::clear(&self.plan.shelf).map_err(prepared())
+        SavedState::clear(&self.plan.saved_state).map_err(prepared())
     }
 
     /// The first mount that ended stays below the others: between two of them callers must not reach the directory

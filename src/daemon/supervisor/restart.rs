@@ -1,4 +1,4 @@
-//! With which settings a holder goes on with the mount of the holder before: those that it was given, or those of
+//! With which settings a supervisor goes on with the mount of the supervisor before: those that it was given, or those of
 //! before, if it was given some that a start would refuse. Callers wait by then, and a mistake in a file is no
 //! reason to take the secrets away from them.
 
@@ -28,7 +28,7 @@ const FORM: &[u8] = b"1";
 /// How long a check of settings may take.
 const CHECK_SECONDS: u32 = 10;
 
-/// The command line of a holder, as its service manager keeps it.
+/// The command line of a supervisor, as its service manager keeps it.
 #[derive(Parser)]
 #[command(no_binary_name = true)]
 struct Line {
@@ -36,7 +36,7 @@ struct Line {
     settings: MountSettings,
 }
 
-/// What a holder serves with.
+/// What a supervisor serves with.
 pub(super) struct Choice {
     pub(super) settings: Resolved,
     /// Why these are not the settings that it was given.
@@ -45,7 +45,7 @@ pub(super) struct Choice {
     pub(super) ignored: Option<String>,
 }
 
-/// Chooses; `before` is what [`record`] made for the holder before, if there is a mount to go on with.
+/// Chooses; `before` is what [`record`] made for the supervisor before, if there is a mount to go on with.
 ///
 /// # Errors
 /// Those in `given`, if there are no settings of before.

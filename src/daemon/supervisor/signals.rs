@@ -1,4 +1,4 @@
-//! What the holder waits for: signals, its server, and requests for an upgrade.
+//! What the supervisor waits for: signals, its server, and requests for an upgrade.
 
 use std::cell::Cell;
 use std::io;
@@ -16,7 +16,7 @@ use crate::daemon::host::start_notice::Heart;
 use crate::daemon::ipc::Control;
 
 /// How long requests for an upgrade wait after others were accepted: a flood of them must not occupy the
-/// holder.
+/// supervisor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long after an upgrade was asked for.
 const UPGRADE_PAUSE: Duration = Duration::from_secs(1);

@@ -33,31 +33,31 @@ use crate::daemon::settings::Resolved;
 const IDLE_LOOKS: u32 = 15;
 
 /// How servers are started.
-pub(super) struct Plan {
+pub(super) struct LaunchConfig {
     /// This program, even if its file is replaced.
     pub(super) program: File,
     /// Where it came from.
     pub(super) program_path: PathBuf,
     pub(super) arguments: Vec<OsString>,
-    /// Why these are not the settings that the holder was given; servers report it.
+    /// Why these are not the settings that the supervisor was given; servers report it.
     pub(super) settings_fault: Option<String>,
     pub(super) key: Option<LockedText>,
     /// Those with which a server has opened the store.
     pub(super) kept: Option<KeyTexts>,
-    /// Whom the server and the messenger become.
+    /// Whom the server and the kernel notifier become.
     pub(super) account: Option<Account>,
     /// Tells this mount from others that the store served.
     pub(super) mount: u64,
     /// Options of mount(2), each after a comma.
     pub(super) labels: String,
-    pub(super) shelf: OwnedFd,
+    pub(super) saved_state: OwnedFd,
     pub(super) crash_limit: usize,
 }
 
 pub(super) struct Server {
     pub(super) process: Child,
     pub(super) control: Control,
-    pub(super) messenger: Option<Child>,
+    pub(super) notifier: Option<Child>,
     /// It is to read everything again, once it serves.
     pub(super) reads_again: bool,
 }
@@ -92,7 +92,7 @@ impl Looks {
     }
 }
 
-/// Why the holder stops waiting.
+/// Why the supervisor stops waiting.
 pub(super) enum Event {
     Signal(Signal),
     ServerEnded(ExitStatus),
@@ -100,14 +100,14 @@ pub(super) enum Event {
     Requests(Vec<Requester>),
 }
 
-impl Plan {
+impl LaunchConfig {
     pub(super) fn new(
         settings: &Resolved,
         path: &Path,
         key: Option<LockedText>,
         account: Option<Account>,
         mount: u64,
-        shelf: OwnedFd,
+        saved_state: OwnedFd,
     ) -> io::Result<Self> {
         Ok(Self {
             program: File::open("/proc/self/exe")?,
@@ -119,7 +119,7 @@ impl Plan {
             account,
             mount,
             labels: settings.labels.to_mount_options(),
-            shelf,
+            saved_state,
             crash_limit: settings.crash_limit,
         })
     }
@@ -152,7 +152,7 @@ impl Plan {
         Ok((command.stdin(Stdio::from(theirs)).spawn()?, control))
     }
 
-    /// Starts a messenger for a server, and lets both of them have the device.
+    /// Starts a kernel notifier for a server, and lets both of them have the device.
     pub(super) fn connect(
         &self,
         server: &mut Server,
@@ -160,7 +160,7 @@ impl Plan {
         order: &Order,
     ) -> io::Result<()> {
         let (process, control) = self.spawn(&mut self.command("notify"))?;
-        server.messenger = Some(process);
+        server.notifier = Some(process);
         let lines = fuse::lines()?;
         let pass_on = Order::PassOn { account: self.account.clone() };
         let (serves, passes): (Vec<_>, Vec<_>) =
@@ -188,11 +188,11 @@ impl Plan {
             outage,
             account: self.account.clone(),
         };
-        if let Err(error) = control.send(&order, &[self.shelf.as_fd()]) {
+        if let Err(error) = control.send(&order, &[self.saved_state.as_fd()]) {
             tracing::debug!(%error, "the server died before it was told what to do");
         }
         let mut progress = Progress::of(&process);
-        let mut server = Server { process, control, messenger: None, reads_again: false };
+        let mut server = Server { process, control, notifier: None, reads_again: false };
         // Nobody waits for the first one but whoever mounts.
         let somebody_waits = outage.is_some();
         let mut looks = Looks::new();

@@ -2,7 +2,7 @@
 //!
 //! A process that is killed takes its notes with it: who was told to look a path up again, which
 //! handles are open, which directories were made. Each such fact lies in the saved state, in a slot of a file
-//! in memory that the holder of the mount keeps. Behind the slots there are blocks for buffers that
+//! in memory that the supervisor of the mount keeps. Behind the slots there are blocks for buffers that
 //! are being written ([`pages`]), sealed. There are names in the clear, never a value.
 //!
 //! A slot or block never crosses a page and is written by one system call, so it is there whole or not at all,

@@ -18,7 +18,7 @@ use crate::document::MAX_FILE_BYTES;
 use crate::identity::is_on_read_only_mount;
 use crate::model::Plaintext;
 
-use crate::daemon::lookup_helper::Clerk;
+use crate::daemon::lookup_helper::LookupHelper;
 
 /// How deep directories may lie in each other.
 const MAX_DEPTH: usize = 64;
@@ -128,7 +128,7 @@ pub(super) struct Root {
     directory: OwnedFd,
     /// Opens what Landlock keeps from this process: all that lies in a directory that was not there when this
     /// process was confined.
-    clerk: Option<Clerk>,
+    lookup_helper: Option<LookupHelper>,
 }
 
 /// What is opened to be read.
@@ -143,9 +143,9 @@ impl Root {
     ///
     /// # Errors
     /// It is not there, or is no directory.
-    pub(super) fn open(dir: &Path, clerk: Option<Clerk>) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, lookup_helper: Option<LookupHelper>) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self { directory: nix::fcntl::open(dir, flags, Mode::empty())?, clerk })
+        Ok(Self { directory: nix::fcntl::open(dir, flags, Mode::empty())?, lookup_helper })
     }
 
     /// Device and inode.
@@ -159,18 +159,20 @@ impl Root {
         is_at(&self.directory, dir).unwrap_or(false)
     }
 
-    /// Opens what lies in it to be read: if this process may not, by the clerk.
+    /// Opens what lies in it to be read: if this process may not, by the lookup helper.
     fn open_to_read(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
-        match (open_to_read(self.directory.as_fd(), path, kind), &self.clerk) {
-            (Err(error), Some(clerk)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                clerk.open_below(self.directory.as_fd(), path, kind)
+        match (open_to_read(self.directory.as_fd(), path, kind), &self.lookup_helper) {
+            (Err(error), Some(lookup_helper))
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                lookup_helper.open_below(self.directory.as_fd(), path, kind)
             }
             (outcome, _) => outcome,
         }
     }
 }
 
-/// As [`Root::open_to_read`], for the clerk: what lies in `directory`, if that is still what `dir` leads to.
+/// As [`Root::open_to_read`], for the lookup helper: what lies in `directory`, if that is still what `dir` leads to.
 pub(in crate::daemon) fn open_in(
     dir: &Path,
     directory: BorrowedFd<'_>,
@@ -477,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clerk_opens_what_lies_in_the_dir_and_nothing_else() {
+    fn the_lookup_helper_opens_what_lies_in_the_dir_and_nothing_else() {
         let above = tempfile::tempdir().unwrap();
         let at = |name: &str| above.path().join(name);
         for name in ["import/sub/a.yaml", "other/b.yaml"] {

@@ -22,7 +22,7 @@ use crate::identity::Trust;
 use crate::model::{Key, printable};
 use crate::telemetry::Part;
 
-use crate::daemon::lookup_helper::Clerk;
+use crate::daemon::lookup_helper::LookupHelper;
 use files::{Fault, Found, Print, Root};
 pub(in crate::daemon) use files::{Kind, open_in};
 use watch::Watch;
@@ -58,7 +58,7 @@ pub(in crate::daemon) fn start(
     fs: &Arc<Fs>,
     directory: &Path,
     trust: Trust,
-    clerk: Clerk,
+    lookup_helper: LookupHelper,
     takes_over: bool,
 ) -> io::Result<()> {
     let directory = std::path::absolute(directory)?;
@@ -71,7 +71,7 @@ pub(in crate::daemon) fn start(
         fs: Arc::downgrade(fs),
         directory,
         trust,
-        clerk,
+        lookup_helper,
         identity: None,
         missing: None,
         known: BTreeMap::new(),
@@ -90,7 +90,7 @@ struct Importer {
     directory: PathBuf,
     /// Whose the directory and those above it must be.
     trust: Trust,
-    clerk: Clerk,
+    lookup_helper: LookupHelper,
     /// Device and inode of the directory that is watched.
     identity: Option<(u64, u64)>,
     /// Since when there is no directory.
@@ -204,7 +204,7 @@ impl Importer {
     /// The directory, if it is safe, and the files in it.
     fn find(&mut self, watch: &mut Watch) -> io::Result<(Root, BTreeMap<PathBuf, Found>)> {
         let path = self.trust.check_directory(&self.directory)?;
-        let root = Root::open(&path, Some(self.clerk.clone()))?;
+        let root = Root::open(&path, Some(self.lookup_helper.clone()))?;
         let identity = root.identity()?;
         if self.identity.replace(identity).is_some_and(|before| before != identity) {
             tracing::info!(directory = %self.directory.display(), "import-dir: the directory is another one now");
