@@ -87,8 +87,13 @@ impl Drop for EndOf<'_> {
 /// Kills some of the processes, and starts the daemon again if its supervisor was among them. Since when nobody may
 /// have served.
 fn kill_a_subset(mount: &mut Mount, death: usize) -> Instant {
-    let all =
-        [Some(mount.pid()), mount.server(), mount.messenger(), mount.clerk(), mount.toucher()];
+    let all = [
+        Some(mount.pid()),
+        mount.server(),
+        mount.notifier(),
+        mount.lookup_helper(),
+        mount.inotify_helper(),
+    ];
     // Every subset but the empty one, each time in another order.
     let chosen = 1 + death * 11 % 31;
     let is_chosen = |&(bit, _): &(usize, Option<Pid>)| chosen >> bit & 1 == 1;

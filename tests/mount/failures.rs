@@ -105,26 +105,27 @@ fn a_server_that_is_refused_memory_is_replaced() {
 
 /// The kernel takes the process with the highest score.
 #[test]
-fn the_kernel_takes_the_server_before_the_holder() {
+fn the_kernel_takes_the_server_before_the_supervisor() {
     let Some(mount) = Mount::start() else { return };
     mount.user(ROOT).write("K", "value").unwrap();
     let read = |process: Pid, file: &str| -> i32 {
         let text = fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
         text.trim().parse().unwrap()
     };
-    let holder = mount.pid();
+    let supervisor = mount.pid();
     // A container may lack the capability to lower it.
     const CAP_SYS_RESOURCE: u32 = 24;
-    let status = fs::read_to_string(format!("/proc/{holder}/status")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{supervisor}/status")).unwrap();
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     let capabilities = u64::from_str_radix(capabilities.trim(), 16).unwrap();
     let may_lower = capabilities & 1 << CAP_SYS_RESOURCE != 0;
-    assert_eq!(read(holder, "oom_score_adj") <= -900, may_lower);
+    assert_eq!(read(supervisor, "oom_score_adj") <= -900, may_lower);
     for _ in 0..2 {
-        let others = [mount.server(), mount.messenger(), mount.clerk(), mount.toucher()];
+        let others =
+            [mount.server(), mount.notifier(), mount.lookup_helper(), mount.inotify_helper()];
         for process in others.map(|process| process.expect("it runs")) {
-            assert_eq!(read(process, "oom_score_adj"), read(holder, "oom_score_adj") + 100);
-            assert!(read(process, "oom_score") > read(holder, "oom_score"));
+            assert_eq!(read(process, "oom_score_adj"), read(supervisor, "oom_score_adj") + 100);
+            assert!(read(process, "oom_score") > read(supervisor, "oom_score"));
         }
         assert!(mount.kill_server());
         assert_eq!(mount.user(ROOT).read("K").as_deref(), Ok("value"));

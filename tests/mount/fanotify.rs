@@ -118,8 +118,14 @@ fn a_slow_listener_delays_callers_and_never_the_daemon() {
         .add_watch(&mount.point().join("K"), nix::sys::inotify::AddWatchFlags::IN_ALL_EVENTS)
         .unwrap();
     let daemon = || {
-        [Some(mount.pid()), mount.server(), mount.messenger(), mount.clerk(), mount.toucher()]
-            .map(|pid| pid.expect("all of the daemon runs").as_raw())
+        [
+            Some(mount.pid()),
+            mount.server(),
+            mount.notifier(),
+            mount.lookup_helper(),
+            mount.inotify_helper(),
+        ]
+        .map(|pid| pid.expect("all of the daemon runs").as_raw())
     };
     let mut of_daemon: BTreeSet<i32> = daemon().into();
     let point = mount.point();
@@ -156,7 +162,7 @@ fn a_slow_listener_delays_callers_and_never_the_daemon() {
         assert_eq!(read.len(), 1, "{read:?}");
     });
     eventually("all of the daemon runs", || {
-        [mount.server(), mount.messenger(), mount.clerk(), mount.toucher()]
+        [mount.server(), mount.notifier(), mount.lookup_helper(), mount.inotify_helper()]
             .iter()
             .all(Option::is_some)
     });

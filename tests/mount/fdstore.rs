@@ -1,4 +1,4 @@
-//! The mount outlives its holder too, where a service manager keeps what the next one needs
+//! The mount outlives its supervisor too, where a service manager keeps what the next one needs
 //! (sd_notify(3), sd_listen_fds(3)): these tests are that manager.
 
 use std::collections::HashMap;
@@ -80,7 +80,7 @@ impl Drop for End<'_> {
 }
 
 #[test]
-fn the_mount_outlives_its_holder() {
+fn the_mount_outlives_its_supervisor() {
     let Some((mut manager, mut mount)) = Manager::prepare() else { return };
     mount.go();
     manager.listen();

@@ -501,27 +501,27 @@ impl Mount {
     }
 
     /// The process that tells the kernel what its caches must forget.
-    pub(crate) fn messenger(&self) -> Option<Pid> {
+    pub(crate) fn notifier(&self) -> Option<Pid> {
         child(self.pid(), |arguments| arguments.nth(1) == Some("notify"))
     }
 
     /// The process that looks up users and files for the server.
-    pub(crate) fn clerk(&self) -> Option<Pid> {
+    pub(crate) fn lookup_helper(&self) -> Option<Pid> {
         child(self.server()?, |arguments| arguments.nth(1) == Some("look-up"))
     }
 
     /// The process that speaks to etcd for the server.
     #[cfg(feature = "etcd")]
-    pub(crate) fn carrier(&self) -> Option<Pid> {
+    pub(crate) fn etcd_proxy(&self) -> Option<Pid> {
         child(self.server()?, |arguments| arguments.nth(1) == Some("carry"))
     }
 
     /// The process that touches files, so that inotify tells of them.
-    pub(crate) fn toucher(&self) -> Option<Pid> {
+    pub(crate) fn inotify_helper(&self) -> Option<Pid> {
         child(self.server()?, |arguments| arguments.next() == Some("secretfs-touch"))
     }
 
-    /// Kills the server with SIGKILL, and not the holder of the mount. Whether there was one.
+    /// Kills the server with SIGKILL, and not the supervisor of the mount. Whether there was one.
     pub(crate) fn kill_server(&self) -> bool {
         self.server().is_some_and(|server| kill(server, Signal::SIGKILL).is_ok())
     }

@@ -208,7 +208,7 @@ fn a_thousand_rotations_end_with_an_event_after_the_last() {
 fn the_touching_process_is_not_in_the_way_of_an_end() {
     let Some((mut mount, root)) = start() else { return };
     let _watch = Watch::on(&mount, "svc");
-    let id = mount.toucher().expect("there is one from the start");
+    let id = mount.inotify_helper().expect("there is one from the start");
     root.import("k.yaml", "key: svc/K\nvalue: import\n").unwrap();
     assert_eq!(fs::read(format!("/proc/{id}/environ")).unwrap(), b"");
     // Whoever unmounts by hand does not find the mount in use.

@@ -29,7 +29,7 @@ fn an_import_takes_a_bounded_multiple_of_its_file() {
             )
         })
         .collect();
-    // Its holder has nothing to do with imports.
+    // Its supervisor has nothing to do with imports.
     let server = mount.server().unwrap();
     let (before, program) = (memory(server, "VmRSS"), memory(server, "RssFile"));
     // The peak counts from here on (proc(5)).

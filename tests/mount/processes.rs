@@ -9,7 +9,7 @@ use crate::harness::{Mount, ROOT, UNKNOWN, eventually};
 
 /// The server and its helpers.
 fn others(mount: &Mount) -> [Option<Pid>; 4] {
-    [mount.server(), mount.messenger(), mount.clerk(), mount.toucher()]
+    [mount.server(), mount.notifier(), mount.lookup_helper(), mount.inotify_helper()]
 }
 
 #[test]

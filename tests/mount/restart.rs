@@ -254,7 +254,7 @@ fn a_server_that_dies_again_and_again_is_given_up() {
 }
 
 #[test]
-fn the_server_ends_with_the_holder() {
+fn the_server_ends_with_the_supervisor() {
     let Some(mut mount) = Mount::start() else { return };
     let server = mount.server().expect("it serves");
     mount.kill9();

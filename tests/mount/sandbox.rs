@@ -31,17 +31,19 @@ fn status(process: Pid, name: &str) -> String {
 /// What each process may still do.
 #[track_caller]
 fn assert_powerless(mount: &Mount, uid: u32) {
-    let [server, messenger, clerk, toucher] =
-        [mount.server(), mount.messenger(), mount.clerk(), mount.toucher()]
+    let [server, notifier, lookup_helper, inotify_helper] =
+        [mount.server(), mount.notifier(), mount.lookup_helper(), mount.inotify_helper()]
             .map(|process| process.expect("it runs"));
     // The last two get there by themselves.
     eventually("all are confined", || {
-        [server, messenger, clerk, toucher].into_iter().all(|one| status(one, "Seccomp:") == "2")
+        [server, notifier, lookup_helper, inotify_helper]
+            .into_iter()
+            .all(|one| status(one, "Seccomp:") == "2")
     });
     const NONE: &str = "0000000000000000";
     const READS_ALL: &str = "0000000000000004";
     for (process, capabilities) in
-        [(server, NONE), (messenger, NONE), (clerk, READS_ALL), (toucher, READS_ALL)]
+        [(server, NONE), (notifier, NONE), (lookup_helper, READS_ALL), (inotify_helper, READS_ALL)]
     {
         assert_eq!(status(process, "CapEff:"), capabilities);
         assert_eq!(status(process, "CapPrm:"), capabilities);
@@ -49,7 +51,7 @@ fn assert_powerless(mount: &Mount, uid: u32) {
         assert_eq!(status(process, "NoNewPrivs:"), "1");
         assert_eq!(status(process, "Uid:"), format!("{uid}\t{uid}\t{uid}\t{uid}"));
     }
-    for process in [server, messenger, clerk, toucher] {
+    for process in [server, notifier, lookup_helper, inotify_helper] {
         for thread in fs::read_dir(format!("/proc/{process}/task")).unwrap() {
             let thread = thread.unwrap().path();
             let text = fs::read_to_string(thread.join("status")).unwrap();
@@ -217,23 +219,23 @@ fn inotify_tells_as_much_as_from_root() {
 }
 
 #[test]
-fn a_clerk_that_dies_is_replaced_with_its_server() {
+fn a_lookup_helper_that_dies_is_replaced_with_its_server() {
     let Some((mount, _)) = prepare() else { return };
     let mount = mount.started();
-    let (server, clerk) = (mount.server().unwrap(), mount.clerk().unwrap());
-    kill(clerk, Signal::SIGKILL).unwrap();
+    let (server, lookup_helper) = (mount.server().unwrap(), mount.lookup_helper().unwrap());
+    kill(lookup_helper, Signal::SIGKILL).unwrap();
     mount.user(ALICE).write("alice/K", "value").unwrap();
     assert_eq!(mount.user(ALICE).read("alice/K").as_deref(), Ok("value"));
     assert_ne!(mount.server(), Some(server));
-    let old = format!("/proc/{clerk}/cmdline");
+    let old = format!("/proc/{lookup_helper}/cmdline");
     eventually("nothing is left of it", || fs::read(&old).map_or(true, |text| text.is_empty()));
 }
 
 #[test]
-fn nobody_is_left_when_the_holder_is_killed() {
+fn nobody_is_left_when_the_supervisor_is_killed() {
     let Some((mut mount, _)) = prepare() else { return };
     mount.go();
-    let all = [mount.server(), mount.messenger(), mount.clerk(), mount.toucher()];
+    let all = [mount.server(), mount.notifier(), mount.lookup_helper(), mount.inotify_helper()];
     mount.kill9();
     eventually("all have ended", || {
         all.iter().flatten().all(|one| !Path::new(&format!("/proc/{one}/cmdline")).exists())

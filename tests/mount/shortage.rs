@@ -58,7 +58,7 @@ fn writers_are_told_that_memory_is_short_and_everybody_else_is_served() {
     // The next server and all that it starts are in there from the beginning.
     assert!(mount.kill_server());
     assert_eq!(root.read("K").as_deref(), Ok("value"));
-    let holder = mount.pid();
+    let supervisor = mount.pid();
     let value = vec![b'x'; 1 << 20];
     let files: Vec<_> = (0..FILES)
         .map(|number| {
@@ -90,7 +90,7 @@ fn writers_are_told_that_memory_is_short_and_everybody_else_is_served() {
         }
     }
     assert!(lost > 0, "there was enough memory");
-    assert_eq!(mount.pid(), holder);
+    assert_eq!(mount.pid(), supervisor);
     assert_eq!(root.read("K").as_deref(), Ok("value"));
     assert_eq!(root.write("K", "another"), Ok(()));
     let said = mount.said();

@@ -205,11 +205,11 @@ fn in_the_foreground_helpers_keep_no_descriptor_of_the_caller() {
         &["ps", "pgrep"],
         r#"
         "$SECRETFS" mount "${OPTIONS[@]}" "$POINT" 9> $T/lock 2> $T/said &
-        holder=$!
+        supervisor=$!
         eventually grep -q 'mounted at' $T/said
         eventually serves
         for pid in $(daemon); do
-            [ $pid = $holder ] && continue
+            [ $pid = $supervisor ] && continue
             for link in /proc/$pid/fd/[0-9]*; do
                 [ "$(readlink $link)" != $T/lock ] || { echo "$(tr '\0' ' ' < /proc/$pid/cmdline)"; }
             done

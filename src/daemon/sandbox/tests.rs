@@ -265,7 +265,7 @@ fn one_that_touches_opens_nothing_but_handles() {
 
 #[test]
 fn the_lookup_helper_reads_and_writes_nothing() {
-    const NAME: &str = "the_clerk_reads_and_writes_nothing";
+    const NAME: &str = "the_lookup_helper_reads_and_writes_nothing";
     let Some(directory) = trial(NAME) else {
         let directory = directory();
         return in_a_child(NAME, directory.path());

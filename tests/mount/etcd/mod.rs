@@ -254,8 +254,8 @@ fn the_process_that_speaks_to_etcd_has_no_power() {
     let mut host = Host::prepare(&mut etcd, &arguments);
     host.mount.go();
     let status = |name: &str| {
-        let carrier = host.mount.carrier().expect("it runs");
-        let text = std::fs::read_to_string(format!("/proc/{carrier}/status")).unwrap();
+        let etcd_proxy = host.mount.etcd_proxy().expect("it runs");
+        let text = std::fs::read_to_string(format!("/proc/{etcd_proxy}/status")).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells it");
         line.trim().to_owned()
     };
@@ -264,9 +264,9 @@ fn the_process_that_speaks_to_etcd_has_no_power() {
     assert!(!status("Uid:").starts_with("0\t"));
     rotates(&host, "K", "v");
     // Without it the server ends, and the next one has another.
-    let before = host.mount.carrier().expect("it runs");
+    let before = host.mount.etcd_proxy().expect("it runs");
     nix::sys::signal::kill(before, nix::sys::signal::Signal::SIGKILL).unwrap();
-    eventually("there is another", || host.mount.carrier().is_some_and(|now| now != before));
+    eventually("there is another", || host.mount.etcd_proxy().is_some_and(|now| now != before));
     eventually("it writes again", || rotate(&host.path("K"), b"w").is_ok());
     assert_eq!(host.value("K").as_deref(), Some("w"));
 }
