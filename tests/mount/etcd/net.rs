@@ -15,7 +15,7 @@ pub(super) struct Network {
 
 /// One machine.
 pub(super) struct Machine {
-    supervisor: Child,
+    holder: Child,
     number: u8,
 }
 
@@ -58,12 +58,12 @@ impl Network {
 
 impl Machine {
     fn new(number: u8) -> Self {
-        let supervisor = Command::new("unshare")
+        let holder = Command::new("unshare")
             .args(["--net", "--kill-child", "sleep", "infinity"])
             .stdin(Stdio::null())
             .spawn()
             .expect("util-linux is installed");
-        let machine = Self { supervisor, number };
+        let machine = Self { holder, number };
         let own = fs::read_link("/proc/self/ns/net").expect("Linux has namespaces");
         eventually("the machine has a network of its own", || {
             fs::read_link(machine.namespace()).is_ok_and(|other| other != own)
@@ -76,11 +76,11 @@ impl Machine {
     }
 
     pub(super) fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.supervisor.id()).expect("Linux's ids fit"))
+        Pid::from_raw(i32::try_from(self.holder.id()).expect("Linux's ids fit"))
     }
 
     pub(super) fn namespace(&self) -> String {
-        format!("/proc/{}/ns/net", self.supervisor.id())
+        format!("/proc/{}/ns/net", self.holder.id())
     }
 
     fn port(&self) -> String {
@@ -101,8 +101,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.supervisor.kill();
-        let _ = self.supervisor.wait();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
     }
 }
 
