@@ -272,7 +272,17 @@ fn without_room_for_a_line_nothing_is_done_until_there_is() {
     assert_eq!(root.unlink("K"), Err(EIO));
     assert_eq!(root.rename("K", "L"), Err(EIO));
     assert_eq!(root.write("K.acl", "readers: []\n"), Err(EIO));
-    assert_eq!(alice.read("K"), Err(EIO));
+    // Each is counted once, as a failure; the only open that succeeds is the one of the metrics.
+    let opens = |text: &str, outcome: &str| {
+        let name =
+            format!("secretfs_operations_total{{operation=\"open\",outcome=\"{outcome}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap()
+    };
+    let before = root.read(".status/metrics").unwrap();
+    (0..10).for_each(|_| assert_eq!(alice.read("K"), Err(EIO)));
+    let after = root.read(".status/metrics").unwrap();
+    let more = |outcome| opens(&after, outcome) - opens(&before, outcome);
+    assert_eq!(["ok", "refused", "failed"].map(more), [1, 0, 10]);
     // What is not about a secret goes on.
     assert!(alice.read(".status/whoami").is_ok());
     log.expect(&[]);

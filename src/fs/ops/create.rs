@@ -63,17 +63,14 @@ impl Fs {
         };
         let mut decision = None;
         let created = self.create_quietly(who, &caller, parent, name, how, &mut decision);
-        let created = self.note(who, "create", created);
-        let (fs, for_note) = (Arc::clone(self), *who);
-        self.record(who, caller, decision, created, move |created, recorded| match recorded {
-            Ok(()) => answer(created),
-            Err(error) => {
-                if let Ok((entry, opened)) = created {
-                    fs.undo_open(&opened);
-                    fs.forget(entry.attr.node, 1);
-                }
-                answer(fs.note(&for_note, "create", Err(error)));
+        let (fs, request) = (Arc::clone(self), *who);
+        self.record(who, caller, decision, created, move |created, recorded| {
+            // Without a record nothing is created.
+            if let (Ok((entry, opened)), Err(_)) = (&created, &recorded) {
+                fs.undo_open(opened);
+                fs.forget(entry.attr.node, 1);
             }
+            answer(fs.note(&request, "create", recorded.and(created)));
         });
     }
 

@@ -75,28 +75,24 @@ impl Fs {
             Ok(opened) if opened.caching == Caching::Immutable => self.open_version(node, opened),
             opened => (opened, None),
         };
-        let opened = self.note(who, "open", opened);
-        let (fs, for_note) = (Arc::clone(self), *who);
+        let (fs, request) = (Arc::clone(self), *who);
         self.record(who, caller, decision, opened, move |opened, recorded| {
-            match (opened, recorded) {
-                (Ok(opened), Ok(())) => match bytes {
-                    Some(bytes) => {
-                        let answer = Box::new(move || answer(Ok(opened)));
-                        fs.prefiller.send(Prefill { node, filling: Filling::Bytes(bytes), answer });
-                    }
-                    None if opened.caching == Caching::Bound => {
-                        fs.answer_bound(node, opened, answer);
-                    }
-                    None => answer(Ok(opened)),
-                },
-                (Err(error), Ok(())) => answer(Err(error)),
-                (opened, Err(error)) => {
-                    opened.iter().for_each(|opened| match opened.caching {
-                        Caching::Immutable => fs.close_version(node),
-                        Caching::Private | Caching::Bound => fs.undo_open(opened),
-                    });
-                    answer(fs.note(&for_note, "open", Err(error)));
+            // Without a record nothing is opened.
+            if let (Ok(opened), Err(_)) = (&opened, &recorded) {
+                match opened.caching {
+                    Caching::Immutable => fs.close_version(node),
+                    Caching::Private | Caching::Bound => fs.undo_open(opened),
                 }
+            }
+            match (fs.note(&request, "open", recorded.and(opened)), bytes) {
+                (Ok(opened), Some(bytes)) => {
+                    let answer = Box::new(move || answer(Ok(opened)));
+                    fs.prefiller.send(Prefill { node, filling: Filling::Bytes(bytes), answer });
+                }
+                (Ok(opened), None) if opened.caching == Caching::Bound => {
+                    fs.answer_bound(node, opened, answer);
+                }
+                (opened, _) => answer(opened),
             }
         });
     }

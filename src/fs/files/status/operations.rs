@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::vault::VaultError;
-
-use crate::fs::FsError;
+use crate::cluster::ClusterError;
+use crate::fs::{FsError, NotApplied};
+use crate::vault::{ReplicaError, VaultError};
 
 /// The operations that are told apart; the last stands for all others.
 const OPERATIONS: [&str; 16] = [
@@ -30,24 +30,79 @@ enum Outcome {
 const OUTCOMES: [&str; 6] = ["ok", "denied", "not_found", "retry", "refused", "failed"];
 
 impl Outcome {
+    /// Exhaustive, so that a new error is given its class here: it is [`Outcome::Failed`] if the caller sees EIO,
+    /// ENOSPC or ENETUNREACH.
     fn of(error: &FsError) -> Self {
         match error {
+            FsError::Vault(error) => Self::of_vault(error),
+            FsError::NotApplied { why, .. } => match &**why {
+                NotApplied::Documents(_) => Self::Refused,
+                NotApplied::Vault(error) => Self::of_vault(error),
+                NotApplied::Identity(_) => Self::Failed,
+            },
             FsError::Denied { .. } | FsError::NoAccess { .. } => Self::Denied,
             FsError::NotFound(_) | FsError::NoAttribute => Self::NotFound,
             FsError::Stale => Self::Retry,
-            FsError::BadHandle | FsError::Identity(_) => Self::Failed,
-            FsError::Vault(error) => match &**error {
-                VaultError::Denied { .. }
-                | VaultError::AdminOnly { .. }
-                | VaultError::IdOfAdmins { .. } => Self::Denied,
-                VaultError::NotFound { .. } => Self::NotFound,
-                VaultError::Store(_)
-                | VaultError::Unseal { .. }
-                | VaultError::Incomplete { .. }
-                | VaultError::Stopping => Self::Failed,
-                _ => Self::Refused,
-            },
-            _ => Self::Refused,
+            FsError::Lost | FsError::Fatal { .. } | FsError::BadHandle | FsError::Identity(_) => {
+                Self::Failed
+            }
+            FsError::Forbidden { .. }
+            | FsError::BadCommand { .. }
+            | FsError::Exists(_)
+            | FsError::NotDirectory(_)
+            | FsError::IsDirectory(_)
+            | FsError::NotEmpty(_)
+            | FsError::BadName { .. }
+            | FsError::TooLarge(_)
+            | FsError::DropTooLarge(_)
+            | FsError::TooMany { .. }
+            | FsError::OutOfMemory { .. }
+            | FsError::CrossDevice(_)
+            | FsError::Busy(_)
+            | FsError::Unsupported(_)
+            | FsError::Locked
+            | FsError::Deadlock
+            | FsError::Interrupted => Self::Refused,
+        }
+    }
+
+    fn of_vault(error: &VaultError) -> Self {
+        match error {
+            VaultError::Denied { .. }
+            | VaultError::AdminOnly { .. }
+            | VaultError::IdOfAdmins { .. } => Self::Denied,
+            VaultError::NotFound { .. } => Self::NotFound,
+            VaultError::Refused(refusals) => {
+                refusals.first().map_or(Self::Failed, |first| Self::of_vault(&first.error))
+            }
+            VaultError::Replica(
+                ReplicaError::Busy | ReplicaError::Cluster(ClusterError::TooLarge { .. }),
+            ) => Self::Refused,
+            VaultError::Store(_)
+            | VaultError::NotRecorded(_)
+            | VaultError::Replica(_)
+            | VaultError::Unseal { .. }
+            | VaultError::Incomplete { .. }
+            | VaultError::MissingKeys { .. }
+            | VaultError::NoThread(_)
+            | VaultError::KeyReplaced
+            | VaultError::Stopping => Self::Failed,
+            VaultError::Exists { .. }
+            | VaultError::IsDirectory { .. }
+            | VaultError::NotDirectory { .. }
+            | VaultError::NotEmpty { .. }
+            | VaultError::TooManyToMove { .. }
+            | VaultError::BadKey { .. }
+            | VaultError::IdTaken { .. }
+            | VaultError::Lists { .. }
+            | VaultError::ListsTooLong { .. }
+            | VaultError::TooManySecrets { .. }
+            | VaultError::TooManyBytes { .. }
+            | VaultError::NotSealed { .. }
+            | VaultError::NotOpened { .. }
+            | VaultError::TooLarge { .. }
+            | VaultError::Checksum { .. }
+            | VaultError::Conflict { .. } => Self::Refused,
         }
     }
 }
