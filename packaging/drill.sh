@@ -535,11 +535,13 @@ s_stop() {
     took start "$(since "$start")" 5
 }
 s_memory() {
-    local group oom='' before start writer process
+    local group oom='' before start writer process began
     drop_in MemoryMax=96M
     within 20 systemctl restart secretfs || fault "the restart failed"
     until_true 5 serves || fault "it does not serve"
     before=$(main)
+    began=$(date +%s)
+    hangs() { journalctl -u secretfs --since "@$began" -o cat | grep -c 'the server hangs'; }
     group=/sys/fs/cgroup$(systemctl show -p ControlGroup --value secretfs)
     kills() { sed -n 's/^oom_kill //p' "$group/memory.events"; }
     if [ ! -e "$group/memory.max" ] || [ "$(cat "$group/memory.max")" = max ]; then
@@ -566,6 +568,8 @@ s_memory() {
     writer=$!
     start=$(now)
     until oom=$(kills) && [ "${oom:-0}" -gt 0 ]; do
+        # On a machine that is very slow, the supervisor takes it for one that hangs before the kernel has to kill it.
+        [ "$scale" -lt 10 ] || [ "$(hangs)" = 0 ] || break
         below "$(since "$start")" 20 || { fault "nothing was killed for memory"; break; }
         sleep 0.1
     done
@@ -575,7 +579,7 @@ s_memory() {
         sleep 0.1
     done
     until_true 10 serves || fault "it does not serve"
-    note "$(kills) killed"
+    note "$(kills) killed, $(hangs) as one that hangs"
     [ "$(main)" = "$before" ] || fault "the supervisor did not stay"
     end_load any 10
     need "the service is active" systemctl is-active secretfs
