@@ -107,7 +107,7 @@ fn through_a_bind_mount_it_sees_the_current_value() {
     root.put("svc/K", "first", READERS);
     root.sh_ok(
         r#"touch $T/bound && mount --bind svc/K $T/bound
-        trap 'umount $T/bound' EXIT
+        trap 'exec 7<&- 8<&-; umount $T/bound' EXIT
         cat $T/bound > $T/seen; echo -n second > svc/K; cat $T/bound >> $T/seen
         exec 7< $T/bound 8< svc/K; flock 8
         (flock 7; cat <&7 > $T/locked) & sleep 0.1
