@@ -122,7 +122,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         RestoredState { mount, saved_state, inheritance, outage: outage.unwrap_or_default() };
     let fs =
         Fs::new(Arc::clone(&vault), Arc::clone(&confined.identities), options, fuse::code, life);
-    // What lies in the saved state is the next process's, however this one ends.
+    // Leaked on purpose: dropping the Fs would erase the state that the next process restores.
     std::mem::forget(Arc::clone(&fs));
     follow(&vault, &fs, takes_over)?;
     let weaknesses = Mutex::new(confined.keys.weaknesses);

@@ -1,8 +1,8 @@
 //! Requests that were sent again, and may be what the process died of that served the mount before.
 //!
 //! The kernel sends whatever was not answered to each next process. A request that always ends its
-//! process would end all of them, and the mount with the last one. So each one that comes again is on
-//! trial: it lies in the saved state as long as it is worked on, and a crash meanwhile counts against it. One
+//! process would end all of them, and the mount with the last one. So each repeated request is in quarantine: it is
+//! in the saved state while it is executed, and a crash in that time counts against it. One
 //! that has been there at [`CRASHES`] gets an error and is not tried any more.
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ const THREADS: usize = 8;
 /// Those that are known. The locks are leaves.
 pub(in crate::fs) struct Quarantine {
     saved_state: SavedState,
-    /// Those that did not come yet: their crashes, and their places in the saved state.
+    /// Requests that did not come again yet: their crashes, and their slots in the saved state.
     awaited: Mutex<HashMap<u64, (u32, Slot)>>,
     /// Those that are worked on.
     running: Mutex<HashMap<u64, Running>>,

@@ -1,7 +1,7 @@
-//! What outlives the process that serves the mount: small facts in memory that its successor gets.
+//! The state that outlives a server: facts in a file in memory, which the next server restores.
 //!
-//! A process that is killed takes its notes with it: who was told to look a path up again, which
-//! handles are open, which directories were made. Each such fact lies in the saved state, in a slot of a file
+//! A killed server loses what is only in its own memory: which thread was told to look a path up again, which
+//! handles are open, which directories were made. Each such fact is kept here as well, in a slot of a file
 //! in memory that the supervisor of the mount keeps. Behind the slots there are blocks for buffers that
 //! are being written ([`pages`]), sealed. There are names in the clear, never a value.
 //!
@@ -229,7 +229,7 @@ struct Free {
     end: u64,
 }
 
-/// A fact in the saved state. Dropping it takes it down.
+/// A fact in the saved state. Dropping it removes it from there.
 pub(super) struct Slot {
     saved_state: Arc<Inner>,
     number: u64,
@@ -237,7 +237,7 @@ pub(super) struct Slot {
 }
 
 impl SavedState {
-    /// The saved state in `file`, which the process before this one may have left something on.
+    /// The saved state in `file`, in which the server before this one may have left facts.
     ///
     /// # Errors
     /// There are too many open files.
