@@ -518,3 +518,21 @@ fn nothing_else_can_be_made_there() {
         alice.read(".import/empty.yaml.report").is_ok_and(|text| text.contains("no document"))
     });
 }
+
+/// The kernel releases a file after its close was answered, perhaps when it is open again already.
+#[test]
+fn a_file_that_is_written_again_and_again_is_applied_whole_each_time() {
+    let Some(mount) = Mount::start() else { return };
+    let document = |slug: &str| format!("key: {slug}/K\nvalue: {}\n", "v".repeat(20_000));
+    std::thread::scope(|scope| {
+        for (uid, slug) in [(ALICE, "alice"), (BOB, "bob")] {
+            let user = mount.user(uid);
+            scope.spawn(move || {
+                for round in 0..1500 {
+                    let written = user.write(".import/again.yaml", document(slug));
+                    assert_eq!(written, Ok(()), "{slug}, round {round}");
+                }
+            });
+        }
+    });
+}

@@ -146,8 +146,8 @@ impl ImportFile {
         Close::by(who, writer, &self.files, judged)
     }
 
-    /// It was opened, by that process if for writing. One that was applied starts anew.
-    pub(super) fn opened(&self, writer: Option<Option<u32>>) {
+    /// It was opened, by that process if for writing. One that was applied starts anew. Whether this is the first handle.
+    pub(super) fn opened(&self, writer: Option<Option<u32>>) -> bool {
         let mut state = self.state.lock();
         state.handles += 1;
         if let Some(process) = writer {
@@ -159,6 +159,7 @@ impl ImportFile {
                 self.empty(&mut state);
             }
         }
+        state.handles == 1
     }
 
     /// Whether that was the last handle.
@@ -249,9 +250,12 @@ impl ImportFile {
             return Next::Queued;
         }
         let due = match occasion {
-            // Empty to its end, it is applied to say so.
+            // Empty to its end, it is applied to say so. If it was opened again after its last handle was closed, what
+            // is in it is applied when that handle is.
             Occasion::Release => {
-                !state.abandoned.is_abandoned() && (state.dirty || !state.was_applied)
+                state.handles == 0
+                    && !state.abandoned.is_abandoned()
+                    && (state.dirty || !state.was_applied)
             }
             Occasion::Close | Occasion::Sync | Occasion::Create => state.dirty,
         };
@@ -277,9 +281,12 @@ impl ImportFile {
         std::mem::take(&mut state.waiting)
     }
 
-    /// It is gone but for its name, which its writer may still use; nobody can read it any more.
+    /// It is gone but for its name, which its writer may still use: its bytes are dropped, unless it was opened again.
     pub(super) fn forget_bytes(&self) {
-        self.state.lock().forget_bytes();
+        let mut state = self.state.lock();
+        if state.handles == 0 {
+            state.forget_bytes();
+        }
     }
 
     /// Whether it was applied and nobody has it open.
@@ -375,6 +382,27 @@ mod tests {
         more.write(&WHO, 0, b"x").unwrap();
         drop((files, more));
         assert_eq!(budget.used(), 0);
+    }
+
+    /// The kernel releases a file after its close was answered, so the next open may come before that is done.
+    #[test]
+    fn a_late_release_leaves_alone_what_was_opened_again() {
+        let budget = Budget::new(MemoryLimits::default());
+        let file = file(&budget);
+        assert!(file.opened(Some(None)));
+        file.write(&WHO, 0, b"first").unwrap();
+        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
+        assert!(matches!(next, Next::Apply(..)));
+        file.applied();
+        assert!(file.closed());
+        assert!(file.opened(Some(None)));
+        file.write(&WHO, 0, b"second").unwrap();
+        let next = file.next(Occasion::Release, Box::new(|_| {}), |_, _| {});
+        assert!(matches!(next, Next::Answer(_)));
+        file.forget_bytes();
+        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
+        let Next::Apply(bytes, 0, _) = next else { panic!("it is due") };
+        assert_eq!(bytes.expose(), b"second");
     }
 
     #[test]

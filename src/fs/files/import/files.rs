@@ -54,9 +54,18 @@ impl Files {
     }
 
     pub(super) fn remove(&self, file: &Arc<ImportFile>) {
+        self.remove_if(file, |_| true);
+    }
+
+    /// Removes a file whose last handle was closed, unless it was opened again.
+    pub(super) fn remove_closed(&self, file: &Arc<ImportFile>) {
+        self.remove_if(file, |file| !file.is_open());
+    }
+
+    fn remove_if(&self, file: &Arc<ImportFile>, condition: impl Fn(&ImportFile) -> bool) {
         let mut files = self.0.lock();
         let Some(own) = files.get_mut(&file.uid()) else { return };
-        own.retain(|other| !Arc::ptr_eq(other, file));
+        own.retain(|other| !(Arc::ptr_eq(other, file) && condition(other)));
         if own.is_empty() {
             files.remove(&file.uid());
         }

@@ -165,12 +165,15 @@ impl Fs {
             Import::File(file) => {
                 let writer = write.then(|| process_of(who.task));
                 let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, &node.path())?;
-                if !file.is_open() {
+                // First opened, then added: its release may still be under way, and removes only what is not open.
+                if file.opened(writer) {
                     // It waited, or was applied a moment ago.
                     self.import.files.remove(file);
-                    self.import.files.add(file)?;
+                    if let Err(error) = self.import.files.add(file) {
+                        file.closed();
+                        return Err(error);
+                    }
                 }
-                file.opened(writer);
                 let handle = self.handles.add(Handle::ImportFile(Arc::clone(file)), charge);
                 Ok(Opened { handle, caching: Caching::Private })
             }
@@ -212,7 +215,7 @@ impl Fs {
         }
         let waits = is_unfinished(&file.path());
         if !waits {
-            self.import.files.remove(&file);
+            self.import.files.remove_closed(&file);
         }
         let over = Arc::clone(&file);
         let answer = move |_: Result<(), FsError>| {
@@ -322,7 +325,7 @@ impl Fs {
         let applied: Answer<()> = Box::new(move |outcome| {
             match &outcome {
                 Ok(()) => {
-                    fs.import.files.remove(&renamed);
+                    fs.import.files.remove_closed(&renamed);
                     renamed.forget_bytes();
                 }
                 Err(_) => renamed.rename(&from),
