@@ -57,7 +57,7 @@ impl Fs {
             }
             Node::Value(value) => self.access_value(&caller, value.record(), wanted),
             Node::Sidecar(record) => self.access_lists(&caller, *record, wanted),
-            // Of what exists, every caller is told what the lists say.
+            // If the secret exists, its lists decide the answer for every caller.
             Node::Draft(draft) => match draft.target() {
                 Target::Value(WriteTarget::Existing(record)) => {
                     self.access_value(&caller, record, wanted)

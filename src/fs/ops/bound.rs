@@ -1,16 +1,16 @@
 //! Nodes that are opened without a lookup: bind mounts of a single file, `/proc/self/fd/N`.
 //!
-//! The kernel sends no lookup for them, so it cannot be told of a new version's node. A second attempt on
-//! a node without a lookup in between identifies one. From then on the node is *bound*: it follows the
-//! current value. Each open gets a handle with the version, or the draft, of that moment, with direct I/O.
+//! The kernel sends no lookup for them, so it cannot learn of a new version's node. A second attempt on a
+//! node without a lookup in between identifies one. From then on the node is *bound*: it follows the current
+//! value. Each open gets a handle with the version, or the draft, of that moment, with direct I/O.
 //!
-//! The kernel keeps one size for the node, and others may still have the version that it once was open, with
+//! The kernel keeps one size for the node. Other processes may still have the node's own version open, with
 //! cached pages that this size limits. So that size changes only if there are none of these:
 //!
-//! - The kernel must not keep the attributes of a bound node. Before an fstat(2) is answered, the kernel is told
-//!   to forget them: it then passes the answer on and does not take the size from it.
-//! - Who writes has no readers of the version beside it. If the version is current, the value gets a
-//!   new node first, and who opens the name from then on gets that.
+//! - The kernel must not keep the attributes of a bound node. Before an fstat(2) is answered, the kernel is
+//!   made to forget them: it then passes the answer on and does not take the size from it.
+//! - A writer never shares the node with readers of the version. If the version is current, the value gets a
+//!   new node first, and later opens of the name get that one.
 //! - A mapping shares pages between handles, so bytes are never read for one.
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ use crate::fs::{Attr, Caching, Fs, FsError, NEVER, Opened, Requester};
 #[derive(Default)]
 pub(in crate::fs) struct Bound {
     inner: Mutex<Inner>,
-    /// How many nodes there are: nearly always none, and then nobody takes the lock.
+    /// How many nodes there are. It is nearly always 0, and then the lock is not taken.
     count: AtomicUsize,
 }
 
@@ -270,8 +270,7 @@ impl Fs {
         (secret.value().node() == node).then_some(secret)
     }
 
-    /// Whether somebody has the version open whose node it is. A release that was sent before is
-    /// waited for.
+    /// Whether a handle has the version open whose node this is. Waits first for a release that was sent earlier.
     fn has_readers(&self, node: u64) -> bool {
         if self.nodes.readers(node) > 0 {
             request_watchdog::wait_for_earlier_requests(PATIENCE);
@@ -367,8 +366,9 @@ impl Fs {
         }
     }
 
-    /// Whether nobody has the version open that the node is. Who opened it before this process began was not
-    /// counted; once it is bound nobody opens it any more.
+    /// Whether no handle has the node's version open. Opens from before this process were not counted. So the
+    /// count decides only for a newer node, or for a bound one, whose version is not opened through it any
+    /// more.
     fn is_unread(&self, node: u64) -> bool {
         let counts = self.bound.contains(node) || !self.nodes.is_inherited(node);
         counts && self.nodes.readers(node) == 0
@@ -400,7 +400,7 @@ impl Fs {
         Ok(Some(Some(draft)))
     }
 
-    /// A draft of a secret for who truncates it by path.
+    /// A draft of a secret that is truncated by path.
     pub(in crate::fs) fn draft_to_truncate(
         &self,
         who: &Requester,

@@ -70,7 +70,7 @@ impl Fs {
         match close {
             Close::Finished => self.commit(draft, Occasion::Close, self.origin(who), answer),
             Close::Inherited => {
-                // It may be the last one. Who looks the name up next waits for that.
+                // This may be the last descriptor, so the next lookup of the name waits for a release.
                 if draft.is_published_when_released() {
                     self.settling.closing(&draft.path());
                 }
@@ -108,7 +108,7 @@ impl Fs {
     fn to_store(&self, who: &Requester, handle: u64) -> ToStore {
         let found = self.handles.find(handle);
         if !is_writer(handle) && !matches!(found, Ok(Handle::Draft(_) | Handle::ImportFile(_))) {
-            // Who reads has nothing to store.
+            // A reader has nothing to store.
             return ToStore::Nothing;
         }
         match (self.was_done(who), found) {
@@ -129,8 +129,8 @@ impl Fs {
         }
     }
 
-    /// The last descriptor of a handle is gone. Nobody waits for the answer; it says that a process
-    /// that takes over has nothing left to do about the handle.
+    /// The last descriptor of a handle is gone. No process waits for the answer. It says that a server that
+    /// takes over has nothing left to do about the handle.
     pub fn release(
         self: &Arc<Self>,
         who: &Requester,
@@ -146,7 +146,7 @@ impl Fs {
         }
         self.bound.closed(handle);
         let fs = Arc::clone(self);
-        // Who gets the lock next sees what is stored now.
+        // The next holder of the lock sees what is stored now.
         let answer = move || {
             fs.unlock_released(handle);
             answer();
@@ -163,7 +163,8 @@ impl Fs {
             }
             _ => return answer(),
         };
-        // Where nobody knows, the commit finds out: what the draft began with is superseded if it was.
+        // If this cannot be found out, the commit decides: the version that the draft began with is
+        // superseded if the request was carried out.
         if matches!(self.was_done(who), Ok(true)) {
             draft.is_stored();
         }
@@ -174,8 +175,8 @@ impl Fs {
             return answer();
         }
         self.drafts.closed(&draft);
-        // Others wait for what is settling, so not while a name service is asked for the writer. Who has
-        // closed it a moment ago is known.
+        // Other requests wait for a pending publication, so it begins only after the writer is looked up in a
+        // name service. A writer that has just closed the file is known already.
         let (fs, who) = (Arc::clone(self), *who);
         self.with_caller(draft.uid(), move |_| fs.publish_released(&who, draft, answer));
         request_watchdog::has_begun();
@@ -228,7 +229,7 @@ impl Fs {
         };
         let process = draft.process().clone();
         let fs = Arc::clone(self);
-        // Who opened it may be another one than who closes it.
+        // The UID that opened the file may differ from the one that closes it.
         self.with_caller(draft.uid(), move |caller| match caller {
             Ok(caller) => {
                 let actor = Actor { caller, process };
@@ -312,8 +313,8 @@ impl Fs {
         waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
     }
 
-    /// A close is about to fail. The process that creates the file sees it until its last handle is released, so who
-    /// looks the name up next waits for that.
+    /// A close is about to fail. The process that creates the file sees it until its last handle is released,
+    /// so the next lookup of the name waits for that.
     fn not_stored(&self, draft: &Draft) {
         if draft.is_open() {
             self.settling.closing(&draft.path());

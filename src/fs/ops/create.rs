@@ -175,13 +175,13 @@ impl Fs {
         let directory = self.directory(who, parent)?;
         let path = join(&directory, checked_name(&directory, name)?);
         let key = match checked_key(&path) {
-            // Somebody wants to write the lists of a secret that is not there.
+            // The caller wants to write the lists of a secret that does not exist.
             Err(FsError::BadName { error: KeyError::SidecarName, .. }) => {
                 return Err(FsError::NotFound(path));
             }
             key => key?,
         };
-        // The kernel asked a moment ago and was told that nothing is there; it may be by now.
+        // The kernel asked a moment ago and was answered that nothing is there. That may have changed since.
         if let Some(secret) = self.vault.secret(&path) {
             if exclusive {
                 return Err(FsError::Exists(path));
@@ -196,7 +196,7 @@ impl Fs {
         // (vim) then write in place instead of replacing the file.
         let mode = (mode & 0o777) as u16 | 0o200;
         let target = WriteTarget::New { key, exclusive, inherited_lists };
-        // A thread that came to write what was removed meanwhile creates it instead.
+        // A thread that was to write a secret which has been removed since creates it instead.
         self.tasks.take(who, None, |note| match note {
             Note::Rewrite { path: None, only: None, .. } => Some(()),
             _ => None,
@@ -284,8 +284,8 @@ impl Fs {
         self.look_up(who, parent, name)
     }
 
-    /// Directories that were made while somebody was about to create a secret of that name, or one whose
-    /// sidecar has it, are in the way of these changes.
+    /// Removes made directories that have the name of a new secret or of its sidecar. They were made while
+    /// the secret was about to be created.
     pub(in crate::fs) fn directories_give_way(
         &self,
         changes: &[Change],

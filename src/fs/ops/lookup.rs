@@ -187,8 +187,7 @@ impl Fs {
         self.find_of_process(who, is_it).is_some()
     }
 
-    /// The version's node; but for a thread that was told to look the path up again before it
-    /// writes, the draft that is its own.
+    /// The version's node, or the thread's own draft if the thread repeats the lookup in order to write.
     fn node_for_retry(
         &self,
         who: &Requester,

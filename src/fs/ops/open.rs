@@ -105,8 +105,8 @@ impl Fs {
         opened: Opened,
     ) -> (Result<Opened, FsError>, Option<Plaintext>) {
         let value = self.nodes.open(node);
-        // First counted, then looked at: who binds the node, or has it show another version, does both the
-        // other way round.
+        // Count first, then check. Code that binds the node, or makes it show another version, records that
+        // first and then checks the count.
         if self.bound.contains(node) || self.locking_readers.have(node) {
             self.nodes.close(node);
             return (Err(FsError::Stale), None);
@@ -226,9 +226,9 @@ impl Fs {
             }
             return Err(self.retry_as_draft(who, caller, node, Some(secret.key().to_string())));
         }
-        // Superseded or gone. The kernel looks up again once, and only once: what it found then is
-        // opened, even if it was superseded meanwhile. Without a lookup in between the node is all
-        // there is (a bind mount of the file): the current value is served through it.
+        // Superseded or removed. The kernel repeats the lookup once, and only once: the version that it finds
+        // is opened, even if it has been superseded since. Without a lookup in between, the caller has only
+        // the node (a bind mount of the file), and the current value is served through it.
         let retry = self.tasks.take(who, Some(value.node()), |note| match note {
             Note::Reopen { node, served } => Some((*node, *served)),
             Note::Reopened { served } if who.is_resent && *served == value.node() => {
@@ -343,8 +343,8 @@ impl Fs {
         self.retry(who, caller, note)
     }
 
-    /// Whether this thread was told to look again and came back with the same node: there is no
-    /// path to look up (a bind mount of the file, `/proc/self/fd`).
+    /// Whether this thread got ESTALE and then opens the same node again: it has no path to look up (a bind
+    /// mount of the file, `/proc/self/fd`).
     pub(in crate::fs) fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
         if who.task == 0 {
             return self.has_come_back(who, |node, _| node == opened);
@@ -356,8 +356,8 @@ impl Fs {
         self.tasks.take(who, None, is_it).is_some()
     }
 
-    /// One of the threads that share a note opens what it was told to look up, or the node itself again. False if
-    /// all of them have come back.
+    /// One of the threads that share a note opens the result of its repeated lookup, or the node itself
+    /// again. False if all of them have come back.
     fn has_come_back(&self, who: &Requester, is_meant: impl Fn(u64, Option<&str>) -> bool) -> bool {
         let count = |note: &mut Note| match note {
             Note::Shared { node, path, unanswered }
@@ -394,7 +394,7 @@ impl Fs {
             }
             Target::Value(WriteTarget::Existing(record)) => {
                 let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-                // Somebody who does not write gets the value as it is.
+                // A caller that does not write gets the value as it is.
                 if !wish.write {
                     self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
                     let looked_up = draft.base().filter(|_| who.task == 0);

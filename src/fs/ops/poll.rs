@@ -22,8 +22,8 @@ pub enum Readiness {
 }
 
 impl Fs {
-    /// What the file is ready for. `waiter` is whom the kernel wants to be woken when that changes,
-    /// by its own number for the open file.
+    /// What the file is ready for. `waiter` is the kernel's number for the open file whose poll is to be
+    /// woken when that changes.
     pub fn poll(&self, who: &Requester, node: u64, waiter: Option<u64>) -> Readiness {
         let Ok(node @ Node::Value(_)) = self.node(who, node) else { return Readiness::Always };
         // First noted, then looked at: a change in between wakes it.
@@ -36,11 +36,11 @@ impl Fs {
     }
 }
 
-/// Waiters on one version beyond this many are not woken; whoever opens and polls again and again
-/// while another one holds the version would fill the memory.
+/// Waiters on one version beyond this many are not woken. Otherwise a caller that opens and polls again and
+/// again, while a process holds the version, would fill the memory.
 const MOST_ON_A_VERSION: usize = 4096;
 
-/// Who waits for a newer version, by the node of the version that it has open.
+/// Polls that wait for a newer version, by the node of the version that is open.
 #[derive(Default)]
 pub(in crate::fs) struct Pollers {
     by_node: Mutex<HashMap<u64, BTreeMap<u64, Waiter>>>,
@@ -79,7 +79,7 @@ impl Pollers {
             Some(_) => charge(),
             None => Err(error),
         });
-        // Who has no memory left is not woken.
+        // A caller without memory left is not woken.
         if let Ok(charge) = charge {
             let slot = self.saved_state.put(account, &Saved::Waiter(waiter));
             waiters.insert(waiter, Waiter { slot, _charge: charge });
@@ -88,8 +88,8 @@ impl Pollers {
         }
     }
 
-    /// Whom to wake because a version was superseded. They ask again. Each stays in the saved state until its
-    /// slot is dropped: who is killed before it wakes them leaves that to the next process.
+    /// The polls to wake because a version was superseded. They ask again. Each stays in the saved state
+    /// until its slot is dropped: if the server is killed before it wakes them, the next one does.
     pub(in crate::fs) fn take(
         &self,
         node: u64,
@@ -103,7 +103,7 @@ impl Pollers {
         self.inherited.lock().push((waiter, slot));
     }
 
-    /// Whom to wake because nobody knows for what they wait. They ask again.
+    /// The restored polls to wake, since it is not known for what they wait. They ask again.
     pub(in crate::fs) fn take_inherited(&self) -> Vec<(u64, Slot)> {
         std::mem::take(&mut *self.inherited.lock())
     }

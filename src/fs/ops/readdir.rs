@@ -52,8 +52,9 @@ impl Fs {
         self.private(&caller, "the directory", Handle::Directory(Arc::default()))
     }
 
-    /// Whether the caller may open a directory to list it: not if it can see nothing there. Who lists a
-    /// directory can keep it locked in the kernel, so only those may who have something to do with it.
+    /// Whether the caller may open a directory to list it: not if it can see nothing there. A process that
+    /// lists a directory can keep it locked in the kernel, so this is refused to callers without a use for
+    /// it.
     pub(in crate::fs) fn check_listing(
         &self,
         who: &Requester,
@@ -187,8 +188,8 @@ impl Fs {
         listed.into()
     }
 
-    /// Whether the directory shows something to the caller, or is the caller's own. To an admin, who sees
-    /// everything, every directory does that exists.
+    /// Whether the directory shows something to the caller, or is the caller's own. Admins see everything, so
+    /// every existing directory shows something to them.
     pub(in crate::fs) fn sees_in(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
         let seen_by = (!caller.is_admin()).then_some(who.uid);
         caller.own_slug().is_some_and(|own| path.is_empty() || own.as_str() == path)
@@ -197,9 +198,9 @@ impl Fs {
             || !self.scratch.names(who.uid, path).is_empty()
     }
 
-    /// Directories that hold nothing yet: those that the caller made (an admin sees all), and the
-    /// caller's own. Admins, who may create anywhere, do not have theirs shown: in the root, programs
-    /// must find secrets only.
+    /// Directories that hold nothing yet: those that the caller made (an admin sees all), and the caller's
+    /// own. Admins may create anywhere, so their own one is not shown: in the root, programs must find
+    /// secrets only.
     fn directories_of(&self, who: &Requester, caller: &Caller, directory: &str) -> Vec<String> {
         let seen_by = (!caller.is_admin()).then_some(who.uid);
         let prefix_length = if directory.is_empty() { 0 } else { directory.len() + 1 };

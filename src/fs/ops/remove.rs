@@ -166,8 +166,8 @@ impl Fs {
         Err(FsError::NotFound(path))
     }
 
-    /// What existed because a directory in it did is gone too. The caller holds the kernel's lock on one of
-    /// them, so nobody waits for this.
+    /// Directories that existed only because of a directory in them are gone too. The caller holds the
+    /// kernel's lock on one of them, so the answer does not wait for this.
     fn forget_directories_above(&self, path: &str) {
         let mut stale = Vec::new();
         let mut directory = path;

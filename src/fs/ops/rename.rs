@@ -143,7 +143,7 @@ impl Fs {
         if self.vault.secret(&from.path).is_some() {
             return Ok(Source::Secret);
         }
-        // What a lookup finds first: a directory may have been made where somebody is creating a file.
+        // As in a lookup, a directory comes first: it may have been made where a process is creating a file.
         if self.vault.is_directory(&from.path) || self.directories.holds(&from.path) {
             return Ok(Source::Directory);
         }
@@ -282,8 +282,8 @@ impl Fs {
         })
     }
 
-    /// Ends whoever was writing what was replaced. The kernel now believes that the new name means
-    /// the old node: it must forget that, after its answer.
+    /// Ends the drafts of what was replaced. The kernel now maps the new name to the old node: it must forget
+    /// that, after its answer.
     fn renamed(&self, who: &Requester, to: &Place, changes: &[Change], answer: Answer<()>) {
         for change in changes {
             if let (Some(before), Some(after)) = (&change.before, &change.after)

@@ -44,8 +44,8 @@ impl Fs {
         self.vault.rename_directory(actor, from.path, to.path, origin, Box::new(done));
     }
 
-    /// What can be said before the keys are looked at. The rights come first: who has none learns nothing of
-    /// what is there.
+    /// Checks what does not depend on the keys. The rights come first: a caller without them learns nothing
+    /// of what is there.
     fn may_rename_directory(
         &self,
         who: &Requester,

@@ -56,7 +56,8 @@ impl Fs {
         };
         // What was truncated by path has no draft any more; what it shows is what was stored.
         let node = match self.node_or_draft(who, node, is_done).and_then(|node| {
-            // An open descriptor keeps what it was granted: its handle may be cut by whoever has it.
+            // An open descriptor keeps what it was granted: any process that has it may truncate the file
+            // through it.
             if changes.size.is_none() || handle.is_none_or(is_version) {
                 self.check_reachable(who, &node)?;
             }
@@ -369,6 +370,6 @@ fn may_write_directory(caller: &Caller, path: &str) -> bool {
 enum Truncated {
     /// In the buffer of a handle.
     Saved,
-    /// Of a file that nobody has open.
+    /// Of a file that is not open.
     ToStore(Arc<Draft>),
 }
