@@ -114,7 +114,7 @@ impl Fs {
             Ok(()) => fs.set_lock_now(&who, node, handle, lock, waits, answer),
             Err(error) => answer(Err(error)),
         };
-        // Whoever gets the lock next must see what was written under it.
+        // The next holder of the lock must see what was written under it.
         let is_writer = matches!(self.handles.find(handle), Ok(Handle::Draft(_)));
         if is_writer && lock.mode != Some(LockMode::Exclusive) && self.holds_lock(handle, &lock) {
             return self.store_now(&who, handle, Box::new(set));
@@ -202,8 +202,8 @@ impl Fs {
         }))
     }
 
-    /// As `answer`, for who closes a descriptor: the process loses all locks of fcntl(2) that it has of the
-    /// file before it is answered.
+    /// As `answer`, for the close of a descriptor: the process loses all its fcntl(2) locks on the file
+    /// before it is answered.
     pub(super) fn unlocking_closed(
         self: &Arc<Self>,
         node: u64,

@@ -1,10 +1,11 @@
 //! What a descriptor that was opened only for reading shows once it has a lock.
 //!
-//! Such a descriptor belongs to one version, and the kernel keeps one size and one set of pages for that version's
-//! node. If the version is superseded when the lock is granted, the node shows the current value from then on. That
-//! must not change what others read, so the answer waits until all who have the version open through this node
-//! have asked for a lock; if that takes too long, the lock is not granted. Who opened it before this process began and
-//! has not asked since is not known, and sees the change.
+//! Such a descriptor belongs to one version, and the kernel keeps one size and one set of pages for that
+//! version's node. If the version is superseded when the lock is granted, the node shows the current value
+//! from then on. That must not change what others read. So the answer waits until every handle that has the
+//! version open through this node has asked for a lock. If that takes too long, the lock is not granted.
+//! Handles that were opened before this process began, and have not asked since, are not known: their readers
+//! see the change.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(in crate::fs) struct LockingReaders {
     inner: Mutex<Inner>,
     /// An open was released, or a lock granted.
     changed: Condvar,
-    /// How many handles and nodes there are. Who does not lock pays nothing else.
+    /// How many handles and nodes there are. Callers that do not lock only check this.
     count: AtomicUsize,
 }
 
@@ -224,7 +225,7 @@ impl Fs {
                 changes = inner.changes;
                 std::mem::take(&mut inner.granted)
             };
-            // The kernel is told once of each node, however many locks it has.
+            // The kernel is notified once of each node, however many locks it has.
             let mut shown = HashMap::<u64, Vec<Answer>>::new();
             for granted in due {
                 if self.show_on_node(&granted.request) {
@@ -256,13 +257,13 @@ impl Fs {
         self.handles.replace(handle, Handle::Version { value, bound, _slot });
     }
 
-    /// Whether the node shows what is current now: nobody else reads the version that it is.
+    /// Makes the node show the current value. False while handles that did not ask for a lock read its own version.
     fn show_on_node(&self, granted: &Request) -> bool {
         let Request { file: LockedFile::Secret(record), node, account, .. } = *granted else {
             return true;
         };
         let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return true };
-        // First noted, then looked at: who opens the node does both the other way round.
+        // Reserve first, then check. An open of the node counts its reader first and then checks for this.
         let is_shown = self.locking_readers.reserve(node);
         if !is_shown && self.nodes.readers(node) > self.locking_readers.on(node) {
             return false;

@@ -139,7 +139,7 @@ impl Table {
         let place = (request.file, request.family);
         let whole = (0, u64::MAX);
         if self.conflict(&request).is_some() && request.family == Family::Flock {
-            // As flock(2) has it: who converts a lock gives up the old one first.
+            // As in flock(2), the conversion of a lock gives up the old one first.
             if let Err(error) = self.unlock(keeping, place, request.owner.number, whole, waited) {
                 return Outcome::Refused(error, answer);
             }
@@ -169,7 +169,7 @@ impl Table {
         }
     }
 
-    /// Who keeps others from this lock: the range and the process.
+    /// The lock that conflicts with this request: its range and its process.
     pub(super) fn conflict(&self, request: &Request) -> Option<(LockedRange, u32)> {
         let conflicts = self.others(request).filter_map(|(_, held)| {
             Some((held.ranges.conflict_with(&request.range)?, held.process))
@@ -254,7 +254,7 @@ impl Table {
         waiters.map(|waiter| (waiter.request.unique, waiter.request.task)).collect()
     }
 
-    /// This one waits no longer. None if it was granted meanwhile.
+    /// Ends the wait of this request. None if the lock has been granted already.
     pub(super) fn give_up(&mut self, unique: u64, error: FsError) -> Option<Waited> {
         let (place, at) = self.files.iter().find_map(|(place, file)| {
             let at = file.waiters.iter().position(|waiter| waiter.request.unique == unique)?;
