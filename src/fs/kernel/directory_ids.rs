@@ -43,8 +43,8 @@ pub(in crate::fs) fn has_room() -> bool {
     COUNT.load(Ordering::Acquire) < MAX_LEFT
 }
 
-/// A directory was renamed: what is made at its old path has another id. To be called before the rename is answered,
-/// since nobody can make anything there until then; again if the answer is asked for again.
+/// A directory was renamed: what is made at its old path gets another id. Call this before the rename is
+/// answered, since nothing can be made at that path until then. Call it again if the request is repeated.
 pub(in crate::fs) fn leave(path: &str, saved_state: &SavedState) {
     let generation = LEFT.read().iter().map(|one| one.generation).max().unwrap_or(0) + 1;
     let kept = Saved::LeftPath { path: path.to_owned(), generation };
@@ -69,7 +69,7 @@ pub(in crate::fs) fn restore(path: &str, generation: u64, slot: Slot) {
     COUNT.store(left.len(), Ordering::Release);
 }
 
-/// How often what lies at that path was another directory before.
+/// The number of the last rename of a directory from that path, or from above it. 0 if there was none.
 fn generation(path: &str) -> u64 {
     if COUNT.load(Ordering::Acquire) == 0 {
         return 0;

@@ -46,8 +46,8 @@ pub(in crate::fs) enum Handle {
     Directory(Arc<Listing>),
 }
 
-/// Numbers with this bit stand for handles that take writes: whoever closes one that is not known has
-/// lost what was written.
+/// Numbers with this bit are handles that take writes: if such a handle is not known when it is closed, what
+/// was written is lost.
 const WRITER: u64 = 1 << 62;
 
 /// Whether a handle of that number takes writes.
@@ -77,7 +77,7 @@ struct Open {
 
 impl Handles {
     pub(in crate::fs) fn new() -> Self {
-        // Nobody opens a million files a second.
+        // The numbers of earlier processes are below this, unless a million files were opened in each second.
         let start = u64::try_from(now_since_boot().as_micros()).expect("a uptime of centuries");
         Self { open: RwLock::new(HashMap::new()), next: AtomicU64::new(start.max(1)) }
     }

@@ -1,11 +1,11 @@
 //! Events of inotify for what the kernel cannot see.
 //!
-//! The kernel raises an event when a file is changed through it. It does not know what an import changes,
-//! nor that a file that is watched, a version, means nothing any more under its name. So what changed is
-//! touched through the mount ([`Touch`]): that changes nothing, but the kernel raises IN_MODIFY.
+//! The kernel raises an event when a file is changed through it. It does not see what an import changes, nor
+//! that a watched file, a version, does not have its name any more. So what changed is touched through the
+//! mount ([`Touch`]): that changes nothing, but the kernel raises IN_MODIFY.
 //!
-//! Nobody waits for that. Changes are noted, a moment later what the kernel still knows of them is
-//! touched, and when too much comes at once, the rest is dropped and counted.
+//! No request waits for that. Changes are noted. A moment later, those that the kernel still knows are
+//! touched. If too much comes at once, the rest is dropped and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,25 +20,25 @@ use crate::vault::{Change, RecordId};
 
 use crate::fs::Fs;
 
-/// Changes of the same thing within this time are one event. The kernel forgets meanwhile what nobody
-/// watches, so that nothing is touched for nothing.
+/// Changes of the same thing within this time are one event. In this time the kernel forgets what is not
+/// watched, so that it is not touched in vain.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Secrets that changed within one pause.
 const MOST_AT_ONCE: usize = 4096;
-/// Superseded versions that somebody still holds.
+/// Superseded versions that the kernel still knows.
 const MOST_OUTDATED: usize = 4096;
 
 /// What is to be touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Touched {
-    /// By its path from the root of the mount: whoever watches the directory is told.
+    /// By its path from the root of the mount: raises an event for watchers of the directory.
     Path(String),
-    /// By its number: whoever watches a version that is superseded is told.
+    /// By its number: raises an event for watchers of a superseded version.
     Node(u64),
 }
 
-/// Sets the time of a file of the mount, through the kernel. That comes back as a request, so it must
-/// not be done by a thread that anybody waits for.
+/// Sets the time of a file of the mount, through the kernel. That comes back as a request, so a thread that
+/// another one waits for must not do it.
 pub trait Touch: Send + 'static {
     /// Touches all of them; what is not there any more is passed over.
     ///
@@ -47,7 +47,7 @@ pub trait Touch: Send + 'static {
     fn touch(&mut self, touched: &[Touched]) -> io::Result<()>;
 }
 
-/// Who may be watching what.
+/// Changes of what may be watched.
 #[derive(Default)]
 pub(in crate::fs) struct Watchers {
     pending: Arc<(Mutex<Pending>, Condvar)>,
@@ -115,7 +115,7 @@ impl Watchers {
         }
     }
 
-    /// How many changes nobody was told of.
+    /// How many changes were dropped and raised no event.
     pub(in crate::fs) fn dropped(&self) -> u64 {
         self.dropped.get()
     }
@@ -129,7 +129,7 @@ impl Drop for Watchers {
 }
 
 impl Fs {
-    /// Starts the thread that raises events for those who watch. Until then changes raise none.
+    /// Starts the thread that raises events for watchers. Until then changes raise none.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -150,7 +150,7 @@ impl Fs {
                 let noted = std::mem::take(&mut *lock.lock());
                 let Some(fs) = fs.upgrade() else { return };
                 let touched = fs.to_touch(noted, &mut outdated);
-                // Nobody may hold it while the mount is waited for.
+                // This thread must not keep the `Fs` alive while it waits for the mount.
                 drop(fs);
                 if !touched.is_empty()
                     && let Err(error) = touch.touch(&touched)
@@ -164,7 +164,7 @@ impl Fs {
         Ok(())
     }
 
-    /// What of all this the kernel knows, so that somebody can be watching it.
+    /// What is to be touched: only what the kernel knows can be watched.
     fn to_touch(&self, noted: Pending, outdated: &mut Outdated) -> Vec<Touched> {
         let knows = |node| self.nodes.knows(node);
         let versions =
@@ -180,8 +180,8 @@ impl Fs {
     }
 }
 
-/// What of the path to a key is to be touched, if the kernel knows these directories: the key, or the
-/// first of the directories on the way to a new key that nobody knows yet.
+/// What is to be touched for a key, if the kernel knows the directory of that: the key, or the first
+/// directory on the way to a new key that the kernel does not know yet.
 fn shown(key: &str, is_new: bool, knows: impl Fn(&str) -> bool) -> Option<&str> {
     let mut path = key;
     loop {
@@ -196,8 +196,8 @@ fn shown(key: &str, is_new: bool, knows: impl Fn(&str) -> bool) -> Option<&str> 
     }
 }
 
-/// Superseded versions of each secret that the kernel still knew the last time: whoever watches one
-/// sees every further change of the secret, however old the version.
+/// Superseded versions of each secret that the kernel still knew at the last change. A watcher of one sees
+/// every further change of the secret, however old the version.
 #[derive(Default)]
 struct Outdated {
     by_secret: BTreeMap<RecordId, BTreeSet<u64>>,
@@ -223,7 +223,7 @@ impl Outdated {
             });
             self.count = self.by_secret.values().map(BTreeSet::len).sum();
         }
-        // Beyond that, who holds very many is told of this change and of none after it.
+        // Beyond the limit, watchers of these versions get an event for this change and for none after it.
         if !all.is_empty() && self.count + all.len() <= MOST_OUTDATED {
             self.count += all.len();
             self.by_secret.insert(record, all.clone());

@@ -1,8 +1,8 @@
-//! Telling the kernel what its caches must forget.
+//! Notifies the kernel of what its caches must forget.
 //!
-//! A notification sent from a thread that serves requests can wait for a lock that is held by a
-//! caller who waits for that thread: everything hangs. So threads of their own do that. No lock is
-//! held while one notifies.
+//! A notification can wait for a kernel lock. If a request thread sent it, the holder of that lock could be
+//! waiting for the same thread: a deadlock. So separate threads send notifications. They hold no lock while
+//! they do.
 //!
 //! A caller can keep the kernel's lock on a directory that it lists for as long as it likes. So directories
 //! do not wait for each other, and the directories below one name in the root (those of one slug) have a few
@@ -47,7 +47,7 @@ pub trait KernelCache: Send + Sync + 'static {
     /// The thread that gives bytes does that.
     fn forget_bytes(&self, node: u64);
 
-    /// Wakes who polls an open file, by the kernel's number for it. Never waits.
+    /// Wakes the polls of an open file, by the kernel's number for it. Never waits.
     fn wake(&self, waiter: u64);
 
     /// Whether the kernel knows that node. Never waits.
@@ -77,13 +77,13 @@ impl StaleName {
     }
 }
 
-/// Names to forget, and who waits for that.
+/// Names to forget, and the answer that waits for that.
 ///
 /// An answer to a caller that holds the kernel's lock on a directory (unlink, rename, mknod) must not be
 /// among these: an invalidator may be waiting for that very lock.
 pub(in crate::fs) struct Invalidation {
     pub(in crate::fs) stale: Vec<StaleName>,
-    /// Given afterwards: who asks then must not get the old meaning.
+    /// Given afterwards: a request that follows it must not get the old meaning.
     pub(in crate::fs) answer: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -125,7 +125,7 @@ struct End {
 }
 
 impl Remaining {
-    /// One part is that of the caller, who ends it once the others are under way.
+    /// One part is that of this function's caller, which ends it once the others are under way.
     fn new(
         others: usize,
         answer: Option<Box<dyn FnOnce() + Send>>,
@@ -144,7 +144,7 @@ impl Invalidator {
         Self(Arc::new(Shared { pollers, executor, kernel, directories }))
     }
 
-    /// Whether the kernel was told of every name that has come so far.
+    /// Whether the kernel has been notified of every name that has come so far.
     pub(in crate::fs) fn is_idle(&self) -> bool {
         self.0.directories.lock().is_empty()
     }
@@ -234,7 +234,7 @@ impl Shared {
                     true => kernel.expire_name(stale.parent, &stale.name),
                     false => kernel.forget_name(stale.parent, &stale.name),
                 }
-                // Who knows the node by a bind mount of the file asks for the attributes anew.
+                // A process that uses the node through a bind mount of the file asks for the attributes again.
                 stale.version.into_iter().for_each(|node| kernel.forget_attributes(node));
             }
             self.end_part(&invalidation);
@@ -249,7 +249,7 @@ impl Shared {
         answer.into_iter().for_each(|answer| answer());
         // Nothing was superseded before there is a kernel to tell.
         let Some(kernel) = self.kernel.get() else { return };
-        // Whoever wakes up and looks finds the new version under the name.
+        // A process that is woken finds the new version under the name.
         let waiters = versions.into_iter().flat_map(|node| self.pollers.take(node));
         waiters.for_each(|(waiter, _slot)| kernel.wake(waiter));
     }

@@ -208,15 +208,14 @@ pub(in crate::fs) fn path_number(kind: &str, path: &str) -> u64 {
 /// The nodes that the kernel has looked up and not yet forgotten, with how often.
 pub(in crate::fs) struct Nodes {
     known: RwLock<HashMap<u64, Known>>,
-    /// What the kernel may know from the process before this one. The kernel's own count of lookups
-    /// is not known, so it is asked whether it knows the node.
+    /// What the kernel may know from the process before this one. The kernel's count of lookups is not
+    /// available, so the kernel is asked whether it knows the node.
     recalled: RwLock<HashMap<u64, Node>>,
     is_heir: AtomicBool,
     /// The newest version that the process before this one knew. Later ones have higher numbers.
     last_inherited: AtomicU64,
     next_private: AtomicU64,
-    /// Nodes that exist for every name that somebody may look up, in the order in which they were.
-    /// Locked before `known`.
+    /// Nodes that exist for any name that is looked up, in the order of their lookups. Locked before `known`.
     transient: Mutex<HashMap<Account, VecDeque<u64>>>,
 }
 
@@ -290,9 +289,9 @@ impl Nodes {
         self.last_inherited.store(last, Ordering::Release);
     }
 
-    /// Asks of each inherited node (or of each superseded version, which takes space) whether the
-    /// kernel still knows it, and gives up those that it did not know the last time either: one that
-    /// it was told of a moment ago it may only be about to know. Those are in `unknown`.
+    /// Asks the kernel for each inherited node (or for each superseded version, which takes space) whether it
+    /// still knows it. Drops nodes that were unknown in two checks in a row, because a lookup reply may still
+    /// be on its way. `unknown` holds those that were unknown in the last check.
     pub(in crate::fs) fn review(
         &self,
         which: Review,
@@ -432,8 +431,8 @@ impl Nodes {
         false
     }
 
-    /// The version of that node is opened through it. Gives the version, once: for who gives the kernel its
-    /// bytes.
+    /// Counts an open of a version through its own node. Gives the version the first time, for the prefill of
+    /// its bytes.
     pub(in crate::fs) fn open(&self, number: u64) -> Option<Arc<Value>> {
         let known = self.known.read();
         let known = known.get(&number)?;
@@ -463,13 +462,13 @@ impl Nodes {
         number <= self.last_inherited.load(Ordering::Acquire)
     }
 
-    /// How often the version of that node is open through it, as far as this process knows.
+    /// How many opens of the version through its node this process has counted.
     pub(in crate::fs) fn readers(&self, number: u64) -> u64 {
         self.known.read().get(&number).map_or(0, |known| known.readers.load(Ordering::SeqCst))
     }
 
-    /// The kernel has forgotten that many lookups of a node. If those were all, `gone` is called
-    /// before anybody can look the node up again: what it drops cannot be of that lookup.
+    /// The kernel has forgotten that many lookups of a node. If those were all, `gone` is called before
+    /// another lookup of the node is possible: what it drops cannot be of that lookup.
     pub(in crate::fs) fn forget(&self, number: u64, lookups: u64, gone: impl FnOnce()) {
         let forgotten = {
             let mut known = self.known.write();
@@ -489,7 +488,7 @@ impl Nodes {
             && self.is_heir.load(Ordering::Acquire)
             && may_have_been_known_before(node)
         {
-            // It may have counted lookups that this process knows nothing of.
+            // The kernel may have more lookups of it, from before this process.
             self.recalled.write().insert(number, node.clone());
         }
         // Dropped without the lock: it may be the last holder of a version.

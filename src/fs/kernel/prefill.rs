@@ -1,9 +1,9 @@
 //! The thread that hands a version's bytes to the kernel before its first open is answered.
 //!
-//! It saves the reader the READ, and the GETATTR that the kernel sends after every READ (which makes
-//! it doubt the access time): reading again is one request from the second time on. Like the
-//! invalidator's, this work must not be done by a thread that serves requests: a page can be locked by a
-//! reader who waits for one. And it is not the invalidator's, who may be waiting for a directory.
+//! It saves the reader the READ, and the GETATTR that the kernel sends after every READ (which makes it doubt
+//! the access time): reading again is one request from the second time on. A request thread must not do this,
+//! as it must not do the invalidator's work: the page can be locked by a reader that waits for a request
+//! thread. An invalidator thread must not do it either, since it may be waiting for a directory.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::invalidator::KernelCache;
 /// Larger values are read when they are wanted.
 pub(in crate::fs) const LARGEST: u32 = 128 * 1024;
 
-/// What the kernel is to know of a node, and who waits for that.
+/// What the kernel is to know of a node, and the answer that waits for that.
 pub(in crate::fs) struct Prefill {
     pub(in crate::fs) node: u64,
     pub(in crate::fs) filling: Filling,

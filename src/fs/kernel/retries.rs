@@ -20,10 +20,10 @@ use crate::fs::saved::{SLOT_BYTES, Saved, SavedRetry, SavedState, Slot};
 
 /// How long it is remembered that a thread removed something.
 const LIFETIME: Duration = Duration::from_secs(2);
-/// How long a thread may take to look up again what it was told to: the kernel does so at once, and
-/// the machine may be slow.
+/// How long a thread may take to repeat a lookup after ESTALE: the kernel does so at once, but the machine
+/// may be slow.
 const RETRY: Duration = Duration::from_secs(30);
-/// How long a thread may take to ask once more what was not answered by a process that died.
+/// How long a thread may take to repeat a request that a killed process did not answer.
 const AGAIN: Duration = Duration::from_secs(10);
 /// How long threads that are not known may take to look up again. Each lookup of the path costs a draft for
 /// that long.
@@ -38,20 +38,20 @@ const MAX_SPENT: usize = 4096;
 /// One thing to remember of a thread.
 #[derive(Clone)]
 pub(in crate::fs) enum Note {
-    /// It was told ESTALE on opening this node for reading; the kernel looks the path up again.
-    /// `served` is the version that the lookup gave, which is then opened whatever happens.
+    /// It got ESTALE on opening this node for reading; the kernel looks the path up again. `served` is the
+    /// version that the lookup gave, which is then opened even if it is superseded.
     Reopen { node: u64, served: Option<u64> },
     /// It opened that version for the process before this one, which may not have answered. No
     /// lookup changes that.
     Reopened { served: u64 },
-    /// It was told ESTALE on opening this node for writing; its next lookup of `path`, or of any
-    /// file where the path is not known, gets `draft`, made on the first of them.
-    /// `only` is set once it is opened: if this process is killed before its answer, the next one is
-    /// asked to open that draft again, and gives it to no lookup.
+    /// It got ESTALE on opening this node for writing. Its next lookup of `path`, or of any file if the path
+    /// is not known, gets `draft`, which is made on the first of them. `only` is set once it is opened: if
+    /// this process is killed before its answer, the next one gets the request to open that draft again, and
+    /// gives the draft to no lookup.
     Rewrite { node: u64, path: Option<String>, draft: Option<Arc<Draft>>, only: Option<u64> },
-    /// Threads of a UID that are not known were told ESTALE on opening this node. As long as this lasts, each
-    /// lookup of `path` by one of them, or of any file, gets a draft of its own. `unanswered` of them have not
-    /// come back.
+    /// Threads of a UID that are not known got ESTALE on opening this node. As long as this lasts, each
+    /// lookup of `path` by one of them, or of any file, gets a draft of its own. `unanswered` of them have
+    /// not come back.
     Shared { node: u64, path: Option<String>, unanswered: u32 },
     /// It removed this secret, or moved it away: what it creates there next takes its place, and the
     /// directories above are still there for it. A note of a process, as the next one.
@@ -87,7 +87,7 @@ impl Note {
         }
     }
 
-    /// Whether the thread has opened what it was told to look up.
+    /// Whether the thread has opened the result of its repeated lookup.
     fn is_spent(&self) -> bool {
         matches!(self, Self::Reopened { .. } | Self::Rewrite { only: Some(_), .. })
     }
@@ -99,8 +99,8 @@ pub(in crate::fs) struct Retries {
     notes: Mutex<HashMap<Whose, Vec<Noted>>>,
     most: usize,
     saved_state: SavedState,
-    /// The note that each thread took last lies in the saved state until the thread comes with something
-    /// new: if this process is killed before its answer, the next one is asked the same again.
+    /// The last note that each thread took stays in the saved state until the thread sends something new: if
+    /// this process is killed before its answer, the next one gets the same request again.
     spent: Mutex<HashMap<Whose, (Instant, Slot)>>,
     /// Lets lookups pass without the lock when nothing is noted, which is nearly always.
     threads: AtomicUsize,
@@ -175,15 +175,15 @@ impl Retries {
             let seen = None;
             let mut noted =
                 Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
-            // The time in which nobody answered does not count.
+            // The outage does not count.
             let kept = noted.kept().map(Saved::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
             self.add(noted);
         }
     }
 
-    /// Requests are served from now on. The time that it took to come so far does not count for what
-    /// was inherited: nobody could be answered.
+    /// Requests are served from now on. The time from start to now does not count for restored notes, because
+    /// no request could be answered.
     pub(in crate::fs) fn begin(&self) {
         let waited = self.made.elapsed();
         for noted in self.notes.lock().values_mut().flatten() {
@@ -264,7 +264,7 @@ impl Retries {
             .find_map(find)
     }
 
-    /// The thread opens the current version of something: what it was told before is settled.
+    /// The thread opens the current version, which settles an ESTALE that led it there.
     pub(in crate::fs) fn settle(&self, who: &Requester, opened: u64) {
         if self.threads.load(Ordering::Acquire) > 0 {
             self.take(who, Some(opened), |note| match note {
@@ -278,7 +278,7 @@ impl Retries {
         }
     }
 
-    /// A thread that was told to look again found this version.
+    /// The lookup that a thread repeats found this version.
     pub(in crate::fs) fn serve(&self, who: &Requester, version: u64) {
         let Some(started) = self.started_if_noted(who) else { return };
         let mut notes = self.notes.lock();
@@ -342,14 +342,14 @@ impl Retries {
 }
 
 impl Noted {
-    /// Whether it is for that request of the thread. One that is sent again is the one upon which this was
-    /// noted: nobody has been answered that.
+    /// Whether the note applies to that request of the thread. A note that was made for the same request does
+    /// not apply when that is sent again: its ESTALE has not been answered.
     fn is_of(&self, who: &Requester, started: Option<u64>) -> bool {
         let is_next = !who.is_resent || self.request != who.unique;
         self.started == started && is_next
     }
 
-    /// What of it the next process has to know.
+    /// What of it the next process needs.
     fn kept(&self) -> Option<SavedRetry> {
         let (node, to_write, served) = match &self.note {
             Note::Reopen { node, served } => (*node, false, *served),
