@@ -1,8 +1,8 @@
 //! Which close means that a file is finished.
 //!
-//! A child process that inherits a descriptor closes its copy when it ends, so the kernel sends a FLUSH
-//! for each child of `{ cat a; cat b; } > K`. Only the process that opened the file knows when the file is
-//! finished. A process that a signal is killing has not finished it.
+//! A child process that inherits a descriptor closes its copy when it ends, so the kernel sends a FLUSH for
+//! each child of `{ cat a; cat b; } > K`. The file is finished only when the process that opened it closes
+//! it. A process that a signal is killing has not finished it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(in crate::fs) enum Close {
     Killed(Closer),
 }
 
-/// Who closes a descriptor.
+/// The process that closes a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::fs) enum Closer {
     /// The process that opened the file.
@@ -77,8 +77,8 @@ impl UnknownClosers {
 }
 
 impl Judged {
-    /// Whether a signal is killing the process. Of several closes at a time it cannot be told which one is that
-    /// of a process that is being killed, and none of them may be lost.
+    /// Whether a signal is killing the process. If several closes run at a time, it cannot be told which one
+    /// is that of a process that is being killed, and none of them may be lost.
     fn is_being_killed(&self) -> bool {
         let is_alone = || self.closers.0.lock().get(&self.uid) == Some(&1);
         may_be_being_killed(self.uid, is_alone)

@@ -1,9 +1,9 @@
-//! Who calls, without waiting for a name service on a thread that serves requests.
+//! The caller of a request, found without waiting for a name service on a request thread.
 //!
 //! A request whose caller is known runs at once. Any other one waits, as a commit waits for the disk: its
 //! operation is kept until the UID is looked up ([`Resolver::ask`]), and then runs on a thread of the
-//! [`Executor`]. Either way the caller is settled before the operation begins, and stays the same until
-//! it has ended, even if the cache forgets it meanwhile ([`KnownCaller`]).
+//! [`Executor`]. Either way the caller is settled before the operation begins, and stays the same until it
+//! has ended, even if the cache drops it before that ([`KnownCaller`]).
 //!
 //! [`Resolver::ask`]: crate::identity::Resolver::ask
 
@@ -58,9 +58,9 @@ impl Fs {
         Some(KnownCaller::new(uid, self.identities.known(uid)?))
     }
 
-    /// Runs an operation of this UID once it is known who that is, or once that cannot be found out: then
-    /// the operation fails by itself. On this thread if it is known already, or if too many operations
-    /// wait, and on another one otherwise.
+    /// Runs an operation of this UID once its caller is known, or once the lookup has failed: then the
+    /// operation fails by itself. Runs it on this thread if the caller is known already, or if too many
+    /// operations wait, and on another one otherwise.
     pub fn once_known(self: &Arc<Self>, uid: u32, operation: impl FnOnce() + Send + 'static) {
         let (fs, this) = (Arc::clone(self), std::thread::current().id());
         let then = move |answer: Answer| {
@@ -100,7 +100,7 @@ impl Fs {
         let mut unknown = BTreeSet::new();
         for uid in uids.into_iter().filter(|uid| self.identities.known(*uid).is_none()) {
             let told = told.clone();
-            // Nobody listens any more after that time.
+            // The receiver is gone after that time.
             self.identities.ask(uid, Box::new(move |_| told.send(uid).unwrap_or_default()));
             unknown.insert(uid);
         }
@@ -112,8 +112,8 @@ impl Fs {
         unknown
     }
 
-    /// Who sent a request. Waits for a name service only on threads that neither serve requests nor belong
-    /// to several UIDs: all others know the caller before they begin.
+    /// The caller of a request. Waits for a name service only on threads that neither serve requests nor
+    /// belong to several UIDs: all others know the caller before they begin.
     pub(in crate::fs) fn caller(&self, who: &Requester) -> Result<Arc<Caller>, FsError> {
         let answer = working_for(who.uid).unwrap_or_else(|| self.identities.resolve(who.uid));
         Ok(answer?)

@@ -1,4 +1,4 @@
-//! Who sends a request: its UID and slugs, its process and its program.
+//! The caller of a request: its UID and slugs, its process and its program.
 
 pub(super) mod closing;
 pub(super) mod known;

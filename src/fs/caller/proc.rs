@@ -56,9 +56,10 @@ pub(in crate::fs) fn is_being_killed(thread: u32) -> bool {
     known(thread).is_some_and(is_dying)
 }
 
-/// Only `stat` tells, and a kernel may let nobody read it as long as the process executes another program
-/// (`exec_update_lock`, `fs/exec.c`). That closes files: it may be what the thread waits for. But who does
-/// so has memory, and who dies has none by then (`do_exit`, `kernel/exit.c`).
+/// Only `stat` shows that, and a kernel may block its readers while the process executes another program
+/// (`exec_update_lock`, `fs/exec.c`). That closes files, so the thread may be waiting for this very close. A
+/// process that executes a program has memory; one that is dying has none at this point (`do_exit`,
+/// `kernel/exit.c`). So the memory is checked first.
 fn is_dying(thread: u32) -> bool {
     has_no_memory(thread).unwrap_or(false)
         && Task::read(thread).is_some_and(|task| task.state != 'Z' && task.flags & SIGNALED != 0)

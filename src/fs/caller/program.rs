@@ -69,8 +69,8 @@ impl Thread {
         Some(Self { process, own, leader, last: Mutex::new((Duration::ZERO, None)) })
     }
 
-    /// The name of the program, as it is or was a moment ago: who opens secrets by the thousand is not
-    /// asked for each. Nothing if the thread is gone.
+    /// The name of the program, as it is or was a moment ago: it is not read for each of thousands of opens.
+    /// Nothing if the thread is gone.
     fn program(&self) -> Option<Arc<str>> {
         let mut last = self.last.lock();
         let now = clock::tick();
