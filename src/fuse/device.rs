@@ -1,4 +1,4 @@
-//! `/dev/fuse`: mounting, and what the kernel says first. Done by who outlives the servers.
+//! `/dev/fuse`: mounting, and the first request of the kernel. Done by the supervisor, which outlives the servers.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
@@ -22,7 +22,7 @@ const HELPER_SOCKET: &str = "_FUSE_COMMFD";
 /// Larger than any first request; the kernel wants room for 8 KiB at least (`FUSE_MIN_READ_BUFFER`).
 const FIRST_REQUEST_BYTES: usize = 64 * 1024;
 
-/// A mount's end of `/dev/fuse`. The mount works as long as somebody holds it.
+/// A mount's end of `/dev/fuse`. The mount works as long as a process holds it.
 pub struct Device {
     file: File,
 }
@@ -55,7 +55,7 @@ impl Device {
         }
     }
 
-    /// The device that somebody else passed to this process.
+    /// The device that another process passed to this one.
     pub fn from_fd(device: OwnedFd) -> Self {
         Self { file: device.into() }
     }
@@ -96,7 +96,7 @@ impl AsFd for Device {
 fn mount_directly(mountpoint: &Path, labels: &str) -> io::Result<File> {
     let file = File::options().read(true).write(true).open(DEVICE)?;
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
-    // The mountpoint is asked nothing: it may be a mount that nobody serves.
+    // Sends no request to the mountpoint: it may be a mount without a server.
     let mut options = format!(
         "fd={},rootmode={:o},user_id={user},group_id={group},subtype=secretfs",
         file.as_raw_fd(),
@@ -115,7 +115,7 @@ fn mount_directly(mountpoint: &Path, labels: &str) -> io::Result<File> {
 fn mount_by_helper(mountpoint: &Path) -> io::Result<File> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
-    // This process has no other thread that could start a program meanwhile.
+    // No other thread of this process can start a program that would inherit the descriptor.
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let helper = Command::new(HELPER)
         .args(["-o", "fsname=secretfs,subtype=secretfs,nosuid,nodev,noexec,noatime", "--"])
@@ -151,7 +151,7 @@ fn receive_device(socket: &OwnedFd) -> io::Result<OwnedFd> {
         if let ControlMessageOwned::ScmRights(descriptors) = control
             && let Some(&device) = descriptors.first()
         {
-            // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+            // SAFETY: the kernel has just made this descriptor for this process, and it has no other owner.
             return Ok(unsafe { OwnedFd::from_raw_fd(device) });
         }
     }

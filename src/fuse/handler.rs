@@ -33,13 +33,13 @@ use super::reply::{
 const STATFS_BLOCK_BYTES: u32 = 4096;
 /// Longer than any command for a control file.
 const LONGEST_COMMAND: usize = 64;
-/// How many requests that nobody waits for the kernel may have open. Releases of files that were only
-/// created are such, and wait for the disk; those that it keeps back count as open files.
+/// How many requests that no process waits for the kernel may have open. Releases of files that were only
+/// created are such requests, and wait for the disk; those that the kernel keeps back count as open files.
 const RELEASES: u16 = 16_384;
 
 /// Serves requests on several threads. Answers that need the disk come from the invalidator's thread, and
 /// requests of callers that must be looked up go on elsewhere: a request thread waits for no other one,
-/// but for the turn of a suspect.
+/// except for its turn in quarantine.
 pub(super) struct Handler {
     fs: Arc<Fs>,
 }
@@ -353,7 +353,7 @@ impl Filesystem for Handler {
         reply: ReplyData,
     ) {
         let _begun = begin!(self, request, Read, reply);
-        // Who reads for the page cache reads on no process's account.
+        // A read that fills the page cache has no lock owner.
         let for_pages = owner.is_none();
         let who = requester(request);
         match self.fs.read(&who, node.0, handle.0, offset, size as usize, for_pages) {
@@ -375,7 +375,7 @@ impl Filesystem for Handler {
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).expect("a request is under 4 GiB");
-        // Whoever writes into a secret was checked when it was opened; a command is carried out for a caller.
+        // A write into a secret was checked when the secret was opened; a command is executed for its caller.
         if self.fs.is_control(handle.0) {
             let command = &data[..data.len().min(LONGEST_COMMAND)];
             return self.for_caller(
@@ -410,8 +410,8 @@ impl Filesystem for Handler {
         owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        // What this closes is stored for the one who opened it, and others wait for that: who it is is found
-        // out before.
+        // What this closes is stored for the caller that opened it, and other requests wait for that. So the
+        // caller is looked up first.
         self.for_caller(request, Opcode::Flush, reply, &(), move |fs, who, trial, reply, _| {
             let who = &Requester { files: owner.0, ..*who };
             fs.flush(who, node.0, handle.0, Box::new(later(trial, reply, reply_empty)));

@@ -1,4 +1,4 @@
-//! The only room that knows `fuser`: requests in, answers out, nothing decided.
+//! The only module that uses `fuser`: it converts requests and answers, and decides nothing.
 
 mod convert;
 mod device;

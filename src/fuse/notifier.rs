@@ -1,9 +1,9 @@
-//! Telling the kernel something of one's own accord, from a process that does nothing else.
+//! Sends notifications to the kernel from a process that does nothing else.
 //!
-//! The kernel may let a notification wait for a lock that a caller holds who waits for an answer, and
-//! who waits there cannot be killed. If a thread of the server did, a server that is killed would
-//! keep its store locked until that caller is answered, which only the next server can do, which
-//! waits for the store: everything would hang. The kernel notifier holds nothing that anybody waits for.
+//! The kernel may let a notification wait for a lock whose holder waits for an answer. A thread that waits
+//! there cannot be killed. If it were a thread of the server, a killed server would keep its store locked
+//! until that holder is answered. Only the next server can answer it, and that waits for the store: a
+//! deadlock. The kernel notifier holds nothing that another process waits for.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -119,8 +119,8 @@ impl Served {
 /// From now on the session talks to the kernel.
 fn replace(session: &Session<Handler>, device: &Device) -> io::Result<()> {
     let (from, to) = (device.as_fd().as_raw_fd(), session.as_fd().as_raw_fd());
-    // SAFETY: both are open, `to` belongs to the session and goes on belonging to it: what it stands
-    // for is replaced, and nobody uses it meanwhile, for the session does not run yet.
+    // SAFETY: both are open, `to` belongs to the session and goes on belonging to it: what it stands for is
+    // replaced, and no thread uses it, for the session does not run yet.
     nix::errno::Errno::result(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) })?;
     Ok(())
 }
@@ -128,7 +128,7 @@ fn replace(session: &Session<Handler>, device: &Device) -> io::Result<()> {
 /// Makes the kernel send again every request that was read and not answered. Whether this kernel does that;
 /// kernels before Linux 6.9 do not. On a connection without such a request it does nothing else.
 ///
-/// No process may read or answer requests meanwhile: the request would be carried out twice.
+/// No process may read or answer requests during this: the request would be carried out twice.
 ///
 /// # Errors
 /// The mount is gone.

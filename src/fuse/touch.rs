@@ -1,9 +1,8 @@
 //! The process that touches files of the mount, so that the kernel raises events for them.
 //!
-//! A process of its own, and not a thread: what touches a file waits until the daemon has answered, and
-//! cannot be killed meanwhile. A thread of the daemon that waits like that would keep a daemon that was
-//! killed from ending, and with it the mount that it waits for. This process holds nothing, and the end
-//! of the daemon ends its waiting.
+//! A separate process and not a thread: a thread that touches a file waits until the daemon has answered, and
+//! cannot be killed until then. If it belonged to the daemon, a killed daemon could not end, and the mount
+//! that the thread waits for would stay. This process holds nothing, and the end of the daemon ends its wait.
 
 use std::ffi::{CString, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,13 +17,12 @@ use nix::sys::stat::Mode;
 
 use crate::fs::{Executor, Limits, Touch, Touched};
 
-/// The name by which the program knows that it is to be this process.
+/// The name under which the program is started to run as this process.
 const NAME: &str = "secretfs-touch";
-/// How many files are touched at a time: a caller can keep a directory locked, or a file of its own, and
-/// what touches something there waits for that.
+/// How many files are touched at a time: a caller can keep a directory locked, or a file of its own, and a
+/// touch there waits for that.
 const LIMITS: Limits = Limits { threads: 32, per_key: 1, kept: 0 };
-/// How much waits below one name in the root. More is touched in vain: whoever watches is told of what came
-/// before.
+/// How many touches wait below one name in the root. More are dropped: watchers get the events of those before.
 const MAX_WAITING: usize = 4096;
 
 /// The daemon's end of it. The process is started before anything is served.
@@ -150,7 +148,7 @@ fn serve(mountpoint: &Path, confine: impl FnOnce() -> io::Result<()>) -> io::Res
     }
 }
 
-/// What is touched by one thread: what lies below one name in the root, and all versions.
+/// The key of the thread that touches this: one for all that is below one name in the root, one for all versions.
 fn key_of(touched: &Touched) -> u64 {
     let mut hasher = DefaultHasher::new();
     match touched {
@@ -164,7 +162,7 @@ fn key_of(touched: &Touched) -> u64 {
 /// Sets times to now, which the daemon ignores. What is not there any more needs no event, and an ordinary user's
 /// daemon may open nothing by its handle.
 fn touch(mountpoint: &Path, touched: &Touched) {
-    // The mount is held only as long as something is touched: somebody may want to unmount it.
+    // The mount is held only during a touch, so that it can be unmounted.
     let Some(root) = root_of(mountpoint) else { return };
     match touched {
         Touched::Path(path) => {
@@ -189,7 +187,7 @@ fn touch(mountpoint: &Path, touched: &Touched) {
 fn root_of(mountpoint: &Path) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
-    // What lies below a mount that is gone is none of ours.
+    // If the mount is gone, this directory does not belong to it.
     is_root_of_mount(&directory).then_some(directory)
 }
 
@@ -225,15 +223,15 @@ struct Handle {
     generation: u32,
 }
 
-/// Opens a node that the kernel knows; nothing is asked of the daemon.
+/// Opens a node that the kernel knows. Sends no request to the daemon.
 fn open_node(node: u64) -> Option<OwnedFd> {
     const FILEID_INO64_GEN: i32 = 0x81;
     let (node_high, node_low) = ((node >> 32) as u32, node as u32);
     let mut handle =
         Handle { bytes: 12, kind: FILEID_INO64_GEN, node_high, node_low, generation: 0 };
     let flags = libc::O_PATH | libc::O_CLOEXEC;
-    // SAFETY: the handle has the layout of `struct file_handle` and tells how long it is; a descriptor
-    // that comes back belongs to nobody else.
+    // SAFETY: the handle has the layout of `struct file_handle` and tells how long it is; a descriptor that
+    // comes back has no other owner.
     unsafe {
         let file = libc::open_by_handle_at(libc::AT_FDCWD, (&raw mut handle).cast(), flags);
         (file >= 0).then(|| OwnedFd::from_raw_fd(file))
