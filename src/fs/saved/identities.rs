@@ -1,5 +1,5 @@
-//! What lies in the saved state behind all else, for the next process: the text of the last identities file that
-//! was good, and the counts of decisions that the audit log does not tell of yet.
+//! What the end of the saved state holds for the next process: the text of the last identities file that was
+//! good, and the counts of decisions that are not in the audit log yet.
 
 use std::io;
 use std::os::unix::fs::FileExt;

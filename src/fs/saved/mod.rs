@@ -1,8 +1,8 @@
 //! The state that outlives a server: facts in a file in memory, which the next server restores.
 //!
-//! A killed server loses what is only in its own memory: which thread was told to look a path up again, which
-//! handles are open, which directories were made. Each such fact is kept here as well, in a slot of a file
-//! in memory that the supervisor of the mount keeps. Behind the slots there are blocks for buffers that
+//! A killed server loses what is only in its own memory: which thread got ESTALE and looks a path up again,
+//! which handles are open, which directories were made. Each such fact is kept here as well, in a slot of a
+//! file in memory that the supervisor of the mount keeps. Behind the slots there are blocks for buffers that
 //! are being written ([`pages`]), sealed. There are names in the clear, never a value.
 //!
 //! A slot or block never crosses a page and is written by one system call, so it is there whole or not at all,
@@ -63,7 +63,7 @@ pub(super) enum Saved {
         handle: u64,
         text: Vec<u8>,
     },
-    /// Who polls a version, by the kernel's number for the open file.
+    /// A poll of a version, by the kernel's number for the open file.
     Waiter(u64),
     Trial(SavedRequest),
     /// As `Version`, through a bound node.
@@ -79,7 +79,7 @@ pub(super) enum Saved {
         path: String,
         generation: u64,
     },
-    /// A superseded version's node shows another version to those who have locked it.
+    /// A superseded version's node shows another version to the handles that have locked it.
     Shown {
         node: u64,
         version: u64,
@@ -96,13 +96,13 @@ pub(super) struct SavedRequest {
     pub(super) is_running: bool,
 }
 
-/// A thread was told that a node is stale.
+/// A thread got ESTALE on opening a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedRetry {
     pub(super) task: u32,
     pub(super) started: Option<u64>,
     pub(super) uid: u32,
-    /// The request that was told so.
+    /// The request that got it.
     pub(super) request: u64,
     /// Nanoseconds of the clock that runs since boot.
     pub(super) at: u64,
@@ -202,7 +202,7 @@ pub struct SavedState(Option<Arc<Inner>>);
 struct Inner {
     file: File,
     free: Mutex<Free>,
-    /// Nobody takes the slots of all others.
+    /// So that no account takes all slots.
     budget: Budget,
     room: Arc<Room>,
 }
@@ -211,7 +211,7 @@ struct Inner {
 pub(super) struct Room {
     file: File,
     free: Mutex<FreeBlocks>,
-    /// Nobody takes the blocks of all others.
+    /// So that no account takes all blocks.
     pub(super) budget: Budget,
 }
 
@@ -254,8 +254,8 @@ impl SavedState {
         Ok(Self(Some(Arc::new(Inner { file, free: Mutex::default(), budget, room }))))
     }
 
-    /// Gives back the memory of all buffers in the saved state in `file`. Nobody may serve meanwhile; the next
-    /// process finds that what was in them is lost.
+    /// Gives back the memory of all buffers in the saved state in `file`. No server may run during this. The
+    /// next one finds that what was in them is lost.
     ///
     /// # Errors
     /// The system does not take it back.
@@ -265,8 +265,8 @@ impl SavedState {
         Ok(fallocate(file, hole, BLOCKS_AT as i64, length)?)
     }
 
-    /// Forgets everything that belongs to one connection with the kernel: all facts and buffers. What lies behind
-    /// them stays. No process may serve meanwhile.
+    /// Forgets everything that belongs to one connection with the kernel: all facts and buffers. The part
+    /// behind them stays. No server may run during this.
     ///
     /// # Errors
     /// The system does not take the memory back.
@@ -275,7 +275,7 @@ impl SavedState {
         Ok(fallocate(file, hole, 0, Self::END as i64)?)
     }
 
-    /// The file, for what lies behind all else.
+    /// The file, for the part behind facts and buffers.
     pub(super) fn file(&self) -> Option<&File> {
         self.0.as_ref().map(|saved_state| &saved_state.file)
     }
@@ -356,7 +356,7 @@ fn next_used(file: &File, from: u64) -> io::Result<Option<u64>> {
 }
 
 impl Saved {
-    /// To whom the slot is charged. Of some facts it is not kept whose they are.
+    /// The account to which the slot is charged. For some facts the owner is not stored.
     fn account(&self) -> Account {
         match self {
             Self::Note(SavedRetry { uid, .. })

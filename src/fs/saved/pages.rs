@@ -1,9 +1,9 @@
-//! Buffers that survive the process which serves the mount: what a writer has written and not yet
-//! closed lies in the saved state too, sealed, page by page.
+//! Buffers that survive the process which serves the mount: what was written and not yet closed is in the
+//! saved state too, sealed, page by page.
 //!
-//! A page is sealed to its node and its place in it, and written by one system call that crosses no
-//! page of the file's. Whoever was not answered writes the same again to the same place, so a page
-//! that is newer than its slot does no harm.
+//! A page is sealed to its node and its place in it, and written by one system call that crosses no page of
+//! the file's. A write that was not answered is repeated with the same bytes at the same place, so a page that is newer than its
+//! slot does no harm.
 
 use std::ops::Range;
 use std::sync::Arc;
