@@ -40,7 +40,7 @@ struct Running {
     _turn: Option<Turn>,
 }
 
-/// Suspects are worked on one at a time, so that the next crash tells who it was.
+/// Suspects are executed one at a time, so that the next crash shows which one caused it.
 #[derive(Default)]
 struct Turns {
     is_taken: Mutex<bool>,
@@ -168,7 +168,7 @@ mod tests {
         quarantine.running.lock()[&unique]._turn.is_some()
     }
 
-    /// Leaves everything as it is, as who is killed does.
+    /// Leaves everything as it is, as a killed process does.
     fn dies<T>(what: T) {
         std::mem::forget(what);
     }

@@ -38,7 +38,7 @@ use crate::fs::saved::{
 };
 use crate::fs::{Answer, Fs, FsError, KernelCache, Requester};
 
-/// How often the kernel is asked whether somebody still has a superseded version open.
+/// How often the kernel is asked whether a superseded version is still open.
 const REVIEW: Duration = Duration::from_secs(60);
 /// When it is asked a second time.
 const SOON: Duration = Duration::from_secs(10);
@@ -52,18 +52,18 @@ pub struct RestoredState {
     pub saved_state: SavedState,
     /// What the one before it left in the store; none if this is the first.
     pub inheritance: Option<Inheritance>,
-    /// Since when nobody serves the mount.
+    /// The time without a server before this one.
     pub outage: Outage,
 }
 
-/// A time when nobody serves a mount.
+/// A time in which no server serves a mount.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Outage {
-    /// When it began, by the clock that runs since boot. It does not count for what is remembered for a
-    /// moment.
+    /// When it began, by the clock that runs since boot. What is remembered only for a moment does not age
+    /// during it.
     pub since: Duration,
-    /// Whether the process before ended by its own fault: it crashed or hung, and nobody killed it for
-    /// another reason.
+    /// Whether the process before ended by its own fault: it crashed or hung, and was not killed for another
+    /// reason.
     pub by_crash: bool,
 }
 
@@ -150,10 +150,10 @@ impl Fs {
         }
     }
 
-    /// As [`Fs::any_node`], for who opens or truncates: the draft that the process before this one made
-    /// for the thread, and that nothing was written to, is made again. If it was opened, that is done
-    /// for the request alone that did so (`opens`): whoever goes on with it has a handle that is not
-    /// known, so what follows would be lost without a word.
+    /// As [`Fs::any_node`], for an open or a truncation. Makes the draft again that the process before this
+    /// one made for the thread, if nothing was written to it. If that draft was opened, only the request that
+    /// opened it gets it again (`opens`): any other request comes with a handle that is not known, and what
+    /// follows would be lost without an error.
     pub(in crate::fs) fn node_or_draft(
         &self,
         who: &Requester,
@@ -216,8 +216,8 @@ impl Fs {
 
     pub(in crate::fs) fn inherit(&self, inheritance: Inheritance) {
         let Inheritance { versions, reply_cache } = inheritance;
-        // The kernel may not have been told of the last changes. Whoever is answered by the invalidator
-        // waits for this.
+        // The kernel may not have been notified of the last changes. Answers that the invalidator gives wait
+        // for this.
         let keys: HashSet<&str> = reply_cache
             .iter()
             .flat_map(|cached_reply| &cached_reply.keys)
@@ -435,7 +435,7 @@ impl Fs {
         }
     }
 
-    /// Gives up, in a thread of its own, what nobody has open any more.
+    /// Drops, in a thread of its own, inherited nodes that the kernel does not know any more.
     pub(in crate::fs) fn review_inheritance(
         self: &Arc<Self>,
         cache: Arc<dyn KernelCache>,
