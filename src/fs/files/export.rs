@@ -196,7 +196,7 @@ impl Fs {
         decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         if who.uid != file.uid {
-            // Somebody else's lookup came in between; the kernel makes another.
+            // The lookup of another UID came in between; the kernel makes a new one.
             return Err(FsError::Stale);
         }
         if write {

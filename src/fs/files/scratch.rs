@@ -213,7 +213,7 @@ impl Scratch {
     pub(in crate::fs) fn resize(&self, vault: &Vault, size: u64) -> Result<(), FsError> {
         let size = within_limit(size, 0, "a scratch file")?;
         let mut state = self.state.lock();
-        // Whoever truncates it does not want what is lost.
+        // After a truncation to 0, what is lost is not needed.
         state.lost &= size > 0;
         state.check_there()?;
         if size == 0 {

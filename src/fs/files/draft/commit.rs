@@ -1,4 +1,4 @@
-//! When a draft is stored, and what becomes of those who ask for that.
+//! When a draft is stored, and how requests for that are answered.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ pub(in crate::fs) enum Occasion {
 }
 
 impl Occasion {
-    /// Whether the answer may wait until the kernel has forgotten what is stale. Who creates holds
-    /// the kernel's lock on the directory; and nobody waits for the release of a handle but whoever opens
-    /// the name next, who may hold one.
+    /// Whether the answer may wait until the kernel has forgotten what is stale. A creation must not: its
+    /// caller holds the kernel's lock on the directory. A release must not either: the only request that
+    /// waits for it is the next open of the name, and its caller may hold such a lock.
     pub(in crate::fs) fn may_wait_for_caches(self) -> bool {
         matches!(self, Self::Close | Self::Sync)
     }
@@ -59,8 +59,8 @@ pub(super) struct Appending {
     pub(super) length: usize,
 }
 
-/// Asks once more when what is under way is over. Whoever waits shares the fate of that; only if it went
-/// well is there anything left to ask for.
+/// Asks once more when the current operation is over. If that fails, the waiter gets its error; only if it
+/// succeeds is there anything left to ask for.
 pub(in crate::fs) fn then_again<T: Send + Sync + 'static>(
     what: &Arc<T>,
     waiter: Waiter,
@@ -127,7 +127,7 @@ impl Draft {
         if let (Dirty::Emptied, Target::Value(WriteTarget::New { exclusive, .. })) =
             (state.dirty, &mut target)
         {
-            // That is to exist. What another process has created meanwhile stays.
+            // The file only has to exist. If another process has created it since, that one stays.
             *exclusive = true;
         }
         state.dirty = Dirty::Clean;
@@ -210,7 +210,7 @@ impl Draft {
         state.aside = None;
     }
 
-    /// A commit is over; gives those who wait for it. It made a version, unless it failed. After the
+    /// A commit is over. Gives the requests that wait for it. It made a version, unless it failed. After the
     /// first one the file exists, and what comes next is an update of it.
     pub(in crate::fs) fn committed(
         &self,

@@ -51,7 +51,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Another process created the file meanwhile. Goes on from its value, if nothing was written.
+    /// Another process has created the file since. Goes on from its value, if nothing was written.
     pub(in crate::fs) fn open_created(&self, current: &Arc<Value>) {
         let mut state = self.state.lock();
         let is_new =

@@ -31,8 +31,8 @@ use commit::Appending;
 use content::Content;
 use saved::Changed;
 
-/// A private write node: reached by its writer alone, with a buffer of its own. Nobody else sees a
-/// byte of it before it is committed, and then as a new version node.
+/// A private write node, with a buffer of its own. Only its writer reaches it. No other caller sees a byte of
+/// it before it is committed, and then as a new version node.
 pub(in crate::fs) struct Draft {
     node: u64,
     inode: u64,
@@ -44,7 +44,7 @@ pub(in crate::fs) struct Draft {
     state: Mutex<State>,
 }
 
-/// Who opened a draft: its rights decide when it is committed, whoever closes it.
+/// The opener of a draft: its rights decide when it is committed, whichever process closes it.
 pub(in crate::fs) struct Opener {
     pub(in crate::fs) uid: u32,
     pub(in crate::fs) process: Process,
@@ -250,8 +250,8 @@ impl Draft {
         &self.process
     }
 
-    /// UID and group that opened it: a file that is being written belongs to its writer, who may
-    /// give it what attributes it likes.
+    /// UID and group that opened it: a file that is being written belongs to its writer, which may set any
+    /// attributes.
     pub(in crate::fs) fn owner(&self) -> (u32, u32) {
         (self.uid, self.process.gid)
     }
@@ -440,7 +440,7 @@ impl Draft {
                 self.keep_written(vault, &mut state, changed);
             }
             Dirty::Clean | Dirty::Emptied => {
-                // What lies there goes once nothing in the saved state names it.
+                // The pages there are dropped once nothing in the saved state names them.
                 let aside = state.aside.take();
                 self.shelve(&mut state);
                 drop(aside);

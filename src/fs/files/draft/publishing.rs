@@ -1,10 +1,10 @@
 //! Names whose last writer has closed and whose commit is under way.
 //!
-//! A file that was only created or truncated is published when its last handle is released, and the
-//! kernel does not wait for that: `close` has returned already. Whoever asks for the name next must see
-//! the new value all the same, so it waits here until the commit is visible. Between the close and the
-//! release nobody can tell whether one comes: another descriptor may be open. Then whoever asks waits
-//! until all requests that were read before its own have been begun on, the release among them.
+//! A file that was only created or truncated is published when its last handle is released, and the kernel
+//! does not wait for that: `close` has returned already. The next request for the name must see the new value
+//! all the same, so it waits here until the commit is visible. Between the close and the release it is not
+//! known whether a release comes: another descriptor may be open. Then the request waits until all requests
+//! that were read before it have been begun on, the release among them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +23,8 @@ pub(in crate::fs) const PATIENCE: Duration = Duration::from_secs(5);
 /// A release that follows a close has been read after this time.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Paths with a commit under way. Waited for by request threads, ended by the writer thread, which
-/// waits for nobody: so this cannot hang.
+/// Paths with a commit under way. Request threads wait for them. The writer thread ends them and waits for no
+/// request thread, so this cannot hang.
 #[derive(Default)]
 pub(in crate::fs) struct PendingPublications {
     names: Mutex<Names>,

@@ -74,8 +74,8 @@ impl Drafts {
         outcome
     }
 
-    /// The file that the caller's process is creating at that path. To everybody else it is not
-    /// there: they may create it too, and whoever commits last wins.
+    /// The file that the caller's process is creating at that path. For all other processes it does not
+    /// exist: they may create it too, and the last commit wins.
     pub(in crate::fs) fn creating(&self, path: &str, who: &Requester) -> Option<Arc<Draft>> {
         let is_here = self.0.lock().creating.contains_key(path);
         let process = if is_here { process_of(who.task) } else { return None };
@@ -92,13 +92,13 @@ impl Drafts {
         })
     }
 
-    /// Whether somebody is creating a file below a directory.
+    /// Whether a file is being created below a directory.
     pub(in crate::fs) fn is_creating_below(&self, directory: &str) -> bool {
         self.0.lock().creating.keys().any(|path| is_below(path, directory))
     }
 
-    /// The secret was removed or replaced: whoever is writing it, or creating it anew, writes into
-    /// the void.
+    /// The secret was removed or replaced: ends the drafts that write it or create it anew. What is written
+    /// to them is not stored.
     pub(in crate::fs) fn end(&self, record: RecordId, path: &str) {
         let mut inner = self.0.lock();
         let changing = inner.changing.remove(&record).unwrap_or_default();

@@ -172,7 +172,7 @@ impl Draft {
     pub(super) fn keep_written(&self, vault: &Vault, state: &mut State, changed: Changed) {
         let mut before = state.aside.take();
         if let Some(bytes) = state.content.buffer().filter(|_| !state.handles.is_empty()) {
-            // What lies there under another meaning must stay until nothing in the saved state names it.
+            // Pages that hold other content must stay until nothing in the saved state names them.
             let (same, changed) = match changed {
                 Changed::Part(changed) => (before.take(), changed),
                 Changed::All => (None, 0..bytes.len()),

@@ -1,12 +1,11 @@
-//! `.encrypt`: a file for every key, into which anybody writes a value and reads its sealed
-//! document.
+//! `.encrypt`: a file for every key. Any caller can write a value into it and read its sealed document.
 //!
-//! The kernel asks for each name of a path alone and does not say whether more follows, so whether
-//! `a` in `.encrypt/a` is a key or a directory must be told from what the caller may know: a directory
-//! is the caller's own, or shows something to the caller in a listing. To an admin, every slug of the
-//! identities file is one as well. Everything else is a key, so the answer tells a caller nothing about
-//! others. Where that is not what is meant, `.in:a` is always the directory `a`. So a
-//! key whose own name begins with `.in:` cannot be sealed here.
+//! The kernel asks for each name of a path alone and does not say whether more follows. So what the caller
+//! may know decides whether `a` in `.encrypt/a` is a key or a directory: a directory is the caller's own, or
+//! shows something to the caller in a listing. To an admin, every slug of the identities file is one as well.
+//! Everything else is a key, so the answer tells a caller nothing about others. Where that is not what is
+//! meant, `.in:a` is always the directory `a`. So a key whose own name begins with `.in:` cannot be sealed
+//! here.
 
 pub(in crate::fs) mod session;
 
@@ -147,7 +146,7 @@ impl Fs {
         (read, write): (bool, bool),
     ) -> Result<Opened, FsError> {
         if who.uid != file.uid {
-            // Somebody else's lookup came in between; the kernel makes another.
+            // The lookup of another UID came in between; the kernel makes a new one.
             return Err(FsError::Stale);
         }
         let path = join(ENCRYPT_NAME, file.key.as_str());

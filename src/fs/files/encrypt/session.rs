@@ -15,8 +15,8 @@ use crate::fs::budget::{Charge, OBJECT_BYTES, buffer_bytes};
 use crate::fs::error::FsError;
 use crate::fs::files::draft::within_limit;
 
-/// The state of one open file, private to its descriptor. Its lock is held while the value is
-/// sealed, which nobody but the descriptor's own users waits for.
+/// The state of one open file, private to its descriptor. Its lock is held while the value is sealed; only
+/// the descriptor's own users wait for that.
 pub(in crate::fs) struct EncryptSession {
     key: Key,
     state: Mutex<Charged>,

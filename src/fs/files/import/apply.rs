@@ -28,7 +28,7 @@ pub enum NotApplied {
     Documents(DocumentErrors),
     /// The vault said no.
     Vault(VaultError),
-    /// Who the importer is cannot be found out.
+    /// The importer cannot be resolved.
     Identity(ResolveError),
 }
 
@@ -91,8 +91,9 @@ fn report_of(outcome: &Result<Applied, NotApplied>) -> String {
 }
 
 impl Fs {
-    /// Applies the text of a file with the rights of `importer`; `process` is for the record. It takes the disk: not for a thread that
-    /// serves requests. The kernel is still to be told what [`Fs::stale_after`] gives.
+    /// Applies the text of a file with the rights of `importer`; `process` is for the record. It writes to
+    /// the disk, so it must not run on a request thread. The caller still has to notify the kernel of what
+    /// [`Fs::stale_after`] gives.
     pub(in crate::fs) fn apply(
         &self,
         importer: Answer,
@@ -204,7 +205,7 @@ impl Fs {
     }
 }
 
-/// What ends in zeros that nobody wrote is as wrong as what ends in one.
+/// One zero stands for all zeros at the end that were never written: the text is as wrong with one.
 fn with_a_zero(bytes: &Plaintext) -> Plaintext {
     let mut longer = Plaintext::with_capacity(bytes.len() + 1);
     longer.push(bytes.expose());

@@ -14,8 +14,7 @@ use crate::vault::{Applied, Change};
 
 use super::NotApplied;
 
-/// How many files are kept. Of the owner who has most of them, the one that was looked at longest ago
-/// goes first.
+/// How many files are kept. Of the owner with the most, the one that was looked at longest ago goes first.
 const FILES: usize = 4096;
 /// How many lines are kept of each.
 const LINES: usize = 20;
@@ -81,10 +80,10 @@ impl Fs {
     /// # Errors
     /// Nothing was applied, and why.
     pub fn import(&self, uid: u32, text: &[u8]) -> Result<Applied, NotApplied> {
-        // Nobody sent a request: on record it is this process that read the file.
+        // There is no request: the record names this process, which read the file.
         let pid = std::process::id();
         let process = Process { pid, program: Some("import-dir".into()), ..Process::default() };
-        // The same file may lie on many hosts that share a store: who was overtaken finds it applied.
+        // Hosts that share a store may have the same file: after a conflict, the next try finds it applied.
         let mut tries = TRIES;
         let applied = loop {
             match self.apply(self.identities.resolve(uid), process.clone(), text) {
@@ -98,7 +97,7 @@ impl Fs {
         Ok(applied)
     }
 
-    /// Other hosts changed this, and it is visible: the kernel is told, and who watches.
+    /// Other hosts changed this, and it is visible: notifies the kernel and the watchers.
     pub fn changed_elsewhere(&self, changes: &[Change]) {
         let stale = self.stale_after(changes);
         self.watchers.imported(changes);

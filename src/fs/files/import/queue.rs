@@ -14,9 +14,9 @@ const LARGE: usize = 4 << 20;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Files that wait, by UID. The UIDs take turns, and one UID's files are applied one after the other in
-/// the order in which they were closed, so nobody can keep all threads busy. A thread ends when there is
-/// nothing left for it.
+/// Files that wait, by UID. The UIDs take turns, and one UID's files are applied one after the other in the
+/// order in which they were closed, so no UID can keep all threads busy. A thread ends when there is nothing
+/// left for it.
 #[derive(Default)]
 pub(super) struct Queue(Mutex<State>);
 

@@ -10,7 +10,7 @@ use crate::vault::SharingStatus;
 
 use crate::fs::Fs;
 
-/// The disk is told as nearly full when less than this is free, in bytes ...
+/// The disk is reported as nearly full when less than this is free, in bytes ...
 const LITTLE_SPACE: u64 = 64 << 20;
 /// ... or, on a small file system, less than this part of it.
 const LITTLE_PART: u64 = 20;

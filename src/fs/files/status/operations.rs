@@ -7,7 +7,7 @@ use crate::cluster::ClusterError;
 use crate::fs::{FsError, NotApplied};
 use crate::vault::{ReplicaError, VaultError};
 
-/// The operations that are told apart; the last stands for all others.
+/// The operations that are counted separately; the last stands for all others.
 const OPERATIONS: [&str; 16] = [
     "open", "read", "write", "close", "create", "fsync", "setattr", "unlink", "rename", "mkdir",
     "rmdir", "getxattr", "encrypt", "export", "import", "other",
