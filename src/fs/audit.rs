@@ -58,13 +58,13 @@ impl Fs {
         Ok(())
     }
 
-    /// Who sent a request, for the record.
+    /// The sender of a request, for the record.
     pub(super) fn actor(&self, who: &Requester, caller: Arc<Caller>) -> Actor {
         Actor { caller, process: self.process(who) }
     }
 
-    /// Who opens a draft of what lies at that path. The process is needed without a record, too: its close
-    /// commits.
+    /// The opener of a draft of what is at that path. The process is needed without an audit log, too: its
+    /// close commits.
     ///
     /// # Errors
     /// [`FsError::OutOfMemory`].
@@ -78,7 +78,7 @@ impl Fs {
         Ok(Opener { uid: who.uid, process: self.programs.process(who), charge })
     }
 
-    /// Nobody asks for its name where there is no record.
+    /// The name of the program is looked up only if there is an audit log.
     fn process(&self, who: &Requester) -> Process {
         if self.vault.is_audited() {
             return self.programs.process(who);

@@ -3,8 +3,8 @@
 //! Whatever a caller can make the server keep has a [`Charge`], which is made before the memory is
 //! allocated and given back when it is dropped with what it stands for.
 //!
-//! The total is shared so that a few callers who take all they can get leave something to everybody
-//! else: an account that holds much is refused earlier than one that holds little ([`TIERS`]).
+//! The total is shared so that a few callers that take all they can get leave something to all others: an
+//! account that holds much is refused earlier than one that holds little ([`TIERS`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,12 +40,13 @@ pub(super) const OBJECT_BYTES: usize = 1024;
 /// The same of an open file, whatever it is open on.
 pub(super) const HANDLE_BYTES: usize = 256;
 
-/// To whom memory is charged.
+/// The account to which memory is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Account {
     /// A user with a name.
     User(u32),
-    /// All UIDs that have no slug but `uid:N`: whoever has subordinate UIDs has thousands of them.
+    /// All UIDs that have no slug but `uid:N`. They share one account, since a user with subordinate UIDs has
+    /// thousands of them.
     Nameless,
 }
 

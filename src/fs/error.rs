@@ -27,7 +27,7 @@ pub enum FsError {
     /// Nothing is there.
     #[error("{0}: there is nothing of that name; check the spelling")]
     NotFound(String),
-    /// Something nobody may do.
+    /// Something that no caller may do.
     #[error("{path}: {what}")]
     Forbidden {
         /// The path.
@@ -35,7 +35,7 @@ pub enum FsError {
         /// What is not possible, and what is instead.
         what: &'static str,
     },
-    /// access(2) asked for something that nobody has here.
+    /// access(2) asked for something that no caller has here.
     #[error("{path}: {what}")]
     NoAccess {
         /// The path.
@@ -149,7 +149,7 @@ pub enum FsError {
     /// A handle that is not (or no longer) known.
     #[error("the file handle is not known; open the file again")]
     BadHandle,
-    /// Who the caller is cannot be found out.
+    /// The caller cannot be resolved.
     #[error("{0}")]
     Identity(#[from] Arc<ResolveError>),
 }
@@ -167,7 +167,7 @@ impl From<ResolveError> for FsError {
 }
 
 impl FsError {
-    /// Whether the caller is told in `.status/last-error`. Looking for what is not there, and the
+    /// Whether `.status/last-error` shows the error to the caller. Lookups of what is not there, and the
     /// kernel's own retries, are part of normal operation.
     pub(super) fn is_failure(&self) -> bool {
         !matches!(

@@ -79,7 +79,7 @@ use ops::bound::Bound;
 use ops::poll::Pollers;
 use recovery::quarantine::Quarantine;
 
-/// Who sent a request, as the kernel reports it.
+/// The sender of a request, as the kernel reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
     /// The UID that decides.
@@ -230,7 +230,7 @@ impl Fs {
         self.invalidator.start(cache)
     }
 
-    /// Whether the kernel was told of every name that means something else by what was answered.
+    /// Whether the kernel has been notified of every name whose meaning changed by what was answered.
     pub fn caches_are_current(&self) -> bool {
         self.invalidator.is_idle()
     }
@@ -251,8 +251,8 @@ impl Fs {
         Ok(node)
     }
 
-    /// What the kernel means by a number, whoever asks. A descriptor that was opened with O_PATH and
-    /// passed on leads any caller to any node.
+    /// The node of a number, for any caller. A descriptor that was opened with O_PATH and passed on leads any
+    /// caller to any node.
     fn any_node(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
         match self.nodes.find(number) {
             Some(node) => Ok(node),
