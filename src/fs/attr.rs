@@ -12,7 +12,7 @@ pub(super) const SECRET_MODE: u16 = 0o400;
 /// The mode of a directory.
 pub(super) const DIRECTORY_MODE: u16 = 0o555;
 
-/// The mode of a file of `.encrypt`: anybody may have a value sealed.
+/// The mode of a file of `.encrypt`: any caller may have a value sealed.
 pub(super) const ENCRYPT_MODE: u16 = 0o666;
 
 /// A file or a directory.

@@ -111,8 +111,8 @@ impl Budget {
         Charge { budget: self.clone(), account, bytes: 0 }
     }
 
-    /// Charges what was held already when another process served the mount. It is never refused: a
-    /// restart must not lose anybody's data.
+    /// Charges what was held already when another process served the mount. It is never refused: a restart
+    /// must not lose data of any caller.
     pub(super) fn restore(&self, account: Account, bytes: usize) -> Charge {
         self.0.used.lock().add(account, bytes);
         Charge { budget: self.clone(), account, bytes }

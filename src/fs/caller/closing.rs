@@ -33,8 +33,9 @@ pub(in crate::fs) enum Closer {
     Child,
 }
 
-/// The table of open files of the process that opened a file, as far as the kernel has told it: that of the
-/// first one that wrote into the file or closed a descriptor of it. A shell closes one before it writes.
+/// The table of open files of the process that opened a file. The kernel does not report it at the open, so
+/// it is that of the first process that wrote into the file or closed a descriptor of it. A shell closes one
+/// before it writes.
 #[derive(Debug, Default)]
 pub(in crate::fs) struct OpenersFiles(AtomicU64);
 

@@ -66,8 +66,8 @@ fn is_dying(thread: u32) -> bool {
 }
 
 /// Whether `/proc` shows a thread of this UID that a signal is killing and that waits for something: it is
-/// still there after a while, and `is_alone` holds all the time. The daemon may be in a PID namespace of its own and see the
-/// `/proc` of its parent; where it sees only its own there is no way to tell.
+/// still there after a while, and `is_alone` holds all the time. The daemon may be in a PID namespace of its
+/// own and see the `/proc` of its parent; where it sees only its own there is no way to tell.
 pub(in crate::fs) fn may_be_being_killed(uid: u32, is_alone: impl Fn() -> bool) -> bool {
     let mut dying: Vec<u32> = Vec::new();
     for attempt in 0..LOOKS {

@@ -108,7 +108,7 @@ impl MadeDirectories {
         self.below(path, |owner| uid.is_none_or(|uid| uid == owner))
     }
 
-    /// Whether `uid` made this directory or one below it; or anybody did.
+    /// Whether `uid` made this directory or one below it; without a `uid`, whether any caller did.
     pub(in crate::fs) fn is_seen(&self, path: &str, uid: Option<u32>) -> bool {
         let is_its = |made: &Made| uid.is_none_or(|uid| uid == made.uid);
         self.directories.lock().get(path).is_some_and(is_its)

@@ -31,8 +31,9 @@ pub trait KernelCache: Send + Sync + 'static {
     /// kernel does not know it. Up to [`INVALIDATIONS`] threads do that at a time.
     fn forget_name(&self, parent: u64, name: &str);
 
-    /// Makes the kernel look up what `name` in the directory `parent` means before it uses it again. If it means the same
-    /// node then, mounts on it and working directories there stay. As [`KernelCache::forget_name`] otherwise.
+    /// Makes the kernel look up what `name` in the directory `parent` means before it uses it again. If it
+    /// means the same node then, mounts on it and working directories there stay. As
+    /// [`KernelCache::forget_name`] otherwise.
     fn expire_name(&self, parent: u64, name: &str);
 
     /// Gives the kernel all bytes of a file. Fails quietly where the kernel does not know the node.

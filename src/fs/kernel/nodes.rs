@@ -132,8 +132,7 @@ impl Node {
         }
     }
 
-    /// Whether it is made anew by every lookup of a name that anybody can think of, so that it can be
-    /// given up.
+    /// Whether every lookup makes it anew, for any name that a caller makes up, so that it can be dropped.
     pub(in crate::fs) fn is_transient(&self) -> bool {
         match self {
             Self::Encrypt(Encrypt::Directory(path)) => !path.is_empty(),

@@ -166,7 +166,7 @@ impl Retries {
         charge: Charge,
     ) {
         let &RequestId { unique: request, task, started, uid, .. } = origin;
-        // One that is spent is asked for once more, soon or never.
+        // A spent note is needed soon (its request is repeated) or never.
         let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
         let (whose, lifetime) = ((task, uid), note.lifetime());
         if let Some(at) = Instant::now().checked_sub(age)

@@ -30,7 +30,7 @@ pub(in crate::fs) struct SavedLocks {
 }
 
 impl SavedLocks {
-    /// The user to whom they are charged.
+    /// The UID to which they are charged.
     pub(in crate::fs) fn uid(&self) -> u32 {
         self.uid
     }

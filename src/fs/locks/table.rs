@@ -292,7 +292,8 @@ impl Table {
         self.tidy(place);
     }
 
-    /// Whether one that keeps the request from its lock waits for its owner, or for one that does.
+    /// Whether a holder that keeps the request from its lock waits for the owner of the request, directly or
+    /// through others.
     fn would_deadlock(&self, request: &Request) -> bool {
         let mut seen = HashSet::new();
         let mut next = self.blockers(request);

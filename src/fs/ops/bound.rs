@@ -279,7 +279,7 @@ impl Fs {
     }
 
     /// Answers the open of a bound node once the kernel has forgotten the node's attributes; before a write
-    /// also once the node is no version that anybody reads.
+    /// also once the node is not that of the current version any more, and has no readers.
     pub(in crate::fs) fn answer_bound(
         self: &Arc<Self>,
         node: u64,

@@ -13,11 +13,11 @@ use crate::fs::kernel::handles::{Handle, is_version, is_writer};
 use crate::fs::kernel::invalidator::{Invalidation, StaleName};
 use crate::fs::{Answer, Fs, FsError, Requester};
 
-/// What is behind a handle whose user wants it stored.
+/// What a handle has to store at a close or a sync.
 enum ToStore {
     Draft(Arc<Draft>),
     ImportFile(Arc<ImportFile>),
-    /// The process before this one stored it, and may not have said so.
+    /// The process before this one stored it, and may not have answered.
     IsDone,
     Nothing,
     Failed(FsError),
@@ -45,8 +45,8 @@ impl Fs {
         }
     }
 
-    /// Runs what finds out which process closes a descriptor: for one that is not known on another thread, since
-    /// it takes a while.
+    /// Runs what finds out which process closes a descriptor. If the process is not known, that takes a
+    /// while, so it runs on another thread.
     fn judge(
         self: &Arc<Self>,
         who: &Requester,
@@ -369,8 +369,8 @@ impl Fs {
     }
 }
 
-/// The answer to a process that a signal is killing. One that is not known may be another process than the
-/// one that is being killed, and must learn that nothing was stored.
+/// The answer to a process that a signal is killing. If the process is not known, it may be another one than
+/// the one that is being killed: then the answer must say that nothing was stored.
 pub(in crate::fs) fn closed_by_killed(who: &Requester) -> Result<(), FsError> {
     if who.task == 0 { Err(FsError::Lost) } else { Ok(()) }
 }

@@ -452,8 +452,8 @@ impl Fs {
         }
     }
 
-    /// As [`Fs::start`]; if the process before this one gave a handle and died before it said so, that
-    /// one is given.
+    /// As [`Fs::start`]; if the process before this one gave a handle and died before it answered, that one
+    /// is given.
     pub(in crate::fs) fn start_once(
         &self,
         who: &Requester,

@@ -44,7 +44,7 @@ const MOST_ON_A_VERSION: usize = 4096;
 #[derive(Default)]
 pub(in crate::fs) struct Pollers {
     by_node: Mutex<HashMap<u64, BTreeMap<u64, Waiter>>>,
-    /// They waited when a process before this one died, perhaps for what has happened since.
+    /// They waited when the process before this one died. What they wait for may have happened since.
     inherited: Mutex<Vec<(u64, Slot)>>,
     saved_state: SavedState,
 }

@@ -25,8 +25,8 @@ impl FileBytes {
 }
 
 impl Fs {
-    /// Reads at most `length` bytes from `offset` on, `for_pages` that the kernel keeps. The right to was checked when the file was
-    /// opened, and an open descriptor keeps what it was granted.
+    /// Reads at most `length` bytes from `offset` on, `for_pages` if the kernel keeps them. The right to read
+    /// was checked when the file was opened, and an open descriptor keeps what it was granted.
     ///
     /// # Errors
     /// The handle is not known, or the stored value cannot be read.

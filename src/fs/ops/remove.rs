@@ -86,7 +86,7 @@ impl Fs {
         Ok(())
     }
 
-    /// What follows a removal, or a renaming (`moved`): writers of the secret write into the void, and the process may put
+    /// What follows a removal, or a renaming (`moved`): the drafts of the secret end, and the process may put
     /// another in its place or remove the directory that it emptied.
     pub(in crate::fs) fn removed(
         &self,
@@ -113,7 +113,7 @@ impl Fs {
     /// Removes an empty directory.
     ///
     /// # Errors
-    /// It is not there, not empty, or exists whatever anybody does.
+    /// It is not there, not empty, or exists whatever a caller does.
     pub fn remove_directory(
         &self,
         who: &Requester,

@@ -92,8 +92,8 @@ impl Fs {
         self.nodes.rename_below(from, to);
     }
 
-    /// The kernel now believes that the new name means the node of the old one. Below it, names mean the same
-    /// versions as before.
+    /// The kernel now maps the new name to the node of the old one. Below it, names mean the same versions as
+    /// before.
     fn directory_renamed(&self, from: &str, to: &str, changes: &[Change], answer: Answer<()>) {
         self.watchers.changed(changes);
         let mut stale = vec![stale_name(from), stale_name(to)];

@@ -1,9 +1,9 @@
-//! Requests that were sent again, and may be what the process died of that served the mount before.
+//! Requests that were sent again, one of which may have crashed the process that served the mount before.
 //!
-//! The kernel sends whatever was not answered to each next process. A request that always ends its
-//! process would end all of them, and the mount with the last one. So each repeated request is in quarantine: it is
-//! in the saved state while it is executed, and a crash in that time counts against it. One
-//! that has been there at [`CRASHES`] gets an error and is not tried any more.
+//! The kernel sends each next process the requests that were not answered. A request that always crashes its
+//! process would crash all of them, and end the mount with the last one. So each repeated request is in
+//! quarantine: it is in the saved state while it is executed, and a crash in that time counts against it. A
+//! request with [`CRASHES`] crashes gets an error and is not executed any more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::fs::saved::{Saved, SavedRequest, SavedState, Slot};
 use crate::fs::{Fs, FsError, Requester};
 
-/// How many processes a request may have ended before it is refused, beside the one that got it first:
-/// what was on its way when that one died is not known.
+/// How many processes a request may crash before it is refused, in addition to the one that got it first:
+/// which requests were in execution when that one died is not known.
 const CRASHES: u32 = 2;
 
-/// How long a suspect waits for its turn. What the one before it waits for may be an answer to it: the
-/// kernel forgets no name in a directory as long as it waits for another one there.
+/// How long a suspect waits for its turn. The suspect before it may be waiting for the answer to this one:
+/// the kernel forgets no name in a directory as long as another request there waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many suspects have a thread of their own to wait in.
@@ -86,8 +86,8 @@ impl Quarantine {
         Ok(Trial(Some((Arc::clone(self), unique))))
     }
 
-    /// All is done that was to be done for the request, and only its answer waits: for the kernel, which may
-    /// be waiting for the answer to another suspect.
+    /// The request is executed, and only its answer waits for the kernel, which may be waiting for the answer
+    /// to another suspect.
     pub(in crate::fs) fn end(&self, unique: u64) {
         // The locks of what is dropped are not taken within this one.
         let ended = self.running.lock().remove(&unique);

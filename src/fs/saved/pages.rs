@@ -2,8 +2,8 @@
 //! saved state too, sealed, page by page.
 //!
 //! A page is sealed to its node and its place in it, and written by one system call that crosses no page of
-//! the file's. A write that was not answered is repeated with the same bytes at the same place, so a page that is newer than its
-//! slot does no harm.
+//! the file's. A write that was not answered is repeated with the same bytes at the same place, so a page
+//! that is newer than its slot does no harm.
 
 use std::ops::Range;
 use std::sync::Arc;

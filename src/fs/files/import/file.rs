@@ -102,7 +102,7 @@ impl ImportFile {
         self.uid
     }
 
-    /// To whom its memory is charged.
+    /// The account to which its memory is charged.
     pub(super) fn account(&self) -> Account {
         self.state.lock().charge.account()
     }
@@ -130,7 +130,7 @@ impl ImportFile {
         self.state.lock().modified = time;
     }
 
-    /// Whether that process has it open, or nobody has.
+    /// Whether that process has it open, or no process has.
     pub(super) fn is_for(&self, process: Option<u32>) -> bool {
         let state = self.state.lock();
         state.handles == 0 || state.writer == process
@@ -146,7 +146,8 @@ impl ImportFile {
         Close::by(who, writer, &self.files, judged)
     }
 
-    /// It was opened, by that process if for writing. One that was applied starts anew. Whether this is the first handle.
+    /// It was opened, by that process if for writing. One that was applied starts anew. Whether this is the
+    /// first handle.
     pub(super) fn opened(&self, writer: Option<Option<u32>>) -> bool {
         let mut state = self.state.lock();
         state.handles += 1;
@@ -274,7 +275,7 @@ impl ImportFile {
         Next::Apply(Arc::clone(&state.bytes), zeros, waiter)
     }
 
-    /// It was applied, or refused; gives those who wait for that.
+    /// It was applied, or refused. Gives the requests that wait for that.
     pub(super) fn applied(&self) -> Vec<Waiter> {
         let mut state = self.state.lock();
         state.applying = false;
@@ -289,7 +290,7 @@ impl ImportFile {
         }
     }
 
-    /// Whether it was applied and nobody has it open.
+    /// Whether it was applied and is not open.
     pub(super) fn is_over(&self) -> bool {
         let state = self.state.lock();
         state.was_applied && state.handles == 0
@@ -322,7 +323,7 @@ impl State {
     }
 }
 
-/// The buffer to be changed. Who applies it meanwhile keeps what it was.
+/// The buffer to be changed. If it is being applied, this copies it, and the old bytes are applied.
 fn own(bytes: &mut Arc<Plaintext>) -> &mut Plaintext {
     if Arc::get_mut(bytes).is_none() {
         *bytes = Arc::new(Plaintext::copy_of(bytes.expose()));

@@ -34,8 +34,7 @@ impl Files {
         Ok(())
     }
 
-    /// The newest file of that path that this process of that UID sees: its own, or one that nobody
-    /// has open.
+    /// The newest file of that path that this process of that UID sees: its own, or one that is not open.
     pub(super) fn find(
         &self,
         uid: u32,
@@ -78,7 +77,7 @@ impl Files {
         own.retain(|file| file.path() != path || file.is_open());
     }
 
-    /// The names in a directory of what nobody has open.
+    /// The names in a directory of the files that are not open.
     pub(super) fn names(&self, uid: u32, directory: &str) -> Vec<String> {
         let files = self.0.lock();
         let waiting = files.get(&uid).into_iter().flatten().filter(|file| !file.is_open());

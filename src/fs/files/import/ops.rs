@@ -21,8 +21,8 @@ use crate::model::{Caller, Key};
 use super::file::ImportFile;
 use super::{Import, REPORT_SUFFIX, full_path, is_unfinished};
 
-/// Everybody has a drop directory of his own, also at the top: programs that copy attributes only set
-/// those of what belongs to their user.
+/// Every user has a separate drop directory, also at the top: programs that copy attributes only set those of
+/// what belongs to their user.
 const DIRECTORY_MODE: u16 = 0o700;
 const REPORT_MODE: u16 = 0o400;
 

@@ -82,7 +82,7 @@ impl Fs {
         text
     }
 
-    /// What is no secret of anybody: that the daemon runs, since when, and which version.
+    /// What is not secret: that the daemon runs, since when, and which version.
     fn write_public(&self, text: &mut String) {
         let healthy = f64::from(u8::from(self.problems().is_empty()));
         let help = "1 if .status/health says ok, 0 if not.";
