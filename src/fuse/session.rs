@@ -54,8 +54,8 @@ pub struct Service {
     pub threads: usize,
 }
 
-/// Serves `fs` on the device; `lines` lead to the kernel notifier. `first_request` is what the kernel said when it was mounted.
-/// `when_over` is called when serving has ended because the mount is gone.
+/// Serves `fs` on the device; `lines` lead to the kernel notifier. `first_request` is what the kernel sent
+/// when it was mounted. `when_over` is called when serving has ended because the mount is gone.
 ///
 /// # Errors
 /// Another process served this connection and the kernel does not send again what that process left

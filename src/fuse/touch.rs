@@ -202,8 +202,8 @@ fn is_root_of_mount(directory: &OwnedFd) -> bool {
     outcome == 0 && found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
 }
 
-/// Raises IN_ATTRIB, which a `PathChanged=` of systemd looks for, and then IN_MODIFY: the kernel tells both times as the
-/// one, and that of the last change alone as the other.
+/// Raises IN_ATTRIB, which a `PathChanged=` of systemd looks for, and then IN_MODIFY: if both times are set,
+/// the kernel raises the first, and if only that of the last change is set, the second.
 fn set_times(directory: i32, path: &std::ffi::CStr, flags: i32) {
     let time = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
     let now = time(libc::UTIME_NOW);
