@@ -1,8 +1,8 @@
-//! Root's work in a state directory of another user: the user must not lead root astray meanwhile.
+//! Protects root's work in a state directory of another user from links that this user makes.
 //!
-//! The user of a server may write to its state directory, and root follows the paths in it, to read, to write
-//! and to make files. So root takes the directories for as long as it works there: nobody else can put a link
-//! into them then. Links that are there already are refused.
+//! The user of a server may write to its state directory, and root follows the paths in it, to read, to write and to
+//! make files. So root takes the directories for as long as it works there: no other user can put a link into them
+//! during that time. Links that are already there are refused.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ pub(super) struct Exclusive {
 }
 
 impl Exclusive {
-    /// Takes the directory, if this is root and the directory another user's. Nobody can write to a directory on a
-    /// read-only file system, and so it is left as it is.
+    /// Takes the directory, if this is root and the directory another user's. A directory on a read-only file system
+    /// is left as it is, because no user can write to it.
     ///
     /// # Errors
     /// There is something in it that could lead root astray.

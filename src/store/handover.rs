@@ -16,9 +16,8 @@ pub(super) const ROOT: u32 = 0;
 /// Deeper than any directory of ours.
 pub(super) const MAX_DEPTH: usize = 8;
 
-/// Makes the directory if it is missing, and gives it to `user` with all that root
-/// has in it: an older version made it, or root worked on it offline. A directory of somebody else's is
-/// left to him; the user cannot open it then.
+/// Makes the directory if it is missing. Gives `user` the directory and everything in it that root owns: an older
+/// version made it, or root worked on it offline. A directory of a third user is not changed: that is an error.
 pub(super) fn hand_over(path: &Path, user: u32, group: u32) -> Result<(), StoreError> {
     make(path)?;
     let directory = Directory::open_existing(path)?;
@@ -59,7 +58,7 @@ impl Owner {
             if [c".", c".."].contains(&name) {
                 continue;
             }
-            // What is a link, or goes meanwhile, is nothing of ours.
+            // A link, or a file that was removed since the listing, is not ours.
             let Ok(file) = openat(&directory, name, flags, Mode::empty()) else { continue };
             let stat = fstat(&file)?;
             let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());

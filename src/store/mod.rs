@@ -43,9 +43,9 @@ pub trait Store: Send + Sync {
     /// The record at `address`, if there is one.
     fn read(&self, address: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Shows every record whose address starts with `prefix`, in order of address, until `visit`
-    /// breaks. It is not a snapshot: a commit that runs meanwhile may show or not. No lock is held
-    /// while `visit` runs: it may read the store and commit to it.
+    /// Shows every record whose address starts with `prefix`, in order of address, until `visit` breaks. It is not a
+    /// snapshot: a concurrent commit may or may not be visible. No lock is held while `visit` runs: it may read the
+    /// store and commit to it.
     #[allow(clippy::type_complexity)] // an alias would hide the one thing to know
     fn scan(
         &self,
@@ -55,8 +55,8 @@ pub trait Store: Send + Sync {
         self.scan_from(prefix, prefix, visit)
     }
 
-    /// As [`Store::scan`], beginning with the address `start`. Records are read [`SCAN_STEP`] at a
-    /// time: who breaks after as many has read none in vain.
+    /// As [`Store::scan`], beginning with the address `start`. Records are read [`SCAN_STEP`] at a time: a `visit`
+    /// that breaks after that many wastes no read.
     #[allow(clippy::type_complexity)] // as above
     fn scan_from(
         &self,

@@ -117,8 +117,8 @@ impl Plan {
     }
 }
 
-/// Has sled split and merge pages at these places. It does that when a page is looked at the next time, which
-/// could be by a reader, for whom nobody has made room.
+/// Has sled split and merge pages at these places. Sled does that at the next access to a page. Without this call,
+/// that could be the access of a reader, for which no disk space was freed.
 pub(super) fn settle(database: &Db, places: &[IVec]) -> ::sled::Result<()> {
     places.iter().try_for_each(|place| database.get(place).map(drop))
 }

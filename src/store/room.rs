@@ -48,8 +48,7 @@ impl Reserve {
         Reserve { segment: segment as u64, ballast: directory.join("ballast") }
     }
 
-    /// Gives everything back that is held, for sled to open with. Nobody may write to `file`
-    /// meanwhile.
+    /// Frees all space that is held, so that sled can open. Nothing else may write to `file` during this call.
     pub(super) fn release(&self, file: &Path) -> io::Result<()> {
         self.drop_ballast()?;
         match OpenOptions::new().write(true).open(file) {

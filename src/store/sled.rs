@@ -33,10 +33,10 @@ const SMALL_FILE_SYSTEM: u64 = 256 << 20;
 /// A store in the directory `store` of the state directory.
 #[derive(Debug)]
 pub struct SledStore {
-    /// Empty only if sled could not be opened again after the disk was full. Locked for writing
-    /// while a batch is applied, so that nobody reads half a record.
+    /// Empty only if sled could not be opened again after the disk was full. Locked for writing while a batch is
+    /// applied, so that no reader sees half a record.
     open: RwLock<Option<Open>>,
-    /// Held by who commits; taken before `open`.
+    /// Held during a commit; locked before `open`.
     writer: Mutex<Writer>,
     path: PathBuf,
     segment: usize,
@@ -54,7 +54,7 @@ struct Open {
 
 #[derive(Debug, Default)]
 struct Writer {
-    /// After a failed write nobody knows what is on the disk: no commit succeeds until a restart.
+    /// After a failed write the content of the disk is unknown: no commit succeeds until a restart.
     broken: Option<StoreError>,
     /// How many bytes all entries take, at most; counted first when the disk is short.
     live: Option<u64>,
@@ -84,8 +84,8 @@ impl SledStore {
         Ok(SledStore { open, writer, path, segment, reserve, directory })
     }
 
-    /// Makes the state directory `dir` if only its last component is missing. If the store is to be
-    /// opened by another user than root, who calls this, gives to that user (and group) what is root's.
+    /// Makes the state directory `dir` if only its last component is missing. If another user than root is to open
+    /// the store, root calls this with that `user` (and group), which gets what root owns in it.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl SledStore {
                 }
             }
             let _writer = self.writer.lock();
-            // Another reader may have opened it again meanwhile.
+            // Another reader may already have opened it again.
             let works = self.open.read().as_ref().is_some_and(|open| read(&open.database).is_ok());
             if !works {
                 *self.open.write() = None;
@@ -269,7 +269,7 @@ enum Failure {
     Before(StoreError),
     /// sled ran out of space: something was written, perhaps all.
     Full,
-    /// Something was written, and nobody knows what.
+    /// Something was written, and it is unknown what.
     Lost(StoreError),
 }
 
@@ -346,8 +346,8 @@ impl Open {
     }
 }
 
-/// The directory is locked, so who holds sled's own lock is our own last instance, whose writing
-/// threads are about to end.
+/// The directory is locked, so sled's own lock can be held only by our own previous instance, whose writing threads
+/// are about to end.
 fn open_unlocked(path: &Path, segment: usize) -> Result<Db, StoreError> {
     let config = ::sled::Config::new()
         .path(path)
