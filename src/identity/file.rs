@@ -10,8 +10,8 @@ use crate::model::{Slug, SlugError};
 /// The largest identities file, in bytes: 1 MiB.
 pub const MAX_IDENTITIES_BYTES: usize = 1 << 20;
 
-/// What an identities file says. The default, also of an empty file: `root` is the only admin and
-/// nobody has a slug beyond what the system knows.
+/// What an identities file says. The default, also of an empty file: `root` is the only admin and no user has a slug
+/// beyond those that come from the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identities {
     admins: Vec<Slug>,
@@ -56,7 +56,7 @@ pub enum FileFault {
         /// The UID where it stands again.
         second: u32,
     },
-    /// `uid:N` or `gid:N` as somebody's name.
+    /// `uid:N` or `gid:N` as the slug of an identity.
     #[error("`{0}` cannot be the slug of an identity, it stands for a number; choose a name")]
     NumberAsName(Slug),
 }

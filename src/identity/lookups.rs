@@ -40,7 +40,7 @@ pub(super) struct Lookups {
 
 #[derive(Default)]
 struct State {
-    /// Who waits for the answer about each UID, also while it is being asked for.
+    /// The callbacks that wait for the answer about each UID, also while a thread asks for it.
     asked: HashMap<u32, Vec<Then>>,
     named: VecDeque<u32>,
     unnamed: VecDeque<u32>,
@@ -60,15 +60,15 @@ pub(super) struct Question {
 /// What is to be done about a new question.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
-    /// Somebody asks, or will.
+    /// A thread asks, or will.
     Yes,
     /// One more thread is needed.
     NeedsThread,
 }
 
 impl Lookups {
-    /// Asks about a UID, unless that is being done. `start` starts a thread that [takes](Self::take)
-    /// questions. If nobody can ask, or too many wait, `then` gets an error at once.
+    /// Asks about a UID, unless that is being done. `start` starts a thread that [takes](Self::take) questions. If
+    /// there is no thread to ask, or too many callbacks wait, `then` gets an error at once.
     pub(super) fn ask(
         &self,
         uid: u32,
@@ -117,7 +117,7 @@ impl Lookups {
         }
     }
 
-    /// There is an answer: gives it to everybody who waits for it.
+    /// Gives an answer to all callbacks that wait for it.
     pub(super) fn answered(&self, question: &Question, answer: &Answer) {
         let mut state = self.state.lock();
         state.unnamed_under_way -= usize::from(!question.is_named);

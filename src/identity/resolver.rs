@@ -1,6 +1,5 @@
-//! From a UID to its caller, with a cache. Answers are looked up by threads of their own
-//! ([`Lookups`]) and refreshed before they are too old, so that a slow name service delays only who
-//! comes for the first time.
+//! From a UID to its caller, with a cache. Answers are looked up by threads of their own ([`Lookups`]) and refreshed
+//! before they are too old, so that a slow name service delays only the first requests of a UID.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -31,8 +30,8 @@ const MAX_CACHED: usize = 65_536;
 /// Who a UID is.
 pub type Answer = Result<Arc<Caller>, ResolveError>;
 
-/// Answers who a UID is. Cheap to ask again: within [`MAX_AGE`] an answer is one short read lock.
-/// No lock is held while the name services are asked, so a slow one delays only whoever needs it.
+/// Answers who a UID is. Cheap to ask again: within [`MAX_AGE`] an answer is one short read lock. No lock is held
+/// while the name services are asked, so a slow one delays only the requests that need it.
 pub struct Resolver(Arc<Shared>);
 
 struct Shared {
@@ -90,9 +89,9 @@ struct Cached {
 enum Known {
     /// This, and it need not be looked up yet.
     Fresh(Answer),
-    /// This, but somebody should look it up again.
+    /// This answer, but it should be looked up again.
     Aging(Answer),
-    /// Nothing that would still hold; whether it had a name before.
+    /// No answer that is still valid; whether the UID had a name before.
     Nothing { is_named: bool },
 }
 
@@ -117,7 +116,7 @@ pub enum IdentitiesError {
         /// Why.
         source: io::Error,
     },
-    /// The audit log must tell of a change, and cannot.
+    /// A change must be written to the audit log, and that failed.
     #[error("the identities are not changed, since that cannot be recorded: {0}")]
     NotRecorded(String),
     /// Its content is wrong.
@@ -195,7 +194,7 @@ impl Resolver {
         match self.0.known_at(uid, Instant::now()) {
             Known::Fresh(answer) => Some(answer),
             Known::Aging(answer) => {
-                // Nobody waits for it.
+                // No request waits for this lookup.
                 self.0.ask(uid, true, None);
                 Some(answer)
             }
@@ -221,12 +220,12 @@ impl Resolver {
             return answer;
         }
         let (answer, answered) = channel();
-        // Whoever asked waits below.
+        // The receiver waits below.
         self.ask(uid, Box::new(move |found| answer.send(found).unwrap_or_default()));
         answered.recv().expect("every question is answered")
     }
 
-    /// Whether the identities file gives this name to somebody as its own slug.
+    /// Whether the identities file gives this name to any UID as its own slug.
     pub fn is_own_slug(&self, name: &str) -> bool {
         let Ok(slug) = Slug::parse(name) else { return false };
         self.0.state.read().identities.uid_of(&slug).is_some()
@@ -248,7 +247,7 @@ impl Resolver {
         self.0.changes_at_start.as_ref()
     }
 
-    /// Reads the identities file again and forgets every answer. `record` is told what is about to change.
+    /// Reads the identities file again and forgets every answer. `record` gets the changes before they apply.
     ///
     /// # Errors
     /// The file cannot be read or is wrong, or the change is not recorded: what it said before still
@@ -521,7 +520,7 @@ mod tests {
 
     #[test]
     fn an_answer_from_before_a_reload_is_not_given() {
-        /// Reports that it was asked and answers when it is told to.
+        /// Reports each question, and answers when the test asks it to.
         struct Slow(parking_lot::Mutex<(mpsc::Sender<()>, mpsc::Receiver<()>)>);
         impl Directory for Slow {
             fn user_by_uid(&self, _: u32) -> Result<Option<User>, NssError> {

@@ -5,8 +5,8 @@ use crate::model::{Caller, Slug};
 
 /// Makes the caller that `uid` stands for. An ordinary user who mounts is an admin of that mount.
 ///
-/// - The own slug is the file's, else the user's name; none if that name is no slug or means somebody
-///   else (see [`is_taken`]).
+/// - The own slug is the file's, else the user's name; none if that name is no slug or stands for another identity
+///   (see [`is_taken`]).
 /// - A team is the administrator's word and is taken as it stands.
 /// - A group gives `gid:N` always, and its name unless that is no slug or a user's: one of the file,
 ///   or the name of a user to whom the file gives no other slug. A user alice in her group alice
@@ -43,13 +43,13 @@ pub(super) fn caller(
     Ok(Caller::new(uid, own, slugs, admin || mounts))
 }
 
-/// A name of the directory as a slug. `uid:7` is a slug, but as a name it would make its bearer
-/// somebody else.
+/// A name of the directory as a slug. `uid:7` is a slug, but a user or group of that name would be taken for another
+/// one.
 fn name(text: &str) -> Option<Slug> {
     Slug::parse(text).ok().filter(|_| !text.contains(':'))
 }
 
-/// Whether a login name means somebody else, so that its user must not be taken for that:
+/// Whether a login name stands for another identity, so that its user must not get it as a slug:
 ///
 /// - the file gives it to another UID as a slug, or to any UID as a team;
 /// - or it is in `admins`, and there is a Unix group of this name that is not the user's primary one:
@@ -138,13 +138,13 @@ identities:
                 "alice uid:2100 devops-team bob ops-team gid:60 alice-login gid:50 staff",
                 true,
             ),
-            // A login name that the file gives to somebody else.
+            // A login name that the file gives to another UID.
             (3000, None, "uid:3000 gid:61", false),
-            // Names that look like somebody's number, or are no slugs.
+            // Names that look like a UID or GID, or are no slugs.
             (3001, None, "uid:3001 gid:62 gid:63 gid:64", false),
             (3002, Some("ops"), "ops uid:3002 gid:65 secret-admins gid:0", true),
             (77, Some("seven"), "seven uid:77", true),
-            // Known to the file alone, and to nobody.
+            // A UID that only the file knows, and one that is unknown.
             (2001, Some("payment-svc"), "payment-svc uid:2001", false),
             (4242, None, "uid:4242", false),
         ] {

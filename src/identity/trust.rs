@@ -16,7 +16,7 @@ use nix::sys::statvfs::FsFlags;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
-/// Who may write beside the owner: the group, and all.
+/// The mode bits that let others than the owner write: those of the group, and of all.
 const OTHERS_MAY_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
@@ -37,9 +37,9 @@ impl Trust {
         Self { user }
     }
 
-    /// Opens a file for reading that nobody else can change or replace: no directory on its path, no link
-    /// and not the file itself may be another user's or writable by others. On a path through a sticky
-    /// directory it is enough that what lies in it is a trusted user's.
+    /// Opens a file for reading that no other user can change or replace: no directory on its path, no link and not
+    /// the file itself may be another user's or writable by others. On a path through a sticky directory it is enough
+    /// that what lies in it is a trusted user's.
     ///
     /// # Errors
     /// It cannot be opened, or others could change it.
@@ -72,8 +72,7 @@ impl Trust {
         look().err().filter(|error: &io::Error| error.raw_os_error().is_none())
     }
 
-    /// As [`Trust::open`], for a directory: nobody else can change what lies in it. Gives its path without
-    /// links.
+    /// As [`Trust::open`], for a directory: no other user can change its content. Gives its path without links.
     ///
     /// # Errors
     /// It is not there, or others could change it.
@@ -164,8 +163,8 @@ impl Trust {
     }
 }
 
-/// Whether others than the owner may write to an open file or directory. On a read-only mount nobody may:
-/// that is how Kubernetes mounts a ConfigMap, whose directories have mode 0777.
+/// Whether others than the owner may write to an open file or directory. Nothing can be written on a read-only mount:
+/// Kubernetes mounts a ConfigMap that way, with directories of mode 0777.
 fn is_writable_by_others(file: impl AsFd, metadata: &Metadata) -> io::Result<bool> {
     Ok(metadata.mode() & OTHERS_MAY_WRITE != 0 && !is_on_read_only_mount(file)?)
 }
@@ -178,7 +177,7 @@ pub fn is_on_read_only_mount(file: impl AsFd) -> io::Result<bool> {
     Ok(fstatfs(file)?.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// Whether the directory is that of the open files of a process: what lies there looks like links.
+/// Whether the directory is that of the open files of a process: its entries look like links.
 fn is_descriptor(directory: &Path) -> io::Result<bool> {
     if !directory.ends_with("fd") {
         return Ok(false);
