@@ -22,7 +22,7 @@ use super::writer::transaction::{Change, Transaction};
 /// Gives an error the number that the caller sees.
 pub type NameError = fn(&VaultError) -> ErrorCode;
 
-/// Who asks for a change and what for, as far as is known before it is planned.
+/// The caller and the purpose of a change, as far as they are known before it is planned.
 pub(super) struct AuditContext {
     pub(super) actor: Actor,
     pub(super) action: Action,
@@ -71,8 +71,8 @@ pub(super) fn imported(change: &Change, grant: Option<&Grant>) -> Subject {
 }
 
 impl Vault {
-    /// Puts on record what somebody did and how it went, then calls `then`, on whatever thread writes
-    /// the line. `then` must not wait for another line.
+    /// Writes an attempt and its outcome to the audit log, then calls `then` on the thread that writes the line.
+    /// `then` must not wait for another line.
     pub fn record(
         &self,
         attempt: Attempt,
@@ -154,10 +154,10 @@ impl Vault {
         self.shared.audit.status()
     }
 
-    /// Ends the audit log: what was counted is written and on the disk, and the store knows its end.
+    /// Ends the audit log: writes what was counted, syncs it, and records its end in the store.
     pub fn finish_audit(&self) {
         self.shared.audit.finish();
-        // A log that cannot be brought to the disk is told of by its own status.
+        // A log that cannot be synced is reported by its own status.
         let Ok(Some(anchor)) = self.shared.audit.sync() else { return };
         let shared = Arc::clone(&self.shared);
         let (answer, answered) = sync_channel(1);
@@ -166,7 +166,7 @@ impl Vault {
             Ok(())
         });
         let done = Box::new(move |outcome: Result<_, VaultError>| {
-            // Who asked waits just below.
+            // The receiver waits just below.
             let _ = answer.send(outcome.map(drop));
         });
         self.committer.submit(plan, done);
@@ -201,7 +201,7 @@ pub(super) fn chain_keys(keyring: &Keyring, store: &StoreTag) -> Vec<ChainKey> {
         .collect()
 }
 
-/// What a store knows of its audit log; nothing if it is no store yet.
+/// The end of the audit log as recorded in its store; none if there is no store yet.
 ///
 /// # Errors
 /// The store cannot be read, or its record of that does not unseal.
@@ -221,9 +221,8 @@ pub fn audit_anchor(
     Ok(Some((id.to_bytes(), anchor)))
 }
 
-/// Checks the audit log in `directory`, whether a daemon is writing it or not. `known` is what its store
-/// knows of it, if that could be asked. `progress` is called now and then with the number of bytes that
-/// were read.
+/// Checks the audit log in `directory`, whether a daemon is writing it or not. `known` is its end as recorded in the
+/// store, if the store could be read. `progress` is called now and then with the number of bytes that were read.
 ///
 /// # Errors
 /// A file cannot be read. What is wrong with the log is in the report.

@@ -97,7 +97,7 @@ pub enum VaultError {
         /// The secret that has it, if the caller may see it.
         owner: Option<String>,
     },
-    /// Only an admin may give such an id: it can be the name of somebody else's key.
+    /// Only an admin may give such an id: it can be the name of another user's key.
     #[error(
         "{key}: only an admin may give the id {id}; leave the id out, or give one that starts with secr_"
     )]

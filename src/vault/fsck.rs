@@ -1,7 +1,7 @@
-//! Looking at every record of a store that nobody uses.
+//! Checks every record of a store that no daemon uses.
 //!
-//! Records come in the order of their addresses: valid journals (`c`), garbage marks (`g`), heads
-//! (`h`) and packs (`j`) before values (`v`). So one walk knows of each piece of a value whose it is.
+//! Records come in the order of their addresses: valid journals (`c`), garbage marks (`g`), heads (`h`) and packs
+//! (`j`) before values (`v`). So one walk can assign each piece of a value to its secret.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ use super::records::secret::{RecordId, Secret};
 use super::records::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
 use super::writer::staging;
 
-/// After how many records the progress is told.
+/// After how many records the progress is reported.
 const STEP: u64 = 256;
 /// How many removals one batch takes.
 const BATCH: usize = 1024;
@@ -185,7 +185,7 @@ impl Fsck {
         Ok(Self { records, is_bound })
     }
 
-    /// Looks at every record; `seen` is told how many from time to time. Changes nothing.
+    /// Looks at every record; calls `seen` with their number from time to time. Changes nothing.
     ///
     /// # Errors
     /// The store cannot be read.

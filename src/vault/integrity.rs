@@ -117,7 +117,7 @@ pub(super) fn compare(
             Ok((integrity, problem))
         }
         _ => {
-            // It was there and is gone: it stays wrong until somebody has looked at the store.
+            // The sum existed and is gone: it stays wrong until an administrator has checked the store.
             let sum = if is_bound { loaded.spoiled() } else { loaded };
             let integrity = Integrity::new(key, sum);
             let mut batch = Batch::new();

@@ -1,9 +1,8 @@
 //! Which keys the store's records are sealed with, and changing the current one while it runs.
 //!
-//! The record `k` holds the ids of all keys that any record may be sealed with, and is itself sealed
-//! with the current one. A key's id is written there, durably, before anything is sealed with it, and
-//! taken out only by a rekey that found nothing under it. So whoever opens the store knows at once
-//! whether a key is missing.
+//! The record `k` holds the ids of all keys that any record may be sealed with, and is itself sealed with the current
+//! one. A key's id is written there, durably, before anything is sealed with it, and taken out only by a rekey that
+//! found nothing under it. So opening the store shows at once whether a key is missing.
 
 pub(super) mod rekey;
 
@@ -117,8 +116,8 @@ impl Vault {
         self.shared.records.keyring()
     }
 
-    /// Seals with another keyring from now on. Returns when that is durable; requests go on
-    /// meanwhile, and none fails because of it.
+    /// Seals with another keyring from now on. Returns when that is durable; requests continue during the change, and
+    /// none fails because of it.
     ///
     /// # Errors
     /// A key that the store still needs is not in it, or the store failed: the old one stays.
@@ -153,7 +152,7 @@ impl Vault {
                 }
                 shared.records.set_keyring(keyring);
             });
-            // Whoever asked has gone; the keyring is replaced all the same.
+            // If the caller no longer waits, the keyring is replaced all the same.
             let _ = answer.send(outcome);
         });
         self.committer.submit(Box::new(plan), done);

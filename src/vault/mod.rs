@@ -103,7 +103,7 @@ impl Shared {
 }
 
 impl Vault {
-    /// Opens a store that is this host's alone, without an audit log; [`Opening`] knows more.
+    /// Opens a store that is this host's alone, without an audit log; [`Opening`] has more options.
     ///
     /// # Errors
     /// As [`Opening::open`].
@@ -116,7 +116,7 @@ impl Vault {
         open::load::threads()
     }
 
-    /// How the vault and all that is built on it is doing; whoever learns something reports it here.
+    /// Health and metrics of the vault and of all layers above it, which report here.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.shared.telemetry
     }

@@ -118,9 +118,9 @@ impl Usages {
 }
 
 impl Shared {
-    /// Refuses changes of a caller who is not an admin if they let a namespace grow beyond a limit, or
-    /// leave more superseded values behind than a namespace may have bytes while somebody keeps them
-    /// open. `group` is what is about to be stored together with them.
+    /// Refuses changes of a caller who is not an admin if they let a namespace grow beyond a limit, or if superseded
+    /// values that are still open would exceed its limit of bytes. `group` is what is about to be stored together
+    /// with them.
     ///
     /// # Errors
     /// [`VaultError::TooManySecrets`] or [`VaultError::TooManyBytes`].

@@ -43,7 +43,7 @@ pub(in crate::vault) fn load(
     })?;
     for value in &superseded {
         index.is_taken(value.node());
-        // Of a secret that is gone nobody knows the name any more.
+        // The name of a removed secret is no longer known.
         if let Some(secret) = index.by_record(value.record()) {
             garbage.hold(secret.key(), value);
         }
@@ -81,8 +81,8 @@ fn heads(
     })
 }
 
-/// Who loads which records. Their numbers come in clusters that nobody knows beforehand, so the work
-/// is not divided at the start: who has done its share takes half of the largest that is left.
+/// Which thread loads which records. Their numbers come in clusters that are not known beforehand, so the work is not
+/// divided at the start: a thread that has done its share takes half of the largest remaining one.
 struct Shares(Mutex<Vec<Range<u128>>>);
 
 /// A share of fewer numbers is not worth halving: its owner has almost done it.
@@ -113,8 +113,8 @@ impl Shares {
         u64::try_from(shares[which].start).ok()
     }
 
-    /// That thread has read all before `next`. Gives the end of its share, which others may have
-    /// lowered meanwhile.
+    /// Notes that the thread has read all before `next`. Gives the end of its share, which other threads may have
+    /// lowered since.
     fn advance(&self, which: usize, next: u128) -> u128 {
         let share = &mut self.0.lock()[which];
         share.start = next;
@@ -154,8 +154,8 @@ impl<'a> Loader<'a> {
             let before = self.secrets.len();
             let next = self.step(start)?;
             let end = self.shares.advance(self.which, next);
-            // Whoever took the other half reads what is beyond it. What was there before is of other
-            // shares.
+            // The thread that took the other half reads what is beyond the end. The secrets up to `before` are of
+            // other shares.
             let new = &self.secrets[before..];
             let kept = new.partition_point(|secret| u128::from(secret.record().0) < end);
             self.secrets.truncate(before + kept);

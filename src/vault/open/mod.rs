@@ -57,8 +57,7 @@ impl Opening {
         Self { store, keyring, sharing: Sharing::Alone, audit, limits, name_error }
     }
 
-    /// Opens the store and builds the index. Values that were superseded are removed: nobody has them
-    /// open.
+    /// Opens the store and builds the index. Superseded values are removed: no handle has them open.
     ///
     /// # Errors
     /// The store cannot be read, was made with another key, or holds a record that does not unseal; the

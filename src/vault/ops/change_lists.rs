@@ -15,9 +15,8 @@ use crate::vault::writer::transaction::Transaction;
 use crate::vault::{Vault, check};
 
 impl Vault {
-    /// Replaces the lists that `document` names. Each list that would really change is checked for
-    /// itself; writing back what stands needs nothing and changes nothing. A secret that was removed
-    /// meanwhile stays removed.
+    /// Replaces the lists that `document` names. Each list that would really change is checked for itself; writing
+    /// back what stands needs nothing and changes nothing. A secret that has been removed since stays removed.
     pub fn change_lists(
         &self,
         actor: Actor,
@@ -60,7 +59,7 @@ pub(in crate::vault) fn change(
     secret: &Arc<Secret>,
     patch: &AclPatch,
 ) -> Result<Vec<ListName>, VaultError> {
-    // Whether the lists stand as written is not told to a caller in none of them: this denial comes first.
+    // This denial comes first: a caller in none of the lists must not learn whether they are unchanged.
     check(caller, Operation::ReadLists, secret)?;
     let acl = secret.acl().patched(patch);
     let changed: Vec<_> = secret.acl().differing(&acl).collect();

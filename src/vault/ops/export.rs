@@ -21,7 +21,7 @@ use crate::vault::records::secret::Secret;
 
 /// The text when there is nothing to export: an empty list.
 const NOTHING: &str = "[]\n";
-/// The most that one read gives, in bytes: it keeps one of the threads that serve everybody.
+/// The most that one read gives, in bytes: it occupies one of the threads that serve all callers.
 const MOST_AT_ONCE: usize = 128 << 10;
 /// So many secrets are put on record at once.
 const RECORDED_AT_ONCE: usize = 4096;
@@ -369,7 +369,7 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        // A commit takes along the removal of what nobody holds.
+        // A commit also removes the values that are no longer held.
         create(&vault, "M", None, Acl::default(), b"later").unwrap();
         let (_, copy) = self::vault();
         import(&copy, &text(&vault, &export, 10).unwrap());

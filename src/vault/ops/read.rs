@@ -9,8 +9,8 @@ use crate::vault::records::secret::Value;
 use crate::vault::records::{Address, CHUNK_BYTES, Records};
 
 impl Vault {
-    /// At most `length` bytes of one version from `offset` on; fewer at its end. The version may
-    /// have been superseded: whoever holds it can read it.
+    /// At most `length` bytes of one version from `offset` on; fewer at its end. A superseded version can be read as
+    /// long as its `Value` is held.
     ///
     /// # Errors
     /// The store failed, or what it holds does not unseal.

@@ -14,7 +14,7 @@ use crate::vault::writer::reply_cache::RequestId;
 use crate::vault::writer::transaction::Transaction;
 use crate::vault::{Vault, check};
 
-/// More keys are not renamed at once: the writer, and so everybody who writes, waits for it.
+/// More keys are not renamed at once: the writer thread, and so every other write, waits for it.
 const MAX_KEYS: usize = 50_000;
 
 impl Vault {
@@ -42,7 +42,7 @@ impl Vault {
             for secret in secrets {
                 moves.push(Move::of(secret, &caller, &from, &to)?);
             }
-            // After the rights: who has none learns nothing of what is there.
+            // After the rights: a caller without them must not learn what is there.
             if transaction.is_directory(&to) {
                 return Err(VaultError::NotEmpty { path: to.clone() });
             }

@@ -7,9 +7,9 @@ use crate::vault::records::Address;
 use crate::vault::{Shared, Vault};
 
 impl Vault {
-    /// The sealed document of a value for `key`: what an operator keeps in git and imports later.
-    /// It has an id that no secret has, and no checksum: that of a short value reveals it. Whoever knows
-    /// the value may have it sealed: no right is needed.
+    /// The sealed document of a value for `key`: what an operator keeps in git and imports later. It has an id that
+    /// no secret has, and no checksum: that of a short value reveals it. No right is needed, because the caller knows
+    /// the value.
     pub fn seal(&self, key: &Key, value: &Plaintext) -> String {
         let sealed = self.shared.records.seal_value(key, value);
         let emission = Emission {

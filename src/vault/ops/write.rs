@@ -18,11 +18,10 @@ use crate::vault::writer::transaction::{Change, Transaction};
 /// Where a value goes.
 #[derive(Clone)]
 pub enum WriteTarget {
-    /// To a secret that exists. If it is removed meanwhile, nothing is written: what was removed
-    /// while someone wrote it stays removed.
+    /// To a secret that exists. If it is removed before the commit, nothing is written: it stays removed.
     Existing(RecordId),
-    /// To a key that is to be new. If somebody else created it meanwhile, it is an update of that
-    /// secret, unless it had to be new.
+    /// To a key that is to be new. If another caller creates it before the commit, this is an update of that secret,
+    /// unless it had to be new.
     New {
         /// The key.
         key: Key,
@@ -238,7 +237,7 @@ pub(in crate::vault) fn create(
     transaction.create(caller, key.clone(), id, acl, value)
 }
 
-/// The id of a secret whose place another one takes. Somebody may have taken the id since: there is none then.
+/// The id of a secret that another one replaces; none if another secret has taken the id since.
 fn take_id(
     transaction: &mut Transaction<'_>,
     left: &InheritedLists,

@@ -1,9 +1,9 @@
-//! Where records lie, and what an address says of what lies there.
+//! The addresses of records, and what an address says about its record.
 
 use super::secret::RecordId;
 use crate::vault::NODE_LIMIT;
 
-/// Where a record lies.
+/// The address of a record.
 pub(in crate::vault) struct Address {
     bytes: [u8; 19],
     length: usize,
@@ -37,8 +37,8 @@ impl Address {
         Self::HEADS.with(&record.0.to_be_bytes())
     }
 
-    /// A value lies under its node number, which no other version of any secret has: it can be
-    /// stored before it is settled whose value it becomes.
+    /// A value is stored under its node id, which no other version of any secret has: it can be stored before it is
+    /// decided which secret gets it.
     pub(in crate::vault) fn chunk(node: u64, chunk: u16) -> Self {
         Self::single(b'v').with(&node.to_be_bytes()).with(&chunk.to_be_bytes())
     }
@@ -82,7 +82,7 @@ impl Address {
 
     pub(in crate::vault) fn parse_cached_reply(address: &[u8]) -> Option<u64> {
         let number = u64::from_be_bytes(address.strip_prefix(b"r")?.try_into().ok()?);
-        // What is in the place of one that nobody wrote is none: there must be numbers after it.
+        // A larger number is not one that was written here: there must be numbers after it.
         (number < NODE_LIMIT).then_some(number)
     }
 
@@ -91,7 +91,7 @@ impl Address {
     }
 }
 
-/// What lies at an address, as far as re-sealing is concerned.
+/// The kind of record at an address, as far as re-sealing is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::vault) enum RecordKind {
     /// Not sealed; or a cached reply, which is of use for seconds, and passed over when its key is gone.

@@ -1,4 +1,4 @@
-//! Values that nobody can reach any more and that are still in the store.
+//! Values that can no longer be reached and are still in the store.
 
 use foldhash::HashMap;
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use crate::vault::quota::{namespace_of, stored_bytes};
 /// How many values one group of changes takes along: more would make its writers wait.
 const PER_GROUP: usize = 64;
 
-/// One value to remove, and what is needed to serve it to whoever still has it open.
+/// One value to remove, and what is needed to serve it to handles that still have it open.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(in crate::vault) struct Dead {
     pub(in crate::vault) node: u64,
@@ -28,7 +28,7 @@ pub(in crate::vault) struct Dead {
 impl Dead {
     /// What a mark names, if it is one.
     pub(in crate::vault) fn of_mark(address: &[u8], mark: &[u8]) -> Option<Self> {
-        // It is in the clear: whoever can write to the store can write anything here.
+        // It is in the clear: an attacker who can write to the store can write anything here.
         let dead = postcard::from_bytes(mark).ok().filter(Self::is_possible)?;
         (Address::garbage(dead.node).as_bytes() == address).then_some(dead)
     }
@@ -60,7 +60,7 @@ pub(in crate::vault) struct Garbage {
     held: Mutex<Held>,
 }
 
-/// Superseded values that are not garbage yet, because somebody may have them open.
+/// Superseded values that are not garbage yet, because a handle may have them open.
 #[derive(Default)]
 struct Held {
     /// Namespace and bytes by the node number of the value.

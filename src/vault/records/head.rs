@@ -51,7 +51,7 @@ pub(in crate::vault) fn encode_head(secret: &Secret) -> Plaintext {
     postcard::to_stdvec(&head).expect("strings and numbers always encode").into()
 }
 
-/// The superseded value that a mark names, if it is one: who still has it open is served.
+/// The superseded value that a tombstone names, if it is one: handles that still have it open are served.
 pub(in crate::vault) fn parse_mark(
     address: &[u8],
     mark: &[u8],
@@ -63,7 +63,7 @@ pub(in crate::vault) fn parse_mark(
         node: dead.node,
         size: dead.size,
         updated: Timestamp::from_nanos(dead.updated),
-        // Who wrote it is asked of current values alone.
+        // Only the writer of a current value is ever needed.
         updated_by: Slug::of_uid(0),
         superseded: AtomicBool::new(true),
         garbage: Arc::clone(garbage),

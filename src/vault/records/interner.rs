@@ -36,7 +36,7 @@ impl Interner {
 /// Slugs shared by reference. Where every secret has lists of its own, they still name the same users.
 ///
 /// Many sets, since one that grows moves all that it has: with a million slugs that takes a tenth of a second, and
-/// whoever interns lists meanwhile waits.
+/// all other threads that intern lists wait for it.
 struct Slugs {
     sets: [HashSet<Slug>; SETS],
     chooser: RandomState,

@@ -59,7 +59,7 @@ impl StoreId {
 pub(in crate::vault) enum Meta {
     /// Its records are all there.
     Whole(StoreId),
-    /// Secrets are being moved into it from another store. Nobody but who moves them opens it.
+    /// Secrets are being moved into it from another store. Only the migration may open it.
     Unfinished { id: StoreId, source: StoreId },
 }
 

@@ -1,4 +1,4 @@
-//! How secrets lie in the store: addresses, sealing, and the form of a head.
+//! How secrets are stored: addresses, sealing, and the form of a head.
 //!
 //! | address | content |
 //! | --- | --- |
@@ -8,7 +8,7 @@
 //! | `v` node chunk | up to 32 KiB of the value with that node number; sealed |
 //! | `a` | number and hash of the newest line that the audit log must have; sealed |
 //! | `s` | a keyed sum over all heads; sealed |
-//! | `g` node | a mark: this value is superseded and goes once nobody reads it |
+//! | `g` node | a mark: this value is superseded and is removed once it is no longer read |
 //! | `j` journal pack | heads of a large change on their way to their places; sealed |
 //! | `c` journal | a mark: this large change holds; sealed |
 //! | `e` | on a replica: what is known of the shared store, in the clear |

@@ -65,8 +65,8 @@ impl Secret {
     }
 }
 
-/// One version of a secret's value: where it is stored, never the bytes. Whoever holds one can read
-/// it, even after a newer version took its place: the stored bytes go when the last holder does.
+/// One version of a secret's value: where it is stored, never the bytes. As long as it is held it can be read, even
+/// after a newer version has replaced it: the stored bytes are removed after the last reference is dropped.
 pub struct Value {
     pub(in crate::vault) record: RecordId,
     pub(in crate::vault) version: u64,
@@ -104,7 +104,7 @@ impl Value {
         self.updated
     }
 
-    /// The own slug of who wrote it, or `uid:N`.
+    /// The own slug of its writer, or `uid:N`.
     pub fn updated_by(&self) -> &Slug {
         &self.updated_by
     }
@@ -116,7 +116,7 @@ impl Value {
         self.superseded.load(Ordering::Acquire)
     }
 
-    /// What is left to remove once nobody holds this version.
+    /// What is to be removed once this version is no longer held.
     pub(in crate::vault) fn dead(&self) -> Dead {
         Dead {
             node: self.node,

@@ -41,7 +41,7 @@ pub(super) fn find(shared: &SharedStore, keyring: &Keyring) -> Result<StoreId, R
         transaction.put(wire::KEYS, wire.seal(keyring, wire::KEYS, &ids));
         let names = wire::encode_number(0);
         transaction.put(wire::NAMES, wire.seal(keyring, wire::NAMES, &names));
-        // Made by another host meanwhile, it is there as well.
+        // If another host has made it first, it exists as well.
         shared.cluster.commit(&transaction)?;
     }
 }
@@ -90,7 +90,7 @@ impl Replica {
         }
     }
 
-    /// As [`Replica::announce`], of the keyring that seals. It is not replaced meanwhile: a key that a
+    /// As [`Replica::announce`], of the keyring that seals. The keyring is locked during this: otherwise a key that a
     /// rekey has taken off the list would be put back on it.
     ///
     /// # Errors

@@ -24,10 +24,10 @@ use super::link::Link;
 use super::receive::{Received, Taken};
 use super::wire;
 
-/// Is told what other hosts changed, once it is visible. It must not block.
+/// Called with the changes of other hosts once they are visible. It must not block.
 pub type Observer = Box<dyn Fn(&[Change]) + Send + Sync>;
 
-/// A replica without anything takes over so many secrets at a time.
+/// An empty replica takes over this many secrets at a time.
 const SLICE: usize = 1000;
 /// After a loss it is tried again, later each time, and by each host at another time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -56,8 +56,8 @@ impl Drop for Follower {
 }
 
 impl Vault {
-    /// Follows the shared store from now on, and tells `observer` what other hosts change. Without a
-    /// shared store nothing happens.
+    /// Follows the shared store from now on, and calls `observer` with the changes of other hosts. Without a shared
+    /// store nothing happens.
     ///
     /// # Errors
     /// No thread can be started.
@@ -320,7 +320,7 @@ impl Worker {
         if !self.replica.link.is_up() {
             tracing::info!(revision = self.replica.seen(), "connected to etcd");
         }
-        // Before it is told: who reads that all is well may write at once.
+        // Before it is reported: a caller that reads that all is well may write at once.
         self.replica.link.set_up();
         self.shared.telemetry.health.report(Part::Etcd, outcome);
     }
@@ -332,7 +332,7 @@ impl Worker {
             self.replica.counts.disconnects.increment();
         }
         let is_news = self.replica.link.is_up() || !self.replica.link.was_told(&error.to_string());
-        // Before it is told: who reads that it is lost is answered at once.
+        // Before it is reported: a caller that reads that it is lost must be answered at once.
         self.replica.link.set_down(error.to_string());
         if is_news {
             tracing::warn!("{what}");

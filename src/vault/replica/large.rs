@@ -34,7 +34,7 @@ const PACK_BYTES: usize = MAX_TRANSACTION_BYTES / 3;
 /// The record `o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Order {
-    /// Who gave it.
+    /// The host that gave it.
     pub(super) host: Random,
     /// The number of the change.
     change: Random,
@@ -70,7 +70,7 @@ impl Replica {
     /// Carries out what is too large for one transaction.
     ///
     /// # Errors
-    /// As [`Replica::send`]. What was stored ahead is removed by the next one who does this.
+    /// As [`Replica::send`]. What was staged is removed by the next large change.
     pub(super) fn send_large(&self, sending: &Sending) -> Result<Sent, ReplicaError> {
         let _waiting = request_watchdog::waiting();
         let host = self.state.lock().seen.host;
@@ -92,7 +92,7 @@ impl Replica {
     }
 
     fn stage(&self, sending: &Sending, order: Order, claimed: u64) -> Result<Sent, ReplicaError> {
-        // Nobody changes anything from here on: what was expected is looked at once.
+        // From here on no host changes anything: the expected revisions are checked only once.
         if let Some(newest) = self.newest_unexpected(sending)? {
             return Ok(Sent::Conflict(newest));
         }
@@ -142,7 +142,7 @@ impl Replica {
         Ok(wrong.map(|(found, _)| found).max())
     }
 
-    /// Packs that nobody came to use.
+    /// Removes packs that an earlier change has left.
     fn remove_leftovers(&self) -> Result<(), ReplicaError> {
         let (first, last) = wire::packs();
         loop {

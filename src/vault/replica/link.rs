@@ -9,7 +9,7 @@ use crate::audit::Revision;
 /// So long after the connection was lost a change still waits for it; after that it fails at once.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// Known by the thread that follows, told to those who write.
+/// Set by the follower thread, read by writers.
 pub(super) struct Link {
     state: Mutex<State>,
     changed: Condvar,
@@ -75,7 +75,7 @@ impl Link {
         state.was_up.then(|| if state.is_up { Duration::ZERO } else { state.since.elapsed() })
     }
 
-    /// Whether that is what was told last.
+    /// Whether this reason is the one that was reported last.
     pub(super) fn was_told(&self, why: &str) -> bool {
         self.state.lock().why == why
     }

@@ -1,12 +1,11 @@
-//! One tree on many hosts: the shared store is the truth, and what lies here is its replica.
+//! One tree on many hosts: the shared store is authoritative, and the store of this host is its replica.
 //!
-//! Readers know nothing of it: the replica is a store like any other, with its own numbers of nodes
-//! and records. A change is planned as always. Before it is stored here, it becomes one transaction
-//! of the shared store, which holds only if nothing that it changes was changed by another host
-//! (`send.rs`). Whether it holds can be told afterwards, whatever failed or died (`own.rs`). What others
-//! do comes through a watch and goes through the writer thread as a change of its own, whole (`follow.rs`,
-//! `receive.rs`). Only this directory seals for the shared store (`wire.rs`). `migrate/` moves a host's own
-//! store there, and back.
+//! Reads do not depend on it: the replica is a store like any other, with its own numbers of nodes and records. A
+//! change is planned as always. Before it is stored here, it becomes one transaction of the shared store, which holds
+//! only if nothing that it changes was changed by another host (`send.rs`). Whether it holds can be told afterwards,
+//! whatever failed or died (`own.rs`). What others do comes through a watch and goes through the writer thread as a
+//! change of its own, whole (`follow.rs`, `receive.rs`). Only this directory seals for the shared store (`wire.rs`).
+//! `migrate/` moves a host's own store there, and back.
 
 mod connect;
 mod error;
@@ -98,8 +97,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// The replica that lies among these records, or a new one if nothing does; none if there is to
-    /// be none.
+    /// The replica in these records, or a new one if they have none; none if the store is not to be shared.
     ///
     /// # Errors
     /// What lies there is something else, or the shared store is not the right one. That it cannot be
@@ -124,11 +122,11 @@ impl Replica {
             counts: Counts::default(),
         };
         if !shared.at_once {
-            // Nobody asks again what another process was asked.
+            // No request to an earlier process is repeated here.
             replica.state.lock().inherited = Some(Inherited::default());
             match replica.connect() {
                 Err(error) if !error.may_pass() => return Err(error.into()),
-                // It is tried again by the thread that follows, which tells.
+                // The follower thread tries again, and reports it.
                 Err(_) | Ok(()) => {}
             }
         }

@@ -37,7 +37,7 @@ pub(super) const OWN_BYTES: usize = 16 << 10;
 struct Own {
     /// No two are the same.
     token: Random,
-    /// Who asked for it.
+    /// The requests that it was for.
     asked: Vec<Asked>,
     /// The revision since which that holds, if it is not the record's own.
     since: Option<u64>,
@@ -54,12 +54,12 @@ pub(super) struct Inherited {
 }
 
 impl Vault {
-    /// Whether every host has what a request of a mount asked the process before this one for, which may
-    /// have died before it was stored here. Returns within seconds, and once it is here; without a shared
+    /// Whether every host has the change that this request of a mount asked the previous process for. That process
+    /// may have died before the change was stored here. Returns within seconds, and once it is here; without a shared
     /// store it never is more than what the [cached replies](crate::vault::Cached reply) tell.
     ///
     /// # Errors
-    /// The shared store cannot be reached: nobody knows.
+    /// The shared store cannot be reached: the answer is unknown.
     pub fn was_carried_out(&self, mount: u64, unique: u64) -> Result<bool, VaultError> {
         let replica = self.shared.replica.as_ref();
         replica.map_or(Ok(false), |replica| Ok(replica.was_carried_out((mount, unique))?))
@@ -67,8 +67,8 @@ impl Vault {
 }
 
 impl Replica {
-    /// Makes a transaction tell that it was carried out, and for whom. Until [`Replica::settled`] it is not
-    /// known whether it was.
+    /// Makes a transaction record that it was carried out, and for which requests. Until [`Replica::settled`] it is
+    /// not known whether it was.
     pub(super) fn mark(&self, asked: &[Asked], transaction: &mut Transaction) {
         let sealed = self.replace_own(asked, transaction);
         self.state.lock().unresolved = Some(sealed);
@@ -119,7 +119,7 @@ impl Replica {
         self.find_inherited()?;
         let revision = self.read_host()?.map_or(0, |record| record.revision);
         let mut state = self.state.lock();
-        // The one that is on its way tells by it whether it was carried out.
+        // For an unresolved transaction, the old revision shows whether it was carried out.
         if state.unresolved.is_none() {
             state.host_revision = revision;
         }
@@ -130,7 +130,7 @@ impl Replica {
     /// [`GRACE`](super::link::GRACE) and once that is here; at once for the first process of a mount.
     ///
     /// # Errors
-    /// [`ClusterError::Unknown`]: nobody can be asked.
+    /// [`ClusterError::Unknown`]: the shared store cannot be asked.
     pub(in crate::vault) fn was_carried_out(&self, asked: Asked) -> Result<bool, ReplicaError> {
         let _waiting = request_watchdog::waiting();
         let since = |state: &State| {

@@ -157,7 +157,7 @@ impl Received {
         }
         let state = replica.state.lock();
         if self.is_all {
-            // What this host itself added meanwhile is not in it.
+            // What this host itself has added since is not in it.
             let until = self.revision.unwrap_or(0);
             let gone = state.all().filter(|(_, place)| {
                 place.revision <= until && !self.secrets.contains_key(&place.id)

@@ -1,9 +1,8 @@
 //! Re-sealing every record of the shared store under the current key, while all hosts go on.
 //!
-//! A record is replaced only if it still is what was re-sealed, and keeps its generation: to the other
-//! hosts it is the same. The other keys are taken off the list `k` before the last walk, not after it:
-//! every transaction compares that list, so whoever still seals with another key puts it back first,
-//! and is noticed.
+//! A record is replaced only if it still is what was re-sealed, and keeps its generation: to the other hosts it is
+//! the same. The other keys are taken off the list `k` before the last walk, not after it: every transaction compares
+//! that list, so a host that still seals with another key puts it back first, and is noticed.
 
 use crate::cluster::{Outcome, Record, Transaction};
 use crate::crypto::{KeyId, Keyring, record_key_id};
@@ -21,14 +20,14 @@ const BYTES: usize = 256 << 10;
 /// What a walk found.
 #[derive(Default)]
 struct Walk {
-    /// Records under other keys that were sealed anew, or changed meanwhile.
+    /// Records under other keys that were sealed anew, or that a host changed during that.
     stale: u64,
     /// The keys of records that do not unseal.
     needed: Vec<KeyId>,
 }
 
 impl Replica {
-    /// Seals everything with the current key of this keyring; `resealed` is told how many records.
+    /// Seals everything with the current key of this keyring; calls `resealed` with the number of records.
     ///
     /// # Errors
     /// The shared store cannot be reached, or it was told to stop: it can be run again.
@@ -133,7 +132,7 @@ impl Replica {
         }
     }
 
-    /// All of it, or, where something was changed meanwhile, what was not.
+    /// Stores all of it or, if some records have changed since, only the others.
     fn store(&self, transaction: Transaction, resealed: &dyn Fn(u64)) -> Result<(), ReplicaError> {
         let count = transaction.changes.len();
         if count == 0 {

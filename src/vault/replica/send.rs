@@ -32,7 +32,7 @@ pub(in crate::vault) struct Sending {
     places: Vec<(RecordId, Option<Place>)>,
     /// The number of the newest creation or renaming, if it is one.
     names: Option<u64>,
-    /// Who asked for it.
+    /// The requests that it is for.
     asked: Vec<Asked>,
 }
 
@@ -212,8 +212,8 @@ impl Replica {
         }
     }
 
-    /// What every transaction of this host has: it fails while a large change is on its way, and if the
-    /// keys were changed, and tells for whom it is.
+    /// What every transaction of this host has: it fails while a large change is on its way, and if the keys were
+    /// changed, and it records the requests that it is for.
     fn complete(&self, transaction: &Transaction, order: u64, asked: &[Asked]) -> Transaction {
         let mut transaction = transaction.clone();
         transaction.expect(wire::ORDER, order);

@@ -21,7 +21,7 @@ use super::large::Order;
 use super::own::Inherited;
 use super::wire::Random;
 
-/// Tells sealed records apart, also for whoever can make some up.
+/// Distinguishes sealed records, even those that an attacker has made.
 pub(super) type Digest = [u8; 32];
 
 pub(super) fn digest_of(sealed: &[u8]) -> Digest {

@@ -1,4 +1,4 @@
-//! How records lie in the shared store: names, sealing, and their forms.
+//! How records are stored in the shared store: names, sealing, and their forms.
 //!
 //! | name | content |
 //! | --- | --- |
@@ -9,8 +9,8 @@
 //! | `s/` id | a secret, whole: name, id, lists, times and value; sealed. The id is random |
 //! | `w/` host | what that host's last transaction was: see `own.rs`; sealed |
 //!
-//! A record is sealed to its name in its store. Whoever reads all of it learns how many secrets
-//! there are, how large they are, and which record changed when.
+//! A record is sealed to its name in its store. A reader of the whole store learns how many secrets there are, how
+//! large they are, and which record changed when.
 
 use postcard::take_from_bytes;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub(super) const ORDER: &[u8] = b"o";
 const SECRETS: &[u8] = b"s/";
 const PACKS: &[u8] = b"t/";
 const HOSTS: &[u8] = b"w/";
-/// What is watched lies between these.
+/// The range of names that is watched.
 pub(super) const FIRST: &[u8] = KEYS;
 pub(super) const LAST: &[u8] = b"t";
 

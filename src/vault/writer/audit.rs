@@ -10,7 +10,7 @@ use crate::vault::error::VaultError;
 use super::Request;
 use super::thread::{Planned, Writer};
 
-/// So many lines are put on record at once: whoever else waits for the log waits for no more.
+/// So many lines are recorded at once: another thread that waits for the log waits for no more than these.
 const LINES_AT_ONCE: usize = 256;
 impl Planned {
     /// What goes on record: a line each, without the first `passed`.
@@ -88,7 +88,7 @@ impl Writer {
         });
         loop {
             let some: Vec<_> = events.by_ref().take(LINES_AT_ONCE).collect();
-            // It fails in any case; that the log cannot be written is told by its own status.
+            // The request fails in any case; a log that cannot be written is reported by its own status.
             if some.is_empty() || self.shared.audit.record_now(some).is_err() {
                 return;
             }

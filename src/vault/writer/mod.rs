@@ -32,20 +32,20 @@ pub type Done = Box<dyn FnOnce(Result<Vec<Change>, VaultError>) + Send>;
 pub(super) type Plan = Box<dyn Fn(&mut Transaction<'_>) -> Result<(), VaultError> + Send>;
 
 struct Request {
-    /// Who asked; nobody where the daemon works on its own account, which is not recorded.
+    /// The caller; none for the daemon's own work, which is not recorded.
     ask: Option<AuditContext>,
     /// The request of the mount that asked, for its cached reply.
     origin: Option<RequestId>,
     plan: Plan,
     done: Done,
-    /// It shares its group with nobody.
+    /// It shares its group with no other request.
     alone: bool,
     /// Another host did it: it is stored here alone.
     foreign: bool,
 }
 
 impl Request {
-    /// What nobody outside asked for, among others.
+    /// Work of the daemon itself, which may share a group with others.
     fn new(plan: Plan, done: Done) -> Self {
         Self { ask: None, origin: None, plan, done, alone: false, foreign: false }
     }
@@ -58,7 +58,7 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// `anchor` is how far the audit log goes as far as the store knows.
+    /// `anchor` is the end of the audit log as recorded in the store.
     pub(super) fn start(
         shared: Arc<Shared>,
         reply_cache: ReplyCache,
@@ -72,7 +72,7 @@ impl Committer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// Hands in what nobody outside asked for.
+    /// Submits work of the daemon itself.
     pub(super) fn submit(&self, plan: Plan, done: Done) {
         submit(self.requests(), Request::new(plan, done));
     }

@@ -89,7 +89,7 @@ impl Writer {
                 replica.note(&sending, revision, batch);
                 Ok(Some(Shared { sending, revision }))
             }
-            // What is stored ahead here is planned once: who asked is to try again.
+            // A staged change is planned only once: its caller has to try again.
             Ok(Sent::Busy | Sent::Conflict(_)) if group.iter().any(|one| one.journal.is_some()) => {
                 replica.counts.conflicts.increment();
                 Err(Unshared::Failed(ReplicaError::Busy))

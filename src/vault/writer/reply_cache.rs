@@ -173,8 +173,8 @@ impl Left {
 
 /// What a new process learns from the one that served the mount before it.
 pub struct Inheritance {
-    /// Every version that somebody may still have open: the current ones and those superseded ones
-    /// that were not removed yet. Once dropped, a superseded one is removed.
+    /// Every version that a handle may still have open: the current ones and those superseded ones that were not
+    /// removed yet. Once dropped, a superseded one is removed.
     pub versions: Vec<Arc<Value>>,
     /// The last changes, oldest first.
     pub reply_cache: Vec<CachedReply>,

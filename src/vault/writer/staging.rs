@@ -1,10 +1,10 @@
 //! Large changes: whole or not at all, without one large batch.
 //!
-//! While the store applies a batch nobody reads, so a batch must stay small. A large change is
-//! stored ahead, in slices: packs of its new heads, with the values that they name. Nothing of that
-//! is reachable. One small record then makes all of it valid at once; after that the writer moves
-//! the heads to their places, a pack at a time, each in one batch with the removal of the pack. A
-//! start that finds packs finishes what is valid and removes what is not.
+//! No reader runs while the store applies a batch, so a batch must stay small. A large change is stored ahead, in
+//! slices: packs of its new heads, with the values that they name. Nothing of that is reachable. One small record
+//! then makes all of it valid at once; after that the writer moves the heads to their places, a pack at a time, each
+//! in one batch with the removal of the pack. A start that finds packs finishes what is valid and removes what is
+//! not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -111,7 +111,7 @@ impl<'a> Stager<'a> {
     /// Adds a changed secret and, through `seal`, its value's records.
     ///
     /// # Errors
-    /// The store failed; [`Stager::finish`] is to be told.
+    /// The store failed; the error is to be passed to [`Stager::finish`].
     pub(in crate::vault) fn add(
         &mut self,
         head: Staged,
@@ -149,7 +149,7 @@ impl<'a> Stager<'a> {
             return Ok(());
         }
         let number = u32::try_from(self.journal.packs.len()).expect("a file has few packs");
-        // Known before it is tried: who abandons the journal removes it too.
+        // Noted before it is tried, so that abandoning the journal removes the pack too.
         self.heads.shrink_to_fit();
         self.journal.packs.push(Pack { number, heads: std::mem::take(&mut self.heads) });
         let address = Address::pack(self.journal.id, number);

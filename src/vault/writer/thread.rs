@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_millis(200);
 /// After what time a head that could not be put in its place is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often the store is told how far the audit log goes, if no change tells it.
+/// How often the end of the audit log is recorded in the store, if no change does that.
 const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 
 /// A planned request, waiting for its group to be stored.
@@ -61,7 +61,7 @@ pub(super) struct Writer {
     pub(super) pending: Pending,
     /// Those for whom another host was quicker, until what it did is here.
     pub(super) overtaken: Conflict,
-    /// How far the audit log goes as far as the store knows, and when it is told again.
+    /// The end of the audit log as recorded in the store, and when it is recorded again.
     anchored: Anchor,
     next_anchor: Instant,
 }
@@ -131,7 +131,7 @@ impl Writer {
     /// the head.
     fn anchor(&mut self) {
         self.next_anchor = Instant::now() + ANCHOR_EVERY;
-        // A log that cannot be brought to the disk is told of by its own status.
+        // A log that cannot be synced is reported by its own status.
         let Ok(Some(anchor)) = self.shared.audit.sync() else { return };
         let mut batch = Batch::default();
         let Some(anchor) = self.put_anchor(&mut batch, Some(anchor)) else { return };
@@ -159,7 +159,7 @@ impl Writer {
         self.pending.is_empty() && self.overtaken.is_empty() && self.shared.garbage.is_empty()
     }
 
-    /// Does a piece of what is left, and tells how long to wait for requests before the next.
+    /// Does a piece of what is left, and gives the time to wait for requests before the next.
     fn tidy(&mut self) -> Duration {
         self.shared.settling.store(!self.pending.is_empty(), Ordering::Relaxed);
         if self.pending.is_empty() {
@@ -348,7 +348,7 @@ impl Writer {
         }
     }
 
-    /// Stores a batch, and tells how that went.
+    /// Stores a batch, and reports the outcome to health and metrics.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let Telemetry { metrics, health, .. } = &*self.shared.telemetry;
         let started = Instant::now();
@@ -361,7 +361,7 @@ impl Writer {
         outcome
     }
 
-    /// What is superseded counts against its namespace as long as somebody has it open.
+    /// What is superseded counts against its namespace as long as a handle has it open.
     fn hold_superseded(&self, group: &[Planned]) {
         let changes = changes_of(group).filter(|change| change.supersedes());
         let before = changes.filter_map(|change| change.before.as_ref());

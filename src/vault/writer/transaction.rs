@@ -331,7 +331,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Makes changes that are stored visible to everybody, all at once.
+/// Makes changes that are stored visible to all readers, all at once.
 pub(in crate::vault) fn publish<'a>(index: &mut Index, changes: impl Iterator<Item = &'a Change>) {
     let now = now();
     for change in changes {

@@ -32,9 +32,9 @@ const BATCH_RECORDS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
 /// Batches that wait for the disk while the next one is sealed.
 const IN_FLIGHT: usize = 2;
-/// Below this many free bytes the rest of the disk is left to those who write secrets.
+/// Below this many free bytes the rest of the disk is left to writers of secrets.
 const SPARE_BYTES: u64 = 16 << 20;
-/// How many records that cannot be re-sealed are told by name.
+/// How many records that cannot be re-sealed are reported by name.
 const NAMED: usize = 16;
 
 /// What to walk through the store for.
@@ -336,7 +336,7 @@ impl Walker {
         };
         let (answer, answered) = sync_channel(1);
         let done = Box::new(move |outcome: Result<_, VaultError>| {
-            // Whoever asked has stopped: the batch is stored all the same.
+            // If the rekey no longer waits, the batch is stored all the same.
             let _ = answer.send(outcome.map(|_| count));
         });
         self.writer.submit(Box::new(plan), done);
@@ -354,7 +354,7 @@ impl Walker {
         Ok(())
     }
 
-    /// Leaves only these keys on the list; `false` if another one became the current key meanwhile.
+    /// Leaves only these keys on the list; `false` if another key has become the current one.
     fn take_off_the_list(&self, target: KeyId, needed: Vec<KeyId>) -> Result<bool, VaultError> {
         let keyring = self.shared.records.keyring();
         if keyring.current_id() != target {
@@ -363,7 +363,7 @@ impl Walker {
         let (answer, answered) = sync_channel(1);
         let planned = needed.clone();
         let plan = move |transaction: &mut Transaction<'_>| {
-            // If the keyring was replaced meanwhile, the list that stands is the right one.
+            // If the keyring has been replaced since, the stored list is the right one.
             if transaction.current_key_id() == target {
                 transaction.put_keys(&planned, &keyring);
             }

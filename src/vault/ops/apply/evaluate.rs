@@ -50,7 +50,7 @@ pub(super) struct Step {
     pub(super) after: Option<Arc<Secret>>,
     /// What allowed it: the first right that it needed.
     pub(super) grant: Option<Grant>,
-    /// What the caller may be told about the secret of before.
+    /// What the caller may learn about the secret before the change.
     knows: Knows,
 }
 
@@ -99,7 +99,7 @@ impl Step {
         Change { before: self.before.clone(), after: self.after.clone() }
     }
 
-    /// What the caller is told. One that may not read the secret is not told that its value stands.
+    /// What is reported to the caller. One that may not read the secret does not learn that its value is unchanged.
     pub(super) fn outcome(&self, wish: &Wish) -> Outcome {
         match (&self.before, &self.after) {
             (_, None) if self.knows.value => Outcome::Unchanged,
@@ -129,7 +129,7 @@ impl Step {
 /// Why a document is refused, by the field at fault.
 type Refused = Vec<(Field, VaultError)>;
 
-/// Who applies a file, and to what.
+/// The caller who applies a file, and the vault that it is applied to.
 pub(super) struct Judge<'a> {
     shared: &'a Shared,
     caller: &'a Caller,
@@ -335,7 +335,7 @@ impl<'a> Judge<'a> {
         let named = wish.document.lists();
         let lists = secret.acl().patched(named);
         let mut lists_change = false;
-        // To one who may not read the lists, those that stand as written are as forbidden as others.
+        // A caller that may not read the lists is denied unchanged lists as well as changed ones.
         let differing: Vec<_> = secret.acl().differing(&lists).collect();
         let judged = match knows.lists {
             true => differing,

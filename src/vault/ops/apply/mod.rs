@@ -1,9 +1,8 @@
 //! Applying a file of documents: whole or not at all.
 //!
-//! On the caller's thread every document is judged and its value sealed; what is large is stored
-//! ahead (`journal.rs`). On the writer thread the judgements are compared with what the secrets are
-//! by then; where somebody else was quicker, the document is judged again. Then one small batch
-//! makes all of it valid.
+//! On the caller's thread every document is evaluated and its value sealed; a large change is staged
+//! (`writer/staging.rs`). The writer thread compares the results with the current secrets, and evaluates a document
+//! again if another caller has changed its secret. Then one small batch makes all of it valid.
 
 mod evaluate;
 pub(in crate::vault) mod guess_limiter;
@@ -90,9 +89,9 @@ impl Vault {
     /// Applies documents with the rights of `actor`: all of them or none. Returns when that is
     /// durable and visible; it may take seconds, so it is not for a thread that serves requests.
     ///
-    /// A secret that exists takes the value and the lists that its document names; only what really
-    /// changes needs a right. It keeps its id. A new secret has the document's id, and as lists that
-    /// the document does not name the creator's own slug (an admin's: nobody).
+    /// A secret that exists takes the value and the lists that its document names; only what really changes needs a
+    /// right. It keeps its id. A new secret has the document's id. Lists that the document does not name have the
+    /// creator's own slug; those of an admin are empty.
     ///
     /// # Errors
     /// [`VaultError::Refused`] with everything that stands against it; or the store failed.
@@ -118,7 +117,7 @@ impl Vault {
                 wishes.push(wish);
             }
         }
-        // Before anything is stored ahead; the writer compares again, with what others add meanwhile.
+        // Before anything is stored ahead; the writer compares again, together with what other requests have added.
         let usages = Usages::of_changes(steps.iter().map(Step::change));
         let has_room = || match caller.is_admin() || shared.audit.has_room() {
             true => Ok(()),

@@ -45,7 +45,7 @@ impl Refusals {
         self.list.iter()
     }
 
-    /// The first of them, which decides what the caller is told by an error number.
+    /// The first of them, which decides the error number that the caller gets.
     pub fn first(&self) -> Option<&Refusal> {
         self.list.first()
     }

@@ -134,7 +134,7 @@ fn only_what_changes_needs_a_right() {
     assert_eq!(apply(&vault, &alice(), &more), Ok(vec![Outcome::Updated]));
     assert!(apply(&vault, &alice(), &more.replace("value: v", "value: w")).is_err());
     assert!(apply(&vault, &alice(), "key: K\nwriters: [alice]").is_err());
-    // The lists of before decide: nobody gives himself a right on the way.
+    // The lists before the change decide: a caller cannot give itself the right in the same document.
     let grab = "key: K\nvalue: w\nwriters: [alice]\n";
     assert!(apply(&vault, &alice(), grab).is_err());
     assert_eq!(read(&vault, "K").as_deref(), Some("v"));
@@ -210,7 +210,7 @@ fn lists_and_ids_are_told_to_members_alone() {
     let texts = lists.map(|lists| refused(&format!("key: K\n{lists}\n")));
     assert!(texts[0].contains("`canChangeReaders`") && texts[0].contains("`canChangeWriters`"));
     assert_eq!(texts[0], texts[1], "whether they stand or not");
-    // Neither does an id tell anything: not whose it is, and not that it is this one's.
+    // An id reveals nothing either: not whose it is, and not that it is this one's.
     let own = refused("key: K\nid: STRIPE_KEY\nvalue: x\n");
     assert_eq!(own, refused("key: K\nid: STRIPE_KEX\nvalue: x\n").replace("KEX", "KEY"));
     apply(&vault, &root(), "key: L\nid: secr_1\nvalue: v\n").unwrap();

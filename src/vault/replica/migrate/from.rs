@@ -26,8 +26,8 @@ use super::{MigrateError, Moved, Snapshot};
 const RECORDS: usize = 1024;
 const BYTES: usize = 2 << 20;
 
-/// Moves all secrets of a shared store, as they are at one moment, into an empty store, and compares
-/// them there. They stay where they are as well. `progress` is told how many were moved or compared.
+/// Moves all secrets of a shared store, as they are at one moment, into an empty store, and compares them there. They
+/// stay where they are as well. Calls `progress` with the number that was moved or compared.
 ///
 /// # Errors
 /// The store holds something else, or something failed: it can be run again then.

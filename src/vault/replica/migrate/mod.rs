@@ -1,10 +1,9 @@
 //! Moving a host's own store to a shared one, and back: whole, compared, and safe to interrupt.
 //!
-//! Keys, ids, lists, versions, times and bytes stay what they were; numbers of nodes and records are
-//! each store's own. The destination's record `m` says that it is unfinished, and whose secrets it
-//! gets, from before the first secret is there until all of them have been read back and compared: so
-//! nobody else opens it, and whoever was interrupted goes on. A destination that holds anything else
-//! is left as it is.
+//! Keys, ids, lists, versions, times and bytes stay what they were; numbers of nodes and records are each store's
+//! own. The destination's record `m` says that it is unfinished, and whose secrets it gets, from before the first
+//! secret is there until all of them have been read back and compared: so no other process opens it, and an
+//! interrupted migration can continue. A destination that holds anything else is left as it is.
 
 mod error;
 mod from;

@@ -169,7 +169,7 @@ fn an_interrupted_move_back_is_never_taken_for_whole_and_goes_on() {
             let opened = Vault::open(Arc::<MemoryStore>::clone(&store), keyring(7, &[]));
             assert!(matches!(opened.err(), Some(OpenVaultError::Unfinished)), "{number}");
         }
-        // What came meanwhile comes along.
+        // What was added since is moved too.
         host.put("x/K", number.to_string().as_bytes()).unwrap();
         assert!(!from(&cluster, &store).unwrap().was_there, "{number}");
         assert_eq!(all(&Host::alone(store).vault), all(&host.vault), "{number}");

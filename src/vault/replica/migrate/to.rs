@@ -27,8 +27,8 @@ const SECRETS: usize = MAX_OPERATIONS - 8;
 const BYTES: usize = MAX_TRANSACTION_BYTES - 4096;
 
 impl Vault {
-    /// Moves all secrets to a shared store, which is made, and compares them there. They stay here as
-    /// well. `progress` is told how many were moved or compared.
+    /// Moves all secrets to a shared store, which is made, and compares them there. They stay here as well. Calls
+    /// `progress` with the number that was moved or compared.
     ///
     /// # Errors
     /// The destination holds something else, or something failed: it can be run again then.
@@ -55,7 +55,7 @@ impl Vault {
             let to = To { vault: self, cluster, wire, keyring: &keyring, progress };
             let keys_in_use = to.prove()?;
             if is_whole {
-                // Its end was reached, and perhaps not told; anything else is somebody's store.
+                // An earlier run reached the end, perhaps without reporting it; anything else is a store in use.
                 let moved = to.compare().map_err(|error| match error {
                     MigrateError::Differs { .. } | MigrateError::Count { .. } => {
                         MigrateError::PrefixInUse
@@ -93,7 +93,7 @@ fn make(cluster: &dyn Cluster, keyring: &Keyring, source: StoreId) -> Result<(),
     transaction.put(wire::KEYS, wire.seal(keyring, wire::KEYS, &ids));
     let born = wire::encode_number(BORN);
     transaction.put(wire::NAMES, wire.seal(keyring, wire::NAMES, &born));
-    // A conflict: it is there now, whoever made it.
+    // A conflict means that it exists already.
     commit(cluster, &transaction)?;
     Ok(())
 }
@@ -132,9 +132,9 @@ impl To<'_> {
         Ok(prove_keys(self.wire, &keys.sealed, self.keyring)?)
     }
 
-    /// Has the record `m` say that, if it still is that of `revision`. Gives its new revision; none if
-    /// it was changed. What an earlier process may have sent and nobody has carried out yet expects
-    /// the old one.
+    /// Has the record `m` say that, if it still is that of `revision`. Gives its new revision; none if it was
+    /// changed. A transaction that an earlier process has sent and that is not yet executed expects the old one, and
+    /// fails.
     fn mark(
         &self,
         revision: u64,
@@ -242,7 +242,7 @@ impl To<'_> {
     }
 }
 
-/// A transaction that holds only as long as nobody else has gone on with this move.
+/// A transaction that succeeds only if no other process has continued this migration.
 fn begin(meta: u64) -> Transaction {
     let mut transaction = Transaction::default();
     transaction.expect(wire::META, meta);

@@ -112,7 +112,7 @@ fn what_cannot_be_stored_here_comes_again() {
     a.put("x/K", b"2").unwrap();
     b.wait_for("x/K", Some(b"2"));
     a.wait_until_tidy();
-    // It holds everywhere, though whoever wrote it is told that this host could not keep it.
+    // It is valid on all hosts, although the writer gets the error that this host could not store it.
     a.store.fail_next(crate::store::StoreError::Full);
     a.put("x/K", b"3").unwrap_err();
     b.wait_for("x/K", Some(b"3"));

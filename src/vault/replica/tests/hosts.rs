@@ -1,4 +1,4 @@
-//! What hosts do, and who wins.
+//! What hosts do at the same time, and which one wins.
 
 use super::*;
 
@@ -109,7 +109,7 @@ fn new_secrets_of_several_hosts_do_not_disturb_each_other() {
         hosts[2].begin_write(None, new("z/a"), b"3"),
     ];
     let won: Vec<_> = answers.iter().map(|answer| answer()).collect();
-    // Who comes when the other's secret is there already gives that a new value.
+    // A host that comes when the other's secret exists already gives that a new value.
     assert!(won.iter().any(|outcome| outcome.is_ok()), "{won:?}");
     hosts.iter().for_each(|host| host.wait(|host| host.vault.len() == 91));
     let names = |host: &Host| ["z/a", "z/a/b"].map(|key| host.vault.secret(key).is_some());
@@ -125,7 +125,7 @@ fn clocks_that_go_wrong_decide_nothing() {
         host.set_clock(years * YEAR);
     }
     let [ahead, behind, right] = &hosts;
-    // Whoever writes last has the last version and the latest time, whatever his clock says.
+    // The last writer has the last version and the latest time, whatever its clock says.
     let (mut version, mut updated) = (0, None);
     for round in 0..12u8 {
         let writer = &hosts[usize::from(round) % 3];

@@ -9,7 +9,7 @@ fn keys_are_changed_while_hosts_go_on() {
     a.put("x/K", b"1").unwrap();
     b.wait_for("x/K", Some(b"1"));
     a.vault.replace_keyring(keyring(8, &[7])).unwrap();
-    // Who lacks the new key says so, and goes on where it was once it has it.
+    // A host without the new key reports that, and continues where it was once it has the key.
     a.put("x/K", b"2").unwrap();
     b.wait(|host| !host.problems().is_empty());
     assert_eq!(b.value("x/K").unwrap(), b"1");

@@ -58,7 +58,7 @@ fn a_large_file_that_is_not_finished_is_finished_by_others() {
     let [a, b] = [Host::new(&cluster), Host::new(&cluster)];
     a.put("K", b"1").unwrap();
     b.wait_for("K", Some(b"1"));
-    // It is ordered, and nobody has put anything in its place when another host comes.
+    // It is ordered, but nothing has been put in its place when another host comes.
     let replica = Arc::clone(b.vault.shared.replica.as_ref().unwrap());
     let Host { vault, store } = a;
     // Without its follower it puts nothing in its place.
@@ -72,7 +72,7 @@ fn a_large_file_that_is_not_finished_is_finished_by_others() {
     drop(vault);
     let c = Host::new(&cluster);
     assert!(is_there(&c, COUNT, "one"), "what is ordered holds");
-    // Until it is settled nobody changes anything.
+    // Until it is settled no host changes anything.
     let waiting = b.begin_write(None, b.target("K"), b"2");
     replica.settle(&order, revision).unwrap();
     b.wait(|_| !replica.is_busy());

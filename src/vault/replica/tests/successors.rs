@@ -44,11 +44,11 @@ fn what_a_dead_process_did_is_known_to_those_after_it() {
     assert_eq!(a.value("x/K").unwrap(), b"2", "it waits until that is here");
     assert!(!was_carried_out(&a, 2));
     assert!(!a.vault.was_carried_out(MOUNT + 1, 1).unwrap(), "another mount numbers as it likes");
-    // The one after may have to answer it, whatever this one did meanwhile.
+    // The next process may have to answer it, whatever this one has done since.
     a.put_for(origin(3), "x/L", b"3").unwrap();
     let a = successor(&cluster, a);
     assert!(was_carried_out(&a, 1) && was_carried_out(&a, 3));
-    // Nobody waits for a fence, which changes nothing that comes here.
+    // A fence is not waited for: it changes nothing that comes here.
     let mut never = Transaction::default();
     replica(&a).mark(&[], &mut never);
     assert_eq!(replica(&a).settle_last(Instant::now() + SOON).unwrap(), None);
@@ -57,7 +57,7 @@ fn what_a_dead_process_did_is_known_to_those_after_it() {
     let started = Instant::now();
     assert!(was_carried_out(&a, 1) && was_carried_out(&a, 3));
     assert!(started.elapsed() < link::GRACE);
-    // Who begins a mount is asked for nothing.
+    // The first process of a mount gets no repeated requests.
     cluster.set_away(true);
     let a = a.again(&cluster);
     assert!(!was_carried_out(&a, 1));
