@@ -12,9 +12,9 @@ use super::sandbox::Account;
 use super::sandbox::hardening;
 use super::settings::{MountSettings, Resolved};
 
-/// Everything for which [`super::mount`] would refuse these settings: configuration, user, keys (also whether
-/// they open the store, as far as is noted beside it), identities and other files that it reads. Empty if
-/// there is nothing. The mountpoint is not looked at, because a mount that nobody serves does not answer.
+/// Everything for which [`super::mount`] would refuse these settings: configuration, user, keys (also whether they
+/// open the store, as far as is noted beside it), identities and other files that it reads. Empty if there is
+/// nothing. The mountpoint is not looked at, because a mount without a server does not answer.
 pub fn check(settings: MountSettings) -> Vec<DaemonError> {
     hardening::wipe_environment();
     if let Err(error) = hardening::protect_memory() {

@@ -151,7 +151,7 @@ pub enum DaemonError {
     /// Nothing is mounted there.
     #[error("{0} is not a mount of secretfs; name its mountpoint with --mount")]
     NotMounted(PathBuf),
-    /// Nobody listens who could upgrade or reload.
+    /// No supervisor listens that could upgrade or reload.
     #[error(
         "the supervisor of {path} cannot be asked ({source}); only root and the user who mounted it may ask, in the same mount namespace; SIGHUP to it reloads and upgrades as well"
     )]

@@ -31,7 +31,7 @@ pub(super) enum Order {
     Prepare {
         /// The encryption key of the supervisor's environment.
         key: Option<LockedText>,
-        /// The keys of the server before, which need not be read again: their files may be gone by now.
+        /// The keys of the previous server, which need not be read again: their files may be gone.
         kept: Option<KeyTexts>,
         /// A number for the mount.
         mount: u64,

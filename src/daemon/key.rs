@@ -26,7 +26,7 @@ pub(super) struct KeyFiles {
     current: Option<PathBuf>,
     previous: Option<PathBuf>,
     from_environment: Option<Zeroizing<String>>,
-    /// Who opens them, if this process may not.
+    /// Opens them, if this process may not.
     lookup_helper: Option<LookupHelper>,
 }
 
@@ -53,7 +53,7 @@ impl KeyFiles {
         Self { current, previous, from_environment, lookup_helper: None }
     }
 
-    /// Lets somebody else open the files.
+    /// Lets the lookup helper open the files.
     pub(super) fn opened_by(self, lookup_helper: LookupHelper) -> Self {
         Self { lookup_helper: Some(lookup_helper), ..self }
     }

@@ -1,5 +1,6 @@
-//! The daemon's log: for people on a terminal, for the journal where systemd listens, as lines of JSON
-//! otherwise. In the background syslog has it, and until the daemon serves its caller. What cannot be written at once is dropped and counted: nobody waits for a log.
+//! The daemon's log: for people on a terminal, for the journal where systemd listens, as lines of JSON otherwise. In
+//! the background syslog has it, and until the daemon serves its caller. What cannot be written at once is dropped
+//! and counted: no thread waits for a log.
 
 mod journal;
 mod queue;
@@ -53,7 +54,7 @@ impl Log {
             LogLevel::Info => LevelFilter::INFO,
             LogLevel::Debug => LevelFilter::DEBUG,
         };
-        // The FUSE library tells of every mount, and sled of every page; what goes wrong is enough.
+        // The FUSE library logs every mount, and sled every page; warnings are enough.
         let filter = EnvFilter::default()
             .add_directive(level.into())
             .add_directive("fuser=warn".parse().expect("a fixed directive parses"))

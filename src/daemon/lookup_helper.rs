@@ -1,13 +1,13 @@
-//! The process that looks up for the server what lies outside: users and groups, which may take
-//! sockets and any file, and the few files that are named at the start, which may be root's alone.
+//! The process that looks up for the server what is outside its sandbox: users and groups, which may take sockets and
+//! any file, and the few files that are named at the start, which may be root's alone.
 //!
-//! The server hears callers, and so may open neither. This process hears the server alone, and all that a
-//! server that was taken over could ask it for is what servers are told anyway.
+//! The server receives requests of callers, and so may open neither. This process receives from the server alone. A
+//! compromised server can ask it only for what servers get anyway.
 //!
-//! A name service may be slow, keep others waiting meanwhile (some have one lock for a whole process), never
-//! answer, or crash. So each question is asked by a child of this process that does nothing else
-//! meanwhile. The server asks for as many children as it has questions at a time. One that has worked
-//! on a question for [`QUESTION_TIMEOUT`] is killed by the kernel, which is an error for that question.
+//! A name service may be slow, keep other questions waiting (some have one lock for a whole process), never answer,
+//! or crash. So each question is asked by a child of this process that does nothing else at that time. The server
+//! asks for as many children as it has questions at a time. One that has worked on a question for
+//! [`QUESTION_TIMEOUT`] is killed by the kernel, which is an error for that question.
 
 use std::fs::File;
 use std::io;
@@ -57,7 +57,7 @@ enum Order {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Readable {
     pub(super) files: Vec<PathBuf>,
-    /// A directory, with all that lies in it.
+    /// A directory, with everything in it.
     pub(super) directory: Option<PathBuf>,
 }
 
@@ -71,7 +71,7 @@ enum Question {
     /// The answer brings the file.
     Open(PathBuf),
     GroupByName(String),
-    /// Of what lies in the directory, which the question brings. The answer is that of `Open`.
+    /// Of a path in the directory, whose descriptor comes with the question. The answer is that of `Open`.
     OpenBelow(PathBuf, Kind),
 }
 
@@ -128,7 +128,7 @@ impl LookupHelper {
         self.ask_to_open(&Question::Open(path.to_owned()), &[]).map(File::from)
     }
 
-    /// Opens what lies in the directory that was named at the start.
+    /// Opens a path in the directory that was named at the start.
     ///
     /// # Errors
     /// It cannot be opened, or another directory is there now (ESTALE).
@@ -203,7 +203,7 @@ fn misunderstood() -> Errno {
     Errno::EPROTO
 }
 
-/// Without this process the server cannot tell who anybody is: it ends, and another one takes over.
+/// Without the lookup helper the server cannot identify callers: it ends, and another one takes over.
 fn gone() -> ! {
     tracing::error!("the process that looks up users is gone; this server ends");
     std::process::abort();
@@ -298,7 +298,7 @@ pub(super) fn run() -> Result<(), DaemonError> {
     })?;
     // A look-up may last longer than the server does.
     set_pdeathsig(Signal::SIGKILL).map_err(|error| failed(error.into()))?;
-    // Nobody waits for a child that has ended.
+    // Children that have ended are not waited for.
     // SAFETY: ignoring runs no code of ours.
     unsafe { handle(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| failed(error.into()))?;
     while let Ok(Some((Order::Start, _))) = control.receive() {

@@ -65,18 +65,18 @@ pub fn notify() -> Result<(), DaemonError> {
     server::run_notifier()
 }
 
-/// Looks up users and files for a server; started by it, not by people.
+/// Looks up users and files for a server, which starts it.
 ///
 /// # Errors
-/// It was started by somebody else, or cannot be confined.
+/// It was not started by a server, or cannot be confined.
 pub fn look_up() -> Result<(), DaemonError> {
     lookup_helper::run()
 }
 
-/// Speaks to etcd for a server; started by it, not by people.
+/// Speaks to etcd for a server, which starts it.
 ///
 /// # Errors
-/// It was started by somebody else, or cannot be confined.
+/// It was not started by a server, or cannot be confined.
 pub fn carry() -> Result<(), DaemonError> {
     etcd_proxy::run()
 }

@@ -23,16 +23,15 @@ use super::settings::{MountSettings, Resolved};
 pub enum OfflineWork {
     /// Read what is there. A store is not made.
     Read,
-    /// Seal with the current key: it must not be the one that everybody knows because a setting was
-    /// forgotten.
+    /// Seal with the current key: it must not be the publicly known one, which applies if a setting was forgotten.
     Seal,
 }
 
-/// An open store, and who works on it.
+/// An open store, and the caller that works on it.
 pub struct Offline {
     /// The secrets.
     pub vault: Vault,
-    /// Whoever has the state directory and its key has all there is: an admin.
+    /// An admin: a user with the state directory and its key has access to everything.
     pub owner: Actor,
 }
 
@@ -72,7 +71,7 @@ pub(super) fn open_vault(
     Ok(Offline { vault, owner: owner() })
 }
 
-/// Who runs this command, as the audit log tells it.
+/// The user who runs this command, as the audit log names it.
 fn owner() -> Actor {
     let caller = Arc::new(Caller::new(nix::unistd::geteuid().as_raw(), None, [], true));
     let program = std::fs::read_to_string("/proc/self/comm").ok();

@@ -48,7 +48,7 @@ use security::SetUp;
 
 /// How long the kernel notifier may take to end once the supervisor is gone, in milliseconds.
 const NOTIFIER_PATIENCE: u16 = 2000;
-/// A request that takes so long hangs, if nobody waits for a disk or a name service.
+/// A request that takes so long hangs, if no thread waits for a disk or a name service.
 const STUCK: Duration = Duration::from_secs(5);
 
 /// Says why the settings of the supervisor are not those that it was given. A variable, because a server of an older
@@ -69,7 +69,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     hardening::protect_memory()?;
     // Before anything has a thread: that is not to take signals either.
     let control = Arc::new(take_control()?);
-    // Whoever ends the conversation says why.
+    // The process that closes the connection logs the reason.
     let Some((mut order, mut saved_state)) = control.receive().map_err(conversation)? else {
         return Ok(());
     };
@@ -191,7 +191,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
             confined.inotify_helper,
             service,
             move || {
-                // Nobody listens any more when the supervisor is gone.
+                // The receiver no longer exists when the supervisor is gone.
                 let _ = over.send(());
             },
         )
@@ -199,7 +199,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         if !served.resends {
             telemetry.health.note(NO_RESEND);
         }
-        // What is there is applied before anybody is told that secrets can be read.
+        // The files that are there are applied before the server reports that it is ready.
         if let Some(directory) = &settings.import_dir
             && let Err(source) =
                 import_dir::start(&fs, directory, trust, confined.lookup_helper, takes_over)
@@ -251,7 +251,7 @@ fn follow(vault: &Arc<Vault>, fs: &Arc<Fs>, takes_over: bool) -> Result<(), Daem
     }
 }
 
-/// Passes on what the server tells the kernel, until the server or the supervisor is gone.
+/// Passes the server's notifications on to the kernel, until the server or the supervisor is gone.
 pub(super) fn run_notifier() -> Result<(), DaemonError> {
     hardening::name_process(c"secretfs-notify");
     hardening::die_before_the_supervisor();
@@ -264,7 +264,8 @@ pub(super) fn run_notifier() -> Result<(), DaemonError> {
     };
     let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
-    // The sandbox lets it open nothing. What is wrong with that the server has told: it has entered its own.
+    // The sandbox lets it open nothing. Faults of the sandbox are already reported by the server, which has entered
+    // its own.
     start_notice::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
     sandbox::enter(&sandbox::of_notifier(account.as_ref()))?;
     // Becoming another user ended it.
@@ -277,7 +278,7 @@ fn die_with_the_supervisor() -> Result<(), DaemonError> {
         .map_err(|error| system("the supervisor could not be followed")(error.into()))
 }
 
-/// A server that can do no more than serve, and who does the rest for it.
+/// What a confined server has: it can only serve, and helpers do the rest for it.
 struct Confined {
     identities: Arc<Resolver>,
     /// Why those of the process before hold.
@@ -311,7 +312,7 @@ fn confine(
     let readable = Readable { files: paths.collect(), directory: settings.import_dir.clone() };
     let lookup_helper = LookupHelper::start(account, readable).map_err(failed)?;
     let mut key_files = key_files.opened_by(lookup_helper.clone());
-    // Whatever is wrong with these is told before a state directory is made.
+    // Errors in these are reported before a state directory is made.
     let keys = key_files.load(kept)?;
     let (identities, identities_fault) = Resolver::with_keeper(
         settings.identities.clone(),
@@ -320,7 +321,7 @@ fn confine(
     )?;
     let user = nix::unistd::geteuid();
     let identities = if user.is_root() { identities } else { identities.mounted_by(user.as_raw()) };
-    // Refused before there is a mount that somebody waits for.
+    // Refused before there is a mount that callers wait for.
     if let Some(path) = settings.import_dir.as_deref().filter(|_| !takes_over)
         && let Err(source) = Trust::in_this_user().check_directory(path)
     {
@@ -395,12 +396,12 @@ fn device_and_lines(descriptors: Vec<OwnedFd>) -> Result<(Device, Vec<OwnedFd>),
     Ok((Device::from_fd(device), descriptors.collect()))
 }
 
-/// The supervisor's end of the conversation is standard input. Its signals are the supervisor's business, who
-/// says what follows.
+/// Takes the socket to the supervisor from standard input. Signals are left to the supervisor, which sends orders
+/// instead.
 pub(super) fn take_control() -> Result<Control, DaemonError> {
     let failed = |error: nix::Error| system("the supervisor could not be followed")(error.into());
-    // Whoever sends one to all processes of the service (`systemctl kill -s HUP`) means the supervisor. Programs that
-    // this process starts inherit it.
+    // Signals to all processes of the service (`systemctl kill -s HUP`) are meant for the supervisor. This process
+    // ignores them, and so do programs that it starts.
     let for_the_supervisor = [
         UnixSignal::SIGTERM,
         UnixSignal::SIGINT,
@@ -423,8 +424,8 @@ pub(super) fn take_control() -> Result<Control, DaemonError> {
     socket.map(Control::from_fd).map_err(conversation)
 }
 
-/// Answers the supervisor's questions, and tells when it is gone, and the kernel notifier with it. As long as that waits for a caller, the
-/// caller must be answered: nothing else would end the wait.
+/// Answers the supervisor's questions, and reports when the supervisor and the kernel notifier are gone. As long as
+/// the kernel notifier waits for a caller, that caller must be answered: nothing else would end the wait.
 fn follow_supervisor(
     control: Arc<Control>,
     notifier: OwnedFd,
@@ -445,13 +446,13 @@ fn follow_supervisor(
         let mut line = [PollFd::new(notifier.as_fd(), PollFlags::empty())];
         // Told or not: without a supervisor this process is of no use much longer.
         let _ = poll(&mut line, NOTIFIER_PATIENCE);
-        // Nobody listens any more when the mount is gone.
+        // The receiver no longer exists when the mount is gone.
         let _ = gone.send(());
     })?;
     Ok(())
 }
 
-/// Reads files again on a thread of its own, because questions must be answered meanwhile.
+/// Reads files again on a thread of its own, because the supervisor's questions must be answered during that time.
 fn reload_and_tell(reload: &Arc<Reload>, supervisor: &Arc<Control>) -> std::io::Result<()> {
     let (reload, supervisor) = (Arc::clone(reload), Arc::clone(supervisor));
     let read = move || {

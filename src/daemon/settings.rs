@@ -312,7 +312,7 @@ impl Resolved {
         })
     }
 
-    /// What this host shows to etcd, and by what it knows etcd.
+    /// The files with which this host authenticates to etcd, and verifies etcd.
     pub(super) fn credential_files(&self) -> impl Iterator<Item = &Path> {
         self.store.iter().flat_map(|shared| shared.credentials.files())
     }

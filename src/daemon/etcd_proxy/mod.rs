@@ -1,5 +1,5 @@
-//! The process that speaks to etcd for the server: it has sockets and no key, and hears nobody but
-//! the server and etcd. What it carries is sealed.
+//! The process that speaks to etcd for the server: it has sockets and no key, and receives from the server and etcd
+//! only. All data that it forwards is sealed.
 
 mod channel;
 

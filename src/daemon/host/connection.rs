@@ -2,7 +2,7 @@
 //! (`Documentation/filesystems/fuse.rst`, "The fuse control filesystem").
 //!
 //! Unmounting is not enough. A process that holds `/dev/fuse` may itself be blocked in the kernel, behind a caller
-//! who waits for an answer: neither of them ends then, and SIGKILL changes nothing.
+//! that waits for an answer: then neither of them ends, not even by SIGKILL.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -62,11 +62,11 @@ impl Connection {
     }
 }
 
-/// The control filesystem, where nobody has mounted it (in a container). It is mounted nowhere, too.
+/// The control filesystem, where it is not mounted (in a container). This one has no mountpoint either.
 fn own_control() -> io::Result<OwnedFd> {
     let checked = |value: libc::c_long| match value {
         ..0 => Err(io::Error::last_os_error()),
-        // SAFETY: the kernel has just made it, and it is nobody else's.
+        // SAFETY: the kernel has just made it, and nothing else owns it.
         descriptor => Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) }),
     };
     // SAFETY: the name ends in NUL and outlives the call; flags are numbers.

@@ -1,4 +1,4 @@
-//! The machine: mountpoints, mount options, and who waits for a start.
+//! The machine: mountpoints, mount options, and the notice that a start is complete.
 
 pub(super) mod connection;
 pub(super) mod locate;

@@ -86,8 +86,8 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Unmounts what a daemon left that died: one of which the kernel says so ("Transport endpoint is not
-/// connected"), and one that nobody answers for, since a process of that daemon still holds `/dev/fuse`.
+/// Unmounts what a dead daemon has left: a mount that the kernel reports as dead ("Transport endpoint is not
+/// connected"), or one that does not answer while a process of that daemon still holds `/dev/fuse`.
 ///
 /// # Errors
 /// It cannot be unmounted. Or it does not answer, and its supervisor lives.
@@ -122,7 +122,7 @@ fn ask(path: &Path) -> Option<Option<Errno>> {
     let asked = path.to_owned();
     std::thread::spawn(move || {
         let error = std::fs::metadata(asked).err().and_then(|error| error.raw_os_error());
-        // Nobody listens any more after that time.
+        // After that time the receiver is gone.
         let _ = answer.send(error.map(Errno::from_raw));
     });
     answered.recv_timeout(ANSWER_TIMEOUT).ok()
@@ -152,7 +152,7 @@ pub(in crate::daemon) fn take_down(path: &Path) -> Result<(), DaemonError> {
     }
 }
 
-/// Detaches whatever is mounted there: at once, whoever uses it.
+/// Detaches what is mounted there: at once, even if it is in use.
 pub(in crate::daemon) fn detach(path: &Path) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::Unmount { path: path.to_owned(), source };
     match umount2(path, MntFlags::MNT_DETACH) {

@@ -1,4 +1,4 @@
-//! Telling whoever waits that requests are served: systemd, or a parent that goes to the background.
+//! Announces that requests are served: to systemd, or to the parent of a start in the background.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -45,7 +45,7 @@ pub(in crate::daemon) fn ready() -> io::Result<()> {
     if !is_in_background() {
         return tell(READY, None).map(drop);
     }
-    // Before the caller goes on, who may unmount what its output is on.
+    // Before the caller goes on: it may unmount the file system that its output is on.
     let_go_of_stderr()?;
     tell_parent()
 }
@@ -58,10 +58,10 @@ fn tell_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the service manager, or whoever waits; whether there is one.
+/// Sends the message to the service manager, or to the waiting parent; gives whether there is one.
 ///
 /// # Errors
-/// It does not hear.
+/// The message cannot be sent.
 pub(in crate::daemon) fn tell(
     message: &str,
     descriptor: Option<BorrowedFd<'_>>,
@@ -94,7 +94,7 @@ pub(in crate::daemon) fn take_kept() -> Vec<(String, OwnedFd)> {
         // SAFETY: nothing was opened yet, so that what has this number, if anything has, is what was kept.
         let found = unsafe { BorrowedFd::borrow_raw(number) };
         fcntl(found, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-        // SAFETY: it is there, and nobody else in this process knows of it.
+        // SAFETY: it is open, and nothing else in this process uses it.
         Some((name.to_owned(), unsafe { OwnedFd::from_raw_fd(number) }))
     };
     numbers.zip(names.split(':')).filter_map(take).collect()
@@ -102,7 +102,7 @@ pub(in crate::daemon) fn take_kept() -> Vec<(String, OwnedFd)> {
 
 /// Tells the service manager's watchdog that this process goes on (sd_watchdog_enabled(3)).
 pub(in crate::daemon) struct Heart {
-    /// None if nobody listens.
+    /// None if no service manager listens.
     pause: Option<Duration>,
     last: Cell<Instant>,
 }
@@ -147,8 +147,7 @@ pub(in crate::daemon) fn leave_session() -> io::Result<()> {
     Ok(())
 }
 
-/// In the background, standard error is the caller's until the daemon serves. Whoever reads it waits for its
-/// end.
+/// In the background, standard error is the caller's until the daemon serves. A reader of it waits for its end.
 pub(in crate::daemon) fn let_go_of_stderr() -> io::Result<()> {
     if is_in_background() {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;

@@ -1,4 +1,4 @@
-//! Lines on their way to standard error, which may be a pipe that nobody reads.
+//! Lines on their way to standard error, which may be a pipe that is not read.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -47,9 +47,9 @@ impl Queue {
 fn write_all(lines: &Receiver<Item>) {
     for item in lines {
         match item {
-            // Whoever closed standard error does not want to know.
+            // Standard error may be closed: then the line is not wanted.
             Item::Line(line) => _ = io::stderr().write_all(&line),
-            // Whoever asked no longer waits.
+            // The caller may no longer wait.
             Item::Flush(done) => _ = done.send(()),
         }
     }

@@ -14,8 +14,8 @@ const SOCKET: &str = "/dev/log";
 /// `LOG_DAEMON`.
 const FACILITY: u8 = 3 << 3;
 
-/// Sends each line as a datagram (RFC 3164). It is not connected: whoever listens may be started again, and a
-/// server cannot connect. The socket never blocks.
+/// Sends each line as a datagram (RFC 3164). It is not connected: the syslog daemon may be restarted, and a server
+/// cannot connect. The socket never blocks.
 #[derive(Clone)]
 pub(super) struct Syslog(Arc<UnixDatagram>);
 

@@ -1,4 +1,4 @@
-//! The audit log of a state directory, for those who read it: with the daemon or without.
+//! The audit log of a state directory, for readers with or without a running daemon.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub struct AuditLog {
     pub directory: PathBuf,
     /// The keys.
     pub keyring: Keyring,
-    /// What its store knows of it, if that can be asked.
+    /// Its end as recorded in the store, if the store can be read.
     pub known: Option<(StoreTag, Anchor)>,
     /// Why it cannot.
     pub unknown: Option<String>,

@@ -19,8 +19,8 @@ pub enum Direction {
     FromShared,
 }
 
-/// Moves all secrets between the state directory and the shared store of these settings. They stay where
-/// they were as well. `progress` is told how many were moved or compared.
+/// Moves all secrets between the state directory and the shared store of these settings. They stay where they were as
+/// well. Calls `progress` with the number that was moved or compared.
 ///
 /// # Errors
 /// The settings are wrong, no key is given, one of the two is not there or is something else, or the
@@ -36,7 +36,7 @@ pub fn migrate(
     if direction == Direction::ToShared && !has_store {
         return Err(DaemonError::NoStore(settings.state_dir.clone()));
     }
-    // As for a daemon: who has the key has no sockets.
+    // As for a daemon: a process that has the key has no sockets.
     let cluster = EtcdProxy::start(None, &shared.address, &shared.credentials)?;
     let (store, keyring) = open(&settings, OfflineWork::Seal)?;
     match direction {

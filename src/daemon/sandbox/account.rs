@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::DaemonError;
 
-/// Who the server becomes if nothing else is said and there is such a user.
+/// The user that the server becomes if none is named and this one exists.
 const USUAL: &str = "secretfs";
 /// capabilities(7).
 const CAP_DAC_READ_SEARCH: u32 = 2;
@@ -26,8 +26,7 @@ pub(in super::super) struct Account {
 }
 
 impl Account {
-    /// Who is to serve: the one that is named, else the usual one; none if this process is to stay
-    /// who it is.
+    /// The account to serve as: the one that is named, else the usual one; none if this process is to keep its user.
     ///
     /// # Errors
     /// There is no such user, or only root could become it.
@@ -91,7 +90,7 @@ pub(super) struct Capabilities {
 
 /// Becomes that user, and keeps these capabilities alone.
 pub(super) fn become_powerless(account: Option<&Account>, kept: Capabilities) -> io::Result<()> {
-    // Only who could get them back has any to drop, and is let.
+    // Only a process that could get them back has any to drop, and may drop them.
     drop_bounding_set();
     if let Some(account) = account {
         // SAFETY: this operation takes one number and touches no memory.
@@ -121,7 +120,7 @@ fn drop_bounding_set() {
         if unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } < 0 {
             return;
         }
-        // Refused to who has no right to; then there is none that would be worth it.
+        // Refused to a process without the right to it; then none is worth dropping.
         // SAFETY: as above.
         unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
     }

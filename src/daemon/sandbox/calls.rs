@@ -1,8 +1,8 @@
 //! Which system calls a process may make: a filter for seccomp(2).
 //!
-//! Where all that runs in a process is known, the filter names what that calls, and the kernel seems not
-//! to have the rest. Where code of others runs (name services, TLS), which asks for more from one release
-//! to the next, it names what nobody needs and an attacker would want.
+//! If all code of a process is known, the filter lists the calls that it makes; all others fail as if the kernel did
+//! not have them. If foreign code runs in it (name services, TLS), which needs more calls from one release to the
+//! next, the filter lists those that no code needs and an attacker would want.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Which files a process may open: Landlock, which takes rights away from whoever asks for it.
+//! Which files a process may open: Landlock, with which a process gives up rights.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -33,15 +33,15 @@ pub(in crate::daemon) fn inherit_encryption_key(key: Option<Zeroizing<String>>) 
 
 /// Moves the key from the environment to where [`take_encryption_key`] finds it.
 pub(in crate::daemon) fn wipe_environment() {
-    // SAFETY: getenv gives a pointer into the environment, or null. Nothing changes the environment
-    // meanwhile: there is no other thread that could.
+    // SAFETY: getenv gives a pointer into the environment, or null. Nothing changes the environment at the same time:
+    // there is no other thread that could.
     let value = unsafe { libc::getenv(VARIABLE.as_ptr()) };
     if value.is_null() {
         return;
     }
-    // SAFETY: a value that getenv gave ends with a zero byte, and nobody else holds a reference.
+    // SAFETY: a value that getenv gave ends with a zero byte, and there is no other reference to it.
     let length = unsafe { CStr::from_ptr(value) }.count_bytes();
-    // SAFETY: these bytes are the process's own, writable, and nobody else refers to them.
+    // SAFETY: these bytes are the process's own, writable, and there is no other reference to them.
     let bytes = unsafe { std::slice::from_raw_parts_mut(value.cast::<u8>(), length) };
     let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
     bytes.zeroize();
@@ -50,9 +50,8 @@ pub(in crate::daemon) fn wipe_environment() {
     *TAKEN.lock().expect("no holder panics") = Some(text);
 }
 
-/// Keeps all memory of this process out of swap: if it must be, or if there is swap space that is
-/// not encrypted. Gives whether it is. Whoever drops capabilities later looks at
-/// [`locked_memory_is_limited`].
+/// Keeps all memory of this process out of swap: if it must be, or if there is swap space that is not encrypted.
+/// Gives whether it is. A process that drops capabilities later must check [`locked_memory_is_limited`].
 ///
 /// # Errors
 /// It must be, and the system does not let it.
@@ -106,7 +105,7 @@ pub(in crate::daemon) fn name_process(name: &CStr) {
 
 /// What the kernel's out-of-memory killer thinks of this process (proc_pid_oom_score_adj(5)).
 const OOM: &str = "/proc/self/oom_score_adj";
-/// As in the unit for systemd: all who read a secret wait for this process.
+/// As in the unit for systemd: all readers of a secret wait for this process.
 const SPARED: i32 = -900;
 /// By how much its children are likelier to be taken.
 const LIKELIER: i32 = 100;
@@ -121,8 +120,8 @@ pub(in crate::daemon) fn be_spared() {
     }
 }
 
-/// Lets the out-of-memory killer take this process rather than the supervisor, who starts another one. To
-/// be called as [`be_spared`] is.
+/// Lets the out-of-memory killer take this process rather than the supervisor, which starts another one. To be called
+/// as [`be_spared`] is.
 pub(in crate::daemon) fn die_before_the_supervisor() {
     let raised = oom_adjustment().map(|supervisor| (supervisor + LIKELIER).min(LIKELIEST));
     if let Err(error) = raised.and_then(|wanted| std::fs::write(OOM, wanted.to_string())) {

@@ -89,7 +89,7 @@ const PASSING_ON_OLDER: &[c_long] = &[];
 /// What serving takes beside that. Derived from what it was seen to call while all tests of the mount ran;
 /// with each comes what else the C library may take for the same.
 const SERVING: &[c_long] = &[
-    // Files: the store, what is to be imported, who calls.
+    // Files: the store, the files to import, callers in `/proc`.
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_statx,
@@ -130,7 +130,7 @@ const SERVING: &[c_long] = &[
     libc::SYS_mlock,
     libc::SYS_mlock2,
     libc::SYS_munlock,
-    // Who it is, how much memory there is, and whether a helper has ended.
+    // Its own UID, how much memory there is, and whether a helper has ended.
     libc::SYS_geteuid,
     libc::SYS_sysinfo,
     libc::SYS_wait4,
@@ -153,7 +153,7 @@ const SERVING_OLDER: &[c_long] = &[];
 /// What touching takes beside passing on.
 const TOUCHING: &[c_long] = &[libc::SYS_openat, libc::SYS_statx, libc::SYS_chdir, libc::SYS_fchdir];
 
-/// What nobody needs.
+/// Calls that no process needs.
 const NOBODYS: &[c_long] = &[
     // Other programs.
     libc::SYS_execve,

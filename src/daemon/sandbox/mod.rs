@@ -1,4 +1,4 @@
-//! Taking from a process what it does not need, before it hears from anybody who could abuse it.
+//! Takes from a process what it does not need, before it gets input from a possible attacker.
 //!
 //! A user of its own, no capability, no new privileges, no file that is not named here (Landlock), no
 //! system call that it never makes (seccomp). Each stands in for the others where they have a hole.
@@ -25,7 +25,7 @@ use super::error::DaemonError;
 /// What a process needs; all else is taken from it.
 #[derive(Debug, Default)]
 pub(super) struct Needs<'a> {
-    /// As whom it goes on; as who it is, if there is none.
+    /// The account that it switches to; if none, it keeps its user.
     pub(super) account: Option<&'a Account>,
     /// Whether it reads files of others (CAP_DAC_READ_SEARCH).
     pub(super) reads_all: bool,
@@ -111,7 +111,7 @@ pub(super) fn enter_to_touch(arguments: &[std::ffi::OsString]) -> io::Result<()>
 
 /// What the server reads of the system, beside what is its own.
 pub(super) fn system_files() -> Vec<PathBuf> {
-    // Who calls, what the machine swaps to, how many processors there are.
+    // The callers, what the machine swaps to, how many processors there are.
     ["/proc", "/sys/devices", "/sys/fs/cgroup"].map(PathBuf::from).into()
 }
 

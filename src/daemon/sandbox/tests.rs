@@ -1,5 +1,5 @@
-//! What a process can still do whose program somebody else has taken over: tried in a child, which
-//! becomes powerless as a server does, and then does what an attacker would.
+//! What an attacker can still do in a compromised process: tried in a child, which gives up its privileges as a
+//! server does, and then does what an attacker would.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +15,7 @@ use super::*;
 
 const TRIAL: &str = "SECRETFS_TEST_TRIAL";
 const DIRECTORY: &str = "SECRETFS_TEST_DIRECTORY";
-/// Nobody has this one.
+/// No user has this UID.
 const UID: u32 = 61_234;
 
 /// Runs the test of this name again, in a process of its own.
@@ -172,7 +172,7 @@ fn a_server_that_was_taken_over_can_do_nothing_outside() {
         denied(what, call(number, [0; 5]));
     }
 
-    // Nor what it was never seen to call, whether somebody thought of it or not.
+    // Nor a call that it was never seen to make, whether a list names it or not.
     unknown(&[libc::SYS_splice, libc::SYS_memfd_create, libc::SYS_timer_create, 9999]);
 
     // No socket is opened, by no thread.
@@ -185,7 +185,7 @@ fn a_server_that_was_taken_over_can_do_nothing_outside() {
     sockets();
     std::thread::spawn(sockets).join().unwrap();
 
-    // It is nobody, and stays it.
+    // It has no privileges, and cannot regain any.
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(line("NoNewPrivs:").ends_with('1') && line("Seccomp:").ends_with('2'), "{status}");

@@ -27,10 +27,9 @@ const PAGE_BYTES: usize = 4096;
 
 /// The system's allocator, which hands out the buffers for requests with their pages there.
 ///
-/// The kernel copies a request to the thread that reads it. Where that finds no page and the process
-/// is being killed, it does not wait for one: it fails the request with EIO, and no server ever sees
-/// it (`fuse_dev_do_read`, `__get_user_pages`). So a writer's bytes could be refused by nobody, and
-/// his file be published without them.
+/// The kernel copies a request to the thread that reads it. Where that finds no page and the process is being killed,
+/// it does not wait for one: it fails the request with EIO, and no server ever sees it (`fuse_dev_do_read`,
+/// `__get_user_pages`). So a write could be lost that no server has refused, and the file be published without it.
 pub struct Allocator;
 
 // SAFETY: everything is handed on to the system's allocator as it came, and what is written to lies
@@ -73,7 +72,7 @@ pub(in crate::daemon) fn set_up(state_dir: &Path) {
     let is_large = SledStore::stored_bytes(state_dir) > LARGE_STORE;
     let arenas = if is_large { Vault::loading_threads() } else { ARENAS };
     let arenas = arenas.try_into().expect("there are few");
-    // SAFETY: there is no other thread that could allocate meanwhile.
+    // SAFETY: there is no other thread that could allocate at the same time.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, arenas);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);

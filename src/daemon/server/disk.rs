@@ -1,4 +1,4 @@
-//! The store as the watchdog sees it: whoever waits for the disk does not hang.
+//! The store, wrapped for the watchdog: a request that waits for the disk does not count as hanging.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! What SIGHUP reads again: who is who, and the encryption keys.
+//! What SIGHUP reads again: the identities and the encryption keys.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(in crate::daemon) struct Reload {
     pub(in crate::daemon) identities: Arc<Resolver>,
     pub(in crate::daemon) vault: Arc<Vault>,
     pub(in crate::daemon) key_files: KeyFiles,
-    /// Who keeps the keys for the next server.
+    /// The supervisor keeps the keys for the next server.
     pub(in crate::daemon) supervisor: Arc<Control>,
     /// Of the current key.
     pub(in crate::daemon) weaknesses: Mutex<Vec<Weakness>>,
@@ -38,13 +38,12 @@ impl Reload {
         let _busy = self.busy.lock();
         let health = &self.vault.telemetry().health;
         let keys = self.reload_keys();
-        // Before it is logged: who has read that looks here.
+        // Before it is logged: a reader of the log line may look at health next.
         health.report(Part::Keys, keys.as_ref().copied());
         if let Err(error) = &keys {
             tracing::error!(%error, "the encryption keys stay as they were");
         }
-        // Last, since something is told about them in any case: who waits for a line about the
-        // identities has waited for all.
+        // Last, because a line about the identities is logged in any case: after that line, all files have been read.
         let record = |changes: &_| {
             let events = administration::events_of(changes);
             self.vault.record_administration(events).map_err(|error| error.to_string())
@@ -74,7 +73,7 @@ impl Reload {
         self.weaknesses.lock().iter().map(ToString::to_string).collect()
     }
 
-    /// The files that say who may do what.
+    /// The files that decide about access.
     pub(in crate::daemon) fn files(&self) -> impl Iterator<Item = &Path> {
         self.identities.file().into_iter().chain(self.key_files.paths())
     }

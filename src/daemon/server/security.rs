@@ -1,4 +1,4 @@
-//! Whether the set-up is sound: what `is-secure` tells.
+//! Whether the set-up is sound: what `is-secure` shows.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(in crate::daemon) struct SetUp {
     /// Of the connection to etcd.
     pub(in crate::daemon) credentials: Vec<PathBuf>,
     pub(in crate::daemon) trust: Trust,
-    /// Who reads updatedb's configuration, if root sees what is mounted.
+    /// Reads updatedb's configuration, if root sees what is mounted.
     pub(in crate::daemon) updatedb: Option<LookupHelper>,
     /// Whether no page of this process can be swapped out.
     pub(in crate::daemon) memory_is_locked: bool,

@@ -48,7 +48,7 @@ impl Begin<'_> {
         let mut supervisor = Supervisor::new(plan, signals, log, device, path, first_request);
         supervisor.outage.since = down_since;
         (supervisor.entry, supervisor.is_heir) = (Some(entry), true);
-        // Somebody waits already, so that it is not a start that can be refused.
+        // Callers may already wait, so this is not a start that can be refused.
         let mut server = supervisor.replace(true, true);
         if let Ok(Some(ready)) = server {
             server = supervisor.on_a_connection_that_resends(ready);
@@ -65,7 +65,7 @@ impl Begin<'_> {
         let saved_state = saved_state.map_err(|error| prepared()(error.into()))?;
         let mut plan = LaunchConfig::new(settings, &path, key, account, mount, saved_state)
             .map_err(prepared())?;
-        // The store is opened before there is a mount: whatever is wrong is told before anybody waits.
+        // The store is opened before there is a mount: errors are reported before any caller waits.
         let server = match plan.start(&signals, None, None, true)? {
             Started::Ready(server) => server,
             Started::Ended(status) => return refused(status).map(|()| None),

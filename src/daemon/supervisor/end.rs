@@ -11,8 +11,8 @@ use crate::daemon::host::mountpoint;
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// Unmounts, and waits a moment for those who have files open. What they closed is stored; what
-    /// they did not close was never promised.
+    /// Unmounts, and waits a moment for processes that have files open. What they closed is stored; what they did not
+    /// close was never promised.
     pub(super) fn end(&mut self, mut server: Server) -> Result<(), DaemonError> {
         self.unmount()?;
         let deadline = Instant::now() + GRACE;
@@ -34,7 +34,7 @@ impl Supervisor {
         outcome
     }
 
-    /// Unmounts, and lets every caller who waits have an error. For a mount that nobody serves.
+    /// Unmounts, and ends the requests of all waiting callers with an error. For a mount without a server.
     pub(super) fn give_up(&mut self) -> Result<(), DaemonError> {
         let outcome = self.unmount();
         self.abort()?;

@@ -28,7 +28,7 @@ const TIME_BYTES: u64 = 8;
 /// Longer than any: the first request of the kernel is the longest part.
 const LONGEST_NOTE: u64 = 128 * 1024;
 
-/// What a mount is to whoever holds it, beside its descriptors.
+/// What a supervisor needs to know of a mount, beside its descriptors.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     form: u8,
@@ -74,7 +74,7 @@ impl Note {
         })
     }
 
-    /// Whether the mount is still where it was. Asks the mount nothing, since nobody would answer.
+    /// Whether the mount is still where it was. Asks the mount nothing, because no server would answer.
     fn is_mounted(&self) -> bool {
         mountpoint::device_number(&self.path)
             .is_ok_and(|number| number.as_ref() == Some(&self.device))
@@ -114,8 +114,8 @@ impl FdStoreEntry {
     }
 }
 
-/// The mount at `mountpoint` that the supervisor before left, out of what the service manager kept. One that
-/// is elsewhere by now, or that this program cannot take over, comes to its end.
+/// Finds the mount at `mountpoint` that the previous supervisor left, in what the service manager kept. A mount that
+/// is elsewhere now, or that this program cannot take over, is ended.
 ///
 /// # Errors
 /// The mount that was elsewhere cannot be unmounted.
@@ -140,7 +140,7 @@ pub(super) fn find(
             None
         }
     };
-    // Whoever still waits there gets an error, now that nobody has the device.
+    // Callers that still wait there get an error, now that no process has the device.
     if let Err(error) = give_up() {
         tracing::warn!(%error, "the service manager keeps what nobody needs");
     }

@@ -230,7 +230,7 @@ impl Supervisor {
                     Some(Event::ServerEnded(status)) => break status,
                     Some(Event::Requests(requesters)) => {
                         if self.take_requests(requesters, &server.control) {
-                            // As good as a crash, which nobody notices.
+                            // The same as a crash, which callers do not notice.
                             let _ = server.process.kill();
                         }
                     }
@@ -268,7 +268,7 @@ impl Supervisor {
             // It ends without its server, as soon as it does not wait for a caller any more.
             self.leaving.extend(server.notifier.take());
             self.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
-            // A server that did not come so far has told nobody anything.
+            // A server that was never ready has answered no caller.
             if served {
                 let aborted = status.signal().is_some_and(|signal| signal != libc::SIGKILL);
                 self.outage = Outage { since: since_boot(), by_crash: hung || aborted };
@@ -296,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    /// A server in the place of one that died; none if the end came meanwhile.
+    /// Starts a server in the place of one that died; none if a signal or an unmount ended the mount before that.
     fn replace(
         &mut self,
         mut served: bool,
@@ -340,8 +340,8 @@ impl Supervisor {
         }
     }
 
-    /// Where there is not enough memory for what writers have not closed, they are told that it is lost:
-    /// an error beats a wait without end.
+    /// If there is not enough memory for what writers have not closed, it is dropped, and they get an error: that is
+    /// better than a wait without end.
     fn free_memory_after(&mut self, status: &ExitStatus) {
         if !self.shortage.was_the_end(status) {
             return;
@@ -354,7 +354,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether a request is not answered yet. Where that cannot be told, one may be.
+    /// Whether a request is not answered yet; true if that cannot be determined.
     fn somebody_waits(&self) -> bool {
         let number = self.number.as_deref();
         let minor = number.and_then(|number| number.split_once(':')).map(|(_, minor)| minor);
@@ -365,7 +365,7 @@ impl Supervisor {
         waiting != Some(0)
     }
 
-    /// Waits. Whether the end came meanwhile.
+    /// Waits. Gives whether a signal to stop came, or the mount is gone.
     fn pause(&mut self, time: Duration) -> Result<bool, DaemonError> {
         let end = Instant::now() + time;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -387,8 +387,8 @@ impl Supervisor {
             .map_err(system("the session of the caller could not be left"))?;
         tracing::info!(mountpoint = %self.path.display(), "serving");
         self.log.flush();
-        // For scripts and people, whatever the form of the log. Whoever closed standard error does
-        // not want to know.
+        // For scripts and people, whatever the form of the log. Standard error may be closed: then the line is not
+        // wanted.
         let _ = writeln!(io::stderr(), "mounted at {}", self.path.display());
         start_notice::ready().map_err(system("readiness could not be announced"))
     }
@@ -416,7 +416,7 @@ impl Supervisor {
     /// Whether this supervisor may end and the mount stay, for the one that the service manager starts.
     fn leave_the_mount(&mut self) -> bool {
         self.note_that_all_is_well();
-        // The fd store entry stays as well: nobody is told.
+        // The fd store entry stays as well: the service manager is not told to drop it.
         let may = self.entry.is_some();
         if !may {
             tracing::warn!("no service manager keeps the mount; it is not left alone");

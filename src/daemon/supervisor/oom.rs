@@ -33,8 +33,7 @@ impl Shortage {
     }
 }
 
-/// How many processes the kernel has taken so far, in all control groups together; 0 where it does not
-/// tell.
+/// How many processes the kernel has taken so far, in all control groups together; 0 if the kernel does not show it.
 fn taken() -> u64 {
     let counts = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let taken = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));

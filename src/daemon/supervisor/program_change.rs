@@ -1,4 +1,5 @@
-//! Another program in the place of the server's: who asks for it, and what if it does not serve.
+//! Another program in the place of the server's: requests for that, and what happens if the new program does not
+//! serve.
 
 use std::fs::File;
 use std::process::ExitStatus;

@@ -46,7 +46,7 @@ impl Look {
         let (_, used) = parse(&fs::read_to_string(format!("{directory}/stat")).ok()?)?;
         let mut is_busy = false;
         for thread in fs::read_dir(format!("{directory}/task")).ok()? {
-            // A thread that ended meanwhile was busy.
+            // A thread that has ended since it was listed was busy.
             let stat = fs::read_to_string(thread.ok()?.path().join("stat")).unwrap_or_default();
             is_busy |= parse(&stat).is_none_or(|(state, _)| matches!(state, 'R' | 'D'));
         }

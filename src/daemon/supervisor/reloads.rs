@@ -53,7 +53,7 @@ impl Supervisor {
         false
     }
 
-    /// Tells what the server has read, and asks it again for those who came meanwhile.
+    /// Reports what the server has read, and asks it again for requests that came since it was asked.
     pub(super) fn tell_of_reload(&mut self, outcome: Result<(), Vec<String>>, server: &Control) {
         let outcome = outcome.map_err(ReloadFault::Refused).and_then(|()| {
             let why = "the files were read again, but not by the program that is installed now: it does not run, and the log tells why";

@@ -32,9 +32,9 @@ impl Supervisor {
         self.replace(true, true)
     }
 
-    /// Ends the connection, so that every caller who waits has an error at once, and mounts again at the same
-    /// place. To be called while no server runs. Nothing of what the kernel knew on the old connection means
-    /// anything on the new one: nodes, handles, locks, numbers of requests.
+    /// Ends the connection, so that every waiting caller gets an error at once, and mounts again at the same place.
+    /// To be called while no server runs. Nothing of what the kernel knew on the old connection means anything on the
+    /// new one: nodes, handles, locks, numbers of requests.
     pub(super) fn renew(&mut self) -> Result<(), DaemonError> {
         if let Some(connection) = &self.connection {
             connection.abort();

@@ -193,7 +193,7 @@ impl LaunchConfig {
         }
         let mut progress = Progress::of(&process);
         let mut server = Server { process, control, notifier: None, reads_again: false };
-        // Nobody waits for the first one but whoever mounts.
+        // Only the mounting user waits for the first one.
         let somebody_waits = outage.is_some();
         let mut looks = Looks::new();
         loop {

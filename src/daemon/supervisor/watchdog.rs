@@ -7,9 +7,9 @@ const SILENT_LOOKS: u32 = 5;
 /// How often in a row it must say that it is stuck.
 const STUCK_REPORTS: u32 = 2;
 
-/// Notices a server that hangs: it does not answer its supervisor while requests wait, or says itself that
-/// one of its requests does not come to an end. A disk or a name service that is slow is no reason: the
-/// server answers all the same, and knows whom it waits for.
+/// Notices a server that hangs: it does not answer its supervisor while requests wait, or reports itself that one of
+/// its requests does not come to an end. A slow disk or name service is no reason: the server answers all the same,
+/// and knows what its requests wait for.
 pub(super) struct Watchdog {
     is_asked: bool,
     /// How often the supervisor has looked in vain since it asked. No clock: a machine that was suspended

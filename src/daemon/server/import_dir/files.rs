@@ -99,7 +99,7 @@ impl Found {
     pub(super) fn read(self, root: &Root, path: &Path) -> Result<Plaintext, Fault> {
         self.file?;
         let file = File::from(root.open_to_read(path, Kind::File)?);
-        // What it is tells whose it is and who may change it, too.
+        // The print has the change time, so it also shows a new owner or mode.
         if Print::of(&stat(&file)?) != self.print {
             return Err(Fault::Changing);
         }
@@ -126,8 +126,8 @@ impl Found {
 /// The directory itself. Its path may lead to another one later.
 pub(super) struct Root {
     directory: OwnedFd,
-    /// Opens what Landlock keeps from this process: all that lies in a directory that was not there when this
-    /// process was confined.
+    /// Opens what Landlock keeps from this process: everything in a directory that was not there when this process
+    /// was confined.
     lookup_helper: Option<LookupHelper>,
 }
 
@@ -159,7 +159,7 @@ impl Root {
         is_at(&self.directory, dir).unwrap_or(false)
     }
 
-    /// Opens what lies in it to be read: if this process may not, by the lookup helper.
+    /// Opens a path in it for reading: through the lookup helper, if this process may not.
     fn open_to_read(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
         match (open_to_read(self.directory.as_fd(), path, kind), &self.lookup_helper) {
             (Err(error), Some(lookup_helper))
@@ -172,14 +172,15 @@ impl Root {
     }
 }
 
-/// As [`Root::open_to_read`], for the lookup helper: what lies in `directory`, if that is still what `dir` leads to.
+/// As [`Root::open_to_read`], for the lookup helper: opens a path in `directory`, if `dir` still leads to that
+/// directory.
 pub(in crate::daemon) fn open_in(
     dir: &Path,
     directory: BorrowedFd<'_>,
     path: &Path,
     kind: Kind,
 ) -> io::Result<OwnedFd> {
-    // A server may ask for what lies in the directory, and for nothing else.
+    // A server may ask for paths in the directory, and for nothing else.
     if !is_at(directory, dir)? {
         return Err(Errno::ESTALE.into());
     }
@@ -191,7 +192,7 @@ fn is_at(directory: impl AsFd, dir: &Path) -> io::Result<bool> {
     Ok((is.st_dev, is.st_ino) == (there.dev(), there.ino()))
 }
 
-/// Opens what lies in a directory: a directory over no link, a file over links that do not lead out of it.
+/// Opens a path in a directory: a directory over no link, a file over links that do not lead out of `root`.
 fn open_to_read(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
     let (flags, resolve) = match kind {
         Kind::Directory => (OFlag::O_DIRECTORY, ResolveFlag::RESOLVE_NO_SYMLINKS),
@@ -202,14 +203,15 @@ fn open_to_read(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<Own
     Ok(openat2(root, path, OpenHow::new().flags(flags).resolve(resolve))?)
 }
 
-/// Whether something went, or the directory is another one, since it was found: the next look tells what is there.
+/// Whether something was removed, or the directory was replaced, since it was found: the next look shows what is
+/// there.
 pub(super) fn has_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESTALE as i32)
 }
 
-/// Every file `*.yaml` and `*.yml` in the directory and the directories below, by its path in it. What
-/// begins with a dot is passed over: programs keep there what is not finished, or not meant. `visit`
-/// is told of each directory before it is looked through.
+/// Every file `*.yaml` and `*.yml` in the directory and the directories below, by its path in it. What begins with a
+/// dot is passed over: programs keep there what is not finished, or not meant. `visit` is called for each directory
+/// before it is looked through.
 ///
 /// # Errors
 /// The directory itself cannot be read.
@@ -236,7 +238,7 @@ pub(super) fn find(
     Ok(found)
 }
 
-/// Who else could put another file in the place of one: what the directories and links on its path tell.
+/// Which other users could replace a file, according to the directories and links on its path.
 #[derive(Clone, Default)]
 struct Above {
     /// The owners of the directories, without root.
@@ -313,7 +315,7 @@ fn is_yaml(name: &std::ffi::OsStr) -> bool {
     (name.ends_with(b".yaml") || name.ends_with(b".yml")) && !name.starts_with(b"#")
 }
 
-/// Looks at what has the name of a file of documents, without reading it; nothing if it went meanwhile.
+/// Looks at what has the name of a file of documents, without reading it; none if it has been removed since.
 fn look_at(root: &Root, path: &Path, entry: &FileStat, mut above: Above) -> Option<Found> {
     let is_link = kind(entry) == SFlag::S_IFLNK;
     let at_fault = |fault| Found { print: Print::of(entry), uid: entry.st_uid, file: Err(fault) };
@@ -343,7 +345,7 @@ fn look_at(root: &Root, path: &Path, entry: &FileStat, mut above: Above) -> Opti
 }
 
 /// Where a link leads in the directory, over at most [`MAX_LINKS`] others. All that is on the way is added to
-/// what tells who could change it.
+/// `above`, which says who could change it.
 fn follow(root: &Root, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
     let mut current = PathBuf::new();
     let mut pending: Vec<_> =
@@ -383,7 +385,7 @@ fn follow(root: &Root, path: &Path, above: &mut Above) -> io::Result<PathBuf> {
     Err(Errno::EISDIR.into())
 }
 
-/// Finds what lies in the directory, over no link. Nobody who may write to a part of it can lead out of it.
+/// Finds a path in the directory, over no link. A user who may write to a part of it cannot lead out of it.
 fn find_below(root: &Root, path: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_MAGICLINKS

@@ -1,10 +1,10 @@
 //! A real directory whose files of documents are applied: a git checkout, what a configuration manager
 //! fills, a mounted ConfigMap.
 //!
-//! One thread looks through the directory at the start, when inotify tells of something and it has been
-//! quiet for a moment since, and now and then in any case: some file systems tell nothing, and a
-//! directory can be put in the place of the watched one. A file that is not what it was is applied with
-//! the rights of the UID that owns it. Nothing is written into the directory.
+//! One thread looks through the directory at the start, when inotify reports something and it has been quiet for a
+//! moment since, and now and then in any case: some file systems report nothing, and a directory can be put in the
+//! place of the watched one. A file that is not what it was is applied with the rights of the UID that owns it.
+//! Nothing is written into the directory.
 
 mod files;
 mod watch;
@@ -31,7 +31,7 @@ use watch::Watch;
 const SETTLED: Duration = Duration::from_millis(300);
 /// But it is looked through after this time, however busy it is.
 const LONGEST: Duration = Duration::from_secs(10);
-/// When it is looked through although nothing was told.
+/// When it is looked through although nothing was reported.
 const POLL: Duration = Duration::from_secs(10);
 /// When a file is applied again that failed for a reason that may have passed.
 const RETRY: Duration = Duration::from_secs(60);
@@ -40,10 +40,10 @@ const NAMES: Duration = Duration::from_millis(300);
 /// When it is looked again whether the owners of the files that were left out are known, or whether there is a
 /// directory again.
 const SOON: Duration = Duration::from_millis(500);
-/// How long there may be no directory before that is told: another one may be about to be put in its place.
+/// How long there may be no directory before that is reported: another one may be about to be put in its place.
 const REPLACED: Duration = Duration::from_secs(30);
-/// How many files of one owner are applied before the directory is looked through again: what others put
-/// there meanwhile does not wait for all of them.
+/// How many files of one owner are applied before the directory is looked through again: what other users put there
+/// does not wait for all of them.
 const PIECE: usize = 512;
 /// How long the start waits for the first files.
 const START: Duration = Duration::from_secs(10);
@@ -146,7 +146,7 @@ impl Importer {
         }
     }
 
-    /// Applies what is due. Not if it is not known yet who the owner of a file is: that file is left out.
+    /// Applies what is due. A file whose owner has not been looked up yet is left out.
     fn look_through(&mut self, fs: &Fs, watch: &mut Watch) -> Rest {
         let found = self.find(watch);
         let (root, found) = match found {
@@ -208,7 +208,7 @@ impl Importer {
         let identity = root.identity()?;
         if self.identity.replace(identity).is_some_and(|before| before != identity) {
             tracing::info!(directory = %self.directory.display(), "import-dir: the directory is another one now");
-            // What is told about the one before is of no interest.
+            // Events of the previous directory are no longer needed.
             *watch = Watch::new(&self.directory)?;
         }
         let found = files::find(&root, |inside| watch.add(&self.directory.join(inside)))?;
@@ -220,8 +220,8 @@ impl Importer {
         self.missing.get_or_insert_with(Instant::now).elapsed() < REPLACED
     }
 
-    /// Whether everything in the directory is applied. What is wrong with a file is told to its owner
-    /// alone: everybody may read health.
+    /// Whether everything in the directory is applied. The fault of a file is reported to its owner alone, because
+    /// every caller may read health.
     fn health(&self) -> Result<(), String> {
         let bad = self.known.values().filter(|known| !known.good).count();
         let what = match bad {

@@ -1,4 +1,4 @@
-//! Being told that something in the directory changes.
+//! Notices that something in the directory changes.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use inotify::{Inotify, WatchDescriptor, WatchMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// inotify(7) on directories. What it tells is only a reason to look: nothing depends on which file it
-/// names, or on that it tells everything.
+/// inotify(7) on directories. An event is only a reason to look: nothing depends on which file it names, or on that
+/// no event is lost.
 pub(super) struct Watch {
     inotify: Inotify,
     /// The directory in which another directory, or a link to one, may be put in the place of the watched one, and

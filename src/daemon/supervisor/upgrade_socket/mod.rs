@@ -19,7 +19,7 @@ use socket::Supervisor;
 
 pub(in crate::daemon) use socket::{Request, Requester, UpgradeSocket};
 
-/// How long a program may take to tell its version.
+/// How long a program may take to report its version.
 const TRIAL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
 

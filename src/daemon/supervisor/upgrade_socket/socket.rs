@@ -56,8 +56,8 @@ impl Request {
     }
 }
 
-/// Where the socket of a mount of this user may lie, best first. `/run/user` is missing where nobody logs
-/// in, and `/run` is read-only in some containers.
+/// Where the socket of a mount of this user may be, best first. `/run/user` is missing where no user logs in, and
+/// `/run` is read-only in some containers.
 fn directories(owner: Uid) -> [PathBuf; 2] {
     let first = match owner.is_root() {
         true => "/run/secretfs-upgrade".into(),
@@ -80,7 +80,7 @@ pub(in crate::daemon) struct UpgradeSocket {
     silent: RefCell<Vec<(UnixStream, Instant)>>,
 }
 
-/// A process that waits for the outcome of its request. Dropped, it is told that there is none.
+/// A process that waits for the outcome of its request. Dropping this tells the process that there is none.
 pub(in crate::daemon) struct Requester {
     connection: Control,
     pub(in crate::daemon) request: Request,
@@ -176,7 +176,7 @@ impl AsFd for UpgradeSocket {
 
 impl Drop for UpgradeSocket {
     fn drop(&mut self) {
-        // Another supervisor may have its own socket there by now, since the kernel uses numbers again.
+        // Another supervisor may have its own socket there, because the kernel reuses numbers.
         if identity(&self.directory, &self.name).is_ok_and(|found| found == self.identity) {
             // What stays is replaced by the next one that is made.
             let _ = unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -193,7 +193,7 @@ pub(super) struct Supervisor {
 /// Asks the supervisor of the mount at `mountpoint`; none if there is no such mount.
 ///
 /// # Errors
-/// It has no socket that can be used, for the reasons told.
+/// It has no socket that can be used; the error has the reasons.
 pub(super) fn ask(mountpoint: &Path, request: Request) -> io::Result<Option<Supervisor>> {
     let Some((name, owner)) = mountpoint::device(mountpoint)? else { return Ok(None) };
     let owner = Uid::from_raw(owner);
@@ -217,7 +217,7 @@ pub(super) fn ask(mountpoint: &Path, request: Request) -> io::Result<Option<Supe
     Err(io::Error::new(kind, faults.join("; ")))
 }
 
-/// Whether somebody listens on the socket of the mount at `mountpoint`.
+/// Whether a supervisor listens on the socket of the mount at `mountpoint`.
 ///
 /// # Errors
 /// The table of mounts cannot be read.
