@@ -73,7 +73,7 @@ fn the_wrong_store_is_refused_with_a_sentence() {
     assert!(refused.contains("another store"), "{refused}");
     let refused = open(&store, Sharing::Alone, keyring(7, &[])).unwrap();
     assert!(refused.contains("--store"), "{refused}");
-    // It is not made another key's meanwhile.
+    // A refused open does not change the key of the store.
     let refused = open(&store, Sharing::Alone, keyring(8, &[7])).unwrap();
     assert!(refused.contains("--store"), "{refused}");
     assert_eq!(open(&store, shared(&cluster, false), keyring(7, &[])), None);
