@@ -1,8 +1,7 @@
 //! The only place where lists, crypto, store and audit meet.
 //!
-//! A [`Vault`] answers everything local from an in-memory index (keys, lists, sizes, versions; never
-//! values), unseals a value when it is needed, and makes every change durable through one writer
-//! thread before anybody can see it.
+//! A [`Vault`] answers everything local from an in-memory index (keys, lists, sizes, versions; never values), unseals
+//! a value when it is needed, and makes every change durable through one writer thread before a caller can see it.
 //!
 //! Lock order: the index lock is a leaf. It is held for lookups and for the publication of a group
 //! of changes, never across a store access, a callback or another lock.

@@ -93,7 +93,7 @@ pub enum ReplicaError {
 }
 
 impl ReplicaError {
-    /// Whether the same may succeed later without anybody changing a setting.
+    /// Whether the same may succeed later without a change of settings.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Cluster(error) => error.may_pass(),

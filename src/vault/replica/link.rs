@@ -23,7 +23,7 @@ struct State {
     was_up: bool,
     since: Instant,
     why: String,
-    /// The newest revision that is here, for those who wait for it.
+    /// The newest revision that is here, for threads that wait for it.
     seen: u64,
     is_stopping: bool,
 }

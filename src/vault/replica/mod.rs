@@ -100,8 +100,8 @@ impl Replica {
     /// The replica in these records, or a new one if they have none; none if the store is not to be shared.
     ///
     /// # Errors
-    /// What lies there is something else, or the shared store is not the right one. That it cannot be
-    /// reached is an error for a new replica alone.
+    /// The records are something else, or the shared store is not the right one. That it cannot be reached is an
+    /// error for a new replica alone.
     pub(super) fn open(
         records: &Records,
         sharing: &Sharing,

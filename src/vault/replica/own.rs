@@ -94,8 +94,8 @@ impl Replica {
                     self.settled(Some(revision));
                     return Ok(None);
                 }
-                // An earlier fence may have been carried out: then the record is that one's, and the
-                // transaction was not. The one that uses the last space up is carried out, and told so.
+                // An earlier fence may have been carried out: then the record is that one's, and the transaction was
+                // not. A fence that uses up the last space is carried out, and still gets this error.
                 Ok(Outcome::Conflict(_)) | Err(ClusterError::Full { .. }) => self.read_host(),
                 Err(error) => Err(error.into()),
             };

@@ -30,7 +30,7 @@ impl Replica {
     /// Seals everything with the current key of this keyring; calls `resealed` with the number of records.
     ///
     /// # Errors
-    /// The shared store cannot be reached, or it was told to stop: it can be run again.
+    /// The shared store cannot be reached, or `stop` ended it: it can be run again.
     pub(in crate::vault) fn reseal(
         &self,
         keyring: &Keyring,

@@ -183,7 +183,7 @@ fn a_checksum_confirms_no_guess_about_a_sealed_value() {
         let document: String = document.split_inclusive('\n').take(4).collect();
         apply(&vault, &eve, &format!("{document}checksum: '{checksum}'\n"))
     };
-    // Where the caller may do nothing, it is told that alone.
+    // A caller without any right learns only that.
     let error = guess("svc/free", "00000000").unwrap_err();
     assert!(error.contains("you may create secrets only below"), "{error}");
     let value = Plaintext::copy_of(b"0042");

@@ -1,4 +1,4 @@
-//! What breaks, is lost or forgotten, and how that is told.
+//! What breaks, is lost or forgotten, and how that is reported.
 
 use super::*;
 

@@ -37,7 +37,7 @@ fn everything_is_sealed_anew_while_hosts_go_on() {
         host.wait(|host| host.vault.rekey_status().state == RekeyState::Done(RekeyTask::Reseal));
         assert_eq!(host.vault.key_ids().1.len(), 1);
     }
-    // The old key is not needed any more, by anybody.
+    // No host needs the old key any more.
     let fresh = Host::open(&cluster, Arc::default(), keyring(8, &[])).unwrap();
     assert!(fresh.vault.wait_until_current(SOON));
     fresh.wait(|host| host.vault.len() == 250);
