@@ -1,4 +1,4 @@
-//! What a sandbox lacks, and whether anybody can do something about it.
+//! What a sandbox lacks, and whether an administrator can change that.
 
 use std::io;
 
