@@ -180,8 +180,8 @@ impl Resolver {
         Ok((Self(Arc::new(shared)), fault))
     }
 
-    /// Makes the ordinary user who mounts an admin, whatever the identities file says. To be called before
-    /// anybody asks.
+    /// Makes the ordinary user who mounts an admin, whatever the identities file says. To be called before the first
+    /// question.
     pub fn mounted_by(mut self, uid: u32) -> Self {
         let shared = Arc::get_mut(&mut self.0).expect("nobody has asked it anything yet");
         shared.mounting_user = Some(uid);

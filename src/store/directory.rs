@@ -28,7 +28,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory if it is missing, checks who may enter it, and locks it.
+    /// Makes the directory if it is missing, checks which users may enter it, and locks it.
     pub(super) fn open(path: &Path) -> Result<Directory, StoreError> {
         make(path)?;
         let mut directory = Self::open_existing(path)?;
@@ -48,7 +48,7 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), exclusive: None, lock: lock(path, file)? })
     }
 
-    /// Checks who may enter the directory, if it is there. Makes and locks nothing.
+    /// Checks which users may enter the directory, if it is there. Makes and locks nothing.
     pub(super) fn look_at(path: &Path) -> Result<(), StoreError> {
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

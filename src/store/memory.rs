@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::{Batch, Change, Space, Store, StoreError};
 
-/// Keeps records in a map, remembers every commit, and fails when it is told to.
+/// Keeps records in a map, remembers every commit, and fails when a test asks for that.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,

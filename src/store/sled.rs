@@ -18,7 +18,7 @@ use super::room::{Effect, Reserve};
 use super::{Batch, SCAN_STEP, Space, Store, StoreError};
 use super::{handover, key_note};
 
-/// Where a store lies in its state directory.
+/// The directory of a store in its state directory.
 const DIRECTORY_NAME: &str = "store";
 /// sled's file in it.
 const RECORDS_NAME: &str = "db";
