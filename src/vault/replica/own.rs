@@ -56,7 +56,7 @@ pub(super) struct Inherited {
 impl Vault {
     /// Whether every host has the change that this request of a mount asked the previous process for. That process
     /// may have died before the change was stored here. Returns within seconds, and once it is here; without a shared
-    /// store it never is more than what the [cached replies](crate::vault::Cached reply) tell.
+    /// store it never is more than what the [cached replies](crate::vault::CachedReply) tell.
     ///
     /// # Errors
     /// The shared store cannot be reached: the answer is unknown.
