@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, DAVE, IDENTITIES, KEY, Mount, ROOT, eventually, set_mode};
 use crate::tmpfs::Tmpfs;
+use crate::vitals::metrics;
 
 /// All lines of the log, parsed.
 pub(crate) fn lines(state: &Path) -> Vec<Value> {
@@ -273,16 +274,15 @@ fn without_room_for_a_line_nothing_is_done_until_there_is() {
     assert_eq!(root.rename("K", "L"), Err(EIO));
     assert_eq!(root.write("K.acl", "readers: []\n"), Err(EIO));
     // Each is counted once, as a failure; the only open that succeeds is the one of the metrics.
-    let opens = |text: &str, outcome: &str| {
-        let name =
-            format!("secretfs_operations_total{{operation=\"open\",outcome=\"{outcome}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap()
-    };
-    let before = root.read(".status/metrics").unwrap();
+    let before = metrics(&root);
     (0..10).for_each(|_| assert_eq!(alice.read("K"), Err(EIO)));
-    let after = root.read(".status/metrics").unwrap();
-    let more = |outcome| opens(&after, outcome) - opens(&before, outcome);
-    assert_eq!(["ok", "refused", "failed"].map(more), [1, 0, 10]);
+    let after = metrics(&root);
+    let more = |outcome| {
+        let opens =
+            &*format!("secretfs_operations_total{{operation=\"open\",outcome=\"{outcome}\"}}");
+        after[opens] - before[opens]
+    };
+    assert_eq!(["ok", "refused", "failed"].map(more), [1.0, 0.0, 10.0]);
     // What is not about a secret goes on.
     assert!(alice.read(".status/whoami").is_ok());
     log.expect(&[]);

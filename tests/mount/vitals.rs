@@ -75,7 +75,7 @@ fn last(line: &str) -> f64 {
 }
 
 #[track_caller]
-fn metrics(user: &User) -> Samples {
+pub(crate) fn metrics(user: &User) -> Samples {
     parse(&user.read(".status/metrics").expect("everyone may read the metrics"))
 }
 
