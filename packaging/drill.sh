@@ -488,8 +488,6 @@ s_credential() {
         note "systemd-creds cannot seal here: $(head -n1 $dir/said)"
         return 77
     }
-    cp -a /etc/secretfs/config.yaml /root/config.yaml
-    sed -i '/^encryption-key-file/d' /etc/secretfs/config.yaml
     mv $key /root/key
     within 20 systemctl restart secretfs || fault "the restart failed"
     until_true 5 serves || fault "it does not serve"
@@ -510,7 +508,6 @@ s_credential() {
     out=$(systemd-creds decrypt --name=encryption-key $sealed - | secretfs fsck --encryption-key-file /dev/stdin 2>&1) ||
         fault "fsck with the key fails: $out"
     mv /root/key $key
-    cp -a /root/config.yaml /etc/secretfs/config.yaml
     rm $sealed
     within 20 systemctl start secretfs || fault "the start failed"
 }
@@ -648,7 +645,6 @@ s_user() {
     done
     user() { setpriv --reuid drill --regid drill --init-groups env -i HOME=/home/drill PATH=/usr/bin:/bin XDG_RUNTIME_DIR="/run/user/$uid" "$@"; }
     user mkdir -p "$(dirname $unit)"
-    user sh -c 'umask 077 && secretfs keygen > ~/.config/secretfs.key'
     user cp /usr/share/doc/secretfs/examples/systemd/secretfs-of-a-user.service $unit
     user systemctl --user daemon-reload
     within 20 user systemctl --user start secretfs > $dir/said 2>&1 || fault "the start failed: $(cat $dir/said)$(journalctl -n 5 --no-pager -o cat _UID=$uid)"

@@ -26,10 +26,11 @@ Examples:
 
 const MOUNT_EXAMPLES: &str = "\
 The encryption key comes from --encryption-key-file, OB_ENCRYPTION_KEY, or the systemd credential
-`encryption-key`; `secretfs keygen` makes one.
+`encryption-key`. If none of them is given, it is in /etc/secretfs/encryption-key (for a user other than root
+$XDG_CONFIG_HOME/secretfs/encryption-key), which the first mount makes. Keep a copy of it.
 
 Examples:
-  secretfs mount --encryption-key-file /etc/secretfs/encryption-key
+  secretfs mount                             # as root, on /secrets
   secretfs mount --check                     # is what a restart would read valid?
   secretfs mount ~/secrets --background      # an ordinary user, for oneself";
 

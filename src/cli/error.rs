@@ -147,6 +147,7 @@ impl CliError {
             }
             Self::Daemon(
                 DaemonError::Unreadable { source, .. }
+                | DaemonError::NewKey { source, .. }
                 | DaemonError::Mountpoint { source, .. }
                 | DaemonError::Unmount { source, .. },
             ) => exit_of(source),

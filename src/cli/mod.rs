@@ -8,7 +8,6 @@ mod args;
 mod client;
 mod commands;
 mod documents;
-mod durable;
 mod echo;
 mod error;
 #[cfg(test)]

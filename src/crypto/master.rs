@@ -5,13 +5,14 @@ use std::fmt;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::alphabet;
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use super::derive::key_id;
 use super::locked::KeyBytes;
 
-/// The key that is used when none is given. Everybody knows it.
+/// The key of stores that were made when no key was configured. It is public.
 pub const BUILT_IN_KEY: &str = "changeMeToSomethingSecureForReal";
 
 /// Every passphrase is hashed with this salt: the same passphrase must open the same sealed
@@ -130,7 +131,17 @@ impl MasterKey {
         keys.map(Self::parse).collect()
     }
 
-    /// The key that is used when none is given.
+    /// The text of a new key: 32 random bytes as base64, and an end of line.
+    pub fn new_text() -> Zeroizing<String> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *key).expect("the kernel's random source answers once it is seeded");
+        let mut text = Zeroizing::new(String::with_capacity(45));
+        STANDARD.encode_string(*key, &mut text);
+        text.push('\n');
+        text
+    }
+
+    /// The key of a store that was made when no key was configured.
     pub fn built_in() -> Self {
         Self::parse(BUILT_IN_KEY).expect("it is not empty")
     }
@@ -232,6 +243,9 @@ mod tests {
         for content in ["some passphrase", "some passphrase\n", "some passphrase\r\n"] {
             assert_eq!(MasterKey::parse_file(content.as_bytes()).unwrap().id(), id);
         }
+        let (one, other) = (MasterKey::new_text(), MasterKey::new_text());
+        assert!(one.len() == 45 && *one != *other && one.ends_with('\n'));
+        assert!(MasterKey::parse_file(one.as_bytes()).unwrap().weaknesses().is_empty());
         assert_eq!(MasterKey::parse_file(b"\n").err(), Some(KeyTextError::Empty));
         assert_eq!(MasterKey::parse_file(b"\xff").err(), Some(KeyTextError::NotText));
         let keys = MasterKey::parse_lines(b"# old\nsome passphrase\n\nanother one\n").unwrap();

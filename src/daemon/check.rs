@@ -26,13 +26,21 @@ pub fn check(settings: MountSettings) -> Vec<DaemonError> {
     }
 }
 
+fn check_keys(settings: &Resolved) -> Result<(), DaemonError> {
+    let mut key_files = KeyFiles::find(settings);
+    match key_files.are_to_be_made() && settings.store.is_none() {
+        true => Ok(()),
+        false => key_files.load(None)?.check_all_for(&settings.state_dir),
+    }
+}
+
 fn faults(settings: &Resolved) -> Vec<DaemonError> {
     let trust = Trust::in_this_user();
     let state_dir = &settings.state_dir;
     let checks = [
         Account::choose(settings.user.as_deref()).err(),
         SledStore::look_at(state_dir).err().map(DaemonError::from),
-        KeyFiles::find(settings).load(None).and_then(|keys| keys.check_all_for(state_dir)).err(),
+        check_keys(settings).err(),
         Resolver::new(settings.identities.clone()).err().map(DaemonError::from),
         settings.import_dir.as_deref().and_then(|path| {
             let error = trust.check_directory(path).err();

@@ -45,20 +45,55 @@ pub enum DaemonError {
     NoStore(PathBuf),
     /// Nothing says which key to seal with.
     #[error(
-        "no encryption key is given to seal with; give one with --encryption-key-file or OB_ENCRYPTION_KEY"
+        "no encryption key is given to seal with; make one with `secretfs keygen`, and give it with --encryption-key-file or OB_ENCRYPTION_KEY"
     )]
     NoKey,
     /// Nothing says which key to use, and the store was made with one.
     #[error(
-        "the store in {state_dir} needs the encryption key with the id {needed}, and only the built-in key is known here; give that key with --encryption-key-file or OB_ENCRYPTION_KEY{hint}"
+        "the store in {state_dir} needs the encryption key with the id {needed}; no key is configured, and {place}: put the key there, or give it with --encryption-key-file or OB_ENCRYPTION_KEY{hint}"
     )]
     NoKeyGiven {
         /// The state directory.
         state_dir: PathBuf,
         /// The ids of its keys.
         needed: String,
+        /// Where the key would be if none is configured, and why it is not.
+        place: String,
         /// Where the key may be.
         hint: String,
+    },
+    /// Nothing says which key to use, and there is no store that needs one.
+    #[error(
+        "no encryption key is configured, and {0} is not there; the first `secretfs mount` makes it, or give a key with --encryption-key-file or OB_ENCRYPTION_KEY"
+    )]
+    MissingKey(PathBuf),
+    /// Nothing says which key to use, and there is no place for a new one.
+    #[error(
+        "no encryption key is configured, and there is no home directory for one; name a file with --encryption-key-file"
+    )]
+    NoKeyPlace,
+    /// A new key would not be that of the other hosts.
+    #[error(
+        "no encryption key is configured, and all hosts of a shared store need the same one; put it into {0}, or name it with --encryption-key-file"
+    )]
+    NoSharedKey(PathBuf),
+    /// The first mount cannot make a key.
+    #[error(
+        "no encryption key is configured, and {path} cannot be made: {source}; make a key elsewhere with `secretfs keygen`, and name it with --encryption-key-file"
+    )]
+    NewKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `/dev/fuse` cannot be opened.
+    #[error("/dev/fuse cannot be used: {source}; {advice}")]
+    NoDevice {
+        /// Why.
+        source: io::Error,
+        /// What to do.
+        advice: &'static str,
     },
     /// Rekeying did not start.
     #[error("{0}")]
@@ -122,7 +157,7 @@ pub enum DaemonError {
     },
     /// The kernel refuses the mount.
     #[error(
-        "mounting on {path} failed: {source}; is /dev/fuse there, and fusermount3 for users other than root?"
+        "mounting on {path} failed: {source}; a user other than root needs fusermount3 (install the package fuse3), and a container needs `--cap-add SYS_ADMIN`"
     )]
     Mount {
         /// The mountpoint.
@@ -240,6 +275,9 @@ impl DaemonError {
             Self::Config { .. }
             | Self::Key { .. }
             | Self::NoKey
+            | Self::MissingKey(_)
+            | Self::NoKeyPlace
+            | Self::NoSharedKey(_)
             | Self::ReloadRefused { .. }
             | Self::Identities(_)
             | Self::Cluster(ClusterError::Address { .. }) => true,

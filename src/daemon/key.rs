@@ -1,22 +1,30 @@
-//! Where the encryption key comes from: a file, the environment, systemd, or nowhere.
+//! Where the encryption key comes from: a file that is configured, the environment, systemd, or the usual file.
 
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::crypto::{KeyTextError, Keyring, LockedText, MasterKey, Weakness};
 use crate::identity::Trust;
+use crate::store::SledStore;
 
 use super::error::DaemonError;
+use super::host::durable::NewFile;
 use super::ipc::KeyTexts;
+use super::key_fit::not_given;
 use super::lookup_helper::LookupHelper;
 use super::sandbox::hardening::take_encryption_key;
-use super::settings::Resolved;
+use super::settings::{Resolved, home_directory};
 
 /// The name of the systemd credential.
 const CREDENTIAL: &str = "encryption-key";
+/// Where the key is if root mounts and none is configured.
+const ROOT_KEY_FILE: &str = "/etc/secretfs/encryption-key";
+/// The same for other users, below `$XDG_CONFIG_HOME`.
+const USER_KEY_FILE: &str = "secretfs/encryption-key";
 /// More than a file of keys takes, so that reading it leaves no copy behind.
 const ROOM: usize = 64 << 10;
 
@@ -24,8 +32,11 @@ const ROOM: usize = 64 << 10;
 pub(super) struct KeyFiles {
     /// None if it came from the environment or is the built-in one: it stays what it is.
     current: Option<PathBuf>,
+    /// Whether a key is configured. Otherwise `current` is the usual file.
+    is_configured: bool,
     previous: Option<PathBuf>,
     from_environment: Option<Zeroizing<String>>,
+    state_dir: PathBuf,
     /// Opens them, if this process may not.
     lookup_helper: Option<LookupHelper>,
 }
@@ -49,8 +60,51 @@ impl KeyFiles {
             (None, Some(text)) => (None, Some(text)),
             (None, None) => (credential(), None),
         };
-        let previous = settings.previous_encryption_key_file.clone();
-        Self { current, previous, from_environment, lookup_helper: None }
+        let is_configured = current.is_some() || from_environment.is_some();
+        Self {
+            current: current.or_else(|| usual_place().filter(|_| !is_configured)),
+            is_configured,
+            previous: settings.previous_encryption_key_file.clone(),
+            from_environment,
+            state_dir: settings.state_dir.clone(),
+            lookup_helper: None,
+        }
+    }
+
+    /// Whether no key is configured, and the usual file is not there.
+    pub(super) fn are_missing(&self) -> bool {
+        let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        !self.is_configured && !self.current.as_ref().is_some_and(is_there)
+    }
+
+    /// Whether the next mount makes a key: there is none, and no store that needs one.
+    pub(super) fn are_to_be_made(&self) -> bool {
+        self.are_missing() && SledStore::stored_bytes(&self.state_dir) == 0
+    }
+
+    /// Makes the usual file with a new key, if one is to be made.
+    ///
+    /// # Errors
+    /// The file cannot be made, or the store will be one that other hosts have already made with their key.
+    pub(super) fn make_missing(&self, settings: &Resolved) -> Result<(), DaemonError> {
+        if !self.are_to_be_made() {
+            return Ok(());
+        }
+        let path = self.current.as_deref().ok_or(DaemonError::NoKeyPlace)?;
+        if settings.store.is_some() {
+            return Err(DaemonError::NoSharedKey(path.to_owned()));
+        }
+        // Refused before a key is made for nothing.
+        SledStore::look_at(&self.state_dir)?;
+        if make(path).map_err(|source| DaemonError::NewKey { path: path.to_owned(), source })? {
+            let path = path.display();
+            // For people, whatever the form of the log. Standard error may be closed: then the line is not wanted.
+            let _ = writeln!(
+                io::stderr(),
+                "made the encryption key {path}; keep a copy elsewhere: without it the secrets are lost"
+            );
+        }
+        Ok(())
     }
 
     /// Lets the lookup helper open the files.
@@ -64,6 +118,9 @@ impl KeyFiles {
 
     /// Reads the keys for the first time, or takes those that were kept.
     pub(super) fn load(&mut self, kept: Option<KeyTexts>) -> Result<Keys, DaemonError> {
+        if !self.is_configured && self.needs_built_in(kept.as_ref())? {
+            self.current = None;
+        }
         let texts = kept.map_or_else(|| self.read_all(), Ok)?;
         let current = match (self.current_of(&texts)?, self.from_environment.take()) {
             (Some(current), _) => current,
@@ -108,6 +165,39 @@ impl KeyFiles {
         self.paths().filter(readable)
     }
 
+    /// Where no key is configured: whether the built-in key is used instead of the usual file.
+    ///
+    /// # Errors
+    /// Neither is what the store needs.
+    fn needs_built_in(&self, kept: Option<&KeyTexts>) -> Result<bool, DaemonError> {
+        if let Some(kept) = kept {
+            return Ok(kept.current.is_none());
+        }
+        let has_usual_file = match self.current.as_deref().map(|path| (path, self.open(path))) {
+            Some((path, Err(error))) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(DaemonError::Unreadable { path: path.to_owned(), source: error });
+            }
+            opened => matches!(opened, Some((_, Ok(_)))),
+        };
+        let built_in = MasterKey::built_in().id();
+        let noted = SledStore::noted_keys(&self.state_dir);
+        if noted.as_ref().is_some_and(|ids| ids.iter().all(|id| *id == built_in.to_string())) {
+            // With the built-in key among the previous ones, the store is on its way to the key in the file.
+            let previous = self.previous_of(&self.read_previous()?)?;
+            return Ok(!has_usual_file || !previous.iter().any(|key| key.id() == built_in));
+        }
+        match (has_usual_file, noted, &self.current) {
+            (true, _, _) => Ok(false),
+            (false, Some(needed), place) => {
+                Err(not_given(&self.state_dir, &needed, place.as_deref()))
+            }
+            // A store without a note is an old one, and opens with no other key.
+            (false, None, _) if SledStore::stored_bytes(&self.state_dir) > 0 => Ok(true),
+            (false, None, Some(place)) => Err(DaemonError::MissingKey(place.clone())),
+            (false, None, None) => Err(DaemonError::NoKeyPlace),
+        }
+    }
+
     fn open(&self, path: &Path) -> std::io::Result<std::fs::File> {
         match &self.lookup_helper {
             Some(lookup_helper) => lookup_helper.open(path),
@@ -116,11 +206,13 @@ impl KeyFiles {
     }
 
     fn read_all(&self) -> Result<KeyTexts, DaemonError> {
-        let read = |path: &Option<PathBuf>| {
-            let text = path.as_deref().map(|path| self.read(path)).transpose()?;
-            Ok::<_, DaemonError>(text.map(|text| LockedText::copy_of(&text)))
-        };
-        Ok(KeyTexts { current: read(&self.current)?, previous: read(&self.previous)? })
+        let current = self.current.as_deref().map(|path| self.read(path)).transpose()?;
+        Ok(KeyTexts { current, ..self.read_previous()? })
+    }
+
+    fn read_previous(&self) -> Result<KeyTexts, DaemonError> {
+        let previous = self.previous.as_deref().map(|path| self.read(path)).transpose()?;
+        Ok(KeyTexts { current: None, previous })
     }
 
     fn current_of(&self, texts: &KeyTexts) -> Result<Option<MasterKey>, DaemonError> {
@@ -137,18 +229,52 @@ impl KeyFiles {
         MasterKey::parse_lines(text).map_err(|source| error(path, source))
     }
 
-    fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, DaemonError> {
+    fn read(&self, path: &Path) -> Result<LockedText, DaemonError> {
         let unreadable = |source| DaemonError::Unreadable { path: path.to_owned(), source };
         let mut file = self.open(path).map_err(unreadable)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
         file.read_to_end(&mut bytes).map_err(unreadable)?;
-        Ok(bytes)
+        Ok(LockedText::copy_of(&bytes))
     }
 }
 
 fn credential() -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
     path.exists().then_some(path)
+}
+
+/// Where the key is if none is configured. None for a user without a home directory.
+fn usual_place() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Some(ROOT_KEY_FILE.into());
+    }
+    home_directory("XDG_CONFIG_HOME", ".config").map(|config| config.join(USER_KEY_FILE))
+}
+
+/// Makes a file with a new key, and missing directories above it. False if another process was faster.
+fn make(path: &Path) -> io::Result<bool> {
+    let directory = path.parent().expect("it is below a directory");
+    let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
+    DirBuilder::new().recursive(true).mode(mode).create(directory)?;
+    // A key that would be refused is not made.
+    Trust::in_this_user().check_directory(directory)?;
+    let made = NewFile::create(path, false).and_then(|mut file| {
+        file.write_all(MasterKey::new_text().as_bytes())?;
+        file.finish()
+    });
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        made => made?,
+    }
+    // The directories may be new, too.
+    for above in directory.ancestors().skip(1) {
+        match File::open(above).and_then(|above| above.sync_all()) {
+            // One that this user cannot open is not new.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
+    Ok(true)
 }
 
 fn error(from: &Path, source: KeyTextError) -> DaemonError {

@@ -1,8 +1,8 @@
 //! Whether keys are those that a store needs, for commands that must not open it, and where the right key may be.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::crypto::{KeyId, Keyring, Weakness};
+use crate::crypto::{KeyId, Keyring};
 use crate::store::SledStore;
 use crate::vault::OpenVaultError;
 
@@ -37,7 +37,7 @@ impl Keys {
     /// The store needs others, and which.
     pub(super) fn check_for(&self, state_dir: &Path) -> Result<(), DaemonError> {
         let noted = Noted::find(state_dir, &self.keyring);
-        noted.map_or(Ok(()), |noted| self.check_some(state_dir, &noted))
+        noted.map_or(Ok(()), |noted| self.check_some(&noted))
     }
 
     /// Refuses keys that lack one that the store needs, as a start would.
@@ -46,28 +46,36 @@ impl Keys {
     /// The store needs others, and which.
     pub(super) fn check_all_for(&self, state_dir: &Path) -> Result<(), DaemonError> {
         let Some(noted) = Noted::find(state_dir, &self.keyring) else { return Ok(()) };
-        self.check_some(state_dir, &noted)?;
+        self.check_some(&noted)?;
         match noted.missing {
             missing if missing.is_empty() => Ok(()),
             missing => Err(OpenVaultError::MissingKeys { missing }.into()),
         }
     }
 
-    fn check_some(&self, state_dir: &Path, noted: &Noted) -> Result<(), DaemonError> {
+    fn check_some(&self, noted: &Noted) -> Result<(), DaemonError> {
         match noted.ids.len() == noted.missing.len() {
-            true => Err(self.wrong_for(state_dir, &noted.ids)),
+            true => {
+                let (store, given) = (noted.ids.last().copied(), self.keyring.current_id());
+                Err(OpenVaultError::OtherKey { store, given }.into())
+            }
             false => Ok(()),
         }
     }
+}
 
-    fn wrong_for(&self, state_dir: &Path, needed: &[KeyId]) -> DaemonError {
-        if !self.weaknesses.contains(&Weakness::BuiltIn) {
-            let (store, given) = (needed.last().copied(), self.keyring.current_id());
-            return OpenVaultError::OtherKey { store, given }.into();
-        }
-        let needed: Vec<_> = needed.iter().map(ToString::to_string).collect();
-        let (state_dir, needed) = (PathBuf::from(state_dir), needed.join(" or "));
-        DaemonError::NoKeyGiven { state_dir, needed, hint: hint(OF_THE_SERVICE, SEALED_CREDENTIAL) }
+/// No key is configured, there is none in the usual place, and the store in `state_dir` needs the one with one of these
+/// ids.
+pub(super) fn not_given(state_dir: &Path, needed: &[String], place: Option<&Path>) -> DaemonError {
+    let place = place.map_or_else(
+        || "there is no home directory for one".to_owned(),
+        |place| format!("{} is not there", place.display()),
+    );
+    DaemonError::NoKeyGiven {
+        state_dir: state_dir.to_owned(),
+        needed: needed.join(" or "),
+        place,
+        hint: hint(OF_THE_SERVICE, SEALED_CREDENTIAL),
     }
 }
 

@@ -20,6 +20,7 @@ use std::path::Path;
 
 pub use check::check;
 pub use error::DaemonError;
+pub use host::durable::NewFile;
 pub use host::mountpoint::{clear_if_dead, is_secretfs, unmount};
 pub use host::selinux::Label;
 pub use offline::audit::{AuditLog, audit_directory, audit_log};

@@ -94,17 +94,18 @@ pub(super) fn open(
     settings: &Resolved,
     work: OfflineWork,
 ) -> Result<(Arc<SledStore>, Keyring), DaemonError> {
-    let keys = KeyFiles::find(settings).load(None)?;
+    if work == OfflineWork::Read && !SledStore::exists(&settings.state_dir) {
+        return Err(DaemonError::NoStore(settings.state_dir.clone()));
+    }
+    let mut key_files = KeyFiles::find(settings);
+    if work == OfflineWork::Seal && key_files.are_missing() {
+        return Err(DaemonError::NoKey);
+    }
+    let keys = key_files.load(None)?;
     // Before the store is opened: opening changes files, and the message says more.
     keys.check_for(&settings.state_dir)?;
-    match work {
-        OfflineWork::Read if !SledStore::exists(&settings.state_dir) => {
-            return Err(DaemonError::NoStore(settings.state_dir.clone()));
-        }
-        OfflineWork::Seal if keys.weaknesses.contains(&Weakness::BuiltIn) => {
-            return Err(DaemonError::NoKey);
-        }
-        _ => {}
+    if work == OfflineWork::Seal && keys.weaknesses.contains(&Weakness::BuiltIn) {
+        return Err(DaemonError::NoKey);
     }
     Ok((Arc::new(SledStore::open(&settings.state_dir)?), keys.keyring))
 }

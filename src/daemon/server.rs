@@ -307,6 +307,10 @@ fn confine(
 ) -> Result<Confined, DaemonError> {
     let failed = system("the helpers of the server could not be started");
     let key_files = KeyFiles::find(settings);
+    if !takes_over {
+        // Before the helper that opens it: it confines itself to files that are there.
+        key_files.make_missing(settings)?;
+    }
     let paths = key_files.paths().chain(settings.identities.as_deref());
     let paths = paths.chain([Path::new(locate::CONFIGURATION)]).map(Path::to_owned);
     let readable = Readable { files: paths.collect(), directory: settings.import_dir.clone() };

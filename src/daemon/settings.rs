@@ -50,7 +50,8 @@ pub struct MountSettings {
     #[arg(long, value_name = "FILE")]
     pub identities: Option<PathBuf>,
 
-    /// File with the encryption key; it goes before OB_ENCRYPTION_KEY
+    /// File with the encryption key; it goes before OB_ENCRYPTION_KEY [default: /etc/secretfs/encryption-key as root,
+    /// $XDG_CONFIG_HOME/secretfs/encryption-key otherwise; the first mount makes it]
     #[arg(long, value_name = "FILE")]
     pub encryption_key_file: Option<PathBuf>,
 
@@ -270,8 +271,12 @@ pub(super) struct Shared {
 
 impl Resolved {
     pub(super) fn from(flags: MountSettings) -> Result<Self, DaemonError> {
-        let config = flags.config.clone().or_else(|| existing(DEFAULT_CONFIG));
-        let file = config.as_deref().map(read_config).transpose()?.unwrap_or_default();
+        let file = match (&flags.config, existing(DEFAULT_CONFIG)) {
+            (Some(named), _) => read_config(named)?,
+            (None, Some(usual)) if nix::unistd::geteuid().is_root() => read_config(&usual)?,
+            (None, Some(usual)) => without_places(read_config(&usual)?),
+            (None, None) => MountSettings::default(),
+        };
         let state_dir = match flags.state_dir.clone().or(file.state_dir.clone()) {
             Some(directory) => directory,
             None => default_state_dir()?,
@@ -495,11 +500,37 @@ fn default_state_dir() -> Result<PathBuf, DaemonError> {
     if nix::unistd::geteuid().is_root() {
         return Ok(ROOT_STATE_DIR.into());
     }
-    let home = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    home("XDG_STATE_HOME")
-        .or_else(|| home("HOME").map(|home| home.join(".local/state")))
+    home_directory("XDG_STATE_HOME", ".local/state")
         .map(|state| state.join("secretfs"))
         .ok_or(DaemonError::NoStateDir)
+}
+
+/// The directory that the variable names, else this one in the home directory. A relative path in a variable is
+/// ignored, as the XDG specification requires.
+pub(super) fn home_directory(variable: &str, otherwise: &str) -> Option<PathBuf> {
+    let named = |name| {
+        std::env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_absolute())
+    };
+    named(variable).or_else(|| named("HOME").map(|home| home.join(otherwise)))
+}
+
+/// The usual configuration file is that of the system. To the mount of another user than root it says nothing about
+/// places, keys, accounts and SELinux: those are root's.
+fn without_places(file: MountSettings) -> MountSettings {
+    MountSettings {
+        mountpoint: None,
+        state_dir: None,
+        encryption_key_file: None,
+        previous_encryption_key_file: None,
+        import_dir: None,
+        store: None,
+        user: None,
+        context: None,
+        fscontext: None,
+        defcontext: None,
+        rootcontext: None,
+        ..file
+    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,14 @@ impl Device {
         }
     }
 
+    /// Whether this process may open the device, without which no mount is possible.
+    ///
+    /// # Errors
+    /// It may not, or there is none.
+    pub fn check() -> io::Result<()> {
+        open_device().map(drop)
+    }
+
     /// The device that another process passed to this one.
     pub fn from_fd(device: OwnedFd) -> Self {
         Self { file: device.into() }
@@ -93,8 +101,12 @@ impl AsFd for Device {
     }
 }
 
+fn open_device() -> io::Result<File> {
+    File::options().read(true).write(true).open(DEVICE)
+}
+
 fn mount_directly(mountpoint: &Path, labels: &str) -> io::Result<File> {
-    let file = File::options().read(true).write(true).open(DEVICE)?;
+    let file = open_device()?;
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
     // Sends no request to the mountpoint: it may be a mount without a server.
     let mut options = format!(

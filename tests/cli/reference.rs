@@ -1,7 +1,7 @@
 //! Every command line of the reference, taken from its own text, runs as it is written: as an admin,
 //! from the first to the last, in a directory that has the files which the lines name.
 
-use crate::harness::{ALICE, ROOT};
+use crate::harness::{ALICE, BUILT_IN_KEY, ROOT};
 use crate::kit::Cli;
 use crate::terminal::Terminal;
 
@@ -58,7 +58,8 @@ fn is_question(line: &str) -> bool {
 fn every_line_runs_as_written() {
     let Some(cli) = Cli::start() else { return };
     let insecure = Cli::prepare().expect("it was possible");
-    let insecure = Cli { mount: insecure.mount.with_env("OB_ENCRYPTION_KEY", None).started() };
+    let mount = insecure.mount.with_env("OB_ENCRYPTION_KEY", Some(BUILT_IN_KEY)).started();
+    let insecure = Cli { mount };
     make_files(&cli);
     let examples = examples();
     assert!(examples.len() > 50, "only {} lines were found", examples.len());

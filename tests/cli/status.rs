@@ -1,6 +1,6 @@
 //! `whoami`, `is-secure`, `keygen`.
 
-use crate::harness::{ALICE, CAROL, ROOT, UNKNOWN, set_mode};
+use crate::harness::{ALICE, BUILT_IN_KEY, CAROL, ROOT, UNKNOWN, set_mode};
 use crate::kit::Cli;
 
 #[test]
@@ -34,7 +34,7 @@ fn is_secure_is_a_question() {
     cli.run(ALICE, "oo secret is-secure").is(0, "Service is secure.\n", "");
     cli.run(ALICE, "secretfs is-secure -o json").is(0, "{\"reasons\":[],\"secure\":true}\n", "");
     let Some(cli) = Cli::prepare() else { return };
-    let mount = cli.mount.with_env("OB_ENCRYPTION_KEY", None).started();
+    let mount = cli.mount.with_env("OB_ENCRYPTION_KEY", Some(BUILT_IN_KEY)).started();
     let cli = Cli { mount };
     let reason = "it is using the default encryption key";
     let error = format!("Error: secret svc is not secure: {reason}\n");

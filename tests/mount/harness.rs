@@ -62,6 +62,9 @@ identities:
 /// 32 bytes in hex, so that no start has to wait for a password hash.
 pub(crate) const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f2031425364758697a8";
 
+/// The key of stores that were made when no key was configured.
+pub(crate) const BUILT_IN_KEY: &str = "changeMeToSomethingSecureForReal";
+
 /// How long the daemon may take to start or to end, and a condition to become true: long, for a machine
 /// that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);

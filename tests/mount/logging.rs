@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Mount, ROOT, can_mount};
+use crate::harness::{BUILT_IN_KEY, Mount, ROOT, can_mount};
 
 #[test]
 fn elsewhere_each_line_is_json() {
@@ -44,7 +44,7 @@ fn under_systemd_it_goes_to_the_journal() {
         .arg(env!("CARGO_BIN_EXE_secretfs"))
         .args([at("secrets"), at("state")])
         .env("JOURNAL_STREAM", format!("{}:{}", stream.dev(), stream.ino()))
-        .env_remove("OB_ENCRYPTION_KEY")
+        .env("OB_ENCRYPTION_KEY", BUILT_IN_KEY)
         .stderr(stderr)
         .stdin(Stdio::null())
         .spawn()

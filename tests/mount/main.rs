@@ -15,6 +15,7 @@ mod daemon;
 mod damage;
 mod deaths;
 mod filter;
+mod first_key;
 mod harness;
 mod preload;
 mod protocol;

@@ -15,6 +15,7 @@ const UID: u32 = 65_534;
 const AS_USER: &str = r#"
 mkdir "$HOME/../dev" && mount -t tmpfs none "$HOME/../dev"
 mknod -m 666 "$HOME/../dev/fuse" c 10 229 && mount --bind "$HOME/../dev/fuse" /dev/fuse
+eval "$PREPARE"
 cd "$HOME" && exec setpriv --reuid $USER_ID --regid $USER_ID --clear-groups sh -ec "$SCRIPT"
 "#;
 
@@ -77,8 +78,44 @@ fn a_killed_server_is_replaced_on_an_old_kernel() {
     }
 }
 
+#[test]
+fn the_settings_of_the_system_name_no_places_to_a_user() {
+    let prepare = r#"
+        mkdir "$HOME/../etc" && mount -t tmpfs none "$HOME/../etc" && cp -a /etc/. "$HOME/../etc"
+        mount --bind "$HOME/../etc" /etc && mkdir -p /etc/secretfs && cd /etc/secretfs
+        umask 077 && echo "$OB_ENCRYPTION_KEY" > encryption-key && umask 022
+        printf '%s\n' 'encryption-key-file: /etc/secretfs/encryption-key' 'mountpoint: /secrets' \
+            'state-dir: /var/lib/secretfs' 'import-dir: /root' 'user: root' 'list-acl: true' > config.yaml"#;
+    let script = r#"
+        unset OB_ENCRYPTION_KEY
+        secretfs mount ~/s --background 2> ~/log || cat ~/log
+        echo value > ~/s/any-name
+        ls ~/s
+        # What is named is meant.
+        secretfs mount ~/t --config /etc/secretfs/config.yaml 2>&1 | grep -o 'only root'"#;
+    let Some(said) = as_user_after(prepare, script) else { return };
+    assert_eq!(said, "any-name\nany-name.acl\nonly root\n");
+}
+
+#[test]
+fn without_the_device_it_says_what_to_do_and_makes_nothing() {
+    let prepare = "chmod 600 /dev/fuse";
+    let script = "unset OB_ENCRYPTION_KEY; secretfs mount ~/s 2>&1 || echo $?; ls -A ~";
+    let Some(said) = as_user_after(prepare, script) else { return };
+    assert_eq!(
+        said,
+        "Error: /dev/fuse cannot be used: Permission denied (os error 13); let this user open it (as root, \
+         `chmod 666 /dev/fuse`), or start the container with `--device /dev/fuse`\n6\n"
+    );
+}
+
 /// What the script said, in a namespace of its own: all that it started ends with it.
-fn as_user(script: &str) -> Option<String> {
+pub(crate) fn as_user(script: &str) -> Option<String> {
+    as_user_after(":", script)
+}
+
+/// As [`as_user`], after this script of root.
+fn as_user_after(prepare: &str, script: &str) -> Option<String> {
     if !can_mount() {
         return None;
     }
@@ -102,6 +139,7 @@ fn as_user(script: &str) -> Option<String> {
         .env("OB_ENCRYPTION_KEY", KEY)
         .env("USER_ID", UID.to_string())
         .env("LIBRARY", library)
+        .env("PREPARE", prepare)
         .env("SCRIPT", script)
         .output()
         .unwrap();

@@ -28,7 +28,7 @@ fn without_a_key_they_say_which_one_is_needed() {
         let (code, said) = run(None, arguments, &state);
         assert_eq!(code, Some(6), "{arguments:?}: {said}");
         assert!(said.contains(&id) && said.contains("--encryption-key-file"), "{said}");
-        assert!(said.contains("only the built-in key is known here"), "{said}");
+        assert!(said.contains("no key is configured"), "{said}");
     };
     says_which(&verify);
     assert_eq!(run(Some(KEY), &verify, &state).0, Some(0));

@@ -4,11 +4,10 @@ use std::io::{ErrorKind, Read, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use crate::cli::client::{Client, ClientError};
-use crate::cli::durable::NewFile;
 use crate::cli::error::{CliError, Result};
 use crate::cli::offline::OfflineArgs;
 use crate::cli::{progress, style};
-use crate::daemon::{Offline, OfflineWork, open_offline};
+use crate::daemon::{NewFile, Offline, OfflineWork, open_offline};
 
 /// Bytes that are read at a time.
 const STEP: usize = 128 << 10;

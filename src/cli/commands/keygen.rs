@@ -1,28 +1,20 @@
 //! `keygen`: a new encryption key.
 
-use std::io;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
-
-use crate::cli::error::{CliError, Result};
+use crate::cli::error::Result;
 use crate::cli::output::print;
+use crate::crypto::MasterKey;
 
 /// Print a new encryption key: 32 random bytes as base64.
+///
+/// The first mount makes a key itself if none is configured. This is for a key that is kept elsewhere, or
+/// that replaces another one.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  (umask 077 && secretfs keygen > /etc/secretfs/encryption-key)
-  secretfs mount --encryption-key-file /etc/secretfs/encryption-key")]
+  (umask 077 && secretfs keygen > /srv/keys/secretfs)
+  secretfs mount --encryption-key-file /srv/keys/secretfs")]
 pub(in super::super) struct Args {}
 
 pub(in super::super) fn run(Args {}: Args) -> Result {
-    let mut key = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *key).map_err(|error| CliError::Stream {
-        action: "get random bytes",
-        source: io::Error::other(error.to_string()),
-    })?;
-    let text = Zeroizing::new(STANDARD.encode(*key) + "\n");
-    print(&text)
+    print(&MasterKey::new_text())
 }

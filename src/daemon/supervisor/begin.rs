@@ -60,6 +60,8 @@ impl Begin<'_> {
     pub(super) fn anew(self) -> Result<Begun, DaemonError> {
         let Self { settings, fault: _, key, account, signals, log } = self;
         let path = mountpoint::check(&settings.mountpoint)?;
+        // Before a key and a store are made.
+        Device::check().map_err(no_device)?;
         let mount = new_number()?;
         let saved_state = memfd_create(c"secretfs-shelf", MFdFlags::MFD_CLOEXEC);
         let saved_state = saved_state.map_err(|error| prepared()(error.into()))?;
@@ -101,6 +103,19 @@ pub(super) fn new_number() -> Result<u64, DaemonError> {
     getrandom::fill(&mut number)
         .map_err(|error| prepared()(io::Error::other(error.to_string())))?;
     Ok(u64::from_le_bytes(number))
+}
+
+fn no_device(source: io::Error) -> DaemonError {
+    let advice = match source.kind() {
+        io::ErrorKind::NotFound => {
+            "load the kernel module as root (`modprobe fuse`), or start the container with `--device /dev/fuse`"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "let this user open it (as root, `chmod 666 /dev/fuse`), or start the container with `--device /dev/fuse`"
+        }
+        _ => "a mount needs it",
+    };
+    DaemonError::NoDevice { source, advice }
 }
 
 /// Why the kernel refused a mount.

@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 /// A file under a name of its own, in the directory of the one that it becomes. Removed if it does not
 /// become that.
-pub(super) struct NewFile {
+pub struct NewFile {
     file: File,
     unfinished: PathBuf,
     path: PathBuf,
@@ -23,12 +23,14 @@ impl NewFile {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`], or the directory takes no file.
-    pub(super) fn create(path: &Path, replace: bool) -> io::Result<Self> {
+    pub fn create(path: &Path, replace: bool) -> io::Result<Self> {
         if !replace && path.symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
         let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_string_lossy();
-        let unfinished = path.with_file_name(format!(".{name}.{}.unfinished", std::process::id()));
+        // What a crash left behind must not be in the way, and process ids are repeated.
+        let number = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+        let unfinished = path.with_file_name(format!(".{name}.{number:016x}.unfinished"));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         Ok(Self { file, unfinished, path: path.to_owned(), replace, finished: false })
     }
@@ -37,7 +39,7 @@ impl NewFile {
     ///
     /// # Errors
     /// The disk is full, or the name is taken by now.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         if self.replace {
             fs::rename(&self.unfinished, &self.path)?;
