@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    migrate, read, rekey, reload, remove, restore, save, unmount, upgrade, verify, watch, whoami,
+    migrate, read, recipient, rekey, reload, remove, restore, save, unmount, upgrade, verify,
+    watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -116,6 +117,7 @@ pub(super) enum Command {
     Read(read::Args),
     Remove(remove::Args),
     Encrypt(encrypt::Args),
+    Recipient(recipient::Args),
     IsSecure(is_secure::Args),
     Acl(acl::Args),
     Audit(audit::Args),

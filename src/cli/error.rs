@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
+use crate::crypto::RecipientError;
 use crate::model::{KeyError, ListName, MAX_VALUE_BYTES, SlugError};
 
 use crate::daemon::DaemonError;
@@ -104,6 +105,12 @@ pub(super) enum CliError {
     /// A value that cannot be read from the store.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// `--to` names no recipient.
+    #[error("{}{source}", at.iter().map(|at| format!("{at}: ")).collect::<String>())]
+    Recipient { at: Option<String>, source: RecipientError },
+    /// `--to` of a command that seals names several recipients, or a file without any.
+    #[error("`{0}` must hold exactly one recipient; a value is sealed for one environment")]
+    NotOneRecipient(String),
     /// Several things failed, each for its own reason.
     #[error("{}", join(.0))]
     Several(Vec<CliError>),
@@ -161,6 +168,8 @@ impl CliError {
             | Self::NulInValue { .. }
             | Self::NoDocuments(_)
             | Self::Documents(_)
+            | Self::Recipient { .. }
+            | Self::NotOneRecipient(_)
             | Self::WouldReplace(_)
             | Self::NotEmpty(_) => Exit::BadInput,
             Self::List(_)

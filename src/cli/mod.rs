@@ -18,6 +18,7 @@ mod output;
 mod parts;
 mod pattern;
 mod progress;
+mod recipients;
 mod sealed;
 mod style;
 mod table;
@@ -35,8 +36,8 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    migrate, mount, read, rekey, reload, remove, restore, save, unmount, upgrade, verify, watch,
-    whoami,
+    migrate, mount, read, recipient, rekey, reload, remove, restore, save, unmount, upgrade,
+    verify, watch, whoami,
 };
 use error::Result;
 
@@ -133,12 +134,13 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::List(args) => list::run(&client()?, args),
         Command::Read(args) => read::run(&client()?, args),
         Command::Remove(args) => remove::run(&client()?, args),
-        Command::Encrypt(args) => encrypt::run(&client()?, args),
+        Command::Encrypt(args) => encrypt::run(client, args),
+        Command::Recipient(args) => recipient::run(&client()?, args),
         Command::IsSecure(args) => is_secure::run(&client()?, args),
         Command::Acl(args) => acl::run(&client()?, args),
         Command::Audit(args) => audit::run(args),
         Command::Verify(args) => verify::run(args),
-        Command::Convert(args) => convert::run(&client()?, args),
+        Command::Convert(args) => convert::run(client, args),
         Command::Exec(args) => exec::run(&client()?, args),
         Command::Watch(args) => watch::run(&client()?, args),
         Command::Whoami(args) => whoami::run(&client()?, args),

@@ -1,13 +1,15 @@
-//! A value sealed by the daemon, as a document.
+//! A sealed value as a document.
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::crypto::Recipient;
 use crate::document::{self, Checksum, ChecksumAlgorithm, DocumentValue};
-use crate::model::{Key, Plaintext};
+use crate::model::{Key, MAX_VALUE_BYTES, Plaintext, SecretId};
 
 use super::client::{Client, ClientError};
-use super::error::Result;
+use super::error::{CliError, Result};
+use super::recipients;
 use super::yaml::{Fields, Scalar};
 
 /// A checksum algorithm, or none.
@@ -37,6 +39,83 @@ impl ValueEnum for ChecksumChoice {
     }
 }
 
+/// What seals values.
+pub(super) enum Sealer {
+    /// The daemon of a mount, with its encryption key.
+    Daemon(Client),
+    /// This process, for a recipient.
+    Recipient(Box<Recipient>),
+}
+
+impl Sealer {
+    /// The recipient that `to` names; without one the mount, which is looked for only then.
+    ///
+    /// # Errors
+    /// There is no such recipient, or no mount.
+    pub(super) fn new(
+        to: Option<&str>,
+        client: impl FnOnce() -> Result<Client, ClientError>,
+    ) -> Result<Self> {
+        Ok(match to {
+            Some(argument) => Self::Recipient(Box::new(recipients::one(argument)?)),
+            None => Self::Daemon(client()?),
+        })
+    }
+
+    /// The checksum of a document where none is asked for: that of the contract. With a recipient none:
+    /// the checksum of a short value reveals it to those who can read the document and must not be able to open it.
+    pub(super) fn usual_checksum(&self) -> ChecksumChoice {
+        match self {
+            Self::Daemon(_) => ChecksumChoice::default(),
+            Self::Recipient(_) => ChecksumChoice(None),
+        }
+    }
+
+    /// Seals a value for a key, under a new id.
+    ///
+    /// # Errors
+    /// The mount failed, or its answer is not a sealed document for this key.
+    pub(super) fn seal(
+        &self,
+        key: &Key,
+        value: &Plaintext,
+        checksum: ChecksumChoice,
+    ) -> Result<Sealed> {
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(CliError::ValueTooLarge);
+        }
+        let (id, sealed) = match self {
+            Self::Daemon(client) => by_daemon(client, key, value)?,
+            Self::Recipient(recipient) => {
+                let id = SecretId::from_random(std::iter::repeat_with(random_byte));
+                (Some(id.to_string()), recipient.seal(key, value).to_string())
+            }
+        };
+        let checksum = checksum.0.map(|algorithm| Checksum::of(algorithm, value));
+        Ok(Sealed { id, key: key.clone(), value: sealed, checksum })
+    }
+}
+
+/// The id and the sealed value of the document that the daemon makes.
+fn by_daemon(client: &Client, key: &Key, value: &Plaintext) -> Result<(Option<String>, String)> {
+    let not_understood = || ClientError::not_understood(&format!(".encrypt/{key}"));
+    let text = client.encrypt(key, value)?;
+    let mut documents = document::parse(text.as_bytes()).map_err(|_| not_understood())?;
+    let mut document = documents.pop().ok_or_else(not_understood)?;
+    match document.take_value() {
+        Some(DocumentValue::Sealed(sealed)) if document.key() == key => {
+            Ok((document.id().map(ToString::to_string), sealed))
+        }
+        _ => Err(not_understood().into()),
+    }
+}
+
+fn random_byte() -> u8 {
+    let mut byte = [0];
+    getrandom::fill(&mut byte).expect("the kernel's random source answers once it is seeded");
+    byte[0]
+}
+
 /// A sealed document.
 pub(super) struct Sealed {
     id: Option<String>,
@@ -46,31 +125,6 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// Has the daemon seal a value for a key, under an id that it gives.
-    ///
-    /// # Errors
-    /// The mount failed, or its answer is not a sealed document for this key.
-    pub(super) fn seal(
-        client: &Client,
-        key: &Key,
-        value: &Plaintext,
-        checksum: ChecksumChoice,
-    ) -> Result<Self> {
-        let not_understood = || ClientError::not_understood(&format!(".encrypt/{key}"));
-        let text = client.encrypt(key, value)?;
-        let mut documents = document::parse(text.as_bytes()).map_err(|_| not_understood())?;
-        let mut document = documents.pop().ok_or_else(not_understood)?;
-        match document.take_value() {
-            Some(DocumentValue::Sealed(sealed)) if document.key() == key => Ok(Self {
-                id: document.id().map(ToString::to_string),
-                key: key.clone(),
-                value: sealed,
-                checksum: checksum.0.map(|algorithm| Checksum::of(algorithm, value)),
-            }),
-            _ => Err(not_understood().into()),
-        }
-    }
-
     /// A value that is sealed already, with the checksum that stands beside it.
     pub(super) fn existing(key: &Key, value: String, checksum: Option<Checksum>) -> Self {
         Self { id: None, key: key.clone(), value, checksum }

@@ -16,6 +16,8 @@ pub enum Purpose {
     Audit,
     /// Names in indexes outside the store.
     Index,
+    /// The private key of the recipient that others seal values for.
+    Recipient,
 }
 
 impl Purpose {
@@ -25,6 +27,7 @@ impl Purpose {
             Self::Documents => b"secretfs v1 documents",
             Self::Audit => b"secretfs v1 audit",
             Self::Index => b"secretfs v1 index",
+            Self::Recipient => b"secretfs v1 recipient",
         }
     }
 }

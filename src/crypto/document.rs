@@ -1,5 +1,5 @@
-//! Sealed values in documents: base64 of magic and version (4 bytes), key id (8), salt (16), nonce
-//! (12), text, tag (16).
+//! Sealed values in documents. Version 1 of the envelope is base64 of magic and version (4 bytes), key id
+//! (8), salt (16), nonce (12), text, tag (16); version 2 is in `recipient.rs`.
 
 use std::fmt;
 
@@ -11,16 +11,21 @@ use zeroize::Zeroizing;
 
 use crate::model::{Key, Plaintext};
 
-use super::OpenError;
 use super::aead::{self, NONCE, TAG};
 use super::derive::expand;
 use super::master::KeyId;
+use super::recipient;
 
+/// Bytes of magic and version.
+pub(super) const MAGIC_BYTES: usize = 4;
 /// `sfs` and the version of the envelope.
-const MAGIC: [u8; 4] = *b"sfs\x01";
-const KEY_ID: usize = 8;
+const MAGIC: [u8; MAGIC_BYTES] = *b"sfs\x01";
+/// Bytes of a key id, which follows in every version.
+pub(super) const KEY_ID: usize = 8;
 const SALT: usize = 16;
-const HEADER: usize = MAGIC.len() + KEY_ID + SALT;
+const HEADER: usize = MAGIC_BYTES + KEY_ID + SALT;
+/// Bytes of an envelope around an empty value.
+const OVERHEAD: usize = HEADER + NONCE + TAG;
 /// Upstream's values are a 16-byte IV and at least one 16-byte block of AES-CBC.
 const BLOCK: usize = 16;
 
@@ -42,9 +47,9 @@ pub enum SealedValueError {
     Upstream,
     /// The envelope is of a version that is not known here.
     #[error(
-        "the sealed value has a version that is not known here; use the version that sealed it"
+        "the sealed value has version {0} of the envelope, which this version of secretfs does not know; use the version that sealed it"
     )]
-    UnknownVersion,
+    UnknownVersion(u8),
     /// It is not an envelope, or cut off.
     #[error(
         "the sealed value is not an envelope of secretfs, or is cut off; seal it with `secretfs encrypt`"
@@ -59,10 +64,12 @@ impl SealedValue {
     /// The text is not one; what upstream's own tool wrote is told apart.
     pub fn parse(text: &str) -> Result<Self, SealedValueError> {
         let bytes = STANDARD.decode(text.trim()).map_err(|_| SealedValueError::NotBase64)?;
-        match bytes.first_chunk::<4>() {
-            Some(&MAGIC) if bytes.len() >= HEADER + NONCE + TAG => Ok(Self(bytes)),
-            Some(&MAGIC) => Err(SealedValueError::Malformed),
-            Some([b's', b'f', b's', _]) => Err(SealedValueError::UnknownVersion),
+        let whole = |overhead| bytes.len() >= overhead;
+        match bytes.first_chunk() {
+            Some(&MAGIC) if whole(OVERHEAD) => Ok(Self(bytes)),
+            Some(&recipient::MAGIC) if whole(recipient::OVERHEAD) => Ok(Self(bytes)),
+            Some(&MAGIC | &recipient::MAGIC) => Err(SealedValueError::Malformed),
+            Some(&[b's', b'f', b's', version]) => Err(SealedValueError::UnknownVersion(version)),
             _ if bytes.len() >= 2 * BLOCK && bytes.len() % BLOCK == 0 => {
                 Err(SealedValueError::Upstream)
             }
@@ -70,15 +77,31 @@ impl SealedValue {
         }
     }
 
-    /// How long the text of a sealed value of `size` bytes is, in bytes.
-    pub fn text_length(size: usize) -> usize {
-        (HEADER + NONCE + size + TAG).div_ceil(3) * 4
+    /// An envelope that was just made.
+    pub(super) fn from_parts(parts: &[&[u8]]) -> Self {
+        Self(parts.concat())
     }
 
-    /// The id of the key that sealed it.
+    /// How long the text of a value of `size` bytes that the daemon sealed is, in bytes.
+    pub fn text_length(size: usize) -> usize {
+        (OVERHEAD + size).div_ceil(3) * 4
+    }
+
+    /// The id of the encryption key that opens it: the one that sealed it, or the one whose recipient
+    /// it is sealed for.
     pub fn key_id(&self) -> KeyId {
-        let id = self.0[MAGIC.len()..].first_chunk();
+        let id = self.0[MAGIC_BYTES..].first_chunk();
         KeyId(*id.expect("the length was checked when it was parsed"))
+    }
+
+    /// Whether it was sealed for a recipient, with the public key alone.
+    pub fn is_for_recipient(&self) -> bool {
+        self.0.starts_with(&recipient::MAGIC)
+    }
+
+    /// The bytes of the envelope.
+    pub(super) fn envelope(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -145,13 +168,10 @@ fn seal_with(
     SealedValue(aead::seal_with(nonce, &key, &header, name, value.expose()))
 }
 
-pub(super) fn open(
-    key: &[u8; 32],
-    name: &Key,
-    sealed: &SealedValue,
-) -> Result<Plaintext, OpenError> {
-    let key = message_key(key, &sealed.0[..HEADER]);
-    aead::open(&key, HEADER, name.as_str().as_bytes(), &sealed.0).ok_or(OpenError::NotAuthentic)
+/// The plaintext of an envelope of version 1; none if anything about it was changed.
+pub(super) fn open(key: &[u8; 32], name: &Key, envelope: &[u8]) -> Option<Plaintext> {
+    let key = message_key(key, envelope.get(..HEADER)?);
+    aead::open(&key, HEADER, name.as_str().as_bytes(), envelope)
 }
 
 /// Each envelope has a key of its own, from its random salt.

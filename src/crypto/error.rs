@@ -10,6 +10,11 @@ pub enum OpenError {
         "it was sealed with the key {0}, which is not here; put that key into --previous-encryption-key-file"
     )]
     UnknownKey(KeyId),
+    /// It was sealed for the recipient of a key that is not at hand.
+    #[error(
+        "it was sealed for the recipient of another key, {0}; seal it for the one that `secretfs recipient` prints here, or put that key into --previous-encryption-key-file"
+    )]
+    OtherRecipient(KeyId),
     /// It was changed, or moved from another place.
     #[error("it was changed, or sealed for another key name; seal it again for this one")]
     NotAuthentic,

@@ -9,7 +9,8 @@ use crate::model::{Key, Plaintext};
 use super::derive::derive;
 use super::locked::KeyBytes;
 use super::{
-    KeyId, MasterKey, OpenError, Purpose, SealedValue, SealingSeed, document, record, record_key_id,
+    KeyId, MasterKey, OpenError, Purpose, Recipient, SealedValue, SealingSeed, document, recipient,
+    record, record_key_id,
 };
 
 /// Seals with the current key; opens with it and with those that were current once.
@@ -25,6 +26,7 @@ struct Keys {
     documents: KeyBytes,
     audit: KeyBytes,
     index: KeyBytes,
+    recipient: KeyBytes,
 }
 
 impl Keys {
@@ -34,6 +36,7 @@ impl Keys {
             Purpose::Documents => &self.documents,
             Purpose::Audit => &self.audit,
             Purpose::Index => &self.index,
+            Purpose::Recipient => &self.recipient,
         }
     }
 
@@ -46,6 +49,7 @@ impl Keys {
             documents: of(Purpose::Documents),
             audit: of(Purpose::Audit),
             index: of(Purpose::Index),
+            recipient: of(Purpose::Recipient),
         }
     }
 }
@@ -137,12 +141,25 @@ impl Keyring {
         document::seal_seeded(seed, &keys.documents, keys.id, name, value)
     }
 
+    /// The recipient of the current key: others seal values for it that only this keyring opens.
+    pub fn recipient(&self) -> Recipient {
+        let keys = self.current();
+        Recipient::of_seed(keys.id, &keys.recipient)
+    }
+
     /// Opens a value from a document.
     ///
     /// # Errors
     /// It was changed, or sealed for another name, or with a key that is not here.
     pub fn open_value(&self, name: &Key, sealed: &SealedValue) -> Result<Plaintext, OpenError> {
-        document::open(&self.find(sealed.key_id())?.documents, name, sealed)
+        let (id, envelope) = (sealed.key_id(), sealed.envelope());
+        let opened = match (self.find(id), sealed.is_for_recipient()) {
+            (Ok(keys), false) => document::open(&keys.documents, name, envelope),
+            (Ok(keys), true) => recipient::open(&keys.recipient, name, envelope),
+            (Err(error), false) => return Err(error),
+            (Err(_), true) => return Err(OpenError::OtherRecipient(id)),
+        };
+        opened.ok_or(OpenError::NotAuthentic)
     }
 
     fn current(&self) -> &Keys {
@@ -235,6 +252,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sealed_for_a_recipient_opens_with_its_key_and_under_its_name_alone() {
+        let (ring, value) = (keyring(1), Plaintext::copy_of(b"value"));
+        let recipient = Recipient::parse(&ring.recipient().to_string()).unwrap();
+        assert_eq!((&recipient, recipient.key_id()), (&ring.recipient(), ring.current_id()));
+        let sealed = recipient.seal(&key("a/K"), &value);
+        let read = SealedValue::parse(&sealed.to_string()).unwrap();
+        assert!(read.is_for_recipient() && read.key_id() == ring.current_id());
+        assert_eq!(ring.open_value(&key("a/K"), &read).unwrap().expose(), b"value");
+        assert_eq!(ring.open_value(&key("b/K"), &read).err(), Some(OpenError::NotAuthentic));
+        assert_eq!(
+            keyring(2).open_value(&key("a/K"), &read).err(),
+            Some(OpenError::OtherRecipient(master(1).id()))
+        );
+        let next = Keyring::new(master(2), vec![master(1)]);
+        assert_eq!(next.open_value(&key("a/K"), &read).unwrap().expose(), b"value");
+        assert_ne!(next.recipient(), recipient);
+        assert_ne!(sealed.to_string(), recipient.seal(&key("a/K"), &value).to_string());
+    }
+
+    #[test]
+    fn a_damaged_recipient_is_refused() {
+        use crate::crypto::RecipientError::{Damaged, NotARecipient};
+        let text = keyring(1).recipient().to_string();
+        assert_eq!(Recipient::parse(&format!(" {text}\r\n")).unwrap(), keyring(1).recipient());
+        let error = |text: &str| Recipient::parse(text).err();
+        assert_eq!(error(&text[1..]), Some(NotARecipient));
+        assert_eq!(error(&text.replace("recipient-1", "recipient-2")), Some(NotARecipient));
+        for length in 21..text.len() {
+            assert_eq!(error(&text[..length]), Some(Damaged), "length {length}");
+        }
+        for at in 21..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(error(&changed), Some(Damaged), "byte {at}");
+        }
+    }
+
+    #[test]
     fn a_key_counts_once_and_the_current_one_can_be_kept() {
         let ring = Keyring::new(master(2), vec![master(1), master(2), master(1)]);
         assert_eq!(ring.ids().collect::<Vec<_>>(), [master(2).id(), master(1).id()]);
@@ -259,19 +315,25 @@ mod tests {
         }
         use base64::Engine;
         let base64 = base64::engine::general_purpose::STANDARD;
-        let sealed = ring.seal_value(&key("K"), &Plaintext::copy_of(b"value"));
-        let bytes = base64.decode(sealed.to_string()).unwrap();
-        let opens = |bytes: &[u8]| {
-            SealedValue::parse(&base64.encode(bytes))
-                .is_ok_and(|sealed| ring.open_value(&key("K"), &sealed).is_ok())
-        };
-        assert!(opens(&bytes));
-        for bit in 0..bytes.len() * 8 {
-            let mut changed = bytes.clone();
-            changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(!opens(&changed), "bit {bit}");
+        let value = Plaintext::copy_of(b"value");
+        let both = [ring.seal_value(&key("K"), &value), ring.recipient().seal(&key("K"), &value)];
+        for sealed in both {
+            let bytes = base64.decode(sealed.to_string()).unwrap();
+            let opens = |bytes: &[u8]| {
+                SealedValue::parse(&base64.encode(bytes))
+                    .is_ok_and(|sealed| ring.open_value(&key("K"), &sealed).is_ok())
+            };
+            assert!(opens(&bytes));
+            // Each bit of the first 100 bytes and of the last, one in each byte of the encapsulated key.
+            let near = |byte: usize| byte < 100 || byte + 40 > bytes.len();
+            let bits = (0..bytes.len() * 8).filter(|bit| near(bit / 8) || bit % 8 == bit / 8 % 8);
+            for bit in bits {
+                let mut changed = bytes.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert!(!opens(&changed), "bit {bit}");
+            }
+            assert!((0..bytes.len()).all(|length| !opens(&bytes[..length])));
         }
-        assert!((0..bytes.len()).all(|length| !opens(&bytes[..length])));
     }
 
     #[test]
@@ -280,7 +342,8 @@ mod tests {
         assert_eq!(error("not base64!"), Some(SealedValueError::NotBase64));
         assert_eq!(error(""), Some(SealedValueError::Malformed));
         assert_eq!(error("c2ZzAQ=="), Some(SealedValueError::Malformed));
-        assert_eq!(error("c2ZzAgAA"), Some(SealedValueError::UnknownVersion));
+        assert_eq!(error("c2ZzAgAA"), Some(SealedValueError::Malformed));
+        assert_eq!(error("c2ZzAwAA"), Some(SealedValueError::UnknownVersion(3)));
         let upstream = "a37/KUAr4SOYi6Xw9i9T8qo3QCk8WvnzONo47jHAkwk=";
         assert_eq!(error(upstream), Some(SealedValueError::Upstream));
         assert!(SealedValueError::Upstream.to_string().contains("secretfs convert"));
@@ -293,6 +356,8 @@ mod tests {
             let sealed = ring.seal_record(&place, &value);
             prop_assert!(ring.open_record(&place, &sealed).unwrap().expose() == value);
             let sealed = ring.seal_value(&key("K"), &Plaintext::copy_of(&value));
+            prop_assert!(ring.open_value(&key("K"), &sealed).unwrap().expose() == value);
+            let sealed = ring.recipient().seal(&key("K"), &Plaintext::copy_of(&value));
             prop_assert!(ring.open_value(&key("K"), &sealed).unwrap().expose() == value);
         }
 

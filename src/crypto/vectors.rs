@@ -1,4 +1,6 @@
-//! Holds the code to the test vectors of `docs/keys.md`, which another program computed.
+//! Holds the code to the test vectors of `docs/keys.md`, which another program computed, and to published ones.
+
+mod published;
 
 use base64::Engine;
 
@@ -38,6 +40,7 @@ fn keys_are_derived_as_documented() {
         ("documents", Purpose::Documents),
         ("audit", Purpose::Audit),
         ("index", Purpose::Index),
+        ("recipient key", Purpose::Recipient),
     ] {
         assert_eq!(hex(&derive(master.expose(), purpose)[..]), vector(name), "{name}");
     }
@@ -66,4 +69,23 @@ fn a_document_opens_as_documented() {
     assert_eq!(ring.open_value(&name, &sealed).unwrap().expose(), b"example-value");
     let again = ring.seal_value(&name, &Plaintext::copy_of(b"example-value"));
     assert_eq!(again.to_string().len(), vector("document").len());
+}
+
+#[test]
+fn a_value_for_the_recipient_opens_as_documented() {
+    use sha2::{Digest, Sha256};
+    let ring = Keyring::new(master(), vec![]);
+    let recipient = ring.recipient();
+    assert_eq!(hex(&Sha256::digest(recipient.to_string())), vector("SHA-256 of the recipient"));
+    let name = Key::parse("example-key").unwrap();
+    // It stands in the program, in lines.
+    let lines = PAGE.split("sealed = \"\"\"").nth(1).expect("a value that the program opens");
+    let text: String =
+        lines.split("\"\"\"").next().unwrap_or_default().split_whitespace().collect();
+    let sealed = SealedValue::parse(&text).unwrap();
+    assert!(sealed.is_for_recipient());
+    assert_eq!(sealed.key_id().to_string(), vector("key id"));
+    let opened = ring.open_value(&name, &sealed).unwrap();
+    assert_eq!(opened.expose(), vector("value for the recipient").as_bytes());
+    assert_eq!(recipient.seal(&name, &opened).to_string().len(), text.len());
 }

@@ -23,6 +23,7 @@ mod list;
 mod mount;
 mod prompt;
 mod read;
+mod recipient;
 mod reference;
 mod remove;
 mod save;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::cli::client::Client;
+use crate::cli::client::{Client, ClientError};
 use crate::cli::documents::DocumentFile;
 use crate::cli::error::{CliError, Result};
 use crate::cli::output::print;
-use crate::cli::sealed::{ChecksumChoice, Sealed};
+use crate::cli::sealed::{ChecksumChoice, Sealed, Sealer};
 use crate::cli::style;
 use crate::cli::yaml::{self, Scalar};
 use crate::crypto::{BUILT_IN_KEY, SealedValue, SealedValueError, open_upstream};
@@ -19,13 +19,14 @@ use crate::model::Plaintext;
 /// Turn a file of upstream's own tool into a sealed one, on standard output.
 ///
 /// Values that upstream's `encrypt` wrote are decrypted with the key that it was used with and
-/// sealed by the daemon; so are values in the clear; values that are sealed already stay. Ids, keys
-/// and lists stay; comments do not.
+/// sealed by the daemon, or with --to by this command; so are values in the clear; values that are sealed already
+/// stay. Ids, keys and lists stay; comments do not.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   secretfs convert upstream.yaml > sealed.yaml
-  secretfs convert --encryption-key-file old-key upstream.yaml > sealed.yaml")]
+  secretfs convert --encryption-key-file old-key upstream.yaml > sealed.yaml
+  secretfs convert --to production.recipient upstream.yaml > sealed.yaml")]
 pub(in super::super) struct Args {
     /// The file.
     #[arg(value_hint = clap::ValueHint::FilePath)]
@@ -34,15 +35,22 @@ pub(in super::super) struct Args {
     /// upstream's default key.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     encryption_key_file: Option<PathBuf>,
+    /// Seal for this recipient, or the one in this file, without a mount
+    #[arg(long, value_name = "RECIPIENT|FILE", value_hint = clap::ValueHint::FilePath)]
+    to: Option<String>,
 }
 
-pub(in super::super) fn run(client: &Client, args: Args) -> Result {
+pub(in super::super) fn run(
+    client: impl FnOnce() -> Result<Client, ClientError>,
+    args: Args,
+) -> Result {
+    let sealer = Sealer::new(args.to.as_deref(), client)?;
     let key = upstream_key(args.encryption_key_file)?;
     let file = DocumentFile::open(&args.file)?;
     let (name, single) = (file.name, file.documents.len() == 1);
     let (mut text, mut errors) = (String::new(), Vec::new());
     for mut document in file.documents {
-        match convert(client, &key, &name, &mut document) {
+        match convert(&sealer, &key, &name, &mut document) {
             Ok(sealed) => {
                 let lists = document.lists().clone();
                 let mut fields = match &sealed {
@@ -72,7 +80,7 @@ fn upstream_key(file: Option<PathBuf>) -> Result<Zeroizing<String>> {
 
 /// The document with its value sealed; none if it has no value.
 fn convert(
-    client: &Client,
+    sealer: &Sealer,
     key: &str,
     file: &str,
     document: &mut Document,
@@ -104,8 +112,9 @@ fn convert(
     };
     check(document, &value).map_err(|what| wrong(&what))?;
     let algorithm = document.checksum().map(|checksum| checksum.algorithm());
-    let choice = algorithm.map_or_else(ChecksumChoice::default, |some| ChecksumChoice(Some(some)));
-    Ok(Some(Sealed::seal(client, document.key(), &value, choice)?.with_id(id)))
+    let choice =
+        algorithm.map_or_else(|| sealer.usual_checksum(), |some| ChecksumChoice(Some(some)));
+    Ok(Some(sealer.seal(document.key(), &value, choice)?.with_id(id)))
 }
 
 fn check(document: &Document, value: &Plaintext) -> Result<(), &'static str> {

@@ -17,6 +17,7 @@ pub(super) mod man;
 pub(super) mod migrate;
 pub(super) mod mount;
 pub(super) mod read;
+pub(super) mod recipient;
 pub(super) mod rekey;
 pub(super) mod reload;
 pub(super) mod remove;

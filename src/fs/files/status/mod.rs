@@ -23,15 +23,17 @@ pub(in crate::fs) enum StatusFile {
     Metrics,
     Rekey,
     ImportDir,
+    Recipient,
 }
 
 impl StatusFile {
-    pub(in crate::fs) const ALL: [Self; 8] = [
+    pub(in crate::fs) const ALL: [Self; 9] = [
         Self::Health,
         Self::ImportDir,
         Self::IsSecure,
         Self::LastError,
         Self::Metrics,
+        Self::Recipient,
         Self::Rekey,
         Self::Version,
         Self::Whoami,
@@ -47,6 +49,7 @@ impl StatusFile {
             Self::Metrics => "metrics",
             Self::Rekey => "rekey",
             Self::ImportDir => "import-dir",
+            Self::Recipient => "recipient",
         }
     }
 
@@ -75,6 +78,7 @@ impl Fs {
             StatusFile::Rekey if caller.is_admin() => self.rekey_text(),
             StatusFile::Rekey => String::new(),
             StatusFile::ImportDir => self.import_dir_text(caller),
+            StatusFile::Recipient => format!("{}\n", self.vault.keyring().recipient()),
         }
     }
 }
