@@ -28,9 +28,7 @@ impl DocumentFile {
     /// # Errors
     /// It cannot be read, or everything that is wrong in it, with the lines.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let file = File::open(path).map_err(CliError::file("read", path))?;
-        Self::read(name, file, CliError::file("read", path))
+        Self::parse(path.display().to_string(), load(path)?)
     }
 
     /// Parses what stands on standard input.
@@ -39,17 +37,10 @@ impl DocumentFile {
     /// As [`DocumentFile::open`].
     pub(super) fn stdin() -> Result<Self> {
         let failed = |source| CliError::Stream { action: "read standard input", source };
-        Self::read("standard input".to_owned(), io::stdin().lock(), failed)
+        Self::parse("standard input".to_owned(), read(io::stdin().lock()).map_err(failed)?)
     }
 
-    fn read(
-        name: String,
-        source: impl Read,
-        failed: impl FnOnce(io::Error) -> CliError,
-    ) -> Result<Self> {
-        let mut bytes = Zeroizing::new(Vec::new());
-        // One byte more than is allowed: the parser says what is wrong with it.
-        source.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    fn parse(name: String, bytes: Zeroizing<Vec<u8>>) -> Result<Self> {
         match document::parse(&bytes) {
             Ok(documents) => Ok(Self { name, bytes, documents }),
             Err(errors) => Err(CliError::Documents(
@@ -57,6 +48,21 @@ impl DocumentFile {
             )),
         }
     }
+}
+
+/// The bytes of a file, which may hold values in the clear.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn load(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    File::open(path).and_then(read).map_err(CliError::file("read", path))
+}
+
+fn read(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    // One byte more than is allowed: the parser says what is wrong with it.
+    source.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens every file, those of a directory as [`find`] gives them.

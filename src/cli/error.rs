@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use crate::crypto::RecipientError;
+use crate::identity::FileFault;
 use crate::model::{KeyError, ListName, MAX_VALUE_BYTES, SlugError};
 
 use crate::daemon::DaemonError;
@@ -111,6 +112,9 @@ pub(super) enum CliError {
     /// `--to` of a command that seals names several recipients, or a file without any.
     #[error("`{0}` must hold exactly one recipient; a value is sealed for one environment")]
     NotOneRecipient(String),
+    /// An identities file that is checked against is wrong.
+    #[error("`{}`: {source}", path.display())]
+    Identities { path: PathBuf, source: Box<FileFault> },
     /// Several things failed, each for its own reason.
     #[error("{}", join(.0))]
     Several(Vec<CliError>),
@@ -170,6 +174,7 @@ impl CliError {
             | Self::Documents(_)
             | Self::Recipient { .. }
             | Self::NotOneRecipient(_)
+            | Self::Identities { .. }
             | Self::WouldReplace(_)
             | Self::NotEmpty(_) => Exit::BadInput,
             Self::List(_)

@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 mod examples;
 mod exit;
+mod findings;
 mod offline;
 mod output;
 mod parts;

@@ -127,6 +127,14 @@ impl Identities {
         self.teams.contains(slug)
     }
 
+    /// Whether the slug is one of an entry, a team, an admin, or stands for a number.
+    pub fn names(&self, slug: &Slug) -> bool {
+        self.uid_by_slug.contains_key(slug)
+            || self.is_team(slug)
+            || self.is_admin(slug)
+            || slug.as_str().contains(':')
+    }
+
     /// The UID that has this slug by the file.
     pub fn uid_of(&self, slug: &Slug) -> Option<u32> {
         self.uid_by_slug.get(slug).copied()
