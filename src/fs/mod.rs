@@ -225,6 +225,7 @@ impl Fs {
         self.tasks.begin();
         self.processes.begin();
         let cache: Arc<dyn KernelCache> = Arc::new(cache);
+        self.settling.serve(Arc::clone(&cache));
         self.prefiller.start(Arc::clone(&cache))?;
         self.review_inheritance(Arc::clone(&cache))?;
         self.invalidator.start(cache)

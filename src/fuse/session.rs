@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use fuser::{Config, Session, SessionACL};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::fs::{Fs, KernelCache};
@@ -90,7 +91,7 @@ pub fn serve(
     };
     replace(&session, device)?;
 
-    fs.serve_caches(Cache(Lines::new(lines)))?;
+    fs.serve_caches(Cache { lines: Lines::new(lines), device: device.file().try_clone()? })?;
     fs.serve_watchers(inotify_helper)?;
     let resends = resend(device)?;
     if !resends && !is_new {
@@ -140,7 +141,10 @@ pub fn resend(device: &Device) -> io::Result<bool> {
     }
 }
 
-struct Cache(Lines);
+struct Cache {
+    lines: Lines,
+    device: File,
+}
 
 impl Cache {
     /// `fuse_notify_inval_entry_out`.
@@ -149,7 +153,7 @@ impl Cache {
         let about =
             [&parent.to_ne_bytes()[..], &length.to_ne_bytes(), &flags.to_ne_bytes()].concat();
         let message = notice(NOTIFY_INVAL_ENTRY, &[&about, name.as_bytes(), &[0]]);
-        let errno = self.0.say(&message);
+        let errno = self.lines.say(&message);
         if errno != 0 {
             // The kernel does not know the name, or the mount is gone: nothing is cached then.
             tracing::debug!(errno, "the kernel did not forget a name");
@@ -159,7 +163,7 @@ impl Cache {
     /// `fuse_notify_inval_inode_out`: the attributes, and the bytes from `offset` on; one below zero spares them.
     fn forget_inode(&self, node: u64, offset: i64) {
         let about = [node.to_ne_bytes(), offset.to_ne_bytes(), [0; 8]].concat();
-        let errno = self.0.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
+        let errno = self.lines.say(&notice(NOTIFY_INVAL_INODE, &[&about]));
         if errno != 0 {
             tracing::debug!(errno, "the kernel did not forget what it knows of a file");
         }
@@ -176,7 +180,7 @@ impl KernelCache for Cache {
     }
 
     fn keep_bytes(&self, node: u64, bytes: &[u8]) {
-        let errno = self.0.say(&notice(NOTIFY_STORE, &[&store(node, bytes.len()), bytes]));
+        let errno = self.lines.say(&notice(NOTIFY_STORE, &[&store(node, bytes.len()), bytes]));
         if errno != 0 {
             tracing::debug!(errno, "the kernel did not take a file's bytes; it reads them");
         }
@@ -191,7 +195,7 @@ impl KernelCache for Cache {
     }
 
     fn wake(&self, waiter: u64) {
-        let errno = self.0.say(&notice(NOTIFY_POLL, &[&waiter.to_ne_bytes()]));
+        let errno = self.lines.say(&notice(NOTIFY_POLL, &[&waiter.to_ne_bytes()]));
         if errno != 0 {
             tracing::debug!(errno, "the kernel did not wake who polls a file");
         }
@@ -199,7 +203,14 @@ impl KernelCache for Cache {
 
     /// Gives it no bytes of the file: all that this can change is the answer.
     fn knows(&self, node: u64) -> bool {
-        self.0.say(&notice(NOTIFY_STORE, &[&store(node, 0)])) != IS_UNKNOWN
+        self.lines.say(&notice(NOTIFY_STORE, &[&store(node, 0)])) != IS_UNKNOWN
+    }
+
+    fn has_unread(&self) -> bool {
+        let mut device = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+        // A device that fails has nothing to read.
+        let _ = poll(&mut device, PollTimeout::ZERO);
+        device[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
     }
 }
 

@@ -77,6 +77,20 @@ impl Fs {
         self.identities.ask(uid, Box::new(then));
     }
 
+    /// As [`Fs::once_known`], for an operation that waits for nothing: it runs on the thread that looked the
+    /// caller up, and so is not behind operations that wait for it.
+    pub(in crate::fs) fn as_soon_as_known(
+        &self,
+        uid: u32,
+        operation: impl FnOnce() + Send + 'static,
+    ) {
+        let then = move |answer| {
+            let _known = KnownCaller::new(uid, answer);
+            operation();
+        };
+        self.identities.ask(uid, Box::new(then));
+    }
+
     /// Gives the caller behind a UID to `then`: at once if it is known, or later on another thread.
     pub(in crate::fs) fn with_caller(
         self: &Arc<Self>,

@@ -53,6 +53,11 @@ pub trait KernelCache: Send + Sync + 'static {
 
     /// Whether the kernel knows that node. Never waits.
     fn knows(&self, node: u64) -> bool;
+
+    /// Whether the kernel has requests that no thread has read yet.
+    fn has_unread(&self) -> bool {
+        false
+    }
 }
 
 /// A name that means something else now.

@@ -73,9 +73,12 @@ impl Note {
         }
     }
 
-    /// Counts the callers of an older note of the same node in this one.
+    /// Whether this note replaces an older one of the same thread: a thread opens one file at a time. Of threads
+    /// that are not known, it counts the callers of an older note of the same node in this one.
     fn take_over(&mut self, old: &Self) -> bool {
         match (self, old) {
+            (Self::Reopen { .. }, Self::Reopen { .. })
+            | (Self::Rewrite { .. }, Self::Rewrite { .. }) => true,
             (
                 Self::Shared { node, unanswered, .. },
                 Self::Shared { node: other, unanswered: more, .. },
@@ -117,7 +120,7 @@ struct Noted {
     /// When this process has read that ([`clock::tick`]).
     seen: Option<Duration>,
     whose: Whose,
-    /// The request upon which this was noted.
+    /// The request upon which this was noted, or which took it ([`Note::is_spent`]).
     request: u64,
     at: Instant,
     lifetime: Duration,
@@ -318,8 +321,9 @@ impl Retries {
         self.threads.store(notes.len(), Ordering::Release);
         drop(notes);
         if let Some(slot) = taken.slot.take() {
-            let kept =
-                taken.kept().map(|kept| SavedRetry { served: opened, is_spent: true, ..kept });
+            let request = who.unique;
+            let spent = |kept| SavedRetry { request, served: opened, is_spent: true, ..kept };
+            let kept = taken.kept().map(spent);
             let slot = kept.and_then(|kept| slot.replace(&Saved::Note(kept)));
             slot.into_iter().for_each(|slot| self.keep_spent(whose, slot, taken.at));
         }
@@ -343,10 +347,11 @@ impl Retries {
 
 impl Noted {
     /// Whether the note applies to that request of the thread. A note that was made for the same request does
-    /// not apply when that is sent again: its ESTALE has not been answered.
+    /// not apply when that is sent again: its ESTALE has not been answered. A note that was taken applies only
+    /// to the request that took it.
     fn is_of(&self, who: &Requester, started: Option<u64>) -> bool {
-        let is_next = !who.is_resent || self.request != who.unique;
-        self.started == started && is_next
+        let is_same = who.is_resent && self.request == who.unique;
+        self.started == started && is_same == self.note.is_spent()
     }
 
     /// What of it the next process needs.

@@ -175,21 +175,23 @@ impl Fs {
             return answer();
         }
         self.drafts.closed(&draft);
-        // Other requests wait for a pending publication, so it begins only after the writer is looked up in a
-        // name service. A writer that has just closed the file is known already.
-        let (fs, who) = (Arc::clone(self), *who);
-        self.with_caller(draft.uid(), move |_| fs.publish_released(&who, draft, answer));
+        // Begins before the writer is looked up, which a server that has just taken over has to do: requests that
+        // come later must not overtake it.
+        let settling = self.settling.begin(draft.path());
         request_watchdog::has_begun();
+        let (fs, who) = (Arc::clone(self), *who);
+        self.as_soon_as_known(draft.uid(), move || {
+            fs.publish_released(&who, draft, settling, answer)
+        });
     }
 
     fn publish_released(
         self: &Arc<Self>,
         who: &Requester,
         draft: Arc<Draft>,
+        settling: u64,
         answer: impl FnOnce() + Send + 'static,
     ) {
-        let settling = self.settling.begin(draft.path());
-        request_watchdog::has_begun();
         let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
         let settled = self.noting(
             who,

@@ -73,6 +73,10 @@ impl Fs {
             .rename_place(who, parent, name)
             .and_then(|from| Ok((from, self.rename_place(who, new_parent, new_name)?)));
         let source = places.and_then(|(from, to)| {
+            // A file that was only created or truncated may be on its way into the store.
+            for place in [&from, &to] {
+                self.settling.wait_for(&place.path);
+            }
             if self.was_renamed(who, &from, &to)? {
                 return Ok((from, to, Source::Gone));
             }
@@ -139,7 +143,6 @@ impl Fs {
                 .map(Source::Scratch)
                 .ok_or_else(|| FsError::NotFound(from.path.clone()));
         }
-        self.settling.wait_for(&from.path);
         if self.vault.secret(&from.path).is_some() {
             return Ok(Source::Secret);
         }

@@ -2,3 +2,5 @@
 
 pub(super) mod quarantine;
 pub(super) mod restore;
+#[cfg(test)]
+mod tests;
