@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
-    acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    migrate, read, recipient, rekey, reload, remove, restore, save, unmount, upgrade, verify,
-    watch, whoami,
+    acl, audit, backup, completions, convert, edit, encrypt, exec, fsck, get, is_secure, keygen,
+    list, man, migrate, read, recipient, rekey, reload, remove, restore, save, unmount, upgrade,
+    verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
 
 /// Names the mount where `--mount` does not.
-const MOUNT_VARIABLE: &str = "SECRETFS_MOUNT";
+pub(super) const MOUNT_VARIABLE: &str = "SECRETFS_MOUNT";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,6 +113,8 @@ pub(super) enum Command {
     #[command(hide = true)]
     Carry,
     Save(save::Args),
+    Get(get::Args),
+    Edit(edit::Args),
     List(list::Args),
     Read(read::Args),
     Remove(remove::Args),

@@ -42,6 +42,19 @@ pub(super) enum CliError {
     /// A value over the limit, before it is sent.
     #[error("the value is longer than {MAX_VALUE_BYTES} bytes; a secret holds at most that much")]
     ValueTooLarge,
+    /// A secret that cannot be edited.
+    #[error(
+        "cannot edit `{0}`: you may read it and not write it; ask for one of your slugs to be added to its `writers` list"
+    )]
+    ReadOnly(String),
+    /// A secret that has another value than the one that was edited.
+    #[error(
+        "`{key}` was changed by another process and nothing was saved; what you wrote is in `{}` until secretfs is unmounted: compare both, and edit again", .draft.display()
+    )]
+    ChangedMeanwhile { key: String, draft: PathBuf },
+    /// The editor did not start, or did not end well.
+    #[error("the editor `{editor}` failed ({why}); set VISUAL or EDITOR to another one")]
+    Editor { editor: String, why: String },
     /// A question that cannot be asked.
     #[error(
         "the value is missing and there is no terminal to ask for it; give it as an argument, with --from-file FILE, or as `-` on standard input"
@@ -176,15 +189,17 @@ impl CliError {
             | Self::NotOneRecipient(_)
             | Self::Identities { .. }
             | Self::WouldReplace(_)
+            | Self::ChangedMeanwhile { .. }
             | Self::NotEmpty(_) => Exit::BadInput,
             Self::List(_)
             | Self::NoTerminal
             | Self::NoValueTyped
+            | Self::Editor { .. }
             | Self::VariableName(_)
             | Self::NotAPair(_) => Exit::Usage,
             Self::NoSuchId(_) | Self::NoSuchPage(_) | Self::NothingBelow(_) => Exit::NotFound,
             Self::No(_) => Exit::No,
-            Self::WouldBeDenied(_) => Exit::Denied,
+            Self::WouldBeDenied(_) | Self::ReadOnly(_) => Exit::Denied,
             Self::Several(errors) => errors.first().map_or(Exit::Internal, Self::exit),
         }
     }

@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod commands;
+mod completion;
 mod documents;
 mod echo;
 mod error;
@@ -22,6 +23,7 @@ mod progress;
 mod recipients;
 mod sealed;
 mod style;
+mod suggest;
 mod table;
 mod value;
 mod yaml;
@@ -36,18 +38,16 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
-    acl, audit, backup, completions, convert, encrypt, exec, fsck, is_secure, keygen, list, man,
-    migrate, mount, read, recipient, rekey, reload, remove, restore, save, unmount, upgrade,
-    verify, watch, whoami,
+    acl, audit, backup, completions, convert, edit, encrypt, exec, fsck, get, is_secure, keygen,
+    list, man, migrate, mount, read, recipient, rekey, reload, remove, restore, save, unmount,
+    upgrade, verify, watch, whoami,
 };
 use error::Result;
+use offline::SelectedMount;
 
 use crate::daemon::{self, MountSettings};
 
 pub use exit::Exit;
-
-/// Where the mount is if nothing says otherwise (contract, section 1).
-const DEFAULT_MOUNT: &str = "/secrets";
 
 /// Runs `secretfs` with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -70,6 +70,11 @@ fn start<P: Parser>(run: impl FnOnce(P) -> Result) -> ExitCode {
         return code;
     }
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    match completion::answer::<P>(&arguments) {
+        Ok(false) => {}
+        Ok(true) => return Exit::Done.into(),
+        Err(error) => return answer(error).into(),
+    }
     let exit = match P::try_parse_from(&arguments) {
         Ok(parsed) => match run(parsed) {
             Ok(()) => Exit::Done,
@@ -78,7 +83,7 @@ fn start<P: Parser>(run: impl FnOnce(P) -> Result) -> ExitCode {
                 error.exit()
             }
         },
-        Err(error) => answer(value::without_values(error, &arguments)),
+        Err(error) => answer(suggest::command(value::without_values(error, &arguments))),
     };
     exit.into()
 }
@@ -121,8 +126,9 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         return Ok(daemon::carry()?);
     }
     die_quietly_of_broken_pipes();
-    let mount = named.unwrap_or_else(|| DEFAULT_MOUNT.into());
-    let client = || Client::connect(&mount);
+    let selected = &SelectedMount::new(named);
+    let mount = selected.path();
+    let client = || Client::connect(mount);
     match command {
         Command::Mount(_)
         | Command::Serve(_)
@@ -132,6 +138,8 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
             unreachable!("it has been answered above")
         }
         Command::Save(args) => save::run(&client()?, args),
+        Command::Get(args) => get::run(&client()?, args),
+        Command::Edit(args) => edit::run(&client()?, args),
         Command::List(args) => list::run(&client()?, args),
         Command::Read(args) => read::run(&client()?, args),
         Command::Remove(args) => remove::run(&client()?, args),
@@ -139,22 +147,22 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Recipient(args) => recipient::run(&client()?, args),
         Command::IsSecure(args) => is_secure::run(&client()?, args),
         Command::Acl(args) => acl::run(&client()?, args),
-        Command::Audit(args) => audit::run(args),
+        Command::Audit(args) => audit::run(selected, args),
         Command::Verify(args) => verify::run(args),
         Command::Convert(args) => convert::run(client, args),
         Command::Exec(args) => exec::run(&client()?, args),
         Command::Watch(args) => watch::run(&client()?, args),
         Command::Whoami(args) => whoami::run(&client()?, args),
         Command::Keygen(args) => keygen::run(args),
-        Command::Rekey(args) => rekey::run(client, args),
-        Command::Backup(args) => backup::run(client, args),
-        Command::Restore(args) => restore::run(client, args),
-        Command::Fsck(args) => fsck::run(args),
-        Command::Unmount(args) => unmount::run(mount, args),
-        Command::Upgrade(args) => upgrade::run(mount, args),
-        Command::Reload(args) => reload::run(mount, args),
-        Command::Completions(args) => completions::run(args, program.clone()),
-        Command::Migrate(args) => migrate::run(args),
+        Command::Rekey(args) => rekey::run(selected, client, args),
+        Command::Backup(args) => backup::run(selected, client, args),
+        Command::Restore(args) => restore::run(selected, client, args),
+        Command::Fsck(args) => fsck::run(selected, args),
+        Command::Unmount(args) => unmount::run(mount.to_owned(), args),
+        Command::Upgrade(args) => upgrade::run(mount.to_owned(), args),
+        Command::Reload(args) => reload::run(mount.to_owned(), args),
+        Command::Completions(args) => completions::run(args, program),
+        Command::Migrate(args) => migrate::run(selected, args),
         Command::Man(args) => man::run(args, program.clone()),
     }
 }

@@ -1,8 +1,46 @@
 //! The arguments of commands that work without a daemon, always or if asked to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::daemon::MountSettings;
+use crate::daemon::{self, DaemonError, MountSettings};
+
+/// Where the mount is if nothing says otherwise (contract, section 1).
+pub(super) const DEFAULT_MOUNT: &str = "/secrets";
+
+/// The mount that a command is about.
+pub(super) struct SelectedMount {
+    named: Option<PathBuf>,
+}
+
+impl SelectedMount {
+    /// The mount that is named, else the usual one.
+    pub(super) fn new(named: Option<PathBuf>) -> Self {
+        Self { named }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.named.as_deref().unwrap_or(DEFAULT_MOUNT.as_ref())
+    }
+
+    /// The settings for a state directory: the one that is named, else that of this mount while it is there, else that of
+    /// `mount` with this configuration.
+    ///
+    /// # Errors
+    /// The mount is named, and does not tell its state directory to this user.
+    pub(super) fn settings(
+        &self,
+        state_dir: Option<PathBuf>,
+        config: Option<PathBuf>,
+    ) -> Result<MountSettings, DaemonError> {
+        let is_open = state_dir.is_none() && config.is_none();
+        let of_mount = || match daemon::state_dir_of(self.path()) {
+            Err(_) if self.named.is_none() => Ok(None),
+            answer => answer,
+        };
+        let state_dir = if is_open { of_mount()? } else { state_dir };
+        Ok(MountSettings { state_dir, config, ..MountSettings::default() })
+    }
+}
 
 /// Whether to work on a state directory, and on which.
 #[derive(clap::Args)]
@@ -10,7 +48,7 @@ pub(super) struct OfflineArgs {
     /// Work on a state directory that no daemon uses.
     #[arg(long)]
     pub(super) offline: bool,
-    /// With --offline: the state directory [default: as for `mount`].
+    /// With --offline: the state directory [default: that of the mount, else as for `mount`].
     // No `requires`: the variable may be set for the daemon's sake.
     #[arg(
         long,
@@ -31,22 +69,24 @@ pub(super) struct OfflineArgs {
     previous_encryption_key_file: Option<PathBuf>,
 }
 
-impl From<OfflineArgs> for MountSettings {
-    fn from(args: OfflineArgs) -> Self {
-        Self {
-            state_dir: args.state_dir,
-            config: args.config,
-            encryption_key_file: args.encryption_key_file,
-            previous_encryption_key_file: args.previous_encryption_key_file,
-            ..Self::default()
-        }
+impl OfflineArgs {
+    /// As settings of a mount.
+    ///
+    /// # Errors
+    /// As for [`SelectedMount::settings`].
+    pub(super) fn settings(self, mount: &SelectedMount) -> Result<MountSettings, DaemonError> {
+        Ok(MountSettings {
+            encryption_key_file: self.encryption_key_file,
+            previous_encryption_key_file: self.previous_encryption_key_file,
+            ..mount.settings(self.state_dir, self.config)?
+        })
     }
 }
 
 /// A state directory that no daemon uses, and its keys.
 #[derive(clap::Args)]
 pub(super) struct StateArgs {
-    /// The state directory [default: as for `mount`].
+    /// The state directory [default: that of the mount, else as for `mount`].
     #[arg(
         long,
         env = "SECRETFS_STATE_DIR",
@@ -66,14 +106,16 @@ pub(super) struct StateArgs {
     previous_encryption_key_file: Option<PathBuf>,
 }
 
-impl From<StateArgs> for MountSettings {
-    fn from(args: StateArgs) -> Self {
-        Self {
-            state_dir: args.state_dir,
-            config: args.config,
-            encryption_key_file: args.encryption_key_file,
-            previous_encryption_key_file: args.previous_encryption_key_file,
-            ..Self::default()
-        }
+impl StateArgs {
+    /// As settings of a mount.
+    ///
+    /// # Errors
+    /// As for [`SelectedMount::settings`].
+    pub(super) fn settings(self, mount: &SelectedMount) -> Result<MountSettings, DaemonError> {
+        Ok(MountSettings {
+            encryption_key_file: self.encryption_key_file,
+            previous_encryption_key_file: self.previous_encryption_key_file,
+            ..mount.settings(self.state_dir, self.config)?
+        })
     }
 }

@@ -44,7 +44,11 @@ pub(super) fn print_list<'a>(json: bool, mut all: impl Iterator<Item = Fields<'a
     })
 }
 
-fn write(with: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result {
+/// Writes to standard output.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(super) fn write(with: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result {
     let mut out = BufWriter::new(stdout().lock());
     with(&mut out)
         .and_then(|()| out.flush())

@@ -21,7 +21,7 @@ use std::path::Path;
 pub use check::check;
 pub use error::DaemonError;
 pub use host::durable::NewFile;
-pub use host::mountpoint::{clear_if_dead, is_secretfs, unmount};
+pub use host::mountpoint::{clear_if_dead, is_secretfs, mount_of_user, unmount};
 pub use host::selinux::Label;
 pub use offline::audit::{AuditLog, audit_directory, audit_log};
 pub use offline::migrate::{Direction, migrate};
@@ -29,7 +29,7 @@ pub use offline::rekey::rekey_offline;
 pub use offline::{Offline, OfflineWork, open_for_fsck, open_offline};
 pub use server::allocator::Allocator;
 pub use settings::{LogLevel, MountSettings};
-pub use supervisor::upgrade_socket::{Reloaded, reload, upgrade};
+pub use supervisor::upgrade_socket::{Reloaded, reload, state_dir_of, upgrade};
 
 pub(crate) use host::start_notice::PROGRAM;
 pub use sandbox::hardening::take_encryption_key;

@@ -1,6 +1,6 @@
 //! `completions` and `man`: from the same definitions as the help.
 
-use crate::harness::{ALICE, ROOT, skip};
+use crate::harness::{ALICE, BOB, ROOT, skip};
 use crate::help::COMMANDS;
 use crate::kit::Cli;
 
@@ -40,19 +40,56 @@ fn bash_completes_commands_flags_and_values() {
 }
 
 #[test]
+fn bash_completes_the_keys_that_the_user_may_see() {
+    let Some(cli) = Cli::start() else { return };
+    cli.run(ALICE, "for k in API DB sub/K; do secretfs save $k v; done").done();
+    cli.run(BOB, "secretfs save B v").done();
+    cli.run(ALICE, "secretfs acl grant alice/DB readers bob").done();
+    for (words, expected) in [
+        (&["secretfs", "get", ""][..], &["alice/"][..]),
+        (&["secretfs", "get", "alice/"], &["alice/API", "alice/DB", "alice/sub/"]),
+        (&["secretfs", "remove", "alice/API", "alice/s"], &["alice/sub/"]),
+        (&["secretfs", "acl", "grant", "alice/D"], &["alice/DB"]),
+        (&["oo", "secret", "edit", "alice/A"], &["alice/API"]),
+        (&["secretfs", "--mount", "/nope", "get", ""], &["--mount"]),
+    ] {
+        assert_eq!(offered(&cli, words), expected, "{words:?}");
+    }
+    let of_bob = cli
+        .run(BOB, "_CLAP_COMPLETE_INDEX=2 SECRETFS_COMPLETE=bash secretfs -- secretfs get alice/");
+    of_bob.is(0, "alice/DB", "");
+}
+
+#[test]
 fn every_shell_gets_every_command_and_can_parse_the_script() {
     let Some(cli) = Cli::prepare() else { return };
     for (shell, check) in [("bash", "bash -n"), ("zsh", "zsh -n"), ("fish", "fish --no-execute")] {
-        for program in ["secretfs", "oo secret"] {
-            let script = cli.run(ALICE, &format!("{program} completions {shell} | tee script"));
-            for command in COMMANDS {
-                let last = command.rsplit(' ').next().expect("a word");
-                assert!(script.done().contains(last), "{program} {shell}: {command}");
-            }
+        for (program, group) in [("secretfs", ""), ("oo", "secret")] {
+            cli.run(ALICE, &format!("{program} {group} completions {shell} > script")).done();
             if cli.run(ALICE, &format!("command -v {shell}")).code == Some(0) {
                 cli.run(ALICE, &format!("{check} script")).is(0, "", "");
             } else {
                 skip(&format!("needs {shell}"));
+            }
+            for command in COMMANDS {
+                let words: Vec<_> =
+                    [program, group].into_iter().chain(command.split(' ')).collect();
+                let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+                let offered = cli.run(
+                    ALICE,
+                    &format!(
+                        "_CLAP_IFS=$'\\n' _CLAP_COMPLETE_INDEX={} SECRETFS_COMPLETE={shell} {program} -- {}",
+                        words.len() - 1,
+                        words.join(" "),
+                    ),
+                );
+                let last = words.last().expect("there is one");
+                let is_offered = |line: &str| line.split(['\t', ':']).next() == Some(last);
+                assert!(
+                    offered.done().lines().any(is_offered),
+                    "{shell}: {words:?}: {}",
+                    offered.stdout
+                );
             }
         }
     }

@@ -7,6 +7,8 @@ use crate::kit::Cli;
 pub(crate) const COMMANDS: &[&str] = &[
     "mount",
     "save",
+    "get",
+    "edit",
     "list",
     "read",
     "remove",
@@ -94,6 +96,11 @@ fn a_wrong_line_is_explained() {
              Usage: secretfs [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n",
         ),
         (
+            "secretfs rm K",
+            "Error: unrecognized subcommand 'rm'\n\n  tip: a similar subcommand exists: 'remove'\n\n\
+             Usage: secretfs [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n",
+        ),
+        (
             "secretfs save",
             "Error: the following required arguments were not provided:\n  <KEY|FILE|DIR>\n\n\
              Usage: secretfs save <KEY|FILE|DIR> [VALUE]\n\nFor more information, try '--help'.\n",
@@ -104,8 +111,8 @@ fn a_wrong_line_is_explained() {
         ),
         (
             "secretfs remove",
-            "Error: the following required arguments were not provided:\n  <--key <KEY>|--id <ID>>\n\n\
-             Usage: secretfs remove <--key <KEY>|--id <ID>>\n\nFor more information, try '--help'.\n",
+            "Error: the following required arguments were not provided:\n  <KEY|--key <KEY>|--id <ID>>\n\n\
+             Usage: secretfs remove <KEY|--key <KEY>|--id <ID>>\n\nFor more information, try '--help'.\n",
         ),
         (
             "secretfs man no such",

@@ -16,6 +16,7 @@ mod terminal;
 
 mod acl;
 mod completions;
+mod edit;
 mod encrypt;
 mod exec;
 mod help;

@@ -17,6 +17,17 @@ fn several_by_key_and_by_id() {
 }
 
 #[test]
+fn keys_need_no_flag() {
+    let Some(cli) = Cli::start() else { return };
+    cli.run(ALICE, "for k in A B C; do secretfs save $k v; done").done();
+    cli.run(ALICE, "secretfs remove alice/A alice/B --key alice/C").is(
+        0,
+        "",
+        "Removed `alice/A`.\nRemoved `alice/B`.\nRemoved `alice/C`.\n",
+    );
+}
+
+#[test]
 fn what_was_not_removed_is_told_and_the_rest_is_gone() {
     let Some(cli) = Cli::start() else { return };
     cli.run(ALICE, "secretfs save A v; secretfs save B v; secretfs acl grant alice/A deleters bob")

@@ -58,3 +58,24 @@ fn keygen_makes_a_key_that_mount_takes() {
     };
     cli.run(ALICE, "secretfs is-secure").is(0, "Service is secure.\n", "");
 }
+
+#[test]
+fn commands_on_the_state_directory_use_that_of_the_mount() {
+    let Some(mut cli) = Cli::start() else { return };
+    cli.run(ALICE, "secretfs save K v").done();
+    let of_alice = "secretfs audit tail -o json | grep -c alice/K";
+    assert_ne!(cli.run(ROOT, of_alice).done(), "0\n");
+    assert_ne!(cli.run(ROOT, "secretfs audit tail | grep -c alice/K").done(), "0\n");
+    let used = cli.run(ROOT, "secretfs fsck");
+    assert!(used.code == Some(6) && used.stderr.contains("/state"), "{}", used.stderr);
+    // The mount is named, and not this user's.
+    let refused = cli.run(ALICE, "secretfs audit tail");
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(refused.stderr.contains("only root and the user who mounted it"), "{}", refused.stderr);
+    let other = "secretfs audit tail --state-dir /nope";
+    assert_eq!(cli.run(ALICE, other).code, Some(4));
+    cli.mount.stop();
+    let other =
+        cli.run(ROOT, "XDG_STATE_HOME= secretfs audit tail --mount $SECRETFS_MOUNT 2>&1 || true");
+    assert!(!other.done().contains("alice/K"), "{}", other.stdout);
+}

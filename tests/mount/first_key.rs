@@ -226,6 +226,7 @@ fn an_ordinary_user_has_a_key_of_its_own() {
         unset OB_ENCRYPTION_KEY
         secretfs mount ~/s --background 2>&1 | grep -v '^{' | sed "s,$HOME,~,g"
         stat -c %a ~/.config ~/.config/secretfs ~/.config/secretfs/encryption-key
+        secretfs list 2>&1 | sed "s,$HOME,~,g"
         export SECRETFS_MOUNT=$HOME/s
         secretfs is-secure
         secretfs save any/name value && cat ~/s/any/name && echo
@@ -246,7 +247,10 @@ fn an_ordinary_user_has_a_key_of_its_own() {
     let Some(said) = said else { return };
     let expected = [
         "made the encryption key ~/.config/secretfs/encryption-key; keep a copy elsewhere: without it the secrets are lost\n",
-        "mounted at ~/s\n700\n700\n600\nService is secure.\nvalue\nvalue\n600\n",
+        "mounted at ~/s\n700\n700\n600\n",
+        "Error: secretfs is not mounted at `/secrets`; you have mounted it at `~/s`: name that with --mount or \
+         SECRETFS_MOUNT\n",
+        "Service is secure.\nvalue\nvalue\n600\n",
         "Error: no encryption key is configured, and there is no home directory for one; name a file with \
          --encryption-key-file\n5\nc\nlog\nother\ns\n",
     ];

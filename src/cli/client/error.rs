@@ -1,7 +1,7 @@
 //! Why the mount did not do what was asked.
 
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::error::{exit_of, explain};
 use super::super::exit::Exit;
@@ -10,10 +10,12 @@ use super::super::exit::Exit;
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum ClientError {
     /// No secretfs there.
-    #[error(
-        "secretfs is not mounted at `{0}`; mount it with `secretfs mount`, or name the right place with --mount or SECRETFS_MOUNT"
-    )]
-    NotMounted(PathBuf),
+    #[error("secretfs is not mounted at `{}`; {}", .path.display(), to_mount(own.as_deref()))]
+    NotMounted {
+        path: PathBuf,
+        /// Where this user has mounted one.
+        own: Option<PathBuf>,
+    },
     /// A mount whose daemon is gone.
     #[error("the daemon behind `{0}` is gone; start it again with `secretfs mount {0}`")]
     Dead(PathBuf),
@@ -51,9 +53,10 @@ impl ClientError {
     /// How the program ends because of this.
     pub(in super::super) fn exit(&self) -> Exit {
         match self {
-            Self::NotMounted(_) | Self::Dead(_) | Self::Unknown { .. } | Self::NotUnderstood(_) => {
-                Exit::Unavailable
-            }
+            Self::NotMounted { .. }
+            | Self::Dead(_)
+            | Self::Unknown { .. }
+            | Self::NotUnderstood(_) => Exit::Unavailable,
             Self::Refused { source, .. } | Self::Import { source, .. } => exit_of(source),
         }
     }
@@ -71,6 +74,19 @@ impl ClientError {
     /// Whether it failed for want of a right.
     pub(in super::super) fn is_denied(&self) -> bool {
         self.exit() == Exit::Denied
+    }
+}
+
+fn to_mount(own: Option<&Path>) -> String {
+    match own {
+        Some(own) => format!(
+            "you have mounted it at `{}`: name that with --mount or SECRETFS_MOUNT",
+            own.display()
+        ),
+        None => {
+            "mount it with `secretfs mount`, or name the right place with --mount or SECRETFS_MOUNT"
+                .to_owned()
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The mount as its users have it: plain file operations, with the caller's own rights.
 
 mod documents;
+mod draft;
 mod error;
 mod listing;
 mod secret;
@@ -12,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::daemon::is_secretfs;
+use crate::daemon::{is_secretfs, mount_of_user};
 use crate::model::Key;
 
 pub(super) use error::ClientError;
@@ -38,7 +39,11 @@ impl Client {
         match fs::canonicalize(mount) {
             Ok(path) if mounted(&path)? => Ok(Self { mount: path }),
             Err(_) if mounted(mount)? => Err(ClientError::Dead(mount.to_owned())),
-            _ => Err(ClientError::NotMounted(mount.to_owned())),
+            _ => {
+                let own = mount_of_user()
+                    .map_err(|source| ClientError::Unknown { path: mount.to_owned(), source })?;
+                Err(ClientError::NotMounted { path: mount.to_owned(), own })
+            }
         }
     }
 

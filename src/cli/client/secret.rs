@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, access};
@@ -24,6 +24,22 @@ impl Client {
         File::open(self.path(key))
             .and_then(|mut file| read_value(&mut file))
             .map_err(self.refused("read", key.as_str()))
+    }
+
+    /// What differs between the committed values of a secret; none if no secret of that name is there for the caller.
+    ///
+    /// # Errors
+    /// The mount failed.
+    pub(in super::super) fn version(&self, key: &Key) -> Result<Option<u64>, ClientError> {
+        match fs::symlink_metadata(self.path(key)) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| metadata.ino())),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.refused("find", key.as_str())(error)),
+        }
     }
 
     /// Creates a secret or replaces its value; durable when this returns.
@@ -63,15 +79,7 @@ impl Client {
     /// # Errors
     /// The mount failed.
     pub(in super::super) fn exists(&self, key: &Key) -> Result<bool, ClientError> {
-        match fs::symlink_metadata(self.path(key)) {
-            Ok(metadata) => Ok(metadata.is_file()),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(self.refused("find", key.as_str())(error)),
-        }
+        Ok(self.version(key)?.is_some())
     }
 
     /// Whether the key is that of a secret which the caller may write.

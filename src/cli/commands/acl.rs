@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use crate::cli::args::Output;
 use crate::cli::client::Client;
+use crate::cli::completion;
 use crate::cli::error::{CliError, Result};
 use crate::cli::output::print_one;
 use crate::cli::style;
@@ -35,6 +36,7 @@ Examples:
   secretfs acl show DATABASE_URL --output json")]
     Show {
         /// The secret.
+        #[arg(add = completion::keys())]
         key: String,
         #[command(flatten)]
         output: Output,
@@ -56,6 +58,7 @@ Examples:
 #[derive(clap::Args)]
 struct Change {
     /// The secret.
+    #[arg(add = completion::keys())]
     key: String,
     /// One of the six lists.
     list: String,

@@ -9,15 +9,16 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::cli::error::Result;
-use crate::daemon::MountSettings;
+use crate::cli::offline::SelectedMount;
 
 const EXAMPLES: &str = "\
-Both read the files in the state directory, so they need its owner's rights (root's, as a rule) and no
-mount. A daemon that is writing the log is not disturbed.
+Both read the files in the state directory, so they need its owner's rights (root's, as a rule). A daemon
+that is writing the log is not disturbed.
 
 Examples:
   secretfs audit tail -f
-  secretfs audit verify --encryption-key-file /etc/secretfs/encryption-key";
+  secretfs audit tail --mount ~/secrets
+  secretfs audit verify";
 
 /// Read the audit log, or check that nobody has changed it.
 #[derive(clap::Args)]
@@ -38,7 +39,7 @@ enum Action {
 /// Where the log is.
 #[derive(clap::Args)]
 struct Place {
-    /// The state directory [default: as for `mount`].
+    /// The state directory [default: that of the mount, else as for `mount`].
     #[arg(
         long,
         env = "SECRETFS_STATE_DIR",
@@ -52,16 +53,9 @@ struct Place {
     config: Option<PathBuf>,
 }
 
-impl Place {
-    fn settings(self) -> MountSettings {
-        let Self { state_dir, config } = self;
-        MountSettings { state_dir, config, ..MountSettings::default() }
-    }
-}
-
-pub(in super::super) fn run(args: Args) -> Result {
+pub(in super::super) fn run(mount: &SelectedMount, args: Args) -> Result {
     match args.action {
-        Action::Tail(args) => tail::run(args),
-        Action::Verify(args) => verify::run(args),
+        Action::Tail(args) => tail::run(mount, args),
+        Action::Verify(args) => verify::run(mount, args),
     }
 }

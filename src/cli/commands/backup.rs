@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::client::{Client, ClientError};
 use crate::cli::error::{CliError, Result};
-use crate::cli::offline::OfflineArgs;
+use crate::cli::offline::{OfflineArgs, SelectedMount};
 use crate::cli::{progress, style};
 use crate::daemon::{NewFile, Offline, OfflineWork, open_offline};
 
@@ -36,13 +36,14 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(
+    mount: &SelectedMount,
     client: impl FnOnce() -> Result<Client, ClientError>,
     args: Args,
 ) -> Result {
     // Before a large export is read for nothing.
     let mut target = Target::open(&args.file, args.force)?;
     let (count, of_whom) = if args.offline.offline {
-        (offline(args.offline, &mut target)?, "")
+        (offline(mount, args.offline, &mut target)?, "")
     } else {
         let client = client()?;
         let whose = if client.caller()?.is_admin() { "" } else { " that you may read" };
@@ -63,8 +64,8 @@ fn online(client: &Client, target: &mut Target) -> Result<u64> {
     })
 }
 
-fn offline(args: OfflineArgs, target: &mut Target) -> Result<u64> {
-    let Offline { vault, owner } = open_offline(args.into(), OfflineWork::Read)?;
+fn offline(mount: &SelectedMount, args: OfflineArgs, target: &mut Target) -> Result<u64> {
+    let Offline { vault, owner } = open_offline(args.settings(mount)?, OfflineWork::Read)?;
     let export = vault.export(&owner.caller, "");
     vault.record_export(&owner, &export)?;
     let mut offset = 0;

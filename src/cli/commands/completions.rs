@@ -1,11 +1,14 @@
 //! `completions`: for the shells.
 
-use clap_complete::{Shell, generate};
+use clap_complete::env::Shells;
 
-use crate::cli::error::Result;
+use crate::cli::completion::VARIABLE;
+use crate::cli::error::{CliError, Result};
 use crate::cli::output::print;
 
 /// Print the completion script for a shell.
+///
+/// With it, the shell completes commands, options, and the keys that you may see.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,14 +22,20 @@ pub(in super::super) struct Args {
     shell: String,
 }
 
-pub(in super::super) fn run(args: Args, mut program: clap::Command) -> Result {
-    let shell = match args.shell.as_str() {
-        "bash" => Shell::Bash,
-        "zsh" => Shell::Zsh,
-        _ => Shell::Fish,
-    };
-    let name = program.get_name().to_owned();
+pub(in super::super) fn run(args: Args, program: &clap::Command) -> Result {
+    let name = program.get_name();
+    let shells = Shells::builtins();
+    let shell = shells.completer(&args.shell).expect("clap accepts no other shell");
     let mut script = Vec::new();
-    generate(shell, &mut program, name, &mut script);
-    print(&String::from_utf8_lossy(&script))
+    shell
+        .write_registration(VARIABLE, name, name, name, &mut script)
+        .map_err(|source| CliError::Stream { action: "make the script", source })?;
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if args.shell == "zsh" {
+        // The first completion of a shell that finds the script in its `fpath` runs it as the function `_NAME`.
+        script += &format!(
+            "if [ \"$funcstack[1]\" = _{name} ]; then _clap_dynamic_completer_{name} \"$@\"; fi\n"
+        );
+    }
+    print(&script)
 }

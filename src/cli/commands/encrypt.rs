@@ -1,6 +1,7 @@
 //! `encrypt`: a value to a sealed document.
 
 use crate::cli::client::{Client, ClientError};
+use crate::cli::completion;
 use crate::cli::error::Result;
 use crate::cli::output::print;
 use crate::cli::sealed::{ChecksumChoice, Sealer};
@@ -20,6 +21,7 @@ Examples:
   secretfs save secrets/api-key.yaml")]
 pub(in super::super) struct Args {
     /// The key under which the value will be saved.
+    #[arg(add = completion::keys())]
     key: String,
     #[command(flatten)]
     value: ValueArgs,

@@ -2,7 +2,7 @@
 
 use crate::cli::args::{Format, Output};
 use crate::cli::error::{CliError, Result};
-use crate::cli::offline::StateArgs;
+use crate::cli::offline::{SelectedMount, StateArgs};
 use crate::cli::output::print_one;
 use crate::cli::yaml::Scalar;
 use crate::cli::{progress, style};
@@ -20,7 +20,7 @@ start of the daemon removes it, and so does --repair. A damaged value comes back
 `secretfs restore`.
 
 Examples:
-  secretfs fsck --encryption-key-file /etc/secretfs/encryption-key
+  secretfs fsck
   secretfs fsck --state-dir /srv/secrets --repair")]
 pub(in super::super) struct Args {
     /// Remove what no secret can reach any more, and take wrong marks off; nothing else.
@@ -35,8 +35,8 @@ pub(in super::super) struct Args {
     output: Output,
 }
 
-pub(in super::super) fn run(args: Args) -> Result {
-    let fsck = open_for_fsck(args.state.into())?;
+pub(in super::super) fn run(mount: &SelectedMount, args: Args) -> Result {
+    let fsck = open_for_fsck(args.state.settings(mount)?)?;
     let mut findings = check(&fsck)?;
     if args.repair {
         let repaired = fsck.repair(&findings)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::error::Result;
-use crate::cli::offline::StateArgs;
+use crate::cli::offline::{SelectedMount, StateArgs};
 use crate::cli::{progress, style};
 use crate::daemon::{self, Direction, MountSettings};
 
@@ -49,7 +49,7 @@ pub(in super::super) struct Args {
     etcd_password_file: Option<PathBuf>,
 }
 
-pub(in super::super) fn run(args: Args) -> Result {
+pub(in super::super) fn run(mount: &SelectedMount, args: Args) -> Result {
     let direction = if args.to.is_some() { Direction::ToShared } else { Direction::FromShared };
     let store = args.to.or(args.from);
     let settings = MountSettings {
@@ -59,7 +59,7 @@ pub(in super::super) fn run(args: Args) -> Result {
         etcd_key: args.etcd_key,
         etcd_user: args.etcd_user,
         etcd_password_file: args.etcd_password_file,
-        ..args.state.into()
+        ..args.state.settings(mount)?
     };
     let bar = progress::of_unknown("secrets");
     let outcome = daemon::migrate(settings, direction, &|count| bar.set_position(count));

@@ -2,6 +2,7 @@
 
 use crate::cli::args::{Format, Output};
 use crate::cli::client::{Client, ClientError};
+use crate::cli::completion;
 use crate::cli::error::Result;
 use crate::cli::output::{print_list, print_one};
 use crate::cli::style;
@@ -17,6 +18,7 @@ Examples:
   cat /secrets/DATABASE_URL          # the value alone, byte for byte")]
 pub(in super::super) struct Args {
     /// The secret; without it, all that you may read.
+    #[arg(add = completion::keys())]
     key: Option<String>,
     #[command(flatten)]
     output: Output,

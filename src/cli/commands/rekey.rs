@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::args::{Format, Output};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::error::{CliError, Result};
-use crate::cli::offline::OfflineArgs;
+use crate::cli::offline::{OfflineArgs, SelectedMount};
 use crate::cli::output::print;
 use crate::cli::style;
 use crate::daemon;
@@ -75,13 +75,17 @@ enum State {
 }
 
 pub(in super::super) fn run(
+    mount: &SelectedMount,
     client: impl FnOnce() -> Result<Client, ClientError>,
     args: Args,
 ) -> Result {
     let task = if args.count { RekeyTask::Count } else { RekeyTask::Reseal };
     let format = args.output.format;
-    let status =
-        if args.offline.offline { offline(args.offline, task)? } else { online(&client()?, task)? };
+    let status = if args.offline.offline {
+        offline(mount, args.offline, task)?
+    } else {
+        online(&client()?, task)?
+    };
     show(&status, format)?;
     verdict(&status, task)
 }
@@ -95,8 +99,8 @@ fn online(client: &Client, task: RekeyTask) -> Result<Status> {
     until_over(look)
 }
 
-fn offline(args: OfflineArgs, task: RekeyTask) -> Result<Status> {
-    let vault = daemon::rekey_offline(args.into(), task)?;
+fn offline(mount: &SelectedMount, args: OfflineArgs, task: RekeyTask) -> Result<Status> {
+    let vault = daemon::rekey_offline(args.settings(mount)?, task)?;
     until_over(|| Ok(Status::of(&vault)))
 }
 

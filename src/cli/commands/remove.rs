@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use clap::ArgGroup;
 
 use crate::cli::client::Client;
+use crate::cli::completion;
 use crate::cli::error::{CliError, Result};
 use crate::cli::style;
 use crate::model::Key;
@@ -14,16 +15,20 @@ use crate::model::Key;
 /// Each is removed by itself: what could not be is told with its reason, the others are gone.
 #[derive(clap::Args)]
 #[command(
-    group = ArgGroup::new("which").required(true).multiple(true).args(["key", "id"]),
+    group = ArgGroup::new("which").required(true).multiple(true).args(["keys", "key", "id"]),
     after_help = "\
 Examples:
+  secretfs remove DB_USER DB_PASS
   secretfs remove --key DB_USER --key DB_PASS
   secretfs remove --id secr_eG8IvKwB0A
   rm /secrets/DB_USER                # does the same"
 )]
 pub(in super::super) struct Args {
+    /// The keys of secrets.
+    #[arg(value_name = "KEY", add = completion::keys())]
+    keys: Vec<String>,
     /// The key of a secret; may be repeated.
-    #[arg(long)]
+    #[arg(long, add = completion::keys())]
     key: Vec<String>,
     /// The id of a secret; may be repeated.
     #[arg(long)]
@@ -31,7 +36,12 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(client: &Client, args: Args) -> Result {
-    let keys = args.key.iter().map(|key| super::parse_key(key)).collect::<Result<Vec<_>>>()?;
+    let keys = args
+        .keys
+        .iter()
+        .chain(&args.key)
+        .map(|key| super::parse_key(key))
+        .collect::<Result<Vec<_>>>()?;
     let mut errors = Vec::new();
     for key in keys.into_iter().map(Ok).chain(keys_of(client, args.id)?) {
         let removed = key.and_then(|key| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::client::{Client, ClientError};
 use crate::cli::error::{CliError, Result};
-use crate::cli::offline::OfflineArgs;
+use crate::cli::offline::{OfflineArgs, SelectedMount};
 use crate::cli::parts::{Part, Parts};
 use crate::cli::{progress, style};
 use crate::daemon::{Offline, OfflineWork, open_offline};
@@ -38,6 +38,7 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(
+    mount: &SelectedMount,
     client: impl FnOnce() -> Result<Client, ClientError>,
     args: Args,
 ) -> Result {
@@ -47,7 +48,8 @@ pub(in super::super) fn run(
         return Ok(());
     }
     if args.offline.offline {
-        let Offline { vault, owner } = open_offline(args.offline.into(), OfflineWork::Seal)?;
+        let Offline { vault, owner } =
+            open_offline(args.offline.settings(mount)?, OfflineWork::Seal)?;
         if !vault.is_empty() && !args.force {
             return Err(CliError::NotEmpty(vault.len()));
         }

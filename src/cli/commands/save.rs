@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{dry_run, import};
 use crate::cli::client::Client;
+use crate::cli::completion;
 use crate::cli::documents::{self, DocumentFile};
 use crate::cli::error::Result;
 use crate::cli::style;
@@ -33,7 +34,7 @@ Examples:
   secretfs save secrets/production/")]
 pub(in super::super) struct Args {
     /// The key of the value, or a YAML file or a directory of them.
-    #[arg(value_name = "KEY|FILE|DIR", value_hint = clap::ValueHint::AnyPath)]
+    #[arg(value_name = "KEY|FILE|DIR", add = completion::keys_and_files())]
     source: OsString,
     #[command(flatten)]
     value: ValueArgs,
@@ -89,18 +90,25 @@ fn checked(text: &str) -> Result<String> {
 }
 
 fn save_value(client: &Client, named: &str, value: ValueArgs, dry_run: bool) -> Result {
-    let caller = client.caller()?;
-    let key = with_own_slug(&caller, named, |key| client.may_write(key))?;
-    if key.as_str() != named && Key::parse(named).is_ok_and(|named| client.may_see(&named)) {
-        style::warn(&format!("you may not write `{named}`; `{key}` is another secret, your own"));
-    }
+    let key = key_to_save(client, named)?;
     let value = value.take()?;
     if dry_run {
-        return dry_run::report(client, &caller, &[dry_run::Proposal::value(&key, &value)]);
+        let proposal = dry_run::Proposal::value(&key, &value);
+        return dry_run::report(client, &client.caller()?, &[proposal]);
     }
     client.write(&key, &value)?;
     style::note(&format!("Saved `{key}`."));
     Ok(())
+}
+
+/// The key under which the caller saves what is named so.
+pub(super) fn key_to_save(client: &Client, named: &str) -> Result<Key> {
+    let named = &checked(named)?;
+    let key = with_own_slug(&client.caller()?, named, |key| client.may_write(key))?;
+    if key.as_str() != named && Key::parse(named).is_ok_and(|named| client.may_see(&named)) {
+        style::warn(&format!("you may not write `{named}`; `{key}` is another secret, your own"));
+    }
+    Ok(key)
 }
 
 fn save_files(client: &Client, files: Vec<DocumentFile>, dry_run: bool) -> Result {

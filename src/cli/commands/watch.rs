@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use crate::cli::client::Client;
+use crate::cli::completion;
 use crate::cli::error::{CliError, Result};
 use crate::cli::style;
 use crate::daemon;
@@ -48,7 +49,7 @@ Examples:
   secretfs watch --once migration/GO -- ./migrate")]
 pub(in super::super) struct Args {
     /// The secrets.
-    #[arg(required = true, value_name = "KEY")]
+    #[arg(required = true, value_name = "KEY", add = completion::keys())]
     keys: Vec<String>,
     /// Milliseconds without a further change before the command runs.
     #[arg(long, value_name = "MS", default_value_t = 200)]

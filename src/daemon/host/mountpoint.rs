@@ -194,6 +194,18 @@ pub(in crate::daemon) fn mount_options(path: &Path) -> io::Result<Option<String>
     find(path, |mount| mount.options.to_owned())
 }
 
+/// Where this user has mounted a secretfs last, if one is there. None for root, whose mount is for all.
+///
+/// # Errors
+/// The table of mounts cannot be read.
+pub fn mount_of_user() -> io::Result<Option<PathBuf>> {
+    let user = nix::unistd::geteuid();
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let is_own = |mount: &Mount<'_>| mount.kind == "fuse.secretfs" && mount.owner == user.as_raw();
+    let last = table.lines().filter_map(parse_mount).rfind(is_own);
+    Ok(last.filter(|_| !user.is_root()).map(|mount| mount.point.into()))
+}
+
 fn find<T>(path: &Path, what: impl Fn(&Mount<'_>) -> T) -> io::Result<Option<T>> {
     let path = std::path::absolute(path)?;
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;

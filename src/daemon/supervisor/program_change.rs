@@ -29,7 +29,8 @@ impl Supervisor {
         if socket.as_ref().is_some_and(UpgradeSocket::is_in_place) {
             return;
         }
-        match UpgradeSocket::bind(&self.path, (!self.resends).then_some(NO_RESEND)) {
+        let effect = (!self.resends).then_some(NO_RESEND);
+        match UpgradeSocket::bind(&self.path, effect, &self.plan.state_dir) {
             Ok(made) => (*socket, self.socket_fault) = (Some(made), None),
             Err(error) => {
                 let fault = error.to_string();

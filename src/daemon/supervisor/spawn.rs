@@ -51,6 +51,7 @@ pub(super) struct LaunchConfig {
     /// Options of mount(2), each after a comma.
     pub(super) labels: String,
     pub(super) saved_state: OwnedFd,
+    pub(super) state_dir: PathBuf,
     pub(super) crash_limit: usize,
 }
 
@@ -120,6 +121,7 @@ impl LaunchConfig {
             mount,
             labels: settings.labels.to_mount_options(),
             saved_state,
+            state_dir: std::path::absolute(&settings.state_dir)?,
             crash_limit: settings.crash_limit,
         })
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::audit::{Record, RecordedGrant, Tail};
 use crate::cli::args::{Format, Output};
 use crate::cli::error::{CliError, Result};
+use crate::cli::offline::SelectedMount;
 use crate::cli::style::printable;
 use crate::daemon;
 
@@ -40,8 +41,9 @@ pub(super) struct Args {
     output: Output,
 }
 
-pub(super) fn run(args: Args) -> Result {
-    let directory = daemon::audit_directory(args.place.settings())?;
+pub(super) fn run(mount: &SelectedMount, args: Args) -> Result {
+    let place = mount.settings(args.place.state_dir, args.place.config)?;
+    let directory = daemon::audit_directory(place)?;
     let (filter, format) = (Filter::from(args.filter), args.output.format);
     let unreadable = |source| CliError::file("read", directory.as_path())(source);
     // Without it the directory would look like an empty log.

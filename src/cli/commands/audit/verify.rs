@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::audit::{Report, VerifyError, log_bytes};
 use crate::cli::args::{Format, Output};
 use crate::cli::error::{CliError, Result};
+use crate::cli::offline::SelectedMount;
 use crate::cli::output::print;
 use crate::cli::style;
 use crate::daemon::{self, AuditLog, MountSettings};
@@ -32,11 +33,11 @@ pub(super) struct Args {
     output: Output,
 }
 
-pub(super) fn run(args: Args) -> Result {
+pub(super) fn run(mount: &SelectedMount, args: Args) -> Result {
     let settings = MountSettings {
         encryption_key_file: args.encryption_key_file,
         previous_encryption_key_file: args.previous_encryption_key_file,
-        ..args.place.settings()
+        ..mount.settings(args.place.state_dir, args.place.config)?
     };
     let AuditLog { directory, keyring, known, unknown } = daemon::audit_log(settings)?;
     let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {eta} left")

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,23 @@ pub fn upgrade(path: &Path, tell: impl FnOnce(&str)) -> Result<(), DaemonError> 
         Some((Err(why), _)) => Err(DaemonError::Upgrade { why }),
         None => Err(failed(io::ErrorKind::ConnectionRefused.into())),
     }
+}
+
+/// The state directory of the mount at `path`; none if there is no such mount, or its supervisor has an older version.
+///
+/// # Errors
+/// The supervisor does not answer to this user.
+pub fn state_dir_of(path: &Path) -> Result<Option<PathBuf>, DaemonError> {
+    let (supervisor, failed) = match ask(path, Request::StateDir) {
+        Err(DaemonError::NotMounted(_)) => return Ok(None),
+        Err(DaemonError::Unreachable { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            return Ok(None);
+        }
+        asked => asked?,
+    };
+    Ok(supervisor.connection.receive::<PathBuf>().map_err(failed)?.map(|(answer, _)| answer))
 }
 
 /// How a reload went that was not refused.

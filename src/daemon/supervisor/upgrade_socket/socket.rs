@@ -38,10 +38,12 @@ pub(in crate::daemon) enum Request {
     Reload,
     /// To tell what an upgrade does to callers: a sentence, if they notice more than a short wait.
     Explain,
+    /// To tell the state directory.
+    StateDir,
 }
 
 impl Request {
-    const ALL: [Self; 3] = [Self::Upgrade, Self::Reload, Self::Explain];
+    const ALL: [Self; 4] = [Self::Upgrade, Self::Reload, Self::Explain, Self::StateDir];
     /// Longer than any.
     const MAX_BYTES: usize = 16;
 
@@ -52,6 +54,7 @@ impl Request {
             Self::Upgrade => b"upgrade",
             Self::Reload => b"reload",
             Self::Explain => b"explain",
+            Self::StateDir => b"state",
         }
     }
 }
@@ -76,6 +79,7 @@ pub(in crate::daemon) struct UpgradeSocket {
     identity: (u64, u64),
     /// What an upgrade does to callers, if they notice more than a short wait.
     effect: Option<String>,
+    state_dir: PathBuf,
     /// Connections that have said nothing yet, and since when.
     silent: RefCell<Vec<(UnixStream, Instant)>>,
 }
@@ -99,13 +103,18 @@ impl UpgradeSocket {
     ///
     /// # Errors
     /// There is no such mount, or none of the directories can be used.
-    pub(in crate::daemon) fn bind(mountpoint: &Path, effect: Option<&str>) -> io::Result<Self> {
+    pub(in crate::daemon) fn bind(
+        mountpoint: &Path,
+        effect: Option<&str>,
+        state_dir: &Path,
+    ) -> io::Result<Self> {
         let (name, _) = mountpoint::device(mountpoint)?.ok_or(io::ErrorKind::NotFound)?;
         let mut faults = Vec::new();
         for path in directories(Uid::effective()) {
             match Self::bind_in(&path, &name) {
                 Ok(mut socket) => {
                     socket.effect = effect.map(str::to_owned);
+                    socket.state_dir = state_dir.to_owned();
                     return Ok(socket);
                 }
                 Err(error) => faults.push(format!("{}: {error}", path.display())),
@@ -126,7 +135,16 @@ impl UpgradeSocket {
         listener.set_nonblocking(true)?;
         let identity = identity(&directory, name)?;
         let (path, name, silent) = (path.join(name), name.to_owned(), RefCell::default());
-        Ok(Self { listener, directory, name, path, identity, effect: None, silent })
+        Ok(Self {
+            listener,
+            directory,
+            name,
+            path,
+            identity,
+            effect: None,
+            state_dir: PathBuf::new(),
+            silent,
+        })
     }
 
     /// Whether the socket can still be found: the directory of a user is removed when he logs out.
@@ -136,7 +154,7 @@ impl UpgradeSocket {
     }
 
     /// Accepts connections of processes that may ask for something, those of root and of the mounting
-    /// user. Gives those that have asked, and answers those that have only asked what an upgrade does.
+    /// user. Gives those that have asked for more than a sentence, and answers the others.
     pub(in crate::daemon) fn accept(&self) -> Vec<Requester> {
         let mut silent = self.silent.borrow_mut();
         let room = MAX_ACCEPTED.saturating_sub(silent.len());
@@ -150,6 +168,10 @@ impl UpgradeSocket {
                 Some(Some(Request::Explain)) => {
                     // It may have gone.
                     let _ = Control::from_fd(stream.into()).send(&self.effect, &[]);
+                }
+                Some(Some(Request::StateDir)) => {
+                    // As above.
+                    let _ = Control::from_fd(stream.into()).send(&self.state_dir, &[]);
                 }
                 Some(Some(request)) => {
                     let connection = Control::from_fd(stream.into());
