@@ -27,6 +27,7 @@ use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Options, RestoredState, SavedState};
 use crate::fuse::{self, Device, InotifyHelper, Service};
 use crate::identity::{IdentitiesError, Resolver, Trust};
+use crate::model::DecodeError;
 use crate::store::SledStore;
 use crate::telemetry::{Part, request_watchdog};
 use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
@@ -70,16 +71,17 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     // Before anything has a thread: that is not to take signals either.
     let control = Arc::new(take_control()?);
     // The process that closes the connection logs the reason.
-    let Some((mut order, mut saved_state)) = control.receive().map_err(conversation)? else {
+    let Some((order, mut saved_state)) = control.hear().map_err(conversation)? else {
         return Ok(());
     };
+    let mut order = order.map_err(unknown_message)?;
     let Order::Prepare { key, kept, mount, outage, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
     let (mount, outage, takes_over) = (*mount, *outage, outage.is_some());
     let saved_state = saved_state.pop().ok_or(DaemonError::NoHolder)?;
     let saved_state = SavedState::new(saved_state.into())
-        .map_err(system("the saved state could not be shared"))?;
+        .map_err(system("the saved state of the mount cannot be used"))?;
     hardening::inherit_encryption_key(key.take().as_deref().map(text_of));
     let memory_is_locked = hardening::lock_memory(settings.mlock_all)?;
     let mounting_user = nix::unistd::geteuid().as_raw();
@@ -165,11 +167,12 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     }
 
     reload::keep(&control, confined.keys.texts);
-    control.send(&Report::Ready, &[]).map_err(conversation)?;
+    control.tell(&Report::Ready, &[]).map_err(conversation)?;
     // It has ended the conversation if it could not mount, and says why.
-    let Some((order, descriptors)) = control.receive().map_err(conversation)? else {
+    let Some((order, descriptors)) = control.hear().map_err(conversation)? else {
         return Ok(());
     };
+    let order = order.map_err(unknown_message)?;
     let Order::Serve { ref first_request } = order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
     let notifier = lines.first().ok_or(DaemonError::NoHolder)?;
@@ -216,7 +219,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
         }
         confined.log.flush();
         start_notice::let_go_of_stderr().map_err(system("standard error could not be closed"))?;
-        control.send(&Report::Serving, &[]).map_err(conversation)?;
+        control.tell(&Report::Serving, &[]).map_err(conversation)?;
         let (gone, when_gone) = oneshot::channel();
         follow_supervisor(control, notifier, gone, Arc::clone(&reload))
             .map_err(system("the supervisor could not be followed"))?;
@@ -259,9 +262,10 @@ pub(super) fn run_notifier() -> Result<(), DaemonError> {
     let control = take_control()?;
     die_with_the_supervisor()?;
     // The server or the supervisor is gone already.
-    let Some((order, descriptors)) = control.receive().map_err(conversation)? else {
+    let Some((order, descriptors)) = control.hear().map_err(conversation)? else {
         return Ok(());
     };
+    let order = order.map_err(unknown_message)?;
     let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
     // The sandbox lets it open nothing. Faults of the sandbox are already reported by the server, which has entered
@@ -437,11 +441,15 @@ fn follow_supervisor(
     reload: Arc<Reload>,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || {
-        while let Ok(Some((order, _))) = control.receive::<Order>() {
+        while let Ok(Some((order, _))) = control.hear::<Order>() {
             let answered = match order {
-                Order::Ask => control.send(&how_it_is(), &[]),
-                Order::Reload => reload_and_tell(&reload, &control),
-                _ => Ok(()),
+                Ok(Order::Ask) => control.tell(&how_it_is(), &[]),
+                Ok(Order::Reload) => reload_and_tell(&reload, &control),
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    tracing::warn!("the supervisor sent a message of {error}: it is dropped");
+                    Ok(())
+                }
             };
             if answered.is_err() {
                 break;
@@ -460,7 +468,7 @@ fn follow_supervisor(
 fn reload_and_tell(reload: &Arc<Reload>, supervisor: &Arc<Control>) -> std::io::Result<()> {
     let (reload, supervisor) = (Arc::clone(reload), Arc::clone(supervisor));
     let read = move || {
-        if let Err(error) = supervisor.send(&Report::Reloaded(reload.run()), &[]) {
+        if let Err(error) = supervisor.tell(&Report::Reloaded(reload.run()), &[]) {
             tracing::debug!(%error, "the supervisor ended");
         }
     };
@@ -512,6 +520,10 @@ fn text_of(key: &[u8]) -> Zeroizing<String> {
 
 fn conversation(source: std::io::Error) -> DaemonError {
     DaemonError::System { what: "the supervisor of the mount cannot be understood", source }
+}
+
+fn unknown_message(error: DecodeError) -> DaemonError {
+    conversation(std::io::Error::other(format!("it sent a message of {error}")))
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -309,4 +309,46 @@ fn a_directory_of_somebody_elses_is_told_of() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The saved state of a mount, which its supervisor keeps.
+fn saved_state(mount: &Mount) -> fs::File {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", mount.pid())).unwrap().flatten();
+    let is_it = |path: &PathBuf| {
+        fs::read_link(path)
+            .is_ok_and(|target| target.starts_with("/memfd:secretfs-shelf (deleted)"))
+    };
+    let path = descriptors.map(|entry| entry.path()).find(is_it).expect("the supervisor has it");
+    fs::File::options().read(true).write(true).open(path).unwrap()
+}
+
+#[test]
+fn what_a_later_version_left_is_dropped_or_refused_with_an_explanation() {
+    /// In a slot that is free: one record of a kind that does not exist.
+    const UNKNOWN: (&[u8], u64) = (&[2, 0, 200, 1], 20_000 * 2048);
+    let Some(mount) = Mount::prepare() else { return };
+    let mount = mount.with_args(&["--crash-limit", "1000"]).started();
+    let root = mount.user(ROOT);
+    let writer = root.open("K", libc::O_WRONLY | libc::O_CREAT).unwrap();
+    writer.write("half").unwrap();
+    let file = saved_state(&mount);
+    file.write_all_at(UNKNOWN.0, UNKNOWN.1).unwrap();
+    assert!(mount.kill_server());
+    writer.write(" and half").unwrap();
+    assert!(
+        mount.said().contains("kind 200, which this version does not know"),
+        "{}",
+        mount.said()
+    );
+    // The number of the format is the end of the file.
+    let place = file.metadata().unwrap().len() - 4;
+    let mut format = [0; 4];
+    file.read_exact_at(&mut format, place).unwrap();
+    file.write_all_at(&99_u32.to_le_bytes(), place).unwrap();
+    assert!(mount.kill_server());
+    eventually("it is refused", || mount.said().contains("it has format 99, and this version"));
+    // As the version serves that knows it.
+    file.write_all_at(&format, place).unwrap();
+    writer.close().unwrap();
+    assert_eq!(root.read("K").as_deref(), Ok("half and half"));
 }

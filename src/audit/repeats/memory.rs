@@ -37,6 +37,9 @@ unsafe impl Send for CountMemory {}
 unsafe impl Sync for CountMemory {}
 
 impl CountMemory {
+    /// How many bytes of a file it takes, whole pages.
+    pub const BYTES: u64 = BYTES.next_multiple_of(PAGE) as u64;
+
     /// Memory of this process alone.
     ///
     /// # Errors

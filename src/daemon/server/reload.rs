@@ -102,7 +102,7 @@ impl Reload {
 pub(in crate::daemon) fn keep(supervisor: &Control, texts: KeyTexts) {
     if !texts.fit() {
         tracing::warn!("the key files are too long to be kept: the next server reads them again");
-    } else if let Err(error) = supervisor.send(&Report::Keys(texts), &[]) {
+    } else if let Err(error) = supervisor.tell(&Report::Keys(texts), &[]) {
         tracing::debug!(%error, "the supervisor ended");
     }
 }

@@ -20,7 +20,7 @@ impl Reloads {
             return;
         }
         self.asked = std::mem::take(&mut self.waiting);
-        if let Err(error) = server.send(&Order::Reload, &[]) {
+        if let Err(error) = server.tell(&Order::Reload, &[]) {
             tracing::debug!(%error, "the server died before it was asked to read again");
         }
     }

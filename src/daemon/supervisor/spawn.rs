@@ -168,8 +168,8 @@ impl LaunchConfig {
         let (serves, passes): (Vec<_>, Vec<_>) =
             lines.iter().map(|(ours, theirs)| (ours.as_fd(), theirs.as_fd())).unzip();
         let device = [device.as_fd()];
-        control.send(&pass_on, &[&device[..], &passes].concat())?;
-        server.control.send(order, &[&device[..], &serves].concat())
+        control.tell(&pass_on, &[&device[..], &passes].concat())?;
+        server.control.tell(order, &[&device[..], &serves].concat())
     }
 
     /// Starts a server and waits until it has opened the store; it reads the files of keys if it is told
@@ -190,7 +190,7 @@ impl LaunchConfig {
             outage,
             account: self.account.clone(),
         };
-        if let Err(error) = control.send(&order, &[self.saved_state.as_fd()]) {
+        if let Err(error) = control.tell(&order, &[self.saved_state.as_fd()]) {
             tracing::debug!(%error, "the server died before it was told what to do");
         }
         let mut progress = Progress::of(&process);
@@ -245,11 +245,17 @@ impl Server {
                 return Ok(Some(Event::Requests(wakeup.requesters)));
             }
             if wakeup.message {
-                return match self.control.receive().map_err(lost())? {
-                    Some((report, _)) => Ok(Some(Event::Report(report))),
+                match self.control.hear().map_err(lost())? {
+                    Some((Ok(report), _)) => return Ok(Some(Event::Report(report))),
+                    Some((Err(error), _)) => {
+                        tracing::warn!("the server sent a message of {error}: it is dropped");
+                    }
                     // It is dying.
-                    None => self.process.wait().map(Event::ServerEnded).map(Some).map_err(lost()),
-                };
+                    None => {
+                        let ended = self.process.wait().map(Event::ServerEnded);
+                        return ended.map(Some).map_err(lost());
+                    }
+                }
             }
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(None);

@@ -34,7 +34,7 @@ impl Watchdog {
     pub(super) fn look(&mut self, control: &Control) {
         if std::mem::replace(&mut self.is_asked, true) {
             self.silent += 1;
-        } else if let Err(error) = control.send(&Order::Ask, &[]) {
+        } else if let Err(error) = control.tell(&Order::Ask, &[]) {
             tracing::debug!(%error, "the server died before it was asked");
         }
     }

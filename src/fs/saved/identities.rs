@@ -17,6 +17,8 @@ const COPY_BYTES: u64 = (HEADER + MAX_IDENTITIES_BYTES).next_multiple_of(BLOCK_B
 const COPIES: u64 = 2;
 /// Where the counts begin: with a page.
 const COUNTS_AT: u64 = SavedState::END + COPIES * COPY_BYTES;
+/// Where they end.
+pub(super) const COUNTS_END: u64 = COUNTS_AT + CountMemory::BYTES;
 
 impl Keeper for SavedState {
     fn keep(&self, text: &[u8]) -> io::Result<()> {

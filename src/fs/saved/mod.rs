@@ -8,10 +8,13 @@
 //! A slot or block never crosses a page and is written by one system call, so it is there whole or not at all,
 //! at whatever instruction its writer is killed.
 
+mod format;
 pub(super) mod identities;
 pub(super) mod pages;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -22,6 +25,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::model::{decode, encode, numbered};
 use crate::store::next_data;
 
 use super::budget::{Account, Budget, Charge, MemoryLimits};
@@ -42,48 +46,47 @@ const ROOM_PER_USER: usize = BLOCKS as usize * BLOCK_BYTES / 8 * 3;
 /// Where the blocks begin.
 const BLOCKS_AT: u64 = SLOTS * SLOT_BYTES as u64;
 
-/// One fact.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Saved {
-    Note(SavedRetry),
-    Draft(SavedDraft),
-    Scratch(SavedScratch),
-    /// A directory that was made.
-    Directory {
-        path: String,
-        uid: u32,
-    },
-    /// A reader's handle shows this version.
-    Version {
-        handle: u64,
-        node: u64,
-    },
-    /// The bytes that a reader's handle shows, where they are no secret.
-    Text {
-        handle: u64,
-        text: Vec<u8>,
-    },
-    /// A poll of a version, by the kernel's number for the open file.
-    Waiter(u64),
-    Trial(SavedRequest),
-    /// As `Version`, through a bound node.
-    Followed {
-        handle: u64,
-        node: u64,
-        by: BoundBy,
-    },
-    /// What one owner has locked.
-    Locks(SavedLocks),
-    /// A directory that was here was renamed.
-    LeftPath {
-        path: String,
-        generation: u64,
-    },
-    /// A superseded version's node shows another version to the handles that have locked it.
-    Shown {
-        node: u64,
-        version: u64,
-    },
+numbered! {
+    /// One fact. What another version left and this one does not know is dropped.
+    #[derive(Debug, PartialEq, Eq)]
+    pub(super) enum Saved {
+        0 => { Note(SavedRetry) }
+        1 => { Draft(SavedDraft) }
+        2 => { Scratch(SavedScratch) }
+        3 => {
+            /// A directory that was made.
+            Directory { path: String, uid: u32 }
+        }
+        4 => {
+            /// A reader's handle shows this version.
+            Version { handle: u64, node: u64 }
+        }
+        5 => {
+            /// The bytes that a reader's handle shows, where they are no secret.
+            Text { handle: u64, text: Vec<u8> }
+        }
+        6 => {
+            /// A poll of a version, by the kernel's number for the open file.
+            Waiter(u64)
+        }
+        7 => { Trial(SavedRequest) }
+        8 => {
+            /// As `Version`, through a bound node.
+            Followed { handle: u64, node: u64, by: BoundBy }
+        }
+        9 => {
+            /// What one owner has locked.
+            Locks(SavedLocks)
+        }
+        10 => {
+            /// A directory that was here was renamed.
+            LeftPath { path: String, generation: u64 }
+        }
+        11 => {
+            /// A superseded version's node shows another version to the handles that have locked it.
+            Shown { node: u64, version: u64 }
+        }
+    }
 }
 
 /// A request that was sent again.
@@ -240,8 +243,9 @@ impl SavedState {
     /// The saved state in `file`, in which the server before this one may have left facts.
     ///
     /// # Errors
-    /// There are too many open files.
+    /// A later version wrote it in a form that this one does not know, or there are too many open files.
     pub fn new(file: File) -> io::Result<Self> {
+        format::check(&file)?;
         let budget = |per_user, total| Budget::new(MemoryLimits { per_user, total });
         let total = BLOCKS as usize * BLOCK_BYTES;
         let room = Arc::new(Room {
@@ -293,7 +297,7 @@ impl SavedState {
     /// The file cannot be read.
     pub(super) fn inherit(&self) -> io::Result<Vec<(Slot, Saved)>> {
         let Some(saved_state) = &self.0 else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
+        let (mut found, mut unknown) = (Vec::new(), BTreeMap::<_, usize>::new());
         let mut free = saved_state.free.lock();
         let mut bytes = [0; SLOT_BYTES];
         while let Some(number) = next_used(&saved_state.file, free.end)? {
@@ -303,20 +307,32 @@ impl SavedState {
             bytes[..2].fill(0);
             let count = saved_state.file.read_at(&mut bytes, number * SLOT_BYTES as u64)?;
             let length = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
-            // A slot that another version of the program wrote is no use to this one.
-            let kept = bytes[..count].get(2..2 + length).filter(|kept| !kept.is_empty());
-            match kept.and_then(|kept| postcard::from_bytes::<Saved>(kept).ok()) {
-                Some(kept) => {
+            let Some(kept) = bytes[..count].get_mut(2..2 + length).filter(|kept| !kept.is_empty())
+            else {
+                free.slots.insert(number);
+                continue;
+            };
+            match decode::<Saved>(kept) {
+                Ok(kept) => {
                     let charge = saved_state.budget.restore(kept.account(), SLOT_BYTES);
                     let saved_state = Arc::clone(saved_state);
                     found.push((Slot { saved_state, number, _charge: Some(charge) }, kept));
                 }
-                None => drop(free.slots.insert(number)),
+                Err(error) => {
+                    *unknown.entry(error).or_default() += 1;
+                    // A later server must not take it for what holds then.
+                    saved_state.file.write_all_at(&[0; 2], number * SLOT_BYTES as u64)?;
+                    free.slots.insert(number);
+                }
             }
         }
         drop(free);
         let blocks = found.iter().filter_map(|(_, kept)| kept.bytes());
         saved_state.room.use_only(blocks.flat_map(|bytes| bytes.blocks.iter().copied()).collect());
+        for (error, count) in unknown {
+            tracing::warn!(count, "another version of the server left {error}: it is dropped");
+        }
+        format::mark(&saved_state.file)?;
         Ok(found)
     }
 
@@ -441,7 +457,7 @@ impl Slot {
 
     fn write(&self, kept: &Saved) -> bool {
         let mut bytes = [0; SLOT_BYTES];
-        let Ok(used) = postcard::to_slice(kept, &mut bytes[2..]) else { return false };
+        let Some(used) = encode(kept, &mut bytes[2..]) else { return false };
         let length = used.len();
         bytes[..2].copy_from_slice(&(length as u16).to_le_bytes());
         self.saved_state.file.write_all_at(&bytes[..2 + length], self.place()).is_ok()
@@ -459,77 +475,5 @@ impl Drop for Slot {
         if cleared.is_ok() {
             self.saved_state.free.lock().slots.insert(self.number);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALICE: Account = Account::User(7);
-
-    #[test]
-    fn nobody_takes_all_slots() {
-        let file = tempfile::tempfile().unwrap();
-        let saved_state = SavedState::new(file).unwrap();
-        let all: Vec<_> = std::iter::from_fn(|| saved_state.put(ALICE, &directory("a"))).collect();
-        assert_eq!(all.len() as u64, SLOTS / 4);
-        assert!(saved_state.put(Account::User(8), &directory("b")).is_some());
-        drop(all);
-        assert!(saved_state.put(ALICE, &directory("a")).is_some());
-    }
-
-    fn directory(path: &str) -> Saved {
-        Saved::Directory { path: path.to_owned(), uid: 7 }
-    }
-
-    fn left(file: &File) -> Vec<Saved> {
-        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
-        // Without taking anything down.
-        let (slots, kept): (Vec<_>, Vec<_>) = saved_state.inherit().unwrap().into_iter().unzip();
-        std::mem::forget(slots);
-        kept
-    }
-
-    #[test]
-    fn the_next_process_finds_what_was_not_taken_down() {
-        let file = tempfile::tempfile().unwrap();
-        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
-        assert!(saved_state.inherit().unwrap().is_empty());
-        let a = saved_state.put(ALICE, &directory("a")).unwrap();
-        let b = saved_state.put(ALICE, &directory("b")).unwrap();
-        let c = saved_state.put(ALICE, &directory("c")).unwrap();
-        drop(b);
-        assert_eq!(left(&file), [directory("a"), directory("c")]);
-        let d = saved_state.put(ALICE, &directory("d")).unwrap();
-        let a = a.replace(&directory("aa")).unwrap();
-        assert_eq!(left(&file), [directory("aa"), directory("d"), directory("c")]);
-        drop((a, c, d));
-        assert!(left(&file).is_empty());
-    }
-
-    #[test]
-    fn its_successor_goes_on_with_the_same_slots() {
-        let file = tempfile::tempfile().unwrap();
-        let first = SavedState::new(file.try_clone().unwrap()).unwrap();
-        std::mem::forget(first.put(ALICE, &directory("a")));
-        std::mem::forget(first.put(ALICE, &directory("b")));
-        let second = SavedState::new(file.try_clone().unwrap()).unwrap();
-        let mut inherited = second.inherit().unwrap();
-        inherited.remove(0);
-        let c = second.put(ALICE, &directory("c")).unwrap();
-        assert_eq!(left(&file), [directory("c"), directory("b")]);
-        drop((c, inherited));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_not_kept() {
-        let file = tempfile::tempfile().unwrap();
-        let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
-        assert!(saved_state.put(ALICE, &directory(&"x".repeat(SLOT_BYTES))).is_none());
-        let slot = saved_state.put(ALICE, &directory("a")).unwrap();
-        assert!(slot.replace(&directory(&"x".repeat(SLOT_BYTES))).is_none());
-        assert!(left(&file).is_empty());
-        assert!(SavedState::default().put(ALICE, &directory("a")).is_none());
     }
 }

@@ -12,18 +12,18 @@ use crate::model::Caller;
 
 use crate::fs::Fs;
 
-/// One file in `.status`.
+/// One file in `.status`. The numbers are in node ids, which the kernel keeps when another version serves the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::fs) enum StatusFile {
-    Whoami,
-    Health,
-    IsSecure,
-    LastError,
-    Version,
-    Metrics,
-    Rekey,
-    ImportDir,
-    Recipient,
+    Whoami = 0,
+    Health = 1,
+    IsSecure = 2,
+    LastError = 3,
+    Version = 4,
+    Metrics = 5,
+    Rekey = 6,
+    ImportDir = 7,
+    Recipient = 8,
 }
 
 impl StatusFile {
