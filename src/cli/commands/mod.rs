@@ -23,6 +23,7 @@ pub(super) mod recipient;
 pub(super) mod rekey;
 pub(super) mod reload;
 pub(super) mod remove;
+pub(super) mod reseal;
 pub(super) mod restore;
 pub(super) mod save;
 pub(super) mod unmount;
