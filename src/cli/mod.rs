@@ -41,7 +41,7 @@ use client::Client;
 use commands::{
     acl, audit, backup, completions, convert, edit, encrypt, exec, fsck, get, is_secure, keygen,
     list, man, migrate, mount, read, recipient, rekey, reload, remove, reseal, restore, save,
-    unmount, upgrade, verify, watch, whoami,
+    textconv, unmount, upgrade, verify, watch, whoami,
 };
 use error::Result;
 use offline::SelectedMount;
@@ -164,6 +164,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Upgrade(args) => upgrade::run(mount.to_owned(), args),
         Command::Reload(args) => reload::run(mount.to_owned(), args),
         Command::Completions(args) => completions::run(args, program),
+        Command::Textconv(args) => textconv::run(args),
         Command::Migrate(args) => migrate::run(selected, args),
         Command::Man(args) => man::run(args, program.clone()),
     }

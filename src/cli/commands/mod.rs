@@ -26,6 +26,7 @@ pub(super) mod remove;
 pub(super) mod reseal;
 pub(super) mod restore;
 pub(super) mod save;
+pub(super) mod textconv;
 pub(super) mod unmount;
 pub(super) mod upgrade;
 pub(super) mod verify;
