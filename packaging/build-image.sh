@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1-target/release} name=${2-secretfs}
-[ -x "$bin/mount-secretfs" ] || cargo build --release --locked
+[ -x "$bin/mount-secretfs" ] || cargo build --release --locked --features etcd
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 umask 022

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1-target/release} out=${2-target/packages}
-[ -x "$bin/mount-secretfs" ] || cargo build --release --locked
+[ -x "$bin/mount-secretfs" ] || cargo build --release --locked --features etcd
 version=${3-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)}
 mkdir -p "$out"
 work=$(mktemp -d)

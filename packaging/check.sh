@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1-target/release}
-[ -x "$bin/mount-secretfs" ] || cargo build --release --locked
+[ -x "$bin/mount-secretfs" ] || cargo build --release --locked --features etcd
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 has() { command -v "$1" >/dev/null || { echo "not checked: $2 (needs $1)"; return 1; }; }
@@ -20,6 +20,11 @@ else
 fi
 
 echo "== the Debian package"
+# Packages serve shared stores.
+if OB_ENCRYPTION_KEY=$RANDOM timeout 5 "$bin/secretfs" migrate --state-dir "$out/state" --from etcd://127.0.0.1:1/x 2>&1 |
+    grep 'features etcd'; then
+    exit 1
+fi
 packaging/build-deb.sh "$bin" "$out"
 # A user cannot be `root` in a container of CI and be trusted by lintian otherwise.
 ! has lintian "what lintian says" || lintian --allow-root --fail-on error,warning --info "$out"/*.deb

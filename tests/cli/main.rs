@@ -10,6 +10,9 @@ mod filter;
 #[allow(dead_code, reason = "the mount's own tests need more of it")]
 #[path = "../mount/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "the mount's own tests need more of it")]
+#[path = "../mount/skip.rs"]
+mod skip;
 
 mod kit;
 mod terminal;
@@ -20,7 +23,6 @@ mod edit;
 mod encrypt;
 mod exec;
 mod help;
-mod in_place;
 mod list;
 mod mount;
 mod prompt;

@@ -9,7 +9,7 @@ fn several_by_key_and_by_id() {
     cli.run(ALICE, "for k in A B C D; do secretfs save $k v; done").done();
     cli.run(
         ALICE,
-        "id=$(getfattr --only-values -n user.secretfs.id $SECRETFS_MOUNT/alice/C 2>/dev/null); \
+        "id=$(secretfs list C -o json | sed -n 's/.*\"id\": *\"\\([^\"]*\\)\".*/\\1/p'); \
          secretfs remove --key alice/A --key alice/B --id $id",
     )
     .is(0, "", "Removed `alice/A`.\nRemoved `alice/B`.\nRemoved `alice/C`.\n");

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use nix::errno::Errno::{EDQUOT, EFBIG, EINVAL, EISDIR, ENAMETOOLONG, ENOTDIR, EPERM};
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, UNKNOWN, eventually};
+use crate::skip::has;
 use crate::user::{Handle, User};
 
 const READ_WRITE: i32 = libc::O_RDWR | libc::O_CREAT;
@@ -169,6 +170,9 @@ fn positions() {
 
 #[test]
 fn programs_read_it_all() {
+    if !has(&["python3"]) {
+        return;
+    }
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     for read in [

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::harness::{BUILT_IN_KEY, KEY, can_mount};
 use crate::ordinary_user::as_user;
+use crate::skip::has;
 
 /// A copy of /etc without settings of a secretfs that is installed, in a mount namespace of the test. Then the script.
 const AS_ROOT: &str = r#"
@@ -162,6 +163,9 @@ fn without_a_place_for_a_key_no_store_is_made() {
 
 #[test]
 fn a_store_of_the_built_in_key_goes_on_with_it() {
+    if !has(&["pgrep"]) {
+        return;
+    }
     let said = as_root(
         r#"
         OB_ENCRYPTION_KEY=$BUILT_IN start a
@@ -203,6 +207,9 @@ fn a_store_of_the_built_in_key_goes_on_with_it() {
 
 #[test]
 fn a_server_that_takes_over_has_the_key_that_was_made() {
+    if !has(&["pgrep"]) {
+        return;
+    }
     let said = as_root(
         r#"
         start a

@@ -1,7 +1,6 @@
 //! A mount of one's own: starts the daemon, waits until it serves, ends it and cleans up.
 
 use std::fs;
-use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -19,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::daemon::Daemon;
 use crate::filter::Filter;
+pub(crate) use crate::skip::skip;
 
 /// A user of the tests; none of them exists on the system.
 #[derive(Clone, Copy, Debug)]
@@ -76,13 +76,6 @@ pub(crate) fn can_mount() -> bool {
     }
     skip("needs root and /dev/fuse");
     false
-}
-
-/// Says, past the test runner's capture, that the test does nothing here; fails under `CI`.
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "CI must not skip a test that {why}");
-    let thread = std::thread::current();
-    let _ = writeln!(io::stderr(), "{}: skipped: {why}", thread.name().unwrap_or("a test"));
 }
 
 /// Waits until `condition` holds, or fails saying what did not come true.

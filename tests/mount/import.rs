@@ -6,6 +6,7 @@ use nix::errno::Errno::{
 
 use crate::acl::all_six;
 use crate::harness::{ALICE, BOB, CAROL, Mount, ROOT, eventually};
+use crate::skip::has;
 use crate::user::User;
 
 impl User {
@@ -339,6 +340,9 @@ fn the_last_256_reports_are_kept() {
 
 #[test]
 fn programs_drop_files() {
+    if !has(&["python3", "rsync"]) {
+        return;
+    }
     let Some(mount) = Mount::start() else { return };
     let (root, alice) = (mount.user(ROOT), mount.user(ALICE));
     alice.sh_ok("mkdir -p $T/a/sub && echo 'key: alice/K1' > $T/a/one.yaml && echo 'key: alice/K2' > $T/a/sub/two.yaml");

@@ -10,6 +10,7 @@ use nix::errno::Errno::EAGAIN;
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, skip};
 use crate::requests::requests_of;
+use crate::skip::has;
 
 pub(crate) const READERS: &str = "readers: [alice, bob]\nwriters: [alice, bob]\n";
 
@@ -179,6 +180,9 @@ fn a_lock_costs_one_request() {
 
 #[test]
 fn locks_are_bounded() {
+    if !has(&["python3"]) {
+        return;
+    }
     let Some(mount) = Mount::start() else { return };
     let alice = mount.user(ALICE);
     alice.write("alice/K", "value").unwrap();

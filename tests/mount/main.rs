@@ -20,6 +20,7 @@ mod harness;
 mod preload;
 mod protocol;
 mod requests;
+mod skip;
 mod tmpfs;
 mod user;
 
@@ -35,7 +36,6 @@ mod directories;
 mod disclosure;
 mod dot_names;
 mod encrypt;
-mod environments;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod export;

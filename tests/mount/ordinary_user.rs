@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::harness::{KEY, can_mount, skip};
 use crate::preload::{NO_RESEND, build_library};
+use crate::skip::has;
 
 /// Debian's `nobody`: a UID without files, services or a home directory.
 const UID: u32 = 65_534;
@@ -56,6 +57,9 @@ fn a_mount_that_fails_says_why_and_nothing_else() {
 /// Before Linux 6.9 the supervisor mounts again, as the user who mounted.
 #[test]
 fn a_killed_server_is_replaced_on_an_old_kernel() {
+    if !has(&["pgrep"]) {
+        return;
+    }
     let said = as_user(
         r#"
         LD_PRELOAD=$LIBRARY secretfs mount ~/s --background 2> ~/log || cat ~/log

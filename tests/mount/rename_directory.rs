@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno::{EACCES, EBUSY, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY};
 
 use crate::harness::{ALICE, BOB, Mount, ROOT, eventually};
+use crate::skip::has;
 
 const CREATE: i32 = libc::O_CREAT | libc::O_WRONLY;
 
@@ -55,6 +56,9 @@ fn keys_move_with_their_ids_and_lists() {
 
 #[test]
 fn mv_renames_and_does_not_copy() {
+    if !has(&["getfattr"]) {
+        return;
+    }
     let Some(mount) = Mount::start() else { return };
     let alice = mount.user(ALICE);
     let said = alice.sh_ok(

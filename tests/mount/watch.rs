@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{ALICE, BOB, Mount, Person, ROOT, eventually, skip};
+use crate::skip::has;
 
 const SECRETFS: &str = env!("CARGO_BIN_EXE_secretfs");
 
@@ -102,6 +103,9 @@ fn who_polls_is_woken_by_the_next_server_too() {
 
 #[test]
 fn poll_says_what_is_open_is_gone_and_nothing_before() {
+    if !has(&["python3"]) {
+        return;
+    }
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     root.write("K", "value").unwrap();

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use super::is_installed;
-use crate::harness::{IDENTITIES, KEY, Mount, skip};
+use crate::harness::{IDENTITIES, KEY, Mount};
+use crate::skip::has;
 
 /// `mounts` starts a daemon, `daemon` prints the process ids of the daemon, `nothing_is_kept` checks them.
 const PREPARE: &str = r#"
@@ -44,9 +44,7 @@ gone() { [ -z "$(daemon)" ]; }
 /// Runs the script as root in namespaces of its own, if these programs are there; it must succeed.
 #[track_caller]
 pub(super) fn run(programs: &[&str], script: &str) -> Option<String> {
-    let missing: Vec<_> = programs.iter().filter(|program| !is_installed(program)).collect();
-    if !missing.is_empty() {
-        skip(&format!("needs {missing:?}"));
+    if !has(programs) {
         return None;
     }
     let mount = Mount::prepare()?.with_identities(IDENTITIES);

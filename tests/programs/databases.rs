@@ -10,7 +10,7 @@ fn postgresql_takes_its_key_and_psql_its_password() {
     let Some(server) = server() else {
         return skip("needs a PostgreSQL server");
     };
-    let Some(stage) = Stage::with(&["psql", "openssl"]) else { return };
+    let Some(stage) = Stage::with(&["psql", "openssl", "ip"]) else { return };
     // The server: a key that root owns has at most the mode 0640. The client: a password file that
     // group and others may not read. Then another key, and a reload.
     stage.put("postgres/password", "open sesame\n", "www-data");
@@ -53,7 +53,7 @@ fn server() -> Option<String> {
 
 #[test]
 fn redis_takes_its_password_from_an_included_file() {
-    let Some(stage) = Stage::with(&["redis-server", "redis-cli"]) else { return };
+    let Some(stage) = Stage::with(&["redis-server", "redis-cli", "ip"]) else { return };
     stage.put("payment-svc/redis.conf", "requirepass open-sesame\n", "payment-svc");
     let said = stage.run(
         r#"
@@ -68,7 +68,7 @@ fn redis_takes_its_password_from_an_included_file() {
 
 #[test]
 fn memcached_takes_its_password_file() {
-    let Some(stage) = Stage::with(&["memcached"]) else { return };
+    let Some(stage) = Stage::with(&["memcached", "ip"]) else { return };
     stage.put("payment-svc/memcached", "alice:sesame\n", "payment-svc");
     let said = stage.run(
         r#"

@@ -34,7 +34,7 @@ X
 
 #[track_caller]
 fn edits(program: &str, keys: &str, command: &str) {
-    let Some(stage) = Stage::with(&[program, "python3"]) else { return };
+    let Some(stage) = Stage::with(&[program, "python3", "getfattr"]) else { return };
     stage.put("svc/KEY", "old value\n", "alice]\nwriters: [alice");
     let said = stage.run(&format!(
         r#"{TYPE}

@@ -4,7 +4,7 @@ use super::Stage;
 
 #[test]
 fn git_stores_and_forgets_credentials() {
-    let Some(stage) = Stage::with(&["git"]) else { return };
+    let Some(stage) = Stage::with(&["git", "getfattr"]) else { return };
     // It writes `FILE.lock` and renames that onto the file: the secret keeps its id and its lists.
     let said = stage.run(
         r#"

@@ -16,7 +16,7 @@ fn ssh_keygen_takes_a_private_key() {
 
 #[test]
 fn sshd_and_ssh_log_in_with_keys_from_the_mount() {
-    let Some(stage) = Stage::with(&["sshd", "ssh", "ssh-keygen"]) else { return };
+    let Some(stage) = Stage::with(&["sshd", "ssh", "ssh-keygen", "ip"]) else { return };
     // sshd's host key and the authorized_keys (StrictModes is on), and the client's key and
     // known_hosts, are all secrets. A key that is taken out of authorized_keys lets nobody in.
     let said = stage.run(

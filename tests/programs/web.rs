@@ -33,7 +33,7 @@ fn openssl_signs_with_a_key_from_the_mount() {
 
 #[test]
 fn nginx_serves_a_key_that_was_rotated_after_a_reload() {
-    let Some(stage) = Stage::with(&["nginx", "openssl"]) else { return };
+    let Some(stage) = Stage::with(&["nginx", "openssl", "ip"]) else { return };
     // nginx 1.27 keeps a key whose inode and mtime did not change; both change with every version.
     let said = stage.run(&format!(
         r#"{CERTIFICATE}
@@ -88,7 +88,7 @@ eventually bash -c '</dev/tcp/127.0.0.1/80' 2> /dev/null
 
 #[test]
 fn curl_takes_its_password_from_a_netrc_file() {
-    let Some(stage) = Stage::with(&["curl", "python3"]) else { return };
+    let Some(stage) = Stage::with(&["curl", "python3", "ip"]) else { return };
     stage.put("alice/netrc", "machine 127.0.0.1 login alice password \"open sesame\"\n", "alice");
     let said = stage.run(&format!(
         r#"{SERVER}
@@ -102,7 +102,7 @@ fn curl_takes_its_password_from_a_netrc_file() {
 
 #[test]
 fn git_clones_with_a_credential_from_the_mount() {
-    let Some(stage) = Stage::with(&["git", "python3"]) else { return };
+    let Some(stage) = Stage::with(&["git", "python3", "ip"]) else { return };
     stage.put("alice/git-credentials", "http://alice:open%20sesame@127.0.0.1\n", "alice");
     let said = stage.run(&format!(
         r#"{SERVER}

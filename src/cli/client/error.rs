@@ -10,7 +10,7 @@ use super::super::exit::Exit;
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum ClientError {
     /// No secretfs there.
-    #[error("secretfs is not mounted at `{}`; {}", .path.display(), to_mount(own.as_deref()))]
+    #[error("secretfs is not mounted at `{}`{}", .path.display(), to_mount(own.as_deref()))]
     NotMounted {
         path: PathBuf,
         /// Where this user has mounted one.
@@ -80,11 +80,11 @@ impl ClientError {
 fn to_mount(own: Option<&Path>) -> String {
     match own {
         Some(own) => format!(
-            "you have mounted it at `{}`: name that with --mount or SECRETFS_MOUNT",
+            "; you have mounted it at `{}`: name that with --mount or SECRETFS_MOUNT",
             own.display()
         ),
         None => {
-            "mount it with `secretfs mount`, or name the right place with --mount or SECRETFS_MOUNT"
+            "; mount it with `secretfs mount`, or name the right place with --mount or SECRETFS_MOUNT"
                 .to_owned()
         }
     }

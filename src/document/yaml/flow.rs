@@ -38,7 +38,7 @@ impl<'a> Parser<'a> {
         if !self.at_flow_entry(collection, b'}')? {
             return Ok(None);
         }
-        let (line, start) = (self.cursor.line(), self.cursor.position());
+        let line = self.cursor.line();
         let plain = match self.cursor.byte(0) {
             b'"' | b'\'' => false,
             b'[' | b'{' => return Err(self.cursor.fault(SyntaxError::ComplexKey)),
@@ -46,7 +46,6 @@ impl<'a> Parser<'a> {
             _ => true,
         };
         let text = self.flow_text(plain)?;
-        let span = start..self.cursor.position();
         self.skip_to_flow_content(&collection.form)?;
         let has_value = self.cursor.byte(0) == b':';
         if has_value {
@@ -55,37 +54,34 @@ impl<'a> Parser<'a> {
         if let Form::Flow { value, .. } = &mut collection.form {
             *value = has_value;
         }
-        Ok(Some(Scalar { line, plain, text, span }))
+        Ok(Some(Scalar { line, plain, text }))
     }
 
     /// A node inside brackets; nothing where the next character ends an entry.
     pub(super) fn flow_node(&mut self, depth: usize) -> Result<Node<'a>, Fault> {
         let mut tag = None;
-        let mut tag_span = self.cursor.position()..self.cursor.position();
         let (line, content) = loop {
             self.cursor.skip_to_content();
-            let (line, start) = (self.cursor.line(), self.cursor.position());
+            let line = self.cursor.line();
             if self.cursor.at_marker() {
-                return Ok(self.nothing(line, tag, tag_span));
+                return Ok(self.nothing(line, tag));
             }
             break match self.cursor.byte(0) {
                 b'!' if tag.is_some() => return Err(self.cursor.fault(SyntaxError::TwoTags)),
                 b'!' => {
                     tag = Some(self.tag(true)?);
-                    tag_span = start..self.cursor.position();
                     continue;
                 }
-                b',' | b']' | b'}' | 0 => return Ok(self.nothing(line, tag, tag_span)),
+                b',' | b']' | b'}' | 0 => return Ok(self.nothing(line, tag)),
                 b'[' | b'{' => (line, self.open_flow(depth)?),
                 first => {
                     let plain = !matches!(first, b'"' | b'\'');
                     let text = self.flow_text(plain)?;
-                    let span = start..self.cursor.position();
-                    (line, Content::Scalar(Scalar { line, plain, text, span }))
+                    (line, Content::Scalar(Scalar { line, plain, text }))
                 }
             };
         };
-        Ok(Node { line, tag, tag_span, content })
+        Ok(Node { line, tag, content })
     }
 
     fn flow_text(&mut self, plain: bool) -> Result<Text<'a>, Fault> {
