@@ -2,15 +2,17 @@
 //! being written and read again.
 
 use secretfs::document::{
-    Document, DocumentErrors, DocumentValue, Emission, Layout, MAX_ERRORS, emit, parse,
+    Checksum, Document, DocumentErrors, DocumentValue, EditedFile, Emission, Layout, MAX_ERRORS,
+    NewDocument, emit, parse,
 };
-use secretfs::model::Acl;
+use secretfs::model::{Acl, Key, Plaintext, SecretId};
 
 pub(crate) fn check(bytes: &[u8]) {
     match parse(bytes) {
         Ok(documents) => {
             assert!(!documents.is_empty());
             again(&documents);
+            edited(bytes, &documents);
         }
         Err(errors) => check_errors(bytes, &errors),
     }
@@ -22,6 +24,29 @@ pub(crate) fn check_errors(bytes: &[u8], errors: &DocumentErrors) {
     assert!((1..=MAX_ERRORS + 1).contains(&count));
     let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
     assert!(errors.iter().all(|error| (1..=lines).contains(&error.line())));
+}
+
+/// Every value can be replaced, and a document added, without a change of any other document: the editor checks
+/// that itself.
+fn edited(bytes: &[u8], documents: &[Document]) {
+    const SEALED: &str = "c2ZzAQcGBQQDAgEAv7/9";
+    let open = || EditedFile::parse(bytes.to_vec().into()).expect("it can be parsed");
+    for (number, document) in documents.iter().enumerate().take(3) {
+        let mut file = open();
+        let algorithm = document.checksum().map(Checksum::algorithm);
+        let checksum = algorithm.map(|algorithm| Checksum::of(algorithm, &Plaintext::default()));
+        file.set_value(number, SEALED, checksum.as_ref());
+        file.finish().expect("a value can be replaced");
+        if matches!(document.value(), Some(DocumentValue::Sealed(_))) {
+            let mut file = open();
+            file.reseal(number, SEALED);
+            file.finish().expect("a sealed value can be replaced");
+        }
+    }
+    let key = Key::parse("\u{10ffff}/nobody/has/this").expect("it is a key");
+    let id = Some(SecretId::from_random([7; 10]));
+    let new = NewDocument { id, key, sealed: SEALED.to_owned(), checksum: None };
+    open().finish_with(&[new]).expect("a document can be added");
 }
 
 /// Writes the documents as one list and reads them back.

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::commands::{
     acl, audit, backup, completions, convert, edit, encrypt, exec, fsck, get, is_secure, keygen,
-    list, man, migrate, read, recipient, rekey, reload, remove, restore, save, unmount, upgrade,
-    verify, watch, whoami,
+    list, man, migrate, read, recipient, rekey, reload, remove, reseal, restore, save, textconv,
+    unmount, upgrade, verify, watch, whoami,
 };
 use super::exit::EXIT_CODES;
 use crate::daemon::MountSettings;
@@ -120,10 +120,12 @@ pub(super) enum Command {
     Remove(remove::Args),
     Encrypt(encrypt::Args),
     Recipient(recipient::Args),
+    Reseal(reseal::Args),
     IsSecure(is_secure::Args),
     Acl(acl::Args),
     Audit(audit::Args),
     Verify(verify::Args),
+    Textconv(textconv::Args),
     Convert(convert::Args),
     Exec(exec::Args),
     Watch(watch::Args),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::document::{self, Document, DocumentValue, MAX_FILE_BYTES};
+use crate::document::{self, Document, MAX_FILE_BYTES};
 use crate::model::Key;
 
 use super::error::{CliError, Result};
@@ -36,8 +36,7 @@ impl DocumentFile {
     /// # Errors
     /// As [`DocumentFile::open`].
     pub(super) fn stdin() -> Result<Self> {
-        let failed = |source| CliError::Stream { action: "read standard input", source };
-        Self::parse("standard input".to_owned(), read(io::stdin().lock()).map_err(failed)?)
+        Self::parse("standard input".to_owned(), load_stdin()?)
     }
 
     fn parse(name: String, bytes: Zeroizing<Vec<u8>>) -> Result<Self> {
@@ -56,6 +55,15 @@ impl DocumentFile {
 /// It cannot be read.
 pub(super) fn load(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     File::open(path).and_then(read).map_err(CliError::file("read", path))
+}
+
+/// What stands on standard input, which may hold values in the clear.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn load_stdin() -> Result<Zeroizing<Vec<u8>>> {
+    let failed = |source| CliError::Stream { action: "read standard input", source };
+    read(io::stdin().lock()).map_err(failed)
 }
 
 fn read(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -80,6 +88,15 @@ pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<DocumentFile>> {
     }
     CliError::all(errors)?;
     Ok(files)
+}
+
+/// The files that arguments name: themselves, and those of directories as [`find`] gives them.
+///
+/// # Errors
+/// A directory cannot be read, or holds no such file.
+pub(super) fn expand(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let files = |path: &PathBuf| if path.is_dir() { find(path) } else { Ok(vec![path.clone()]) };
+    Ok(arguments.iter().map(files).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Files that are applied together must not say two things about a secret: which of them would
@@ -124,22 +141,9 @@ pub(super) fn joined(files: &[DocumentFile]) -> Option<Zeroizing<Vec<u8>>> {
     }
     let together = document::parse(&bytes).ok()?;
     let apart = || files.iter().flat_map(|file| &file.documents);
-    let same = together.len() == apart().count() && together.iter().zip(apart()).all(says_the_same);
+    let same = together.len() == apart().count()
+        && together.iter().zip(apart()).all(|(one, other)| one.says_the_same(other));
     same.then_some(bytes)
-}
-
-fn says_the_same((one, other): (&Document, &Document)) -> bool {
-    let same_value = match (one.value(), other.value()) {
-        (None, None) => true,
-        (Some(DocumentValue::Plain(one)), Some(DocumentValue::Plain(other))) => one == other,
-        (Some(DocumentValue::Sealed(one)), Some(DocumentValue::Sealed(other))) => one == other,
-        _ => false,
-    };
-    same_value
-        && one.id() == other.id()
-        && one.key() == other.key()
-        && one.checksum() == other.checksum()
-        && one.lists() == other.lists()
 }
 
 /// The YAML files in a directory and the directories below it, in order: `*.yaml` and `*.yml`, without
@@ -148,10 +152,19 @@ fn says_the_same((one, other): (&Document, &Document)) -> bool {
 /// # Errors
 /// A directory cannot be read, or there is no such file.
 pub(super) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
+    let found = find_any(directory)?;
+    if found.is_empty() { Err(CliError::NoDocuments(directory.to_owned())) } else { Ok(found) }
+}
+
+/// As [`find`], where there may be none.
+///
+/// # Errors
+/// A directory cannot be read.
+pub(super) fn find_any(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     collect(directory, &mut found).map_err(CliError::file("read", directory))?;
     found.sort_unstable();
-    if found.is_empty() { Err(CliError::NoDocuments(directory.to_owned())) } else { Ok(found) }
+    Ok(found)
 }
 
 fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -125,6 +125,14 @@ pub(super) enum CliError {
     /// `--to` of a command that seals names several recipients, or a file without any.
     #[error("`{0}` must hold exactly one recipient; a value is sealed for one environment")]
     NotOneRecipient(String),
+    /// A checksum that would not fit its value.
+    #[error(
+        "`{key}` in {file} has a checksum, which would be wrong; remove it there, or name an algorithm"
+    )]
+    HasChecksum { file: String, key: String },
+    /// A file that was to be changed in place.
+    #[error("`{}` was changed by another program; nothing was written to it, run this again", .0.display())]
+    FileChangedMeanwhile(PathBuf),
     /// An identities file that is checked against is wrong.
     #[error("`{}`: {source}", path.display())]
     Identities { path: PathBuf, source: Box<FileFault> },
@@ -187,6 +195,8 @@ impl CliError {
             | Self::Documents(_)
             | Self::Recipient { .. }
             | Self::NotOneRecipient(_)
+            | Self::HasChecksum { .. }
+            | Self::FileChangedMeanwhile(_)
             | Self::Identities { .. }
             | Self::WouldReplace(_)
             | Self::ChangedMeanwhile { .. }

@@ -15,6 +15,7 @@ mod error;
 mod examples;
 mod exit;
 mod findings;
+mod in_place;
 mod offline;
 mod output;
 mod parts;
@@ -39,8 +40,8 @@ use args::{Command, Global, Oo, OoGroup, Secretfs};
 use client::Client;
 use commands::{
     acl, audit, backup, completions, convert, edit, encrypt, exec, fsck, get, is_secure, keygen,
-    list, man, migrate, mount, read, recipient, rekey, reload, remove, restore, save, unmount,
-    upgrade, verify, watch, whoami,
+    list, man, migrate, mount, read, recipient, rekey, reload, remove, reseal, restore, save,
+    textconv, unmount, upgrade, verify, watch, whoami,
 };
 use error::Result;
 use offline::SelectedMount;
@@ -144,6 +145,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Read(args) => read::run(&client()?, args),
         Command::Remove(args) => remove::run(&client()?, args),
         Command::Encrypt(args) => encrypt::run(client, args),
+        Command::Reseal(args) => reseal::run(&client()?, args),
         Command::Recipient(args) => recipient::run(&client()?, args),
         Command::IsSecure(args) => is_secure::run(&client()?, args),
         Command::Acl(args) => acl::run(&client()?, args),
@@ -162,6 +164,7 @@ fn run(global: Global, command: Command, program: &clap::Command) -> Result {
         Command::Upgrade(args) => upgrade::run(mount.to_owned(), args),
         Command::Reload(args) => reload::run(mount.to_owned(), args),
         Command::Completions(args) => completions::run(args, program),
+        Command::Textconv(args) => textconv::run(args),
         Command::Migrate(args) => migrate::run(selected, args),
         Command::Man(args) => man::run(args, program.clone()),
     }

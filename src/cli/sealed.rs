@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::crypto::Recipient;
-use crate::document::{self, Checksum, ChecksumAlgorithm, DocumentValue};
+use crate::document::{self, Checksum, ChecksumAlgorithm, DocumentValue, NewDocument};
 use crate::model::{Key, MAX_VALUE_BYTES, Plaintext, SecretId};
 
 use super::client::{Client, ClientError};
@@ -85,10 +85,10 @@ impl Sealer {
             return Err(CliError::ValueTooLarge);
         }
         let (id, sealed) = match self {
-            Self::Daemon(client) => by_daemon(client, key, value)?,
+            Self::Daemon(client) => sealed_value_in(&client.encrypt(key, value)?, key)?,
             Self::Recipient(recipient) => {
                 let id = SecretId::from_random(std::iter::repeat_with(random_byte));
-                (Some(id.to_string()), recipient.seal(key, value).to_string())
+                (Some(id), recipient.seal(key, value).to_string())
             }
         };
         let checksum = checksum.0.map(|algorithm| Checksum::of(algorithm, value));
@@ -96,15 +96,17 @@ impl Sealer {
     }
 }
 
-/// The id and the sealed value of the document that the daemon makes.
-fn by_daemon(client: &Client, key: &Key, value: &Plaintext) -> Result<(Option<String>, String)> {
+/// The id and the sealed value of a document that the daemon made.
+///
+/// # Errors
+/// It is not a sealed document for this key.
+pub(super) fn sealed_value_in(text: &str, key: &Key) -> Result<(Option<SecretId>, String)> {
     let not_understood = || ClientError::not_understood(&format!(".encrypt/{key}"));
-    let text = client.encrypt(key, value)?;
     let mut documents = document::parse(text.as_bytes()).map_err(|_| not_understood())?;
     let mut document = documents.pop().ok_or_else(not_understood)?;
     match document.take_value() {
         Some(DocumentValue::Sealed(sealed)) if document.key() == key => {
-            Ok((document.id().map(ToString::to_string), sealed))
+            Ok((document.id().cloned(), sealed))
         }
         _ => Err(not_understood().into()),
     }
@@ -118,7 +120,7 @@ fn random_byte() -> u8 {
 
 /// A sealed document.
 pub(super) struct Sealed {
-    id: Option<String>,
+    id: Option<SecretId>,
     key: Key,
     value: String,
     checksum: Option<Checksum>,
@@ -131,14 +133,30 @@ impl Sealed {
     }
 
     /// The same under another id, or none.
-    pub(super) fn with_id(self, id: Option<String>) -> Self {
+    pub(super) fn with_id(self, id: Option<SecretId>) -> Self {
         Self { id, ..self }
+    }
+
+    /// The sealed value.
+    pub(super) fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The checksum of the plaintext, if there is to be one.
+    pub(super) fn checksum(&self) -> Option<&Checksum> {
+        self.checksum.as_ref()
+    }
+
+    /// The document for a file that has none of this key.
+    pub(super) fn into_new(self) -> NewDocument {
+        let Self { id, key, value, checksum } = self;
+        NewDocument { id, key, sealed: value, checksum }
     }
 
     /// The fields of the document, in the order of the contract.
     pub(super) fn fields(&self) -> Fields<'_> {
         let mut fields = Vec::with_capacity(6);
-        fields.extend(self.id.iter().map(|id| ("id", Scalar::Text(id))));
+        fields.extend(self.id.iter().map(|id| ("id", Scalar::Text(id.as_str()))));
         fields.push(("key", Scalar::Text(self.key.as_str())));
         fields.push(("value", Scalar::Text(&self.value)));
         fields.push(("encrypted", Scalar::Flag(true)));
@@ -159,7 +177,7 @@ mod tests {
         let value = Plaintext::copy_of(b"example-value");
         let checksum = choice.0.map(|algorithm| Checksum::of(algorithm, &value));
         Sealed::existing(&Key::parse("example-key").unwrap(), "c2Zz".into(), checksum)
-            .with_id(Some("secr_eR6LbYOBK2".into()))
+            .with_id(SecretId::parse("secr_eR6LbYOBK2").ok())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, stdin};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -38,6 +38,11 @@ impl ValueArgs {
     /// Whether the value need not be asked for.
     pub(super) fn is_given(&self) -> bool {
         self.value.is_some() || self.from_file.is_some()
+    }
+
+    /// The file that is named.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.from_file.as_deref()
     }
 
     /// The value, with a warning where it ends in a newline that was hardly meant.

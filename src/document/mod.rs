@@ -3,7 +3,9 @@
 
 mod checksum;
 mod conflicts;
+mod edit;
 mod emit;
+mod entries;
 mod error;
 mod field;
 mod lists;
@@ -12,7 +14,9 @@ mod reader;
 mod yaml;
 
 pub use checksum::{Checksum, ChecksumAlgorithm};
+pub use edit::{EditError, EditedFile, NewDocument};
 pub use emit::{Emission, Layout, emit};
+pub use entries::{Entry, EntryError, EntryProblem, parse_dotenv, parse_kubernetes};
 pub use error::{DocumentError, DocumentErrors, ErrorKind, Problem};
 pub use field::Field;
 pub use lists::{MAX_LISTS_BYTES, emit_lists, parse_lists};

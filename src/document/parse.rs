@@ -78,6 +78,21 @@ impl Document {
         &self.0.lists
     }
 
+    /// Whether both say the same of the same secret, wherever they stand.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same_value = match (self.value(), other.value()) {
+            (None, None) => true,
+            (Some(DocumentValue::Plain(one)), Some(DocumentValue::Plain(other))) => one == other,
+            (Some(DocumentValue::Sealed(one)), Some(DocumentValue::Sealed(other))) => one == other,
+            _ => false,
+        };
+        same_value
+            && self.id() == other.id()
+            && self.key() == other.key()
+            && self.checksum() == other.checksum()
+            && self.lists() == other.lists()
+    }
+
     /// The line in which the document begins, the first being 1.
     pub fn line(&self) -> usize {
         self.0.line as usize
@@ -337,7 +352,7 @@ fn plain(value: Plaintext) -> Result<DocumentValue, Problem> {
 }
 
 /// The bytes of a `!!binary` value.
-fn decoded(text: &str) -> Result<Plaintext, Problem> {
+pub(super) fn decoded(text: &str) -> Result<Plaintext, Problem> {
     const BASE64: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

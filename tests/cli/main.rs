@@ -23,6 +23,7 @@ mod edit;
 mod encrypt;
 mod exec;
 mod help;
+mod in_place;
 mod list;
 mod mount;
 mod prompt;

@@ -36,6 +36,7 @@ mod directories;
 mod disclosure;
 mod dot_names;
 mod encrypt;
+mod environments;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod export;

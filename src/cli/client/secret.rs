@@ -98,8 +98,26 @@ impl Client {
         key: &Key,
         value: &Plaintext,
     ) -> Result<String, ClientError> {
+        self.document_of(".encrypt", key, value.expose(), "encrypt")
+    }
+
+    /// The document of a value that is sealed already, sealed with the current key of the mount.
+    ///
+    /// # Errors
+    /// The mount failed, or does not open the value.
+    pub(in super::super) fn reseal(&self, key: &Key, sealed: &str) -> Result<String, ClientError> {
+        self.document_of(".encrypt/.reseal", key, sealed.as_bytes(), "re-encrypt")
+    }
+
+    fn document_of(
+        &self,
+        directory: &str,
+        key: &Key,
+        written: &[u8],
+        action: &'static str,
+    ) -> Result<String, ClientError> {
         // Directories are marked as such: the daemon need not know them.
-        let mut path = self.mount.join(".encrypt");
+        let mut path = self.mount.join(directory);
         path.extend(key.directory().split('/').filter(|name| !name.is_empty()).map(in_directory));
         path.push(key.name());
         let sealed = (|| {
@@ -111,12 +129,14 @@ impl Client {
                 .mode(0o600)
                 .custom_flags(OFlag::O_CLOEXEC.bits())
                 .open(&path)?;
-            file.write_all(value.expose())?;
+            file.write_all(written)?;
             read_text_at_start(&file)
         })();
         sealed.map_err(|source| {
-            let reason = self.last_error(&source, &format!(".encrypt/{key}"));
-            ClientError::Refused { action: "encrypt", name: key.to_string(), source, reason }
+            // A value that does not open is a failure of the key, everything else one of the file.
+            let of_file = self.last_error(&source, &format!("{directory}/{key}"));
+            let reason = of_file.or_else(|| self.last_error(&source, key.as_str()));
+            ClientError::Refused { action, name: key.to_string(), source, reason }
         })
     }
 }

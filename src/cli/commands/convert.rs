@@ -89,7 +89,7 @@ fn convert(
     let wrong = |what: &dyn std::fmt::Display| {
         CliError::Documents(vec![format!("{file}: line {line}: {what}")])
     };
-    let id = document.id().map(ToString::to_string);
+    let id = document.id().cloned();
     let value = match document.take_value() {
         None => return Ok(None),
         Some(DocumentValue::Plain(value)) => value,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -24,6 +24,32 @@ impl NewFile {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`], or the directory takes no file.
     pub fn create(path: &Path, replace: bool) -> io::Result<Self> {
+        Self::with_mode(path, replace, 0o600)
+    }
+
+    /// As [`NewFile::create`], for a file that is not there and holds nothing secret.
+    ///
+    /// # Errors
+    /// As [`NewFile::create`].
+    pub fn create_for_all(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, false, 0o666)
+    }
+
+    /// Begins the replacement of a file that is there, with its mode and owner.
+    ///
+    /// # Errors
+    /// The directory takes no file, or this user may not give a file that owner.
+    pub fn replacing(path: &Path) -> io::Result<Self> {
+        let (old, new) = (path.metadata()?, Self::create(path, true)?);
+        let now = new.file.metadata()?;
+        if (old.uid(), old.gid()) != (now.uid(), now.gid()) {
+            fchown(&new.file, Some(old.uid()), Some(old.gid()))?;
+        }
+        new.file.set_permissions(old.permissions())?;
+        Ok(new)
+    }
+
+    fn with_mode(path: &Path, replace: bool, mode: u32) -> io::Result<Self> {
         if !replace && path.symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -31,7 +57,7 @@ impl NewFile {
         // What a crash left behind must not be in the way, and process ids are repeated.
         let number = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
         let unfinished = path.with_file_name(format!(".{name}.{number:016x}.unfinished"));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
         Ok(Self { file, unfinished, path: path.to_owned(), replace, finished: false })
     }
 
@@ -103,6 +129,29 @@ mod tests {
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replacement_keeps_mode_and_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("k.yaml");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let owner = if nix::unistd::geteuid().is_root() { Some(7) } else { None };
+        std::os::unix::fs::chown(&path, owner, owner).unwrap();
+        let before = path.metadata().unwrap();
+        let mut file = NewFile::replacing(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        file.finish().unwrap();
+        let after = path.metadata().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let of = |file: &fs::Metadata| (file.mode(), file.uid(), file.gid());
+        assert_eq!(of(&after), of(&before));
+        assert_eq!(
+            NewFile::replacing(&path.with_file_name("no")).err().unwrap().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]

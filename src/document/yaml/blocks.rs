@@ -1,5 +1,7 @@
 //! Documents, and collections written as indented lines.
 
+use std::ops::Range;
+
 use super::cursor::Cursor;
 use super::scalar::{Scalar, Tag, Text};
 use super::{Fault, MAX_DEPTH, SyntaxError};
@@ -18,6 +20,8 @@ pub(in crate::document) struct Node<'a> {
     pub(in crate::document) line: usize,
     /// Its tag.
     pub(in crate::document) tag: Option<Tag>,
+    /// The bytes of its tag in the input; where it would stand, if it has none.
+    pub(in crate::document) tag_span: Range<usize>,
     /// What it is.
     pub(in crate::document) content: Content<'a>,
 }
@@ -39,6 +43,16 @@ pub(in crate::document) struct Collection<'a> {
     pub(super) depth: usize,
     /// Whether no entry has been read.
     pub(super) first: bool,
+}
+
+impl Collection<'_> {
+    /// The column at which its entries begin; none of one in brackets.
+    pub(in crate::document) fn block_column(&self) -> Option<usize> {
+        match self.form {
+            Form::Block { column, .. } => usize::try_from(column).ok(),
+            Form::Flow { .. } => None,
+        }
+    }
 }
 
 pub(super) enum Form<'a> {
@@ -118,14 +132,15 @@ impl<'a> Parser<'a> {
         if !self.at_entry(collection, column)? {
             return Ok(None);
         }
-        let line = self.cursor.line();
+        let (line, start) = (self.cursor.line(), self.cursor.position());
         let plain = !matches!(self.cursor.byte(0), b'"' | b'\'');
         let text = self.first_line(column)?;
+        let span = start..self.cursor.position();
         if self.cursor.line() != line || !self.skip_colon() {
             let error = if plain { SyntaxError::NotAField } else { SyntaxError::UnexpectedText };
             return Err(Fault { line, error });
         }
-        Ok(Some(Scalar { line, plain, text }))
+        Ok(Some(Scalar { line, plain, text, span }))
     }
 
     /// The value of the key that was read last.
@@ -136,7 +151,10 @@ impl<'a> Parser<'a> {
         match collection.form {
             Form::Block { column, .. } => self.block_node(column, false, true, collection.depth),
             Form::Flow { value: true, .. } => self.flow_node(collection.depth),
-            Form::Flow { value: false, .. } => Ok(self.nothing(self.cursor.line(), None)),
+            Form::Flow { value: false, .. } => {
+                let here = self.cursor.position();
+                Ok(self.nothing(self.cursor.line(), None, here..here))
+            }
         }
     }
 
@@ -168,6 +186,7 @@ impl<'a> Parser<'a> {
     ) -> Result<Node<'a>, Fault> {
         let mut line = self.cursor.line();
         let mut tag = None;
+        let mut tag_span = self.cursor.position()..self.cursor.position();
         loop {
             self.cursor.skip_to_block_content()?;
             let column = self.cursor.column_signed();
@@ -175,7 +194,7 @@ impl<'a> Parser<'a> {
                 column > parent || indentless && column == parent && self.cursor.at_indicator(b'-');
             let fresh = self.cursor.is_fresh();
             if self.cursor.at_end() || self.cursor.at_marker() || fresh && !here {
-                return Ok(self.nothing(line, tag));
+                return Ok(self.nothing(line, tag, tag_span));
             }
             line = self.cursor.line();
             if self.cursor.byte(0) != b'!' {
@@ -185,9 +204,12 @@ impl<'a> Parser<'a> {
             if tag.is_some() {
                 return Err(self.cursor.fault(SyntaxError::TwoTags));
             }
+            let start = self.cursor.position();
             tag = Some(self.tag(false)?);
+            tag_span = start..self.cursor.position();
             compact = false;
         }
+        let start = self.cursor.position();
         let column = self.cursor.column_signed();
         let after_tab = self.cursor.follows_tab();
         let content = match self.cursor.byte(0) {
@@ -200,27 +222,30 @@ impl<'a> Parser<'a> {
             b'[' | b'{' => self.open_flow(depth)?,
             b'|' | b'>' => {
                 let text = self.cursor.block_scalar(parent)?;
-                Content::Scalar(Scalar { line, plain: false, text })
+                let span = start..self.cursor.position();
+                Content::Scalar(Scalar { line, plain: false, text, span })
             }
             first => {
                 let plain = !matches!(first, b'"' | b'\'');
                 let mut text = self.first_line(parent)?;
                 let one_line = self.cursor.line() == line;
+                let span = start..self.cursor.position();
                 if one_line && compact && self.skip_colon() {
-                    let key = Some(Scalar { line, plain, text });
+                    let key = Some(Scalar { line, plain, text, span });
                     Content::Mapping(self.open_block(column, key, after_tab, depth)?)
                 } else {
                     if plain {
                         self.cursor.plain_rest(&mut text, Some(parent));
                     }
+                    let span = start..self.cursor.position();
                     if self.skip_colon() {
                         return Err(self.cursor.fault(SyntaxError::UnexpectedColon));
                     }
-                    Content::Scalar(Scalar { line, plain, text })
+                    Content::Scalar(Scalar { line, plain, text, span })
                 }
             }
         };
-        Ok(Node { line, tag, content })
+        Ok(Node { line, tag, tag_span, content })
     }
 
     /// A quoted scalar, or the first line of a plain one.
@@ -275,9 +300,15 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn nothing(&self, line: usize, tag: Option<Tag>) -> Node<'a> {
-        let scalar = Scalar { line, plain: true, text: Text::Borrowed("") };
-        Node { line, tag, content: Content::Scalar(scalar) }
+    pub(super) fn nothing(
+        &self,
+        line: usize,
+        tag: Option<Tag>,
+        tag_span: Range<usize>,
+    ) -> Node<'a> {
+        let span = tag_span.end..tag_span.end;
+        let scalar = Scalar { line, plain: true, text: Text::Borrowed(""), span };
+        Node { line, tag, tag_span, content: Content::Scalar(scalar) }
     }
 
     fn open_block(

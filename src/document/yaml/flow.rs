@@ -38,7 +38,7 @@ impl<'a> Parser<'a> {
         if !self.at_flow_entry(collection, b'}')? {
             return Ok(None);
         }
-        let line = self.cursor.line();
+        let (line, start) = (self.cursor.line(), self.cursor.position());
         let plain = match self.cursor.byte(0) {
             b'"' | b'\'' => false,
             b'[' | b'{' => return Err(self.cursor.fault(SyntaxError::ComplexKey)),
@@ -46,6 +46,7 @@ impl<'a> Parser<'a> {
             _ => true,
         };
         let text = self.flow_text(plain)?;
+        let span = start..self.cursor.position();
         self.skip_to_flow_content(&collection.form)?;
         let has_value = self.cursor.byte(0) == b':';
         if has_value {
@@ -54,34 +55,37 @@ impl<'a> Parser<'a> {
         if let Form::Flow { value, .. } = &mut collection.form {
             *value = has_value;
         }
-        Ok(Some(Scalar { line, plain, text }))
+        Ok(Some(Scalar { line, plain, text, span }))
     }
 
     /// A node inside brackets; nothing where the next character ends an entry.
     pub(super) fn flow_node(&mut self, depth: usize) -> Result<Node<'a>, Fault> {
         let mut tag = None;
+        let mut tag_span = self.cursor.position()..self.cursor.position();
         let (line, content) = loop {
             self.cursor.skip_to_content();
-            let line = self.cursor.line();
+            let (line, start) = (self.cursor.line(), self.cursor.position());
             if self.cursor.at_marker() {
-                return Ok(self.nothing(line, tag));
+                return Ok(self.nothing(line, tag, tag_span));
             }
             break match self.cursor.byte(0) {
                 b'!' if tag.is_some() => return Err(self.cursor.fault(SyntaxError::TwoTags)),
                 b'!' => {
                     tag = Some(self.tag(true)?);
+                    tag_span = start..self.cursor.position();
                     continue;
                 }
-                b',' | b']' | b'}' | 0 => return Ok(self.nothing(line, tag)),
+                b',' | b']' | b'}' | 0 => return Ok(self.nothing(line, tag, tag_span)),
                 b'[' | b'{' => (line, self.open_flow(depth)?),
                 first => {
                     let plain = !matches!(first, b'"' | b'\'');
                     let text = self.flow_text(plain)?;
-                    (line, Content::Scalar(Scalar { line, plain, text }))
+                    let span = start..self.cursor.position();
+                    (line, Content::Scalar(Scalar { line, plain, text, span }))
                 }
             };
         };
-        Ok(Node { line, tag, content })
+        Ok(Node { line, tag, tag_span, content })
     }
 
     fn flow_text(&mut self, plain: bool) -> Result<Text<'a>, Fault> {

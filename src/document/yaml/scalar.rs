@@ -1,5 +1,7 @@
 //! Scalars: plain ones and blocks (`|`, `>`).
 
+use std::ops::Range;
+
 use super::cursor::{Cursor, is_blank, is_blank_or_end, is_break_or_end, is_flow_indicator};
 use super::{Fault, SyntaxError};
 use crate::model::Plaintext;
@@ -13,6 +15,8 @@ pub(in crate::document) struct Scalar<'a> {
     pub(in crate::document) plain: bool,
     /// Its text.
     pub(in crate::document) text: Text<'a>,
+    /// Its bytes in the input, with quotes, without its tag. That of a block ends behind the empty lines after it.
+    pub(in crate::document) span: Range<usize>,
 }
 
 /// A tag that is read.

@@ -90,7 +90,9 @@ impl Fs {
             }
             Handle::Control(bytes) => Ok(FileBytes { bytes, offset, length }),
             Handle::EncryptSession(sealing) => {
-                let seal = |key: &Key, value: &Plaintext| self.vault.seal(key, value);
+                let seal = |key: &Key, written, value: &Plaintext| {
+                    self.sealed_document(key, written, value)
+                };
                 let Excerpt { document, offset } = sealing.read(offset, seal)?;
                 Ok(FileBytes { bytes: document, offset, length })
             }

@@ -1,10 +1,11 @@
 //! Sealing a value for a document that is kept elsewhere.
 
+use crate::crypto::SealedValue;
 use crate::document::{DocumentValue, Emission, Layout, emit};
-use crate::model::{Key, Plaintext, SecretId};
+use crate::model::{Key, MAX_VALUE_BYTES, Plaintext, SecretId};
 
 use crate::vault::records::Address;
-use crate::vault::{Shared, Vault};
+use crate::vault::{Shared, Vault, VaultError};
 
 impl Vault {
     /// The sealed document of a value for `key`: what an operator keeps in git and imports later. It has an id that
@@ -22,6 +23,23 @@ impl Vault {
         let mut document = String::new();
         emit(&emission, Layout::Single, &mut document).expect("a string takes all");
         document
+    }
+
+    /// The document of a value that is sealed already, by one of the keys here or for its recipient, sealed with
+    /// the current one. The caller does not learn the value.
+    ///
+    /// # Errors
+    /// The text is not a sealed value of this key, or no key here opens it.
+    pub fn seal_again(&self, key: &Key, sealed: &str) -> Result<String, VaultError> {
+        let name = || key.to_string();
+        let sealed = SealedValue::parse(sealed)
+            .map_err(|source| VaultError::NotSealed { key: name(), source })?;
+        let value = self.shared.records.open_value(key, &sealed);
+        let value = value.map_err(|source| VaultError::NotOpened { key: name(), source })?;
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(VaultError::TooLarge { key: name() });
+        }
+        Ok(self.seal(key, &value))
     }
 
     /// Seals a page of a buffer that is to lie in memory outside this process, to its place there.

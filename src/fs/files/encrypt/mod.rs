@@ -6,6 +6,9 @@
 //! Everything else is a key, so the answer tells a caller nothing about others. Where that is not what is
 //! meant, `.in:a` is always the directory `a`. So a key whose own name begins with `.in:` cannot be sealed
 //! here.
+//!
+//! Below `.reseal`, which is no key, what is written is not a plaintext but a value that is sealed already,
+//! with a previous key for example. Its document has it sealed with the current one.
 
 pub(in crate::fs) mod session;
 
@@ -14,17 +17,20 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::model::{Caller, Key, KeyError};
+use crate::model::{Caller, Key, KeyError, Plaintext};
 
 use crate::fs::budget::Account;
 use crate::fs::kernel::nodes::{Node, path_number};
 use crate::fs::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
-use session::EncryptSession;
+use session::{EncryptSession, Written};
 
 /// Its name in the root.
 pub(in crate::fs) const ENCRYPT_NAME: &str = ".encrypt";
 /// What makes a name a directory, known or not.
 const DIRECTORY_PREFIX: &str = ".in:";
+
+/// The directory for values that are sealed already.
+const RESEAL_NAME: &str = ".reseal";
 
 /// A node in `.encrypt`.
 #[derive(Clone)]
@@ -41,6 +47,7 @@ pub(in crate::fs) struct EncryptFile {
     node: u64,
     uid: u32,
     key: Key,
+    written: Written,
     /// What was opened last.
     open: Mutex<Weak<EncryptSession>>,
 }
@@ -61,7 +68,7 @@ impl Encrypt {
     pub(in crate::fs) fn path(&self) -> String {
         match self {
             Self::Directory(path) => join(ENCRYPT_NAME, &format!("{path}/")),
-            Self::File(file) => join(ENCRYPT_NAME, file.key.as_str()),
+            Self::File(file) => file.path(),
         }
     }
 }
@@ -69,7 +76,19 @@ impl Encrypt {
 impl EncryptFile {
     /// The inode number to show, the same for every lookup: programs compare it (cp).
     pub(in crate::fs) fn inode(&self) -> u64 {
-        path_number("encrypt file", self.key.as_str())
+        match self.written {
+            Written::Value => path_number("encrypt file", self.key.as_str()),
+            Written::SealedValue => path_number("reseal file", self.key.as_str()),
+        }
+    }
+
+    /// How it is called in an error.
+    fn path(&self) -> String {
+        let directory = match self.written {
+            Written::Value => ENCRYPT_NAME.to_owned(),
+            Written::SealedValue => join(ENCRYPT_NAME, RESEAL_NAME),
+        };
+        join(&directory, self.key.as_str())
     }
 
     /// Where what was opened last ends.
@@ -121,16 +140,41 @@ impl Fs {
             Some(name) => join(directory, name),
             None => join(directory, checked_name(directory, name)?),
         };
-        if marked.is_some() || self.is_known_directory(who, caller, &path) {
-            Key::check_directory(&path).map_err(|error| bad_name(&path, error))?;
+        if path == RESEAL_NAME {
             return Ok(Encrypt::Directory(path.into()));
         }
-        let key = checked_key(&path).map_err(|error| match error {
+        let sealed = path.strip_prefix(RESEAL_NAME).and_then(|path| path.strip_prefix('/'));
+        let (written, in_tree) = match sealed {
+            Some(in_tree) => (Written::SealedValue, in_tree),
+            None => (Written::Value, path.as_str()),
+        };
+        if marked.is_some() || self.is_known_directory(who, caller, in_tree) {
+            Key::check_directory(in_tree).map_err(|error| bad_name(&path, error))?;
+            return Ok(Encrypt::Directory(path.into()));
+        }
+        let key = checked_key(in_tree).map_err(|error| match error {
             FsError::BadName { error, .. } => bad_name(&path, error),
             other => other,
         })?;
         let (node, uid) = (self.nodes.next_transient(), who.uid);
-        Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, open: Mutex::default() })))
+        let open = Mutex::default();
+        Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, written, open })))
+    }
+
+    /// The document of what was written into a file of `.encrypt`.
+    pub(in crate::fs) fn sealed_document(
+        &self,
+        key: &Key,
+        written: Written,
+        value: &Plaintext,
+    ) -> Result<String, FsError> {
+        match written {
+            Written::Value => Ok(self.vault.seal(key, value)),
+            Written::SealedValue => {
+                let text = String::from_utf8_lossy(value.expose());
+                Ok(self.vault.seal_again(key, &text)?)
+            }
+        }
     }
 
     fn is_known_directory(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
@@ -149,13 +193,13 @@ impl Fs {
             // The lookup of another UID came in between; the kernel makes a new one.
             return Err(FsError::Stale);
         }
-        let path = join(ENCRYPT_NAME, file.key.as_str());
+        let path = file.path();
         if !(read && write) {
             let what = "open it for reading and writing: write a value, then read its document";
             return Err(FsError::Forbidden { path, what });
         }
         let charge = self.budget.charge(Account::of(caller), EncryptSession::BYTES, &path)?;
-        let sealing = Arc::new(EncryptSession::new(file.key.clone(), charge));
+        let sealing = Arc::new(EncryptSession::new(file.key.clone(), file.written, charge));
         *file.open.lock() = Arc::downgrade(&sealing);
         self.private(caller, &path, crate::fs::kernel::handles::Handle::EncryptSession(sealing))
     }

@@ -1,4 +1,4 @@
-//! One open file of `.encrypt`: a plaintext goes in, its sealed document comes out.
+//! One open file of `.encrypt`: a value goes in, its sealed document comes out.
 //!
 //! What a descriptor's position means: a write goes on from where the value that is being written
 //! ends, and the first one after an open or a read starts a value, wherever it is. The first read
@@ -9,16 +9,36 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::model::{Key, Plaintext};
+use crate::model::{Key, MAX_VALUE_BYTES, Plaintext};
 
 use crate::fs::budget::{Charge, OBJECT_BYTES, buffer_bytes};
 use crate::fs::error::FsError;
-use crate::fs::files::draft::within_limit;
+
+/// What is written into an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fs) enum Written {
+    /// A plaintext.
+    Value,
+    /// The text of a sealed value.
+    SealedValue,
+}
+
+impl Written {
+    /// The most bytes of it.
+    fn limit(self) -> usize {
+        match self {
+            Self::Value => MAX_VALUE_BYTES,
+            // Base64 of the value and of what an envelope has around it.
+            Self::SealedValue => (MAX_VALUE_BYTES + 4_096).div_ceil(3) * 4,
+        }
+    }
+}
 
 /// The state of one open file, private to its descriptor. Its lock is held while the value is sealed; only
 /// the descriptor's own users wait for that.
 pub(in crate::fs) struct EncryptSession {
     key: Key,
+    written: Written,
     state: Mutex<Charged>,
 }
 
@@ -46,8 +66,8 @@ impl EncryptSession {
     pub(in crate::fs) const BYTES: usize = 2 * OBJECT_BYTES;
 
     /// `charge` is for [`Self::BYTES`].
-    pub(in crate::fs) fn new(key: Key, charge: Charge) -> Self {
-        Self { key, state: Mutex::new(Charged { state: State::nothing(0), charge }) }
+    pub(in crate::fs) fn new(key: Key, written: Written, charge: Charge) -> Self {
+        Self { key, written, state: Mutex::new(Charged { state: State::nothing(0), charge }) }
     }
 
     /// Where the file ends.
@@ -70,7 +90,7 @@ impl EncryptSession {
             charge.shrink(Self::BYTES);
         }
         let State::Writing { start, value, cut_off } = state else { return Ok(()) };
-        let within = within_limit(offset - *start, bytes.len(), &self.path()).and_then(|start| {
+        let within = self.within_limit(offset - *start, bytes.len()).and_then(|start| {
             self.charge_up_to(charge, value.len().max(start + bytes.len()))?;
             Ok(start)
         });
@@ -82,7 +102,7 @@ impl EncryptSession {
 
     /// Cuts or extends the value; after a read, that of the next one.
     pub(in crate::fs) fn resize(&self, size: u64) -> Result<(), FsError> {
-        let size = within_limit(size, 0, &self.path())?;
+        let size = self.within_limit(size, 0)?;
         let Charged { state, charge } = &mut *self.state.lock();
         if size == 0 || matches!(state, State::Reading { .. }) {
             *state = State::nothing(0);
@@ -95,11 +115,11 @@ impl EncryptSession {
         Ok(())
     }
 
-    /// The document from `offset` on. `seal` makes it of a key and a value.
+    /// The document from `offset` on. `seal` makes it of a key and what was written.
     pub(in crate::fs) fn read(
         &self,
         offset: u64,
-        seal: impl FnOnce(&Key, &Plaintext) -> String,
+        seal: impl FnOnce(&Key, Written, &Plaintext) -> Result<String, FsError>,
     ) -> Result<Excerpt, FsError> {
         let Charged { state, charge } = &mut *self.state.lock();
         if let State::Writing { start, value, cut_off } = state {
@@ -109,7 +129,8 @@ impl EncryptSession {
             // Base64 of the value, and the rest of the document.
             charge.resize(Self::BYTES + 2 * value.len() + 2 * OBJECT_BYTES, &self.path())?;
             let end = *start + value.len() as u64;
-            let document = Arc::new(Plaintext::from(seal(&self.key, value).into_bytes()));
+            let document =
+                Arc::new(Plaintext::from(seal(&self.key, self.written, value)?.into_bytes()));
             *state = State::Reading { start: end, document };
         }
         match state {
@@ -121,6 +142,15 @@ impl EncryptSession {
             }
             State::Writing { .. } => unreachable!("it was sealed just now"),
         }
+    }
+
+    /// Where a write or a size begins in memory, if its end is within the limit.
+    fn within_limit(&self, offset: u64, length: usize) -> Result<usize, FsError> {
+        let limit = self.written.limit();
+        usize::try_from(offset)
+            .ok()
+            .filter(|start| start.checked_add(length).is_some_and(|end| end <= limit))
+            .ok_or_else(|| FsError::TooLarge(self.path()))
     }
 
     fn charge_up_to(&self, charge: &mut Charge, end: usize) -> Result<(), FsError> {
@@ -143,17 +173,16 @@ impl State {
 mod tests {
     use super::*;
     use crate::fs::budget::{Account, Budget, MemoryLimits};
-    use crate::model::MAX_VALUE_BYTES;
 
     fn sealing() -> EncryptSession {
         let budget = Budget::new(MemoryLimits::default());
         let charge = budget.charge(Account::User(7), EncryptSession::BYTES, "").unwrap();
-        EncryptSession::new(Key::parse("a/K").unwrap(), charge)
+        EncryptSession::new(Key::parse("a/K").unwrap(), Written::Value, charge)
     }
 
     /// A "document" that shows the value.
-    fn seal(key: &Key, value: &Plaintext) -> String {
-        format!("{key}={};", String::from_utf8_lossy(value.expose()))
+    fn seal(key: &Key, _: Written, value: &Plaintext) -> Result<String, FsError> {
+        Ok(format!("{key}={};", String::from_utf8_lossy(value.expose())))
     }
 
     fn read(sealing: &EncryptSession, offset: u64) -> String {
