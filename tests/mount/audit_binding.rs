@@ -83,6 +83,8 @@ fn the_store_learns_of_opens_while_it_serves() {
     let Some(mut mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
     root.write("K", "value").unwrap();
+    // After the first commit the store is written to once more: before the second one.
+    root.write("L", "value").unwrap();
     let old: PathBuf = mount.outside().join("old");
     copy(&mount.state(), &old);
     root.read("K").unwrap();
