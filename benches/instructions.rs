@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use secretfs::audit::{self, Actor, Process};
 use secretfs::crypto::{Keyring, MasterKey};
-use secretfs::fs::{Caching, Fs, KernelCache, Options, ROOT, Requester, RestoredState};
+use secretfs::fs::{Caching, Fs, KernelCache, Opcode, Options, ROOT, Request, RestoredState};
 use secretfs::fuse;
 use secretfs::identity::{Directory, Group, NssError, Resolver, User};
 use secretfs::model::{Caller, Key, Plaintext, Slug};
@@ -40,8 +40,7 @@ const KEY: &str = "8f1d3c5b7a99e0f2143658daecb1073f5e6a7b8c9d0e1f203142536475869
 const VALUE: &[u8] = b"postgresql://user:pass@db.internal:5432/app1";
 /// How many secrets there are beside the one that is opened.
 const OTHERS: usize = 100;
-const READER: Requester =
-    Requester { uid: 4000, gid: 4000, task: 1, unique: 0, is_resent: false, files: 0 };
+const UID: u32 = 4000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -92,20 +91,21 @@ fn perform(what: &str, times: u64) {
     let state = tempfile::tempdir().expect("a directory");
     let fs = file_system(state.path());
     fs.serve_caches(NoCache).expect("threads");
-    let directory = fs.look_up(&READER, ROOT, OsStr::new("svc")).expect("a directory").attr.node;
+    let directory = fs.look_up(&reader(), ROOT, OsStr::new("svc")).expect("a directory").attr.node;
     let name = OsStr::new("K");
-    let node = fs.look_up(&READER, directory, name).expect("a secret").attr.node;
+    let node = fs.look_up(&reader(), directory, name).expect("a secret").attr.node;
     // The first open hands the bytes to the kernel.
     open(&fs, node);
     while ANSWERS.load(Ordering::Acquire) == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
+    let request = reader();
     for _ in 0..times {
         match what {
             "open" => open(&fs, node),
-            "getattr" => drop(black_box(fs.attributes(&READER, node).expect("attributes"))),
+            "getattr" => drop(black_box(fs.attributes(&request, node).expect("attributes"))),
             "lookup" => {
-                let found = black_box(fs.look_up(&READER, directory, name).expect("a secret"));
+                let found = black_box(fs.look_up(&request, directory, name).expect("a secret"));
                 fs.forget(found.attr.node, 1);
             }
             _ => panic!("no such thing: {what}"),
@@ -115,11 +115,21 @@ fn perform(what: &str, times: u64) {
     assert_eq!(ANSWERS.load(Ordering::Acquire), expected, "a warm open is answered at once");
 }
 
+fn reader() -> Request {
+    let mut request = Request::default();
+    (request.uid, request.gid, request.task) = (UID, UID, 1);
+    request
+}
+
 /// The answers that came. An atomic: a channel would cost more than what is counted.
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
 
 fn open(fs: &Arc<Fs>, node: u64) {
-    fs.open(&READER, node, true, false, |outcome| {
+    let open = |fs: &_, request| Fs::open(fs, request, node, true, false);
+    // As the handler does.
+    let mut request = reader();
+    request.caller = fs.known(UID);
+    fs.run_started(request, Opcode::Open, open, |outcome| {
         let opened = outcome.expect("a reader may open");
         assert_eq!(opened.caching, Caching::Immutable, "the kernel keeps a version");
         ANSWERS.fetch_add(1, Ordering::Release);
@@ -138,7 +148,7 @@ fn file_system(state: &Path) -> Arc<Fs> {
     let opening = Opening { audit, ..Opening::new(store, keyring) };
     let vault = opening.open().expect("a new store");
     let owner = Slug::parse("svc").expect("a slug");
-    let caller = Arc::new(Caller::new(READER.uid, Some(owner), [], false));
+    let caller = Arc::new(Caller::new(UID, Some(owner), [], false));
     let owner = Actor { caller, process: Process::default() };
     let names =
         std::iter::once("K".to_owned()).chain((0..OTHERS).map(|number| format!("K{number}")));
@@ -162,11 +172,11 @@ struct OneUser;
 
 impl Directory for OneUser {
     fn user_by_uid(&self, _uid: u32) -> Result<Option<User>, NssError> {
-        Ok(Some(User { name: "svc".to_owned(), gid: READER.gid }))
+        Ok(Some(User { name: "svc".to_owned(), gid: UID }))
     }
 
     fn uid_by_name(&self, name: &str) -> Result<Option<u32>, NssError> {
-        Ok((name == "svc").then_some(READER.uid))
+        Ok((name == "svc").then_some(UID))
     }
 
     fn gid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {

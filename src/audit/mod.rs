@@ -51,7 +51,7 @@ pub use copy::CopyTarget;
 pub use event::{Access, Action, Actor, ErrorCode, Event, Process, Subject};
 pub use files::log_bytes;
 pub use item::NotRecorded;
-pub use queue::Audit;
+pub use queue::{Audit, NewDecision};
 pub use read::{Record, RecordedGrant, Tail};
 pub use recover::OpenAuditError;
 pub use repeats::{Attempt, CountMemory, Repeats};

@@ -18,6 +18,7 @@ use std::time::Duration;
 use std::vec::Drain;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::chain::ChainKey;
 use super::copy::Copy;
@@ -40,6 +41,13 @@ const WAITING: usize = 1 << 16;
 const SYNC_EVERY: Duration = Duration::from_millis(900);
 /// So many lines of counts are written as a group.
 const COUNTS_AT_ONCE: usize = 256;
+
+/// A decision that needs a line.
+pub struct NewDecision {
+    /// By which it is known once it has the line.
+    hash: u64,
+    attempt: Attempt,
+}
 
 /// The audit log of a daemon. Cheap to share.
 pub struct Audit {
@@ -141,51 +149,45 @@ impl Audit {
         self.record_events(Events::One(event), then);
     }
 
-    /// As [`Audit::record`], for several events, one after the other.
-    pub fn record_all(
-        &self,
-        events: Vec<Event>,
-        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
-    ) {
-        self.record_events(Events::Many(events), then);
+    /// Begins to put a decision on record. None if there is nothing to write: one that equals another of the last
+    /// second may be counted instead.
+    pub fn admit(&self, attempt: Attempt) -> Option<NewDecision> {
+        let hash = self.core.as_ref()?.admit(&attempt)?;
+        Some(NewDecision { hash, attempt })
     }
 
-    /// Puts a decision on record, then calls `then` as [`Audit::record`] does. One that equals another of
-    /// the last second may be counted; `then` is called at once then.
-    pub fn decide(
-        &self,
-        attempt: Attempt,
-        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
-    ) {
-        let Some(core) = &self.core else { return then(Ok(())) };
-        let Some(hash) = core.admit(&attempt) else { return then(Ok(())) };
-        let (event, core) = (attempt.event(), Arc::clone(core));
-        self.record(event, move |outcome| {
-            if outcome.is_ok() {
-                core.counter.written(hash, attempt);
-            }
-            then(outcome);
-        });
-    }
-
-    /// As [`Audit::decide`], for several.
-    pub fn decide_all(
-        &self,
-        attempts: Vec<Attempt>,
-        then: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
-    ) {
-        let Some(core) = &self.core else { return then(Ok(())) };
-        let new = core.admit_all(attempts);
-        if new.is_empty() {
-            return then(Ok(()));
+    /// Puts a decision on record that was [admitted](Audit::admit).
+    ///
+    /// # Errors
+    /// It is not on record and must be.
+    pub async fn record_new(&self, new: NewDecision) -> Result<(), NotRecorded> {
+        let NewDecision { hash, attempt } = new;
+        self.recorded(Events::One(attempt.event())).await?;
+        if let Some(core) = &self.core {
+            core.counter.written(hash, attempt);
         }
-        let (events, core) = (events_of(&new), Arc::clone(core));
-        self.record_all(events, move |outcome| {
-            if outcome.is_ok() {
-                core.written(new);
-            }
-            then(outcome);
-        });
+        Ok(())
+    }
+
+    /// Puts decisions on record, one after the other; some may be counted, as in [`Audit::admit`].
+    ///
+    /// # Errors
+    /// They are not on record and must be.
+    pub async fn decide_all(&self, attempts: Vec<Attempt>) -> Result<(), NotRecorded> {
+        let Some(core) = &self.core else { return Ok(()) };
+        let new = core.admit_all(attempts);
+        if !new.is_empty() {
+            self.recorded(Events::Many(events_of(&new))).await?;
+            core.written(new);
+        }
+        Ok(())
+    }
+
+    async fn recorded(&self, events: Events) -> Result<(), NotRecorded> {
+        let (tell, told) = oneshot::channel();
+        // The receiver waits below.
+        self.record_events(events, move |outcome| drop(tell.send(outcome)));
+        told.await.unwrap_or_else(|_| Err(NotRecorded::Failed("it is closed".to_owned())))
     }
 
     /// As [`Audit::decide_all`], and waits for it.

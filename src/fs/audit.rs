@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::{Action, Actor, Attempt, Process, Subject};
+use crate::audit::{Action, Actor, Attempt, NewDecision, Process, Subject};
 use crate::model::{Caller, Grant, Operation};
 use crate::vault::{Secret, VaultError};
 
@@ -11,9 +11,10 @@ use super::budget::Account;
 use super::files::draft::{Draft, Opener};
 use super::files::export::OpenExport;
 use super::kernel::handles::Handle;
-use super::{Fs, FsError, Opened, Requester};
+use super::{Fs, FsError, Opened, Request};
 
 /// A decision about a secret.
+#[derive(Clone)]
 pub(super) struct Decision {
     pub(super) action: Action,
     pub(super) subject: Subject,
@@ -43,24 +44,30 @@ impl Decision {
     }
 }
 
+/// What has to be written before the answer.
+pub(super) enum ToRecord {
+    Line(NewDecision),
+    Export(Actor, Arc<OpenExport>),
+}
+
 impl Fs {
     /// Decides about a secret, and takes note of it for the record.
     pub(super) fn decide(
         &self,
-        decision: &mut Option<Decision>,
+        request: &mut Request,
         action: Action,
         caller: &Caller,
         operation: Operation,
         secret: &Secret,
     ) -> Result<(), FsError> {
-        let decision = decision.get_or_insert_with(|| Decision::about(action, secret));
+        let decision = request.decision.get_or_insert_with(|| Decision::about(action, secret));
         decision.granted(self.vault.check(caller, operation, secret)?);
         Ok(())
     }
 
     /// The sender of a request, for the record.
-    pub(super) fn actor(&self, who: &Requester, caller: Arc<Caller>) -> Actor {
-        Actor { caller, process: self.process(who) }
+    pub(super) fn actor(&self, request: &Request, caller: Arc<Caller>) -> Actor {
+        Actor { caller, process: self.process(request) }
     }
 
     /// The opener of a draft of what is at that path. The process is needed without an audit log, too: its
@@ -70,68 +77,74 @@ impl Fs {
     /// [`FsError::OutOfMemory`].
     pub(super) fn opener(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         path: &str,
     ) -> Result<Opener, FsError> {
         let charge = self.budget.charge(Account::of(caller), Draft::BYTES, path)?;
-        Ok(Opener { uid: who.uid, process: self.programs.process(who), charge })
+        Ok(Opener { uid: request.uid, process: self.programs.process(request), charge })
     }
 
     /// The name of the program is looked up only if there is an audit log.
-    fn process(&self, who: &Requester) -> Process {
+    fn process(&self, request: &Request) -> Process {
         if self.vault.is_audited() {
-            return self.programs.process(who);
+            return self.programs.process(request);
         }
-        Process { gid: who.gid, pid: who.task, program: None, request: who.unique }
+        Process { gid: request.gid, pid: request.task, program: None, request: request.unique }
     }
 
-    /// Puts a decision on record, then calls `then`, perhaps on another thread. Where nothing was
-    /// decided, or the kernel is about to ask again, there is nothing to record.
-    pub(super) fn record<T>(
-        self: &Arc<Self>,
-        who: &Requester,
-        caller: Arc<Caller>,
-        decision: Option<Decision>,
-        outcome: Result<T, FsError>,
-        then: impl FnOnce(Result<T, FsError>, Result<(), FsError>) + Send + 'static,
-    ) where
-        T: Send + 'static,
-    {
-        let Some(decision) = decision.filter(|_| !matches!(outcome, Err(FsError::Stale))) else {
-            return then(outcome, Ok(()));
-        };
-        let error = outcome.as_ref().err().map(self.name_error);
-        let actor = self.actor(who, caller);
-        if let (Ok(_), Some(open)) = (&outcome, decision.export) {
-            return self.record_export(actor, open, 0, Ok(()), move |recorded| {
-                then(outcome, recorded);
-            });
+    /// Puts the decision of a request on record, with the error if it failed. Where nothing was decided, or the
+    /// kernel is about to ask again, there is nothing to record.
+    ///
+    /// # Errors
+    /// It is not on record and must be.
+    pub(super) async fn record(
+        &self,
+        request: &mut Request,
+        error: Option<&FsError>,
+    ) -> Result<(), FsError> {
+        match self.to_record(request, error)? {
+            Some(to_record) => Box::pin(self.record_now(to_record)).await,
+            None => Ok(()),
         }
-        let Decision { action, subject, .. } = decision;
-        self.vault.record(Attempt { actor, action, subject, error }, move |recorded| {
-            then(outcome, recorded.map_err(FsError::from));
-        });
     }
 
-    /// Puts the secrets of an export on record from the document `next` on, some at a time, so that
-    /// the lines of others come in between.
-    fn record_export(
-        self: &Arc<Self>,
-        actor: Actor,
-        open: Arc<OpenExport>,
-        next: usize,
-        so_far: Result<(), FsError>,
-        then: impl FnOnce(Result<(), FsError>) + Send + 'static,
-    ) {
-        let subjects = open.subjects(&actor, next);
-        if subjects.is_empty() || so_far.is_err() || !self.vault.is_audited() {
-            return then(so_far);
+    /// What [`Fs::record`] has to write; none where it has nothing to wait for.
+    pub(super) fn to_record(
+        &self,
+        request: &mut Request,
+        error: Option<&FsError>,
+    ) -> Result<Option<ToRecord>, FsError> {
+        let is_final = !matches!(error, Some(FsError::Stale));
+        let Some(decision) = request.decision.take().filter(|_| is_final) else { return Ok(None) };
+        let actor = self.actor(request, self.caller(request)?);
+        let Decision { action, subject, export } = decision;
+        if let (None, Some(open)) = (error, export) {
+            return Ok(Some(ToRecord::Export(actor, open)));
         }
-        let (fs, next, who) = (Arc::clone(self), next + subjects.len(), actor.clone());
-        self.vault.record_each(&who, Action::Export, subjects, move |recorded| {
-            fs.record_export(actor, open, next, recorded.map_err(FsError::from), then);
-        });
+        let attempt = Attempt { actor, action, subject, error: error.map(self.name_error) };
+        Ok(self.vault.admit(attempt).map(ToRecord::Line))
+    }
+
+    pub(super) async fn record_now(&self, to_record: ToRecord) -> Result<(), FsError> {
+        match to_record {
+            ToRecord::Line(new) => Ok(self.vault.record(new).await?),
+            ToRecord::Export(actor, open) => self.record_export(&actor, &open).await,
+        }
+    }
+
+    /// Puts the secrets of an export on record, some at a time, so that the lines of others come in between.
+    async fn record_export(&self, actor: &Actor, open: &OpenExport) -> Result<(), FsError> {
+        let mut next = 0;
+        while self.vault.is_audited() {
+            let subjects = open.subjects(actor, next);
+            if subjects.is_empty() {
+                break;
+            }
+            next += subjects.len();
+            self.vault.record_each(actor, Action::Export, subjects).await?;
+        }
+        Ok(())
     }
 
     /// Takes an open back that cannot be put on record.

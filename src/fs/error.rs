@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot::error::RecvError;
+
 use crate::identity::ResolveError;
 use crate::model::{Denial, KeyError};
 use crate::vault::VaultError;
@@ -152,6 +154,13 @@ pub enum FsError {
     /// The caller cannot be resolved.
     #[error("{0}")]
     Identity(#[from] Arc<ResolveError>),
+}
+
+/// What an operation waits for is dropped only when the daemon stops.
+impl From<RecvError> for FsError {
+    fn from(_: RecvError) -> Self {
+        VaultError::Stopping.into()
+    }
 }
 
 impl From<VaultError> for FsError {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 /// After this time a thread ends that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
@@ -97,6 +98,21 @@ impl Executor {
         self.run(Duration::ZERO);
     }
 
+    /// Has this done, and waits for it.
+    ///
+    /// # Errors
+    /// The threads have been stopped.
+    pub(super) async fn done<T: Send + 'static>(
+        &self,
+        key: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, oneshot::error::RecvError> {
+        let (tell, told) = oneshot::channel();
+        // The receiver waits below.
+        self.submit(key, Box::new(move || drop(tell.send(work()))));
+        told.await
+    }
+
     /// How much of this key has not begun.
     pub(crate) fn waiting(&self, key: u64) -> usize {
         self.0.state.lock().due.get(&key).map_or(0, |due| due.work.len())
@@ -138,7 +154,7 @@ impl Executor {
                 }
                 work();
                 state = self.0.state.lock();
-                state.done(key, limits.per_key);
+                state.ended(key, limits.per_key);
                 continue;
             }
             let is_over = state.is_over || {
@@ -180,7 +196,7 @@ impl State {
         Some((key, work))
     }
 
-    fn done(&mut self, key: u64, per_key: usize) {
+    fn ended(&mut self, key: u64, per_key: usize) {
         let Some(due) = self.due.get_mut(&key) else { return };
         due.under_way -= 1;
         if due.under_way == 0 && due.work.is_empty() {

@@ -7,7 +7,7 @@
 //!
 //! Lock order: every lock in this layer is a leaf, but for the drafts' registry, which may be held
 //! while one draft is locked, and the table of nodes, within which the pollers are. None is held
-//! across a call into the vault that waits, or an answer.
+//! across a call into the vault that waits, or while an operation goes on (`request`).
 
 mod attr;
 mod audit;
@@ -20,6 +20,7 @@ mod kernel;
 mod locks;
 mod ops;
 mod recovery;
+mod request;
 mod saved;
 
 use std::collections::HashMap;
@@ -36,7 +37,6 @@ use crate::vault::Vault;
 
 pub use attr::{Attr, Caching, Entry, FOREVER, FileKind, NEVER, Opened};
 pub use budget::MemoryLimits;
-pub use caller::known::KnownCaller;
 pub use error::FsError;
 pub(crate) use executor::{Executor, Limits};
 pub use files::import::NotApplied;
@@ -52,8 +52,8 @@ pub use ops::read_write::FileBytes;
 pub use ops::readdir::Listed;
 pub use ops::rename::RenameMode;
 pub use ops::setattr::Changes;
-pub use recovery::quarantine::Trial;
 pub use recovery::restore::{Outage, RestoredState};
+pub use request::{Request, Started};
 pub use saved::SavedState;
 
 use budget::Budget;
@@ -78,27 +78,6 @@ use locks::{LockingReaders, Locks};
 use ops::bound::Bound;
 use ops::poll::Pollers;
 use recovery::quarantine::Quarantine;
-
-/// The sender of a request, as the kernel reports it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Requester {
-    /// The UID that decides.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// The thread; 0 if it lives in a PID namespace that the daemon does not see.
-    pub task: u32,
-    /// The request's number in its mount.
-    pub unique: u64,
-    /// Whether it was sent before, to a process that died before it answered.
-    pub is_resent: bool,
-    /// Tells the process's table of open files from others, where the kernel says so: when a file is
-    /// written or a descriptor is closed. 0 elsewhere.
-    pub files: u64,
-}
-
-/// Takes an answer that is given later, from another thread.
-pub type Answer<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
 
 /// Gives an error the number that the caller sees.
 pub type NameError = fn(&FsError) -> ErrorCode;
@@ -246,28 +225,28 @@ impl Fs {
     }
 
     /// What the kernel means by a number, for a caller that a path can lead there.
-    fn node(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
-        let node = self.any_node(who, number)?;
-        self.check_reachable(who, &node)?;
+    fn node(&self, request: &Request, number: u64) -> Result<Node, FsError> {
+        let node = self.any_node(request, number)?;
+        self.check_reachable(request, &node)?;
         Ok(node)
     }
 
     /// The node of a number, for any caller. A descriptor that was opened with O_PATH and passed on leads any
     /// caller to any node.
-    fn any_node(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+    fn any_node(&self, request: &Request, number: u64) -> Result<Node, FsError> {
         match self.nodes.find(number) {
             Some(node) => Ok(node),
-            None => self.recall(who, number),
+            None => self.recall(request, number),
         }
     }
 
     /// Whether a path leads this caller to the node: private ones are there for their UID alone, but
     /// reports for admins, too.
-    fn check_reachable(&self, who: &Requester, node: &Node) -> Result<(), FsError> {
+    fn check_reachable(&self, request: &Request, node: &Node) -> Result<(), FsError> {
         match node.owner() {
-            Some(owner) if owner != who.uid => match node {
+            Some(owner) if owner != request.uid => match node {
                 Node::Import(Import::Report(_))
-                    if self.caller_if_known(who).is_some_and(|caller| caller.is_admin()) =>
+                    if self.caller_if_known(request).is_some_and(|caller| caller.is_admin()) =>
                 {
                     Ok(())
                 }
@@ -278,47 +257,12 @@ impl Fs {
     }
 
     /// The path of a directory's node.
-    fn directory(&self, who: &Requester, number: u64) -> Result<Arc<str>, FsError> {
-        match self.node(who, number)? {
+    fn directory(&self, request: &Request, number: u64) -> Result<Arc<str>, FsError> {
+        match self.node(request, number)? {
             Node::Directory(path) => Ok(path),
             node if node.is_directory() => Err(nothing_is_made_in(&self.path_of(&node))),
             _ => Err(FsError::NotDirectory("the parent".to_owned())),
         }
-    }
-
-    /// Counts an operation, and remembers why it failed, for `.status/last-error`.
-    fn note<T>(
-        &self,
-        who: &Requester,
-        operation: &str,
-        outcome: Result<T, FsError>,
-    ) -> Result<T, FsError> {
-        self.operations.count(operation, &outcome);
-        self.tasks.sweep_if_due();
-        self.processes.sweep_if_due();
-        if let Err(error) = &outcome
-            && error.is_failure()
-        {
-            tracing::debug!(request = who.unique, uid = who.uid, operation, %error, "refused");
-            self.failures.add(who.uid, operation, error);
-            if matches!(error, FsError::OutOfMemory { .. }) {
-                // What expired must not be in the way of the next attempt.
-                self.tasks.sweep();
-                self.processes.sweep();
-            }
-        }
-        outcome
-    }
-
-    /// As [`Fs::note`], for an answer that comes later.
-    fn noting<T: 'static>(
-        self: &Arc<Self>,
-        who: &Requester,
-        operation: &'static str,
-        answer: Answer<T>,
-    ) -> Answer<T> {
-        let (fs, who) = (Arc::clone(self), *who);
-        Box::new(move |outcome| answer(fs.note(&who, operation, outcome)))
     }
 }
 

@@ -3,11 +3,10 @@
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, FileAttr, FileType, FopenFlags, Generation, INodeNo, PollEvents, Request,
-    TimeOrNow,
+    AccessFlags, FileAttr, FileType, FopenFlags, Generation, INodeNo, PollEvents, TimeOrNow,
 };
 
-use crate::fs::{Attr, Caching, FileKind, Opened, Readiness, Requester, Wanted};
+use crate::fs::{Attr, Caching, FileKind, Opened, Readiness, Request, Wanted};
 
 /// A node number never means something else later, so one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -17,16 +16,13 @@ const RESENT: u64 = 1 << 63;
 
 const BLOCK_BYTES: u64 = 512;
 
-pub(super) fn requester(request: &Request) -> Requester {
-    let unique = request.unique().0;
-    Requester {
-        uid: request.uid(),
-        gid: request.gid(),
-        task: request.pid(),
-        unique: unique & !RESENT,
-        is_resent: unique & RESENT != 0,
-        files: 0,
-    }
+/// A request as the kernel reports it.
+pub(super) fn request(sent: &fuser::Request) -> Request {
+    let unique = sent.unique().0;
+    let mut request = Request::default();
+    (request.uid, request.gid, request.task) = (sent.uid(), sent.gid(), sent.pid());
+    (request.unique, request.is_resent) = (unique & !RESENT, unique & RESENT != 0);
+    request
 }
 
 pub(super) fn file_type(kind: FileKind) -> FileType {

@@ -1,6 +1,6 @@
 //! Locks as the kernel asks for them.
 
-use fuser::{LockOwner, Request};
+use fuser::{LockOwner, Request as Sent};
 
 use crate::fs::{Lock, LockMode};
 
@@ -17,7 +17,7 @@ pub(super) const UNLOCKED: Lock =
 
 /// The lock that a request is about; none if there is no such kind.
 pub(super) fn lock(
-    request: &Request,
+    sent: &Sent,
     owner: LockOwner,
     (start, end): (u64, u64),
     kind: i32,
@@ -29,7 +29,7 @@ pub(super) fn lock(
         libc::F_UNLCK => None,
         _ => return None,
     };
-    Some(Lock { owner: owner.0, process, start, end, mode, is_flock: is_flock(request) })
+    Some(Lock { owner: owner.0, process, start, end, mode, is_flock: is_flock(sent) })
 }
 
 /// A mode as the kernel knows it.
@@ -43,8 +43,8 @@ pub(super) fn lock_type(mode: Option<LockMode>) -> i32 {
 
 /// Whether a lock is one of flock(2). The library does not pass on the flags of the request, so they are read
 /// where the kernel has written them: behind the header.
-fn is_flock(request: &Request) -> bool {
-    let start = std::ptr::from_ref(request).addr();
+fn is_flock(sent: &Sent) -> bool {
+    let start = std::ptr::from_ref(sent).addr();
     let read = |at: usize| {
         let place = std::ptr::with_exposed_provenance::<u32>(start + at);
         // SAFETY: the header lies at the start of the request, in the buffer of this thread, which the

@@ -3,6 +3,7 @@
 mod convert;
 mod device;
 mod errno;
+mod execute;
 mod handler;
 mod locks;
 mod notifier;

@@ -1,35 +1,11 @@
 //! The forms of answers that several requests have.
 
-use fuser::{
-    Errno, FileHandle, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLock, ReplyOpen, ReplyWrite, ReplyXattr,
-};
+use fuser::{FileHandle, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr};
 
-use crate::fs::{Attr, Entry, FsError, Listed, NEVER, Opened, Trial};
+use crate::fs::{Attr, Entry, FsError, Listed, NEVER, Opened};
 
 use super::convert::{GENERATION, file_attr, open_flags, shown_attr};
 use super::errno::{BUFFER_TOO_SMALL, errno};
-
-/// An answer that can be an error, as every one can.
-pub(super) trait Refuse {
-    /// Answers with an error.
-    fn refuse(self, errno: Errno);
-}
-
-macro_rules! refuse {
-    ($($reply:ty),* $(,)?) => {
-        $(impl Refuse for $reply {
-            fn refuse(self, errno: Errno) {
-                self.error(errno);
-            }
-        })*
-    };
-}
-
-refuse! {
-    ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock,
-    ReplyOpen, ReplyWrite, ReplyXattr,
-}
 
 /// An entry of a directory as the kernel wants it.
 pub(super) enum DirEntry<'a> {
@@ -52,18 +28,6 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, outcome: Result<Vec<u8>,
         Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
         Ok(_) => reply.error(BUFFER_TOO_SMALL),
         Err(error) => reply.error(errno(&error)),
-    }
-}
-
-/// Gives an answer once there is one; the trial is over then.
-pub(super) fn later<R, T>(
-    trial: Trial,
-    reply: R,
-    give: fn(R, Result<T, FsError>),
-) -> impl FnOnce(Result<T, FsError>) {
-    move |outcome| {
-        drop(trial);
-        give(reply, outcome);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::telemetry::request_watchdog;
 
 use super::device::Device;
 use super::errno::{IS_UNKNOWN, NOT_SUPPORTED_BY_KERNEL};
-use super::handler::Handler;
+use super::execute::Handler;
 use super::notifier::{Lines, notice};
 use super::touch::InotifyHelper;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use crate::audit::{
-    Action, Actor, Anchor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, NotRecorded, Report,
-    StoreTag, Subject, VerifyError, verify,
+    Action, Actor, Anchor, Attempt, AuditStatus, ChainKey, ErrorCode, Event, NewDecision,
+    NotRecorded, Report, StoreTag, Subject, VerifyError, verify,
 };
 use crate::crypto::{Keyring, Purpose};
 use crate::model::Grant;
@@ -71,43 +71,38 @@ pub(super) fn imported(change: &Change, grant: Option<&Grant>) -> Subject {
 }
 
 impl Vault {
-    /// Writes an attempt and its outcome to the audit log, then calls `then` on the thread that writes the line.
-    /// `then` must not wait for another line.
-    pub fn record(
-        &self,
-        attempt: Attempt,
-        then: impl FnOnce(Result<(), VaultError>) + Send + 'static,
-    ) {
-        let audit = &self.shared.audit;
-        if !audit.is_on() {
-            return then(Ok(()));
-        }
-        let waiting = request_watchdog::waiting();
-        audit.decide(attempt, move |recorded| {
-            drop(waiting);
-            then(recorded.map_err(VaultError::NotRecorded));
-        });
+    /// Begins to write an attempt and its outcome to the audit log. None if there is nothing to write.
+    pub fn admit(&self, attempt: Attempt) -> Option<NewDecision> {
+        self.shared.audit.admit(attempt)
+    }
+
+    /// Writes what was [admitted](Vault::admit).
+    ///
+    /// # Errors
+    /// [`VaultError::NotRecorded`]
+    pub async fn record(&self, new: NewDecision) -> Result<(), VaultError> {
+        let _waiting = request_watchdog::waiting();
+        Ok(self.shared.audit.record_new(new).await?)
     }
 
     /// As [`Vault::record`], for what `actor` was allowed to do to several subjects: a line each.
-    pub fn record_each(
+    ///
+    /// # Errors
+    /// [`VaultError::NotRecorded`]
+    pub async fn record_each(
         &self,
         actor: &Actor,
         action: Action,
         subjects: Vec<Subject>,
-        then: impl FnOnce(Result<(), VaultError>) + Send + 'static,
-    ) {
+    ) -> Result<(), VaultError> {
         let audit = &self.shared.audit;
-        if !audit.is_on() || subjects.is_empty() {
-            return then(Ok(()));
+        if !audit.is_on() {
+            return Ok(());
         }
         let attempt = |subject| Attempt { actor: actor.clone(), action, subject, error: None };
         let attempts = subjects.into_iter().map(attempt).collect();
-        let waiting = request_watchdog::waiting();
-        audit.decide_all(attempts, move |recorded| {
-            drop(waiting);
-            then(recorded.map_err(VaultError::NotRecorded));
-        });
+        let _waiting = request_watchdog::waiting();
+        Ok(audit.decide_all(attempts).await?)
     }
 
     /// Puts on record that `actor` is given all of an export, and returns when that is done.

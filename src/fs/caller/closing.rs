@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::proc::{is_being_killed, may_be_being_killed, process_of};
-use crate::fs::Requester;
+use crate::fs::Request;
 
 /// What the close of one descriptor means for the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl OpenersFiles {
     }
 
     /// A process writes into the file, or closes a descriptor of it.
-    pub(in crate::fs) fn are_used_by(&self, who: &Requester) {
+    pub(in crate::fs) fn are_used_by(&self, request: &Request) {
         // Another one may be the first.
-        let _ = self.0.compare_exchange(0, who.files, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.0.compare_exchange(0, request.files, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(in crate::fs) fn forget(&self) {
@@ -102,15 +102,15 @@ impl Close {
     /// A close of a file that the process `opener` opened, or the one with these open files. `judged` is for a
     /// thread that is not known.
     pub(in crate::fs) fn by(
-        who: &Requester,
+        request: &Request,
         opener: Option<u32>,
         files: &OpenersFiles,
         judged: Option<Judged>,
     ) -> Self {
-        files.are_used_by(who);
-        let closer = Closer::of(who, opener, files.get());
-        let is_killed =
-            judged.map_or_else(|| is_being_killed(who.task), |unknown| unknown.is_being_killed());
+        files.are_used_by(request);
+        let closer = Closer::of(request, opener, files.get());
+        let is_killed = judged
+            .map_or_else(|| is_being_killed(request.task), |unknown| unknown.is_being_killed());
         match closer {
             _ if is_killed => Self::Killed(closer),
             Closer::Opener => Self::Finished,
@@ -122,10 +122,10 @@ impl Close {
 impl Closer {
     /// Where the opener is not known (it lives in a PID namespace that the daemon does not see), its open files
     /// tell. A known opener is never a thread that is not known.
-    fn of(who: &Requester, opener: Option<u32>, files: u64) -> Self {
+    fn of(request: &Request, opener: Option<u32>, files: u64) -> Self {
         let is_opener = match opener {
-            Some(process) => process == who.task || process_of(who.task) == Some(process),
-            None => who.files == files,
+            Some(process) => process == request.task || process_of(request.task) == Some(process),
+            None => request.files == files,
         };
         if is_opener { Self::Opener } else { Self::Child }
     }
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn close(task: u32, files: u64, opener: Option<u32>, of: &OpenersFiles) -> Close {
-        Close::by(&Requester { task, files, ..Requester::default() }, opener, of, None)
+        Close::by(&Request { task, files, ..Request::default() }, opener, of, None)
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(close(0, 8, None, &files), Close::Inherited);
         assert_eq!(close(0, 7, None, &files), Close::Finished);
         let written = OpenersFiles::default();
-        written.are_used_by(&Requester { files: 9, ..Requester::default() });
+        written.are_used_by(&Request { files: 9, ..Request::default() });
         assert_eq!(close(0, 8, None, &written), Close::Inherited);
         assert_eq!(close(0, 9, None, &written), Close::Finished);
     }

@@ -12,7 +12,7 @@ use crate::audit::Process;
 use crate::telemetry::clock;
 
 use super::proc::{FRESH, process_of};
-use crate::fs::Requester;
+use crate::fs::Request;
 
 /// Of how many threads something is kept. Each takes one or two descriptors.
 const THREADS: usize = 128;
@@ -38,24 +38,25 @@ struct Thread {
 
 impl Programs {
     /// The process that sent a request. What `/proc` does not tell is left out.
-    pub(in crate::fs) fn process(&self, who: &Requester) -> Process {
-        let unknown = Process { gid: who.gid, pid: who.task, program: None, request: who.unique };
-        if who.task == 0 {
+    pub(in crate::fs) fn process(&self, request: &Request) -> Process {
+        let unknown =
+            Process { gid: request.gid, pid: request.task, program: None, request: request.unique };
+        if request.task == 0 {
             return unknown;
         }
-        let known = self.0.lock().get(&who.task).cloned();
+        let known = self.0.lock().get(&request.task).cloned();
         if let Some(thread) = known
             && let Some(program) = thread.program()
         {
             return Process { pid: thread.process, program: Some(program), ..unknown };
         }
-        let Some(thread) = Thread::find(who.task) else { return unknown };
+        let Some(thread) = Thread::find(request.task) else { return unknown };
         let (pid, program) = (thread.process, thread.program());
         let mut threads = self.0.lock();
         if threads.len() >= THREADS {
             threads.clear();
         }
-        threads.insert(who.task, Arc::new(thread));
+        threads.insert(request.task, Arc::new(thread));
         Process { pid, program, ..unknown }
     }
 }
@@ -97,8 +98,8 @@ mod tests {
     use std::process::Command;
     use std::time::Instant;
 
-    fn requester(task: u32) -> Requester {
-        Requester { uid: 7, gid: 8, task, ..Requester::default() }
+    fn requester(task: u32) -> Request {
+        Request { uid: 7, gid: 8, task, ..Request::default() }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::fs::audit::Decision;
 use crate::fs::budget::Account;
 use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::{Node, path_number};
-use crate::fs::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
+use crate::fs::{Caching, Fs, FsError, Opened, Request, join, nothing_is_made_in};
 
 /// The directory's name in the root.
 pub(in crate::fs) const EXPORT_NAME: &str = ".export";
@@ -145,10 +145,10 @@ impl ExportSizes {
 
 impl Fs {
     /// The file that holds everything that the caller may read below a prefix.
-    pub(in crate::fs) fn export_file(&self, who: &Requester, prefix: &str) -> Exported {
+    pub(in crate::fs) fn export_file(&self, request: &Request, prefix: &str) -> Exported {
         Exported::File(Arc::new(ExportFile {
             node: self.nodes.next_transient(),
-            uid: who.uid,
+            uid: request.uid,
             prefix: prefix.into(),
             open: Mutex::default(),
         }))
@@ -158,7 +158,7 @@ impl Fs {
     /// that name or below it.
     pub(in crate::fs) fn find_export(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &str,
         name: &str,
@@ -168,7 +168,7 @@ impl Fs {
             && Key::check_directory(prefix).is_ok()
             && self.is_exported(caller, prefix)
         {
-            return Some(self.export_file(who, prefix));
+            return Some(self.export_file(request, prefix));
         }
         self.vault.is_directory(&path).then(|| Exported::Directory(path.into()))
     }
@@ -189,13 +189,12 @@ impl Fs {
     /// Opens a text, with what the caller may read now.
     pub(in crate::fs) fn open_export(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         file: &ExportFile,
         write: bool,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        if who.uid != file.uid {
+        if request.uid != file.uid {
             // The lookup of another UID came in between; the kernel makes a new one.
             return Err(FsError::Stale);
         }
@@ -208,7 +207,7 @@ impl Fs {
         charge.resize(OpenExport::BYTES + export.len() * OpenExport::BYTES_PER_SECRET, &path)?;
         let open = Arc::new(OpenExport { export });
         *file.open.lock() = Arc::downgrade(&open);
-        *decision = Some(Decision::export(Arc::clone(&open)));
+        request.decision = Some(Decision::export(Arc::clone(&open)));
         let handle = self.handles.add(Handle::Export(open), charge);
         Ok(Opened { handle, caching: Caching::Private })
     }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::nodes::ROOT;
 use crate::fs::executor::{Executor, Limits};
@@ -87,10 +88,10 @@ impl StaleName {
 ///
 /// An answer to a caller that holds the kernel's lock on a directory (unlink, rename, mknod) must not be
 /// among these: an invalidator may be waiting for that very lock.
-pub(in crate::fs) struct Invalidation {
-    pub(in crate::fs) stale: Vec<StaleName>,
+struct Invalidation {
+    stale: Vec<StaleName>,
     /// Given afterwards: a request that follows it must not get the old meaning.
-    pub(in crate::fs) answer: Option<Box<dyn FnOnce() + Send>>,
+    answer: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// The handle on the threads.
@@ -169,9 +170,32 @@ impl Invalidator {
         Ok(())
     }
 
+    /// Has names forgotten.
+    pub(in crate::fs) fn forget(&self, stale: Vec<StaleName>) {
+        self.send(Invalidation { stale, answer: None });
+    }
+
+    /// Has names forgotten at once. Gives what ends then.
+    pub(in crate::fs) fn forgotten(
+        &self,
+        stale: Vec<StaleName>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (tell, told) = oneshot::channel();
+        self.send(Invalidation { stale, answer: Some(Box::new(move || tell_waiter(tell))) });
+        // The threads end with the mount.
+        async { told.await.unwrap_or_default() }
+    }
+
+    /// Gives what ends when everything that was sent so far is done.
+    pub(in crate::fs) fn all_forgotten(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (tell, told) = oneshot::channel();
+        self.answer_last(Box::new(move || tell_waiter(tell)));
+        async { told.await.unwrap_or_default() }
+    }
+
     /// Has names forgotten, and then gives the answer. Names that are stale because of earlier changes in
     /// the same directories are forgotten before.
-    pub(in crate::fs) fn send(&self, invalidation: Invalidation) {
+    fn send(&self, invalidation: Invalidation) {
         let Invalidation { stale, answer } = invalidation;
         let versions = stale.iter().filter_map(|stale| stale.version).collect();
         let remaining = Remaining::new(stale.len(), answer, versions);
@@ -196,7 +220,7 @@ impl Invalidator {
     }
 
     /// Gives an answer when everything that was sent so far is done.
-    pub(in crate::fs) fn answer_last(&self, answer: Box<dyn FnOnce() + Send>) {
+    fn answer_last(&self, answer: Box<dyn FnOnce() + Send>) {
         let mut directories = self.0.directories.lock();
         let remaining = Remaining::new(directories.len(), Some(answer), Vec::new());
         for directory in directories.values_mut() {
@@ -215,6 +239,11 @@ impl Invalidator {
     pub(in crate::fs) fn is_busy_in(&self, directory: u64) -> bool {
         self.0.directories.lock().contains_key(&directory)
     }
+}
+
+fn tell_waiter(waiter: oneshot::Sender<()>) {
+    // The operation may have ended.
+    let _ = waiter.send(());
 }
 
 impl Drop for Invalidator {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::model::Plaintext;
 
@@ -58,6 +59,18 @@ impl Prefiller {
             }
         })?;
         Ok(())
+    }
+
+    /// Waits until the kernel knows it.
+    pub(in crate::fs) async fn fill(&self, node: u64, filling: Filling) {
+        let (tell, told) = oneshot::channel();
+        let answer = Box::new(move || {
+            // The receiver waits below.
+            let _ = tell.send(());
+        });
+        self.send(Prefill { node, filling, answer });
+        // The thread ends with the mount.
+        let _ = told.await;
     }
 
     pub(in crate::fs) fn send(&self, fill: Prefill) {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::telemetry::clock;
 use crate::vault::{InheritedLists, RequestId};
 
-use crate::fs::Requester;
+use crate::fs::Request;
 use crate::fs::budget::{Charge, OBJECT_BYTES};
 use crate::fs::caller::proc::{FRESH, now_since_boot, start_of};
 use crate::fs::files::draft::Draft;
@@ -121,7 +121,7 @@ struct Noted {
     seen: Option<Duration>,
     whose: Whose,
     /// The request upon which this was noted, or which took it ([`Note::is_spent`]).
-    request: u64,
+    unique: u64,
     at: Instant,
     lifetime: Duration,
     note: Note,
@@ -144,12 +144,12 @@ impl Retries {
     }
 
     /// Remembers `note` of the thread that sent the request.
-    pub(in crate::fs) fn remember(&self, who: &Requester, note: Note, charge: Charge) {
-        let (started, seen) = (start_of(who.task), Some(clock::tick()));
-        let (whose, request, at) = (whose(who), who.unique, Instant::now());
+    pub(in crate::fs) fn remember(&self, request: &Request, note: Note, charge: Charge) {
+        let (started, seen) = (start_of(request.task), Some(clock::tick()));
+        let (whose, unique, at) = (whose(request), request.unique, Instant::now());
         let lifetime = note.lifetime();
         let mut noted =
-            Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
+            Noted { started, seen, whose, unique, at, lifetime, note, slot: None, charge };
         let account = noted.charge.account();
         let kept = noted.kept().map(Saved::Note);
         noted.slot = kept.and_then(|kept| self.saved_state.put(account, &kept));
@@ -168,7 +168,7 @@ impl Retries {
         slot: Option<Slot>,
         charge: Charge,
     ) {
-        let &RequestId { unique: request, task, started, uid, .. } = origin;
+        let &RequestId { unique, task, started, uid, .. } = origin;
         // A spent note is needed soon (its request is repeated) or never.
         let age = if note.is_spent() { age.max(RETRY - AGAIN) } else { age };
         let (whose, lifetime) = ((task, uid), note.lifetime());
@@ -177,7 +177,7 @@ impl Retries {
         {
             let seen = None;
             let mut noted =
-                Noted { started, seen, whose, request, at, lifetime, note, slot: None, charge };
+                Noted { started, seen, whose, unique, at, lifetime, note, slot: None, charge };
             // The outage does not count.
             let kept = noted.kept().map(Saved::Note);
             noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
@@ -256,21 +256,21 @@ impl Retries {
     /// Shows the notes of that thread to `find`, newest first, until it finds something.
     pub(in crate::fs) fn find<T>(
         &self,
-        who: &Requester,
+        request: &Request,
         find: impl FnMut(&mut Note) -> Option<T>,
     ) -> Option<T> {
-        let started = self.started_if_noted(who)?;
+        let started = self.started_if_noted(request)?;
         let mut notes = self.notes.lock();
-        let own = notes.get_mut(&whose(who))?.iter_mut().rev();
-        own.filter(|noted| noted.is_of(who, started) && noted.is_fresh())
+        let own = notes.get_mut(&whose(request))?.iter_mut().rev();
+        own.filter(|noted| noted.is_of(request, started) && noted.is_fresh())
             .map(|noted| &mut noted.note)
             .find_map(find)
     }
 
     /// The thread opens the current version, which settles an ESTALE that led it there.
-    pub(in crate::fs) fn settle(&self, who: &Requester, opened: u64) {
+    pub(in crate::fs) fn settle(&self, request: &Request, opened: u64) {
         if self.threads.load(Ordering::Acquire) > 0 {
-            self.take(who, Some(opened), |note| match note {
+            self.take(request, Some(opened), |note| match note {
                 Note::Reopen { served: Some(served), .. } | Note::Reopened { served }
                     if *served == opened =>
                 {
@@ -282,11 +282,11 @@ impl Retries {
     }
 
     /// The lookup that a thread repeats found this version.
-    pub(in crate::fs) fn serve(&self, who: &Requester, version: u64) {
-        let Some(started) = self.started_if_noted(who) else { return };
+    pub(in crate::fs) fn serve(&self, request: &Request, version: u64) {
+        let Some(started) = self.started_if_noted(request) else { return };
         let mut notes = self.notes.lock();
-        let own = notes.get_mut(&whose(who)).into_iter().flatten().rev();
-        let mut own = own.filter(|noted| noted.is_of(who, started) && noted.is_fresh());
+        let own = notes.get_mut(&whose(request)).into_iter().flatten().rev();
+        let mut own = own.filter(|noted| noted.is_of(request, started) && noted.is_fresh());
         if let Some(noted) = own.find(|noted| matches!(noted.note, Note::Reopen { .. })) {
             if let Note::Reopen { served, .. } = &mut noted.note {
                 *served = Some(version);
@@ -301,17 +301,17 @@ impl Retries {
     /// `opened` is the node that the thread opens thereby.
     pub(in crate::fs) fn take<T>(
         &self,
-        who: &Requester,
+        request: &Request,
         opened: Option<u64>,
         mut find: impl FnMut(&Note) -> Option<T>,
     ) -> Option<T> {
-        let started = self.started_if_noted(who)?;
-        let whose = whose(who);
+        let started = self.started_if_noted(request)?;
+        let whose = whose(request);
         let mut notes = self.notes.lock();
         let own = notes.get_mut(&whose)?;
         own.retain(Noted::is_fresh);
         let (position, found) = own.iter().enumerate().rev().find_map(|(position, noted)| {
-            let found = noted.is_of(who, started).then(|| find(&noted.note)).flatten();
+            let found = noted.is_of(request, started).then(|| find(&noted.note)).flatten();
             Some((position, found?))
         })?;
         let mut taken = own.remove(position);
@@ -321,8 +321,8 @@ impl Retries {
         self.threads.store(notes.len(), Ordering::Release);
         drop(notes);
         if let Some(slot) = taken.slot.take() {
-            let request = who.unique;
-            let spent = |kept| SavedRetry { request, served: opened, is_spent: true, ..kept };
+            let unique = request.unique;
+            let spent = |kept| SavedRetry { unique, served: opened, is_spent: true, ..kept };
             let kept = taken.kept().map(spent);
             let slot = kept.and_then(|kept| slot.replace(&Saved::Note(kept)));
             slot.into_iter().for_each(|slot| self.keep_spent(whose, slot, taken.at));
@@ -332,7 +332,7 @@ impl Retries {
 
     /// The thread's start time, if something is noted of its number; read if that was not done a moment
     /// ago, for what was noted: the kernel looks up again at once, all directories of the path.
-    fn started_if_noted(&self, who: &Requester) -> Option<Option<u64>> {
+    fn started_if_noted(&self, request: &Request) -> Option<Option<u64>> {
         if self.threads.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -340,8 +340,8 @@ impl Retries {
         let now = clock::tick();
         let seen = |noted: &&Noted| noted.seen.is_some_and(|seen| now.saturating_sub(seen) < FRESH);
         let known =
-            self.notes.lock().get(&whose(who))?.iter().rfind(seen).map(|noted| noted.started);
-        Some(known.unwrap_or_else(|| start_of(who.task)))
+            self.notes.lock().get(&whose(request))?.iter().rfind(seen).map(|noted| noted.started);
+        Some(known.unwrap_or_else(|| start_of(request.task)))
     }
 }
 
@@ -349,8 +349,8 @@ impl Noted {
     /// Whether the note applies to that request of the thread. A note that was made for the same request does
     /// not apply when that is sent again: its ESTALE has not been answered. A note that was taken applies only
     /// to the request that took it.
-    fn is_of(&self, who: &Requester, started: Option<u64>) -> bool {
-        let is_same = who.is_resent && self.request == who.unique;
+    fn is_of(&self, request: &Request, started: Option<u64>) -> bool {
+        let is_same = request.is_resent && self.unique == request.unique;
         self.started == started && is_same == self.note.is_spent()
     }
 
@@ -368,9 +368,9 @@ impl Noted {
         };
         let at = now_since_boot().saturating_sub(self.at.elapsed());
         let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-        let (started, (task, uid), request) = (self.started, self.whose, self.request);
+        let (started, (task, uid), unique) = (self.started, self.whose, self.unique);
         let is_spent = self.note.is_spent();
-        Some(SavedRetry { task, started, uid, request, at, node, to_write, served, is_spent })
+        Some(SavedRetry { task, started, uid, unique, at, node, to_write, served, is_spent })
     }
 
     fn is_fresh(&self) -> bool {
@@ -378,6 +378,6 @@ impl Noted {
     }
 }
 
-fn whose(who: &Requester) -> Whose {
-    (who.task, who.uid)
+fn whose(request: &Request) -> Whose {
+    (request.task, request.uid)
 }

@@ -28,10 +28,10 @@ use super::files::draft::{Draft, Target};
 use super::kernel::handles::{Handle, is_version, is_writer};
 use super::kernel::nodes::{Clue, Node, path_number};
 use super::saved::Slot;
-use super::{Fs, FsError, Requester};
+use super::{Fs, FsError, Request};
 use ranges::LockedRange;
 use saved::LockedFile;
-use table::{Answer, Family, Keeping, Outcome, Owner, Request, Table, Waited};
+use table::{Family, Keeping, LockRequest, Outcome, Owner, Table, Waited};
 
 /// A lock that a caller asks for or about.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl Lock {
     }
 }
 
-/// All locks. The lock of the table is held while the saved state and budgets are, and across no answer.
+/// All locks. The lock of the table is held while the saved state and budgets are, and while no operation goes on.
 #[derive(Default)]
 pub(super) struct Locks {
     table: Mutex<Table>,
@@ -81,7 +81,7 @@ impl Locks {
         self.is_used.load(Ordering::SeqCst)
     }
 
-    /// Changes the table. Those that need not wait any more are to be answered.
+    /// Changes the table. Those that need not wait any more are to be told.
     fn change<T>(
         &self,
         change: impl FnOnce(&mut Table, &mut Vec<Waited>) -> T,
@@ -94,32 +94,42 @@ impl Locks {
 }
 
 impl Fs {
-    /// Locks or unlocks. If `waits`, the answer comes once the lock is granted.
+    /// Locks or unlocks. If `waits`, waits until the lock is granted.
     ///
     /// # Errors
     /// [`FsError::Locked`], [`FsError::Deadlock`]; [`FsError::Interrupted`] if a signal ends the wait. Or
     /// what was written cannot be stored before others get the lock.
-    pub fn set_lock(
-        self: &Arc<Self>,
-        who: &Requester,
+    pub async fn set_lock(
+        self: Arc<Self>,
+        request: Request,
         node: u64,
         handle: u64,
         lock: Lock,
         waits: bool,
-        answer: impl FnOnce(Result<(), FsError>) + Send + 'static,
-    ) {
-        let answer = self.noting(who, "lock", Box::new(answer));
-        let (fs, who) = (Arc::clone(self), *who);
-        let set = move |outcome: Result<(), FsError>| match outcome {
-            Ok(()) => fs.set_lock_now(&who, node, handle, lock, waits, answer),
-            Err(error) => answer(Err(error)),
-        };
+    ) -> Result<(), FsError> {
         // The next holder of the lock must see what was written under it.
         let is_writer = matches!(self.handles.find(handle), Ok(Handle::Draft(_)));
         if is_writer && lock.mode != Some(LockMode::Exclusive) && self.holds_lock(handle, &lock) {
-            return self.store_now(&who, handle, Box::new(set));
+            self.store_now(&request, handle).await?;
         }
-        set(Ok(()));
+        let Some(mode) = lock.mode else { return self.unlock(node, handle, &lock) };
+        let wanted = self.lock_request(&request, node, handle, &lock, mode)?;
+        let (outcome, waited) = self.locks.change(|table, waited| {
+            let file = self.one_name(table, handle, wanted.file);
+            table.lock(self.keeping(), LockRequest { file, ..wanted }, waits, waited)
+        });
+        wake(waited);
+        let granted = match outcome {
+            Outcome::Granted(granted) => granted,
+            Outcome::Refused(error) => return Err(error),
+            Outcome::Waits(granted) => {
+                // A wait can last for hours: it is no sign of a request that ends the server.
+                self.quarantine.end(request.unique);
+                self.watch_for_signals();
+                granted.await??
+            }
+        };
+        self.show_current(&request, &granted).await
     }
 
     fn holds_lock(&self, handle: u64, lock: &Lock) -> bool {
@@ -131,49 +141,23 @@ impl Fs {
         table.file_of(handle).is_some_and(|file| table.holds((file, lock.family()), owner.number))
     }
 
-    fn set_lock_now(
-        self: &Arc<Self>,
-        who: &Requester,
-        node: u64,
-        handle: u64,
-        lock: Lock,
-        waits: bool,
-        answer: Answer,
-    ) {
-        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
-        let Some(mode) = lock.mode else {
-            let resolved = self.locked_file(node, handle).ok();
-            let (outcome, waited) = self.locks.change(|table, waited| {
-                match table.file_of(handle).or(resolved).map(|file| (file, lock.family())) {
-                    Some(place) => {
-                        let (number, range) = (lock.owner(handle).number, (lock.start, lock.end));
-                        table.unlock(keeping, place, number, range, waited)
-                    }
-                    None => Ok(()),
-                }
-            });
-            answer(outcome);
-            return self.answer_waiters(waited);
-        };
-        let request = match self.lock_request(who, node, handle, &lock, mode) {
-            Ok(request) => request,
-            Err(error) => return answer(Err(error)),
-        };
-        let granted = request.clone();
+    fn unlock(&self, node: u64, handle: u64, lock: &Lock) -> Result<(), FsError> {
+        let resolved = self.locked_file(node, handle).ok();
         let (outcome, waited) = self.locks.change(|table, waited| {
-            let file = self.one_name(table, handle, request.file);
-            table.lock(keeping, Request { file, ..request }, waits, answer, waited)
-        });
-        match outcome {
-            Outcome::Granted(answer) => self.show_current(&granted, answer),
-            Outcome::Refused(error, answer) => answer(Err(error)),
-            Outcome::Waits => {
-                // A wait can last for hours: it is no sign of a request that ends the server.
-                self.quarantine.end(who.unique);
-                self.watch_for_signals();
+            match table.file_of(handle).or(resolved).map(|file| (file, lock.family())) {
+                Some(place) => {
+                    let (number, range) = (lock.owner(handle).number, (lock.start, lock.end));
+                    table.unlock(self.keeping(), place, number, range, waited)
+                }
+                None => Ok(()),
             }
-        }
-        self.answer_waiters(waited);
+        });
+        wake(waited);
+        outcome
+    }
+
+    fn keeping(&self) -> Keeping<'_> {
+        Keeping { saved_state: &self.saved_state, budget: &self.budget }
     }
 
     /// The lock that keeps the caller from one, if any does.
@@ -182,16 +166,16 @@ impl Fs {
     /// The file is not known.
     pub fn find_lock(
         &self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         handle: u64,
         lock: Lock,
     ) -> Result<Option<Lock>, FsError> {
         let mode = lock.mode.unwrap_or(LockMode::Shared);
-        let request = self.lock_request(who, node, handle, &lock, mode)?;
+        let wanted = self.lock_request(request, node, handle, &lock, mode)?;
         let (conflict, _none) = self.locks.change(|table, _| {
-            let file = self.one_name(table, handle, request.file);
-            table.conflict(&Request { file, ..request })
+            let file = self.one_name(table, handle, wanted.file);
+            table.conflict(&LockRequest { file, ..wanted })
         });
         Ok(conflict.map(|(LockedRange { start, end, mode }, process)| Lock {
             process,
@@ -202,82 +186,57 @@ impl Fs {
         }))
     }
 
-    /// As `answer`, for the close of a descriptor: the process loses all its fcntl(2) locks on the file
-    /// before it is answered.
-    pub(super) fn unlocking_closed(
-        self: &Arc<Self>,
-        node: u64,
-        handle: u64,
-        owner: u64,
-        answer: Answer,
-    ) -> Answer {
+    /// A process closed a descriptor of the file: it loses all its fcntl(2) locks on it.
+    pub(super) fn unlock_closed(&self, node: u64, handle: u64, owner: u64) {
         if !self.locks.is_used() {
-            return answer;
+            return;
         }
-        let fs = Arc::clone(self);
-        Box::new(move |outcome| {
-            fs.unlock_closed(node, handle, owner);
-            answer(outcome);
-        })
-    }
-
-    fn unlock_closed(self: &Arc<Self>, node: u64, handle: u64, owner: u64) {
-        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
         let file = self.locked_file(node, handle).ok();
         let ((), waited) = self.locks.change(|table, waited| {
             let known = table.file_of(handle).filter(|known| Some(*known) != file);
             for file in known.into_iter().chain(file) {
+                let place = (file, Family::Posix);
                 // Nothing is left of it.
-                let _ = table.unlock(keeping, (file, Family::Posix), owner, (0, u64::MAX), waited);
+                let _ = table.unlock(self.keeping(), place, owner, (0, u64::MAX), waited);
             }
         });
-        self.answer_waiters(waited);
+        wake(waited);
     }
 
     /// The last descriptor of a handle was closed.
-    pub(super) fn unlock_released(self: &Arc<Self>, handle: u64) {
+    pub(super) fn unlock_released(&self, handle: u64) {
         if !self.locks.is_used() {
             return;
         }
-        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
         let change =
-            |table: &mut Table, waited: &mut Vec<_>| table.released(keeping, handle, waited);
+            |table: &mut Table, waited: &mut Vec<_>| table.released(self.keeping(), handle, waited);
         let ((), waited) = self.locks.change(change);
-        self.answer_waiters(waited);
-    }
-
-    fn answer_waiters(self: &Arc<Self>, waited: Vec<Waited>) {
-        for Waited { request, outcome, answer } in waited {
-            match outcome {
-                Ok(()) => self.show_current(&request, answer),
-                Err(error) => answer(Err(error)),
-            }
-        }
+        wake(waited);
     }
 
     fn lock_request(
         &self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         handle: u64,
         lock: &Lock,
         mode: LockMode,
-    ) -> Result<Request, FsError> {
-        let account = Account::of(&*self.caller(who)?);
+    ) -> Result<LockRequest, FsError> {
+        let account = Account::of(&*self.caller(request)?);
         if is_version(handle) {
             self.locking_readers.ask(&self.budget, account, handle, node)?;
         }
-        Ok(Request {
+        Ok(LockRequest {
             node,
             file: self.locked_file(node, handle)?,
             family: lock.family(),
             owner: lock.owner(handle),
             process: lock.process,
             range: LockedRange { start: lock.start, end: lock.end, mode },
-            uid: who.uid,
+            uid: request.uid,
             account,
-            task: who.task,
-            unique: who.unique,
+            task: request.task,
+            unique: request.unique,
         })
     }
 
@@ -325,6 +284,11 @@ impl Fs {
         }
         file
     }
+}
+
+/// Goes on with those that need not wait any more. No lock may be held.
+fn wake(waited: Vec<Waited>) {
+    waited.into_iter().for_each(Waited::wake);
 }
 
 /// A file that is being created at that path.

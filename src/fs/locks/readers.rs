@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::files::draft::publishing::PATIENCE;
@@ -23,7 +24,7 @@ use crate::fs::{Fs, FsError};
 use crate::vault::{RecordId, Value};
 
 use super::saved::LockedFile;
-use super::table::{Answer, Keeping, Request};
+use super::table::LockRequest;
 
 /// What an open file takes that asks for a lock, and what its node shows.
 const READER_BYTES: usize = 256 + SLOT_BYTES;
@@ -61,9 +62,12 @@ struct Shown {
     _slot: Option<Slot>,
 }
 
+/// Is told that the descriptor shows the current value, or why it cannot.
+type Shower = oneshot::Sender<Result<(), FsError>>;
+
 struct Granted {
-    request: Request,
-    answer: Answer,
+    request: LockRequest,
+    tell: Shower,
     /// When it is given up.
     end: Instant,
 }
@@ -169,34 +173,36 @@ impl LockingReaders {
 }
 
 impl Fs {
-    /// Answers a request of a reader whose lock was granted, once its descriptor shows the current value.
-    pub(super) fn show_current_to_reader(self: &Arc<Self>, granted: &Request, answer: Answer) {
-        let LockedFile::Secret(record) = granted.file else { return answer(Ok(())) };
-        let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else {
-            return answer(Ok(()));
-        };
-        let (current, &Request { node, owner, .. }) = (secret.value(), granted);
+    /// A lock of a reader was granted: waits until its descriptor shows the current value.
+    pub(super) async fn show_current_to_reader(
+        self: &Arc<Self>,
+        granted: &LockRequest,
+    ) -> Result<(), FsError> {
+        let LockedFile::Secret(record) = granted.file else { return Ok(()) };
+        let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return Ok(()) };
+        let (current, &LockRequest { node, owner, .. }) = (secret.value(), granted);
         if !is_version(owner.handle) {
             self.show_to_one(granted, current);
-            return answer(Ok(()));
+            return Ok(());
         }
         if node == current.node() {
-            return answer(Ok(()));
+            return Ok(());
         }
         // If the node shows the current value already, the kernel may be yet to forget the one before.
         // A read that was sent again may have to come to its end first: it keeps a page locked.
         self.quarantine.end(granted.unique);
+        let (tell, told) = oneshot::channel();
         let (request, end) = (granted.clone(), Instant::now() + PATIENCE);
         let readers = &self.locking_readers;
         let is_served = readers.change(|inner| {
-            inner.granted.push(Granted { request, answer, end });
+            inner.granted.push(Granted { request, tell, end });
             std::mem::replace(&mut inner.is_served, true)
         });
         readers.changed.notify_all();
         if !is_served {
             let fs = Arc::clone(self);
             let thread = std::thread::Builder::new().name("readers".to_owned());
-            if let Err(error) = thread.spawn(move || fs.answer_granted()) {
+            if let Err(error) = thread.spawn(move || fs.show_granted()) {
                 tracing::error!(%error, "a thread for locks of readers cannot be started");
                 let granted = readers.change(|inner| {
                     inner.is_served = false;
@@ -205,10 +211,11 @@ impl Fs {
                 granted.into_iter().for_each(|granted| self.refuse_granted(granted));
             }
         }
+        told.await?
     }
 
-    /// Answers those that are granted, until there are none.
-    fn answer_granted(self: &Arc<Self>) {
+    /// Shows the current value to those that are granted, until there are none.
+    fn show_granted(self: &Arc<Self>) {
         let readers = &self.locking_readers;
         let (mut changes, mut left) = (0, Vec::new());
         loop {
@@ -226,26 +233,26 @@ impl Fs {
                 std::mem::take(&mut inner.granted)
             };
             // The kernel is notified once of each node, however many locks it has.
-            let mut shown = HashMap::<u64, Vec<Answer>>::new();
+            let mut shown = HashMap::<u64, Vec<Shower>>::new();
             for granted in due {
                 if self.show_on_node(&granted.request) {
-                    shown.entry(granted.request.node).or_default().push(granted.answer);
+                    shown.entry(granted.request.node).or_default().push(granted.tell);
                 } else if Instant::now() < granted.end {
                     left.push(granted);
                 } else {
                     self.refuse_granted(granted);
                 }
             }
-            for (node, answers) in shown {
+            for (node, waiting) in shown {
                 let answer =
-                    Box::new(move || answers.into_iter().for_each(|answer| answer(Ok(()))));
+                    Box::new(move || waiting.into_iter().for_each(|tell| drop(tell.send(Ok(())))));
                 self.prefiller.send(Prefill { node, filling: Filling::Nothing, answer });
             }
         }
     }
 
     /// A handle on a version that shares no pages with others shows this one from now on.
-    fn show_to_one(&self, granted: &Request, current: &Arc<Value>) {
+    fn show_to_one(&self, granted: &LockRequest, current: &Arc<Value>) {
         let (handle, node) = (granted.owner.handle, current.node());
         let by = self.bound.show(handle, current);
         let kept = match by {
@@ -258,8 +265,8 @@ impl Fs {
     }
 
     /// Makes the node show the current value. False while handles that did not ask for a lock read its own version.
-    fn show_on_node(&self, granted: &Request) -> bool {
-        let Request { file: LockedFile::Secret(record), node, account, .. } = *granted else {
+    fn show_on_node(&self, granted: &LockRequest) -> bool {
+        let LockRequest { file: LockedFile::Secret(record), node, account, .. } = *granted else {
             return true;
         };
         let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return true };
@@ -275,17 +282,17 @@ impl Fs {
     }
 
     /// Unlocks what was granted, since its descriptor cannot show the current value.
-    fn refuse_granted(self: &Arc<Self>, granted: Granted) {
-        let keeping = Keeping { saved_state: &self.saved_state, budget: &self.budget };
-        let Granted { request: Request { node, file, family, owner, range, .. }, answer, .. } =
+    fn refuse_granted(&self, granted: Granted) {
+        let Granted { request: LockRequest { node, file, family, owner, range, .. }, tell, .. } =
             granted;
         let ((), waited) = self.locks.change(|table, waited| {
             let range = (range.start, range.end);
             // What cannot be unlocked for want of room goes with the descriptor.
-            let _ = table.unlock(keeping, (file, family), owner.number, range, waited);
+            let _ = table.unlock(self.keeping(), (file, family), owner.number, range, waited);
         });
         self.locking_readers.release(node);
-        answer(Err(FsError::Stale));
-        self.answer_waiters(waited);
+        // The request waits for it.
+        let _ = tell.send(Err(FsError::Stale));
+        super::wake(waited);
     }
 }

@@ -80,6 +80,6 @@ impl Fs {
         let give_up =
             |table: &mut super::Table, _: &mut Vec<_>| table.give_up(unique, FsError::Interrupted);
         let (waited, _none) = self.locks.change(give_up);
-        self.answer_waiters(waited.into_iter().collect());
+        super::wake(waited.into_iter().collect());
     }
 }

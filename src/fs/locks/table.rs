@@ -8,6 +8,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio::sync::oneshot;
+
 use crate::fs::FsError;
 use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::saved::{SLOT_BYTES, Saved, SavedState, Slot};
@@ -40,7 +42,7 @@ pub(super) struct Owner {
 
 /// A request for a lock.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct LockRequest {
     /// The node that was opened.
     pub(super) node: u64,
     pub(super) file: LockedFile,
@@ -56,21 +58,29 @@ pub(super) struct Request {
     pub(super) unique: u64,
 }
 
-/// Gives the answer to a request. No lock may be held.
-pub(super) type Answer = crate::fs::Answer<()>;
+/// Is told that its lock is granted, or why not. No lock may be held.
+pub(super) type Waker = oneshot::Sender<Result<LockRequest, FsError>>;
 
 /// A waiter that need not wait any more.
 pub(super) struct Waited {
-    pub(super) request: Request,
-    pub(super) outcome: Result<(), FsError>,
-    pub(super) answer: Answer,
+    request: LockRequest,
+    outcome: Result<(), FsError>,
+    waker: Waker,
+}
+
+impl Waited {
+    /// Tells it. No lock may be held.
+    pub(super) fn wake(self) {
+        // A request that waits is never dropped.
+        let _ = self.waker.send(self.outcome.map(|()| self.request));
+    }
 }
 
 /// What became of a request.
 pub(super) enum Outcome {
-    Granted(Answer),
-    Refused(FsError, Answer),
-    Waits,
+    Granted(LockRequest),
+    Refused(FsError),
+    Waits(oneshot::Receiver<Result<LockRequest, FsError>>),
 }
 
 type Place = (LockedFile, Family);
@@ -99,8 +109,8 @@ struct Held {
 }
 
 struct Waiter {
-    request: Request,
-    answer: Answer,
+    request: LockRequest,
+    waker: Waker,
     _charge: Charge,
 }
 
@@ -127,13 +137,12 @@ impl Table {
         file.is_some_and(|file| file.held.keys().any(|owner| owner.number == number))
     }
 
-    /// Locks, or waits with the answer if `waits`. Others whose locks become free are in `waited`.
+    /// Locks, or waits if `waits`. Others whose locks become free are in `waited`.
     pub(super) fn lock(
         &mut self,
         keeping: Keeping<'_>,
-        request: Request,
+        request: LockRequest,
         waits: bool,
-        answer: Answer,
         waited: &mut Vec<Waited>,
     ) -> Outcome {
         let place = (request.file, request.family);
@@ -141,7 +150,7 @@ impl Table {
         if self.conflict(&request).is_some() && request.family == Family::Flock {
             // As in flock(2), the conversion of a lock gives up the old one first.
             if let Err(error) = self.unlock(keeping, place, request.owner.number, whole, waited) {
-                return Outcome::Refused(error, answer);
+                return Outcome::Refused(error);
             }
         }
         if self.conflict(&request).is_none() {
@@ -149,28 +158,29 @@ impl Table {
             // What was exclusive may be shared now.
             self.wake(keeping, place, waited);
             return match granted {
-                Ok(()) => Outcome::Granted(answer),
-                Err(error) => Outcome::Refused(error, answer),
+                Ok(()) => Outcome::Granted(request),
+                Err(error) => Outcome::Refused(error),
             };
         }
         if !waits {
-            return Outcome::Refused(FsError::Locked, answer);
+            return Outcome::Refused(FsError::Locked);
         }
         if request.family == Family::Posix && self.would_deadlock(&request) {
-            return Outcome::Refused(FsError::Deadlock, answer);
+            return Outcome::Refused(FsError::Deadlock);
         }
         match keeping.budget.charge(request.account, WAITER_BYTES, "a lock") {
             Ok(charge) => {
                 let file = self.files.entry(place).or_default();
-                file.waiters.push(Waiter { request, answer, _charge: charge });
-                Outcome::Waits
+                let (waker, granted) = oneshot::channel();
+                file.waiters.push(Waiter { request, waker, _charge: charge });
+                Outcome::Waits(granted)
             }
-            Err(error) => Outcome::Refused(error, answer),
+            Err(error) => Outcome::Refused(error),
         }
     }
 
     /// The lock that conflicts with this request: its range and its process.
-    pub(super) fn conflict(&self, request: &Request) -> Option<(LockedRange, u32)> {
+    pub(super) fn conflict(&self, request: &LockRequest) -> Option<(LockedRange, u32)> {
         let conflicts = self.others(request).filter_map(|(_, held)| {
             Some((held.ranges.conflict_with(&request.range)?, held.process))
         });
@@ -178,16 +188,16 @@ impl Table {
     }
 
     /// What others than its owner have locked of the file.
-    fn others(&self, request: &Request) -> impl Iterator<Item = (&Owner, &Held)> {
+    fn others(&self, request: &LockRequest) -> impl Iterator<Item = (&Owner, &Held)> {
         let file = self.files.get(&(request.file, request.family));
         let number = request.owner.number;
         let all = file.into_iter().flat_map(|file| &file.held);
         all.filter(move |(owner, _)| owner.number != number)
     }
 
-    fn grant(&mut self, keeping: Keeping<'_>, request: &Request) -> Result<(), FsError> {
+    fn grant(&mut self, keeping: Keeping<'_>, request: &LockRequest) -> Result<(), FsError> {
         let place = (request.file, request.family);
-        let Request { owner, range, process, uid, account, .. } = *request;
+        let LockRequest { owner, range, process, uid, account, .. } = *request;
         let file = self.files.entry(place).or_default();
         let granted = file.lock(keeping, place, owner, range, (process, uid, account));
         if granted.is_ok() {
@@ -260,9 +270,9 @@ impl Table {
             let at = file.waiters.iter().position(|waiter| waiter.request.unique == unique)?;
             Some((*place, at))
         })?;
-        let Waiter { request, answer, .. } = self.files.get_mut(&place)?.waiters.remove(at);
+        let Waiter { request, waker, .. } = self.files.get_mut(&place)?.waiters.remove(at);
         self.tidy(place);
-        Some(Waited { request, outcome: Err(error), answer })
+        Some(Waited { request, outcome: Err(error), waker })
     }
 
     /// Locks of the process before this one.
@@ -286,15 +296,15 @@ impl Table {
             }
             let outcome = self.grant(keeping, &request);
             let Some(file) = self.files.get_mut(&place) else { break };
-            let Waiter { request, answer, .. } = file.waiters.remove(at);
-            waited.push(Waited { request, outcome, answer });
+            let Waiter { request, waker, .. } = file.waiters.remove(at);
+            waited.push(Waited { request, outcome, waker });
         }
         self.tidy(place);
     }
 
     /// Whether a holder that keeps the request from its lock waits for the owner of the request, directly or
     /// through others.
-    fn would_deadlock(&self, request: &Request) -> bool {
+    fn would_deadlock(&self, request: &LockRequest) -> bool {
         let mut seen = HashSet::new();
         let mut next = self.blockers(request);
         while let Some(number) = next.pop()
@@ -315,7 +325,7 @@ impl Table {
         false
     }
 
-    fn blockers(&self, request: &Request) -> Vec<u64> {
+    fn blockers(&self, request: &LockRequest) -> Vec<u64> {
         let others = self.others(request);
         let blocking =
             others.filter(|(_, held)| held.ranges.conflict_with(&request.range).is_some());

@@ -9,7 +9,7 @@ use crate::fs::files::encrypt::Encrypt;
 use crate::fs::files::import::Import;
 use crate::fs::files::status::StatusFile;
 use crate::fs::kernel::nodes::Node;
-use crate::fs::{Fs, FsError, Requester};
+use crate::fs::{Fs, FsError, Request};
 
 /// What a caller asks whether it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,18 +27,18 @@ impl Fs {
     ///
     /// # Errors
     /// It may not.
-    pub fn access(&self, who: &Requester, node: u64, wanted: Wanted) -> Result<(), FsError> {
-        let caller = self.caller(who)?;
-        let node = self.any_node(who, node)?;
+    pub fn access(&self, request: &Request, node: u64, wanted: Wanted) -> Result<(), FsError> {
+        let caller = self.caller(request)?;
+        let node = self.any_node(request, node)?;
         let no = |what| Err(FsError::NoAccess { path: self.path_of(&node), what });
         if !matches!(node, Node::Draft(_)) {
-            self.check_reachable(who, &node)?;
+            self.check_reachable(request, &node)?;
         }
         if wanted.execute && !node.is_directory() {
             return no("a secret is not a program; read it");
         }
         if wanted.read && node.is_directory() {
-            self.check_listing(who, &caller, &node)?;
+            self.check_listing(request, &caller, &node)?;
         }
         match &node {
             Node::Directory(directory) if wanted.write => self.may_make(&caller, directory, "x"),
@@ -63,7 +63,7 @@ impl Fs {
                     self.access_value(&caller, record, wanted)
                 }
                 Target::Lists(record) => self.access_lists(&caller, record, wanted),
-                Target::Value(WriteTarget::New { .. }) => self.check_reachable(who, &node),
+                Target::Value(WriteTarget::New { .. }) => self.check_reachable(request, &node),
             },
             _ => Ok(()),
         }

@@ -30,11 +30,11 @@ use crate::fs::caller::proc::process_of;
 use crate::fs::files::draft::Draft;
 use crate::fs::files::draft::publishing::PATIENCE;
 use crate::fs::kernel::handles::{Handle, is_version};
-use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::kernel::nodes::Node;
-use crate::fs::kernel::prefill::{Filling, Prefill};
+use crate::fs::kernel::prefill::Filling;
+use crate::fs::ops::close::stored;
 use crate::fs::saved::{SLOT_BYTES, Saved};
-use crate::fs::{Attr, Caching, Fs, FsError, NEVER, Opened, Requester};
+use crate::fs::{Attr, Caching, Fs, FsError, NEVER, Opened, Request};
 
 /// All bound nodes with their handles. The lock is a leaf.
 #[derive(Default)]
@@ -70,8 +70,8 @@ pub(in crate::fs) struct BoundBy {
 }
 
 impl BoundBy {
-    fn new(node: u64, who: &Requester) -> Self {
-        let (task, unique) = (who.task, who.unique);
+    fn new(node: u64, request: &Request) -> Self {
+        let (task, unique) = (request.task, request.unique);
         Self { node, task, process: process_of(task), unique }
     }
 }
@@ -157,10 +157,10 @@ impl Bound {
     }
 
     /// The handle that the process before this one gave for the same request, and perhaps did not say so.
-    fn given_for(&self, node: u64, who: &Requester) -> Option<u64> {
+    fn given_for(&self, node: u64, request: &Request) -> Option<u64> {
         let inner = self.inner.lock();
-        let mut opens = inner.nodes.get(&node).filter(|_| who.is_resent)?.iter();
-        opens.find(|open| open.by.unique == who.unique).map(|open| open.handle)
+        let mut opens = inner.nodes.get(&node).filter(|_| request.is_resent)?.iter();
+        opens.find(|open| open.by.unique == request.unique).map(|open| open.handle)
     }
 
     /// What the process that sends fstat(2) has opened last. Those that are not known share that.
@@ -170,13 +170,13 @@ impl Bound {
 
     /// The draft that this thread opened last, if nothing was done with it: if it was opened with O_TRUNC, the
     /// truncation comes next. A truncation that is sent again may have been carried out.
-    fn draft_to_empty(&self, node: u64, who: &Requester) -> Result<Option<Arc<Draft>>, FsError> {
-        if who.task == 0 {
-            return self.only_untouched(node, who.uid);
+    fn draft_to_empty(&self, node: u64, request: &Request) -> Result<Option<Arc<Draft>>, FsError> {
+        if request.task == 0 {
+            return self.only_untouched(node, request.uid);
         }
-        Ok(match self.last_open(node, |by| by.task == who.task) {
+        Ok(match self.last_open(node, |by| by.task == request.task) {
             Some(Shown::Draft(draft)) if draft.is_untouched() => Some(draft),
-            Some(Shown::Draft(draft)) if who.is_resent && draft.is_emptied() => Some(draft),
+            Some(Shown::Draft(draft)) if request.is_resent && draft.is_emptied() => Some(draft),
             _ => None,
         })
     }
@@ -214,16 +214,16 @@ impl Fs {
     /// [`FsError::OutOfMemory`].
     pub(in crate::fs) fn read_bound(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         node: u64,
         value: &Arc<Value>,
     ) -> Result<Opened, FsError> {
         self.bound.bind(node);
-        if let Some(handle) = self.bound.given_for(node, who) {
+        if let Some(handle) = self.bound.given_for(node, request) {
             return Ok(Opened { handle, caching: Caching::Bound });
         }
-        let (value, by) = (Arc::clone(value), BoundBy::new(node, who));
+        let (value, by) = (Arc::clone(value), BoundBy::new(node, request));
         let (account, bytes) = (Account::of(caller), 2 * HANDLE_BYTES + SLOT_BYTES);
         let charge = self.budget.charge(account, bytes, "the file")?;
         let handle = self.handles.add_numbered(charge, |handle| {
@@ -241,20 +241,20 @@ impl Fs {
     /// The version that the node once was is still open. Or too many files are.
     pub(in crate::fs) fn write_bound(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         node: u64,
         draft: Draft,
     ) -> Result<Opened, FsError> {
         self.bound.bind(node);
-        if let Some(handle) = self.bound.given_for(node, who) {
+        if let Some(handle) = self.bound.given_for(node, request) {
             return Ok(Opened { handle, caching: Caching::Bound });
         }
         let is_current = self.current_of(node).is_some();
         if !is_current && self.has_readers(node) {
             return Err(FsError::Stale);
         }
-        let by = BoundBy::new(node, who);
+        let by = BoundBy::new(node, request);
         draft.bind(by);
         let draft = Arc::new(draft);
         let opened = self.start(caller, Arc::clone(&draft))?;
@@ -278,60 +278,58 @@ impl Fs {
         self.nodes.readers(node) > 0
     }
 
-    /// Answers the open of a bound node once the kernel has forgotten the node's attributes; before a write
-    /// also once the node is not that of the current version any more, and has no readers.
-    pub(in crate::fs) fn answer_bound(
+    /// Waits until the kernel has forgotten the attributes of a bound node that was opened; before a write
+    /// also until the node is not that of the current version any more, and has no readers.
+    ///
+    /// # Errors
+    /// The current value cannot get another node, or the node has readers. The open is undone.
+    pub(in crate::fs) async fn show_bound(
         self: &Arc<Self>,
         node: u64,
         opened: Opened,
-        answer: impl FnOnce(Result<Opened, FsError>) + Send + 'static,
-    ) {
+    ) -> Result<Opened, FsError> {
         let is_draft = matches!(self.handles.find(opened.handle), Ok(Handle::Draft(_)));
-        let Some(secret) = self.current_of(node).filter(|_| is_draft) else {
-            return self.forget_attributes(node, move || answer(Ok(opened)));
-        };
-        let fs = Arc::clone(self);
-        let done = move |outcome: Result<Vec<Change>, _>| {
-            let stale = match outcome {
-                Ok(changes) => fs.stale_after(&changes),
-                Err(error) => {
-                    fs.undo_open(&opened);
-                    return answer(Err(FsError::from(error)));
+        if let Some(secret) = self.current_of(node).filter(|_| is_draft) {
+            let fs = Arc::clone(self);
+            let publish =
+                move |changes: &[Change]| fs.invalidator.forgotten(fs.stale_after(changes));
+            let renumber = |done| self.vault.renumber(secret.record(), node, done);
+            let shown = match stored(renumber, publish).await {
+                Ok(forgotten) => {
+                    forgotten.await;
+                    if self.nodes.readers(node) > 0 { Err(FsError::Stale) } else { Ok(()) }
                 }
+                Err(error) => Err(error.into()),
             };
-            let for_answer = Arc::clone(&fs);
-            let then = move || {
-                if for_answer.nodes.readers(node) > 0 {
-                    for_answer.undo_open(&opened);
-                    return answer(Err(FsError::Stale));
-                }
-                for_answer.forget_attributes(node, move || answer(Ok(opened)));
-            };
-            fs.invalidator.send(Invalidation { stale, answer: Some(Box::new(then)) });
-        };
-        self.vault.renumber(secret.record(), node, Box::new(done));
+            if let Err(error) = shown {
+                self.undo_open(&opened);
+                return Err(error);
+            }
+        }
+        self.prefiller.fill(node, Filling::NoAttributes).await;
+        Ok(opened)
     }
 
-    fn forget_attributes(&self, node: u64, answer: impl FnOnce() + Send + 'static) {
-        let filling = Filling::NoAttributes;
-        self.prefiller.send(Prefill { node, filling, answer: Box::new(answer) });
-    }
-
-    /// As [`Fs::attributes`], for stat(2); with `handle` where the kernel needs the size of an open file for
-    /// itself (to seek to its end).
-    pub fn get_attributes(
-        self: &Arc<Self>,
-        who: &Requester,
-        node: u64,
-        handle: Option<u64>,
-        answer: impl FnOnce(Result<Attr, FsError>) + Send + 'static,
-    ) {
+    /// Whether the attributes of a node are those of one version, which the kernel may keep.
+    pub fn has_lasting_attributes(&self, node: u64) -> bool {
         // A version that is not the current one may be asked for through a bind mount, before any open.
         let is_outdated = || self.nodes.find(node).is_some_and(|node| self.is_outdated(&node));
-        if !self.bound.contains(node) && !is_outdated() {
-            return answer(self.attributes(who, node));
-        }
-        let attr = self.attributes(who, node).and_then(|of_node| match handle {
+        !self.bound.contains(node) && !is_outdated()
+    }
+
+    /// As [`Fs::attributes`], for stat(2) of any node; with `handle` where the kernel needs the size of an open file
+    /// for itself (to seek to its end).
+    ///
+    /// # Errors
+    /// As [`Fs::attributes`], or [`FsError::Stale`] if readers of the node need another size.
+    pub async fn passing_attributes(
+        self: Arc<Self>,
+        request: Request,
+        node: u64,
+        handle: Option<u64>,
+    ) -> Result<Attr, FsError> {
+        let of_node = self.attributes(&request, node)?;
+        match handle {
             // The version that the node is.
             Some(handle) if is_version(handle) => Ok(of_node),
             Some(handle) => {
@@ -344,16 +342,16 @@ impl Fs {
                     false => Err(FsError::Stale),
                 }
             }
-            None => Ok(self.bound_attributes(who, node, of_node)),
-        });
-        match (attr, handle) {
-            (Ok(attr), None) => self.forget_attributes(node, move || answer(Ok(attr))),
-            (attr, _) => answer(attr),
+            None => {
+                let attr = self.bound_attributes(&request, node, of_node);
+                self.prefiller.fill(node, Filling::NoAttributes).await;
+                Ok(attr)
+            }
         }
     }
 
-    fn bound_attributes(&self, who: &Requester, node: u64, of_node: Attr) -> Attr {
-        if let Some(shown) = self.bound.shown_to(node, process_of(who.task)) {
+    fn bound_attributes(&self, request: &Request, node: u64, of_node: Attr) -> Attr {
+        if let Some(shown) = self.bound.shown_to(node, process_of(request.task)) {
             return shown.attr(&of_node);
         }
         // It may be asked of the version that the node is.
@@ -378,19 +376,19 @@ impl Fs {
     /// stored, in that case. Nothing if the node is not bound.
     pub(in crate::fs) fn truncate_bound(
         &self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         size: u64,
         make: impl FnOnce() -> Result<Draft, FsError>,
     ) -> Result<Option<Option<Arc<Draft>>>, FsError> {
         if !self.bound.contains(node) {
-            if !self.is_second_try(who, node) {
+            if !self.is_second_try(request, node) {
                 return Ok(None);
             }
             self.bound.bind(node);
         }
         if size == 0
-            && let Some(draft) = self.bound.draft_to_empty(node, who)?
+            && let Some(draft) = self.bound.draft_to_empty(node, request)?
         {
             draft.resize(&self.vault, 0)?;
             return Ok(Some(None));
@@ -403,14 +401,14 @@ impl Fs {
     /// A draft of a secret that is truncated by path.
     pub(in crate::fs) fn draft_to_truncate(
         &self,
-        who: &Requester,
+        request: &Request,
         secret: &Secret,
     ) -> Result<Draft, FsError> {
-        let caller = self.caller(who)?;
+        let caller = self.caller(request)?;
         self.vault.check(&caller, Operation::Write, secret)?;
         let (node, path) = (self.nodes.next_private(), secret.key().as_str());
         let current = Arc::clone(secret.value());
-        let opener = self.opener(who, &caller, path)?;
+        let opener = self.opener(request, &caller, path)?;
         Ok(Draft::of_value(node, opener, path, current, SECRET_MODE))
     }
 

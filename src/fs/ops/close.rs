@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::audit::Actor;
 use crate::telemetry::request_watchdog;
-use crate::vault::{Change, Done, RequestId, Secret, VaultError, WriteTarget};
+use crate::vault::{Change, Done, Secret, VaultError, WriteTarget};
 
 use crate::fs::caller::closing::{Close, Judged};
 use crate::fs::files::draft::{Commit, Draft, Next, Occasion, Target, Waiter};
 use crate::fs::files::import::ImportFile;
+use crate::fs::files::status::requests::Opcode;
 use crate::fs::kernel::handles::{Handle, is_version, is_writer};
-use crate::fs::kernel::invalidator::{Invalidation, StaleName};
-use crate::fs::{Answer, Fs, FsError, Requester};
+use crate::fs::kernel::invalidator::StaleName;
+use crate::fs::{Fs, FsError, Request};
 
 /// What a handle has to store at a close or a sync.
 enum ToStore {
@@ -20,261 +23,240 @@ enum ToStore {
     /// The process before this one stored it, and may not have answered.
     IsDone,
     Nothing,
-    Failed(FsError),
+}
+
+/// Starts a change of the vault, and waits for it. `publish` runs on the writer's thread: for one change after the
+/// other, in the order in which they are stored.
+///
+/// # Errors
+/// Why the change was not stored.
+pub(in crate::fs) async fn stored<T: Send + 'static>(
+    start: impl FnOnce(Done),
+    publish: impl FnOnce(&[Change]) -> T + Send + 'static,
+) -> Result<T, VaultError> {
+    let (tell, told) = oneshot::channel();
+    // The receiver waits below.
+    start(Box::new(move |outcome| drop(tell.send(outcome.map(|changes| publish(&changes))))));
+    told.await.unwrap_or(Err(VaultError::Stopping))
 }
 
 impl Fs {
     /// A descriptor of the file was closed. What was written since the last commit is stored before
     /// the answer, unless a signal is killing the writer, or a child closes what it inherited.
     /// Locks of fcntl(2) that the closing process has go once it is stored.
-    pub fn flush(self: &Arc<Self>, who: &Requester, node: u64, handle: u64, answer: Answer<()>) {
-        let answer = self.unlocking_closed(node, handle, who.files, answer);
-        let answer = self.noting(who, "close", answer);
-        match self.to_store(who, handle) {
-            ToStore::Draft(draft) => self.judge(who, move |fs, who, judged| {
-                let close = Close::by(who, draft.finisher(), draft.openers_files(), judged);
-                fs.close_draft(who, draft, close, answer);
-            }),
-            ToStore::ImportFile(file) => self.judge(who, move |fs, who, judged| {
-                let close = file.close_by(who, judged);
-                fs.close_dropped(who, file, close, answer);
-            }),
-            ToStore::IsDone => self.answer_done(who, Occasion::Close, answer),
-            ToStore::Nothing => answer(Ok(())),
-            ToStore::Failed(error) => answer(Err(error)),
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub async fn flush(
+        self: Arc<Self>,
+        request: Request,
+        node: u64,
+        handle: u64,
+    ) -> Result<(), FsError> {
+        let closed = self.close(&request, handle).await;
+        self.unlock_closed(node, handle, request.files);
+        closed
+    }
+
+    async fn close(self: &Arc<Self>, request: &Request, handle: u64) -> Result<(), FsError> {
+        match self.to_store(request, handle)? {
+            ToStore::Draft(draft) => {
+                let of = Arc::clone(&draft);
+                let close = self.judge(request, move |request, judged| {
+                    Close::by(request, of.finisher(), of.openers_files(), judged)
+                });
+                self.close_draft(request, &draft, close.await?).await
+            }
+            ToStore::ImportFile(file) => {
+                let of = Arc::clone(&file);
+                let close =
+                    self.judge(request, move |request, judged| of.close_by(request, judged));
+                self.close_dropped(request, &file, close.await?).await
+            }
+            ToStore::IsDone => self.wait_for_done(request, Occasion::Close).await,
+            ToStore::Nothing => Ok(()),
         }
     }
 
-    /// Runs what finds out which process closes a descriptor. If the process is not known, that takes a
-    /// while, so it runs on another thread.
-    fn judge(
-        self: &Arc<Self>,
-        who: &Requester,
-        close: impl FnOnce(&Arc<Self>, &Requester, Option<Judged>) + Send + 'static,
-    ) {
-        if who.task != 0 {
-            return close(self, who, None);
+    /// Finds out which process closes a descriptor. If the process is not known, that takes a while, so it runs on
+    /// another thread.
+    async fn judge(
+        &self,
+        request: &Request,
+        close: impl FnOnce(&Request, Option<Judged>) -> Close + Send + 'static,
+    ) -> Result<Close, FsError> {
+        if request.task != 0 {
+            return Ok(close(request, None));
         }
-        let (fs, who, judged) = (Arc::clone(self), *who, self.unknown_closers.add(who.uid));
-        let close = Box::new(move || close(&fs, &who, Some(judged)));
-        self.executor.submit(who.uid.into(), close);
+        let (judged, uid) = (self.unknown_closers.add(request.uid), request.uid);
+        let request = request.clone();
+        Ok(self.executor.done(uid.into(), move || close(&request, Some(judged))).await?)
     }
 
-    fn close_draft(
+    async fn close_draft(
         self: &Arc<Self>,
-        who: &Requester,
-        draft: Arc<Draft>,
+        request: &Request,
+        draft: &Arc<Draft>,
         close: Close,
-        answer: Answer<()>,
-    ) {
+    ) -> Result<(), FsError> {
         match close {
-            Close::Finished => self.commit(draft, Occasion::Close, self.origin(who), answer),
+            Close::Finished => self.commit(request, draft, Occasion::Close).await,
             Close::Inherited => {
                 // This may be the last descriptor, so the next lookup of the name waits for a release.
                 if draft.is_published_when_released() {
                     self.settling.closing(&draft.path());
                 }
-                answer(Ok(()));
+                Ok(())
             }
             Close::Killed(closer) => {
                 draft.abandon(closer);
-                answer(closed_by_killed(who));
+                closed_by_killed(request)
             }
         }
     }
 
     /// The caller wants it stored now.
-    pub fn sync(self: &Arc<Self>, who: &Requester, handle: u64, answer: Answer<()>) {
-        self.store_now(who, handle, self.noting(who, "fsync", answer));
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub async fn sync(self: Arc<Self>, request: Request, handle: u64) -> Result<(), FsError> {
+        self.store_now(&request, handle).await
     }
 
-    pub(in crate::fs) fn store_now(
+    pub(in crate::fs) async fn store_now(
         self: &Arc<Self>,
-        who: &Requester,
+        request: &Request,
         handle: u64,
-        answer: Answer<()>,
-    ) {
-        match self.to_store(who, handle) {
-            ToStore::Draft(draft) => {
-                self.commit(draft, Occasion::Sync, self.origin(who), answer);
-            }
-            ToStore::ImportFile(file) => self.sync_dropped(who, file, answer),
-            ToStore::IsDone => self.answer_done(who, Occasion::Sync, answer),
-            ToStore::Nothing => answer(Ok(())),
-            ToStore::Failed(error) => answer(Err(error)),
+    ) -> Result<(), FsError> {
+        match self.to_store(request, handle)? {
+            ToStore::Draft(draft) => self.commit(request, &draft, Occasion::Sync).await,
+            ToStore::ImportFile(file) => self.apply_dropped(request, &file, Occasion::Sync).await,
+            ToStore::IsDone => self.wait_for_done(request, Occasion::Sync).await,
+            ToStore::Nothing => Ok(()),
         }
     }
 
-    fn to_store(&self, who: &Requester, handle: u64) -> ToStore {
+    fn to_store(&self, request: &Request, handle: u64) -> Result<ToStore, FsError> {
         let found = self.handles.find(handle);
         if !is_writer(handle) && !matches!(found, Ok(Handle::Draft(_) | Handle::ImportFile(_))) {
             // A reader has nothing to store.
-            return ToStore::Nothing;
+            return Ok(ToStore::Nothing);
         }
-        match (self.was_done(who), found) {
-            (Err(error), _) => ToStore::Failed(error),
-            (Ok(true), found) => {
-                if let Ok(Handle::Draft(draft)) = found {
-                    draft.is_stored();
-                }
+        let is_done = self.was_done(request)?;
+        Ok(match found {
+            Ok(Handle::Draft(draft)) if is_done => {
+                draft.is_stored();
                 ToStore::IsDone
             }
-            (Ok(false), Ok(Handle::Draft(draft))) => match self.settle_append(&draft) {
-                Ok(()) => ToStore::Draft(draft),
-                Err(error) => ToStore::Failed(error),
-            },
-            (Ok(false), Ok(Handle::ImportFile(file))) => ToStore::ImportFile(file),
-            (Ok(false), Ok(_)) => ToStore::Nothing,
-            (Ok(false), Err(_)) => ToStore::Failed(FsError::Lost),
-        }
+            _ if is_done => ToStore::IsDone,
+            Ok(Handle::Draft(draft)) => {
+                self.settle_append(&draft)?;
+                ToStore::Draft(draft)
+            }
+            Ok(Handle::ImportFile(file)) => ToStore::ImportFile(file),
+            Ok(_) => ToStore::Nothing,
+            Err(_) => return Err(FsError::Lost),
+        })
     }
 
     /// The last descriptor of a handle is gone. No process waits for the answer. It says that a server that
     /// takes over has nothing left to do about the handle.
-    pub fn release(
-        self: &Arc<Self>,
-        who: &Requester,
+    ///
+    /// # Errors
+    /// None: what cannot be stored is counted, and `.status/last-error` has it.
+    pub async fn release(
+        self: Arc<Self>,
+        request: Request,
         node: u64,
         handle: u64,
-        answer: impl FnOnce() + Send + 'static,
-    ) {
+    ) -> Result<(), FsError> {
         if is_version(handle) {
             self.close_version(node);
             self.locking_readers.closed(handle);
             self.unlock_released(handle);
-            return answer();
+            return Ok(());
         }
         self.bound.closed(handle);
-        let fs = Arc::clone(self);
+        match self.handles.remove(handle) {
+            Some(Handle::Draft(draft)) => self.release_draft(&request, &draft, handle).await,
+            Some(Handle::ImportFile(file)) => self.release_dropped(&request, file),
+            Some(Handle::Scratch(scratch)) => scratch.closed(handle),
+            _ => {}
+        }
         // The next holder of the lock sees what is stored now.
-        let answer = move || {
-            fs.unlock_released(handle);
-            answer();
-        };
-        let draft = match self.handles.remove(handle) {
-            Some(Handle::Draft(draft)) => draft,
-            Some(Handle::ImportFile(file)) => {
-                self.release_dropped(who, file);
-                return answer();
-            }
-            Some(Handle::Scratch(scratch)) => {
-                scratch.closed(handle);
-                return answer();
-            }
-            _ => return answer(),
-        };
+        self.unlock_released(handle);
+        Ok(())
+    }
+
+    async fn release_draft(self: &Arc<Self>, request: &Request, draft: &Arc<Draft>, handle: u64) {
         // If this cannot be found out, the commit decides: the version that the draft began with is
         // superseded if the request was carried out.
-        if matches!(self.was_done(who), Ok(true)) {
+        if matches!(self.was_done(request), Ok(true)) {
             draft.is_stored();
         }
-        if self.settle_append(&draft).is_err() {
+        if self.settle_append(draft).is_err() {
             draft.end();
         }
         if !draft.closed(handle) {
-            return answer();
+            return;
         }
-        self.drafts.closed(&draft);
+        self.drafts.closed(draft);
         // Begins before the writer is looked up, which a server that has just taken over has to do: requests that
         // come later must not overtake it.
-        let settling = self.settling.begin(draft.path());
+        let pending = self.settling.begin(draft.path());
         request_watchdog::has_begun();
-        let (fs, who) = (Arc::clone(self), *who);
-        self.as_soon_as_known(draft.uid(), move || {
-            fs.publish_released(&who, draft, settling, answer)
-        });
+        let stored = self.commit(request, draft, Occasion::Release).await;
+        // No process gets the error.
+        let _ = self.counted(request, Opcode::Flush.operation(), stored);
+        self.drafts.remove(draft);
+        self.settling.end(pending);
     }
 
-    fn publish_released(
+    pub(in crate::fs) async fn commit(
         self: &Arc<Self>,
-        who: &Requester,
-        draft: Arc<Draft>,
-        settling: u64,
-        answer: impl FnOnce() + Send + 'static,
-    ) {
-        let (fs, settled) = (Arc::clone(self), Arc::clone(&draft));
-        let settled = self.noting(
-            who,
-            "close",
-            Box::new(move |_| {
-                fs.drafts.remove(&settled);
-                fs.settling.end(settling);
-                answer();
-            }),
-        );
-        self.commit(draft, Occasion::Release, self.origin(who), settled);
-    }
-
-    pub(in crate::fs) fn commit(
-        self: &Arc<Self>,
-        draft: Arc<Draft>,
+        request: &Request,
+        draft: &Arc<Draft>,
         occasion: Occasion,
-        origin: Option<RequestId>,
-        waiter: Waiter,
-    ) {
-        let fs = Arc::clone(self);
-        let again = move |draft, waiter| fs.commit(draft, occasion, origin, waiter);
-        let unique = origin.as_ref().map_or(0, |origin| origin.unique);
-        let (target, commit, waiter) = match draft.next(occasion, unique, waiter, again) {
-            Next::Answer(waiter) => {
-                if draft.is_published_when_released() {
-                    self.settling.closing(&draft.path());
+    ) -> Result<(), FsError> {
+        let (target, commit) = loop {
+            match draft.next(occasion, request.unique) {
+                Next::Nothing => {
+                    if draft.is_published_when_released() {
+                        self.settling.closing(&draft.path());
+                    }
+                    return Ok(());
                 }
-                return waiter(Ok(()));
+                Next::Refuse(error) => {
+                    self.not_stored(draft);
+                    return Err(error);
+                }
+                // If the one under way fails, this one has its error.
+                Next::Queued(committed) => committed.await??,
+                Next::Commit(target, commit) => break (target, commit),
             }
-            Next::Refuse(error, waiter) => {
-                self.not_stored(&draft);
-                return waiter(Err(error));
-            }
-            Next::Queued => return,
-            Next::Commit(target, commit, waiter) => (target, commit, waiter),
         };
-        let process = draft.process().clone();
-        let fs = Arc::clone(self);
         // The UID that opened the file may differ from the one that closes it.
-        self.with_caller(draft.uid(), move |caller| match caller {
+        match self.caller_of(request, draft.uid()).await {
             Ok(caller) => {
-                let actor = Actor { caller, process };
-                fs.store(actor, draft, (target, commit), occasion, origin, waiter);
+                let actor = Actor { caller, process: draft.process().clone() };
+                self.store(request, actor, draft, (target, commit), occasion).await
             }
-            Err(error) => fs.committed(&draft, waiter, Err(error)),
-        });
+            Err(error) => self.committed(draft, Err(error)),
+        }
     }
 
-    fn store(
+    async fn store(
         self: &Arc<Self>,
+        request: &Request,
         actor: Actor,
-        draft: Arc<Draft>,
+        draft: &Arc<Draft>,
         (target, commit): (Target, Commit),
         occasion: Occasion,
-        origin: Option<RequestId>,
-        waiter: Waiter,
-    ) {
-        let fs = Arc::clone(self);
+    ) -> Result<(), FsError> {
         let creates = matches!(target, Target::Value(WriteTarget::New { exclusive: true, .. }));
         let may_be_there = creates && !draft.must_create();
-        let done: Done = Box::new(move |outcome| match outcome {
-            Ok(changes) => {
-                let stale = fs.stale_after(&changes);
-                let waiting = fs.drafts_committed(&draft, &changes);
-                let answer = move || {
-                    waiter(Ok(()));
-                    waiting.into_iter().for_each(|waiter| waiter(Ok(())));
-                };
-                fs.answer_stored(origin.map(|origin| origin.unique), occasion, stale, answer);
-            }
-            // It was to exist, and nothing was written to it.
-            Err(VaultError::Exists { .. }) if may_be_there => {
-                let (for_answer, opened) = (Arc::clone(&fs), Arc::clone(&draft));
-                let waiter = Box::new(move |outcome: Result<(), FsError>| match outcome {
-                    Ok(()) => for_answer.open_created(opened, waiter),
-                    Err(error) => waiter(Err(error)),
-                });
-                fs.committed(&draft, waiter, Ok(()));
-            }
-            Err(error) => fs.committed(&draft, waiter, Err(error.into())),
-        });
-        match (target, commit) {
+        let origin = self.origin(request);
+        let start = |done| match (target, commit) {
             (Target::Value(target), Commit::Whole(bytes)) => {
                 self.vault.write(actor, target, bytes, origin, done);
             }
@@ -284,35 +266,59 @@ impl Fs {
             (Target::Lists(record), Commit::Whole(bytes) | Commit::Append(bytes)) => {
                 self.vault.change_lists(actor, record, &bytes, origin, done);
             }
+        };
+        let (fs, of, unique) = (Arc::clone(self), Arc::clone(draft), request.unique);
+        let publish = move |changes: &[Change]| {
+            let stale = fs.stale_after(changes);
+            let waiting = fs.drafts_committed(&of, changes);
+            (fs.forget_stale(unique, occasion, stale), waiting)
+        };
+        match stored(start, publish).await {
+            Ok((forgotten, waiting)) => {
+                forgotten.await;
+                waiting.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+                Ok(())
+            }
+            // It was to exist, and nothing was written to it.
+            Err(VaultError::Exists { .. }) if may_be_there => {
+                self.committed(draft, Ok(()))?;
+                self.open_created(request, draft).await;
+                Ok(())
+            }
+            Err(error) => self.committed(draft, Err(error.into())),
         }
     }
 
-    /// Tells the kernel what is stale, and answers: afterwards, where that may be waited for. All that
-    /// was to be done for the request `unique` is done.
-    pub(in crate::fs) fn answer_stored(
+    /// Tells the kernel what is stale. All else that was to be done for the request `unique` is done. Gives what
+    /// the answer waits for, where it may.
+    pub(in crate::fs) fn forget_stale(
         &self,
-        unique: Option<u64>,
+        unique: u64,
         occasion: Occasion,
         stale: Vec<StaleName>,
-        answer: impl FnOnce() + Send + 'static,
-    ) {
-        if occasion.may_wait_for_caches() {
-            unique.into_iter().for_each(|unique| self.quarantine.end(unique));
-            self.invalidator.send(Invalidation { stale, answer: Some(Box::new(answer)) });
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let forgotten = if occasion.may_wait_for_caches() {
+            self.quarantine.end(unique);
+            Some(self.invalidator.forgotten(stale))
         } else {
-            answer();
-            self.invalidator.send(Invalidation { stale, answer: None });
+            self.invalidator.forget(stale);
+            None
+        };
+        async move {
+            if let Some(forgotten) = forgotten {
+                forgotten.await;
+            }
         }
     }
 
-    /// The commit of a draft failed.
-    fn committed(&self, draft: &Arc<Draft>, waiter: Waiter, outcome: Result<(), FsError>) {
+    /// The commit of a draft made no version. Gives how it went to those that wait for it.
+    fn committed(&self, draft: &Arc<Draft>, outcome: Result<(), FsError>) -> Result<(), FsError> {
         let waiting = draft.committed(&self.vault, None);
         if outcome.is_err() {
             self.not_stored(draft);
         }
-        waiter(outcome.clone());
-        waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
+        waiting.into_iter().for_each(|waiter| drop(waiter.send(outcome.clone())));
+        outcome
     }
 
     /// A close is about to fail. The process that creates the file sees it until its last handle is released,
@@ -373,8 +379,8 @@ impl Fs {
 
 /// The answer to a process that a signal is killing. If the process is not known, it may be another one than
 /// the one that is being killed: then the answer must say that nothing was stored.
-pub(in crate::fs) fn closed_by_killed(who: &Requester) -> Result<(), FsError> {
-    if who.task == 0 { Err(FsError::Lost) } else { Ok(()) }
+pub(in crate::fs) fn closed_by_killed(request: &Request) -> Result<(), FsError> {
+    if request.task == 0 { Err(FsError::Lost) } else { Ok(()) }
 }
 
 pub(in crate::fs) fn stale_name(path: &str) -> StaleName {

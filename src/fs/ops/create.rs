@@ -1,6 +1,6 @@
 //! Making files and directories.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use crate::audit::{Action, Subject};
@@ -13,7 +13,6 @@ use super::close::stale_name;
 use super::lookup::is_reserved;
 use crate::fs::audit::Decision;
 use crate::fs::budget::{Account, OBJECT_BYTES};
-use crate::fs::caller::known::KnownCaller;
 use crate::fs::caller::proc::process_of;
 use crate::fs::files::draft::{Draft, Occasion};
 use crate::fs::files::scratch::Scratch;
@@ -21,9 +20,7 @@ use crate::fs::kernel::invalidator::StaleName;
 use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::retries::Note;
 use crate::fs::saved::SLOT_BYTES;
-use crate::fs::{
-    Answer, Entry, Fs, FsError, NEVER, Opened, Requester, checked_key, checked_name, join,
-};
+use crate::fs::{Entry, Fs, FsError, NEVER, Opened, Request, checked_key, checked_name, join};
 
 /// How open(2) creates a file.
 #[derive(Clone, Copy, Debug)]
@@ -49,130 +46,100 @@ impl Fs {
     ///
     /// # Errors
     /// The caller may not create there, or the name cannot be a key's.
-    pub fn create(
-        self: &Arc<Self>,
-        who: &Requester,
+    pub async fn create(
+        self: Arc<Self>,
+        mut request: Request,
         parent: u64,
-        name: &OsStr,
+        name: OsString,
         how: Creation,
-        answer: impl FnOnce(Result<(Entry, Opened), FsError>) + Send + 'static,
-    ) {
-        let caller = match self.caller(who) {
-            Ok(caller) => caller,
-            Err(error) => return answer(self.note(who, "create", Err(error))),
-        };
-        let mut decision = None;
-        let created = self.create_quietly(who, &caller, parent, name, how, &mut decision);
-        let (fs, request) = (Arc::clone(self), *who);
-        self.record(who, caller, decision, created, move |created, recorded| {
-            // Without a record nothing is created.
-            if let (Ok((entry, opened)), Err(_)) = (&created, &recorded) {
-                fs.undo_open(opened);
-                fs.forget(entry.attr.node, 1);
+    ) -> Result<(Entry, Opened), FsError> {
+        let created = self.create_open(&mut request, parent, &name, how);
+        // Without a record nothing is created.
+        if let Err(unrecorded) = self.record(&mut request, created.as_ref().err()).await {
+            if let Ok((entry, opened)) = &created {
+                self.undo_open(opened);
+                self.forget(entry.attr.node, 1);
             }
-            answer(fs.note(&request, "create", recorded.and(created)));
-        });
+            return Err(unrecorded);
+        }
+        created
     }
 
     /// Creates an empty secret and stores it before the answer (`mknod` of a regular file).
-    pub fn create_closed(
-        self: &Arc<Self>,
-        who: &Requester,
+    ///
+    /// # Errors
+    /// As [`Fs::create`], or it cannot be stored.
+    pub async fn create_closed(
+        self: Arc<Self>,
+        mut request: Request,
         parent: u64,
-        name: &OsStr,
+        name: OsString,
         mode: u32,
-        answer: Answer<Entry>,
-    ) {
-        let answer = self.noting(who, "create", answer);
-        let caller = match self.caller(who) {
-            Ok(caller) => caller,
-            Err(error) => return answer(Err(error)),
-        };
-        match self.was_done(who) {
-            Ok(true) => return answer(self.look_up(who, parent, name)),
-            Ok(false) => {}
-            Err(error) => return answer(Err(error)),
+    ) -> Result<Entry, FsError> {
+        if !self.was_done(&request)? {
+            let caller = self.caller(&request)?;
+            let draft = self.draft_new(&mut request, &caller, parent, &name, mode, true);
+            self.record(&mut request, draft.as_ref().err()).await?;
+            self.commit(&request, &draft?, Occasion::Create).await?;
         }
-        let mut decision = None;
-        let draft = self.draft_new(who, &caller, parent, name, mode, true, &mut decision);
-        let origin = self.origin(who);
-        let (fs, for_look_up, name) = (Arc::clone(self), *who, name.to_owned());
-        let known = Ok(Arc::clone(&caller));
-        self.record(who, caller, decision, draft, move |draft, recorded| {
-            let draft = match recorded.and(draft) {
-                Ok(draft) => draft,
-                Err(error) => return answer(Err(error)),
-            };
-            let stored = {
-                let fs = Arc::clone(&fs);
-                Box::new(move |outcome: Result<(), FsError>| {
-                    // The thread that stores waits for no name service.
-                    let _known = KnownCaller::new(for_look_up.uid, known);
-                    answer(outcome.and_then(|()| fs.look_up(&for_look_up, parent, &name)));
-                })
-            };
-            fs.commit(draft, Occasion::Create, origin, stored);
-        });
+        self.look_up(&request, parent, &name)
     }
 
-    fn create_quietly(
+    fn create_open(
         &self,
-        who: &Requester,
-        caller: &Caller,
+        request: &mut Request,
         parent: u64,
         name: &OsStr,
         how: Creation,
-        decision: &mut Option<Decision>,
     ) -> Result<(Entry, Opened), FsError> {
+        let caller = &*self.caller(request)?;
         if let Some(directory) = self.drop_directory(parent) {
-            return self.create_dropped(who, &directory, name, how.mode);
+            return self.create_dropped(request, &directory, name, how.mode);
         }
         let Creation { mode, exclusive, .. } = how;
-        let directory = self.directory(who, parent)?;
+        let directory = self.directory(request, parent)?;
         let text = checked_name(&directory, name)?;
-        if self.scratch.is_name(who.uid, &directory, text)
+        if self.scratch.is_name(request.uid, &directory, text)
             || (how.is_mkstemp() && may_be_temporary_name(text))
         {
-            return self.create_scratch(who, caller, parent, name, mode);
+            return self.create_scratch(request, caller, parent, name, mode);
         }
-        let draft = match self.created_before(who, parent, name)? {
+        let draft = match self.created_before(request, parent, name)? {
             Some(draft) => {
                 // The process before this one may have died before it put that on record.
-                *decision = Some(Decision::new(Action::Create, Subject::of(draft.path())));
+                request.decision = Some(Decision::new(Action::Create, Subject::of(draft.path())));
                 draft
             }
-            None => self.draft_new(who, caller, parent, name, mode, exclusive, decision)?,
+            None => self.draft_new(request, caller, parent, name, mode, exclusive)?,
         };
-        let opened = self.start_once(who, caller, Arc::clone(&draft))?;
+        let opened = self.start_once(request, caller, Arc::clone(&draft))?;
         Ok((self.private_entry(Node::Draft(draft), caller)?, opened))
     }
 
     /// What the process before this one made for the same request, and did not say so.
     fn created_before(
         &self,
-        who: &Requester,
+        request: &Request,
         parent: u64,
         name: &OsStr,
     ) -> Result<Option<Arc<Draft>>, FsError> {
-        if !who.is_resent {
+        if !request.is_resent {
             return Ok(None);
         }
-        let directory = self.directory(who, parent)?;
-        Ok(self.drafts.creating(&join(&directory, checked_name(&directory, name)?), who))
+        let directory = self.directory(request, parent)?;
+        Ok(self.drafts.creating(&join(&directory, checked_name(&directory, name)?), request))
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn draft_new(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         parent: u64,
         name: &OsStr,
         mode: u32,
         exclusive: bool,
-        decision: &mut Option<Decision>,
     ) -> Result<Arc<Draft>, FsError> {
-        let directory = self.directory(who, parent)?;
+        let directory = self.directory(request, parent)?;
         let path = join(&directory, checked_name(&directory, name)?);
         let key = match checked_key(&path) {
             // The caller wants to write the lists of a secret that does not exist.
@@ -186,9 +153,10 @@ impl Fs {
             if exclusive {
                 return Err(FsError::Exists(path));
             }
-            self.decide(decision, Action::Create, caller, Operation::Write, &secret)?;
+            self.decide(request, Action::Create, caller, Operation::Write, &secret)?;
         }
-        let inherited_lists = self.inherited_lists(who, &path);
+        let inherited_lists = self.inherited_lists(request, &path);
+        let decision = &mut request.decision;
         decision
             .get_or_insert_with(|| Decision::new(Action::Create, Subject::of(path.as_str())))
             .granted(self.vault.check_create(caller, &key, inherited_lists.as_ref())?);
@@ -197,25 +165,25 @@ impl Fs {
         let mode = (mode & 0o777) as u16 | 0o200;
         let target = WriteTarget::New { key, exclusive, inherited_lists };
         // A thread that was to write a secret which has been removed since creates it instead.
-        self.tasks.take(who, None, |note| match note {
+        self.tasks.take(request, None, |note| match note {
             Note::Rewrite { path: None, only: None, .. } => Some(()),
             _ => None,
         });
         let node = self.nodes.next_private();
-        let creator = process_of(who.task);
-        let opener = self.opener(who, caller, &path)?;
+        let creator = process_of(request.task);
+        let opener = self.opener(request, caller, &path)?;
         Ok(Arc::new(Draft::of_new(node, opener, creator, &path, target, mode)))
     }
 
     fn create_scratch(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         parent: u64,
         name: &OsStr,
         mode: u32,
     ) -> Result<(Entry, Opened), FsError> {
-        let directory = self.directory(who, parent)?;
+        let directory = self.directory(request, parent)?;
         let name = checked_name(&directory, name)?;
         self.may_make(caller, &directory, name)?;
         if name.chars().any(char::is_control) {
@@ -224,9 +192,9 @@ impl Fs {
         }
         let path = join(&directory, name);
         let charge = self.budget.charge(Account::of(caller), Scratch::BYTES, &path)?;
-        let (node, owner) = (self.nodes.next_private(), (who.uid, who.gid));
+        let (node, owner) = (self.nodes.next_private(), (request.uid, request.gid));
         let scratch = Arc::new(Scratch::new(node, owner, mode as u16, charge));
-        let opened = self.start_scratch(who, caller, Arc::clone(&scratch))?;
+        let opened = self.start_scratch(request, caller, Arc::clone(&scratch))?;
         if let Err(error) = self.scratch.put(&directory, name, Arc::clone(&scratch)) {
             self.handles.remove(opened.handle);
             return Err(error);
@@ -246,42 +214,32 @@ impl Fs {
     /// The caller may not make it, or it is there already.
     pub fn make_directory(
         &self,
-        who: &Requester,
-        parent: u64,
-        name: &OsStr,
-    ) -> Result<Entry, FsError> {
-        let made = self.make_directory_quietly(who, parent, name);
-        self.note(who, "mkdir", made)
-    }
-
-    fn make_directory_quietly(
-        &self,
-        who: &Requester,
+        request: &Request,
         parent: u64,
         name: &OsStr,
     ) -> Result<Entry, FsError> {
         if let Some(directory) = self.drop_directory(parent) {
-            self.make_drop_directory(who, &directory, name)?;
-            return self.look_up(who, parent, name);
+            self.make_drop_directory(request, &directory, name)?;
+            return self.look_up(request, parent, name);
         }
-        let caller = self.caller(who)?;
-        let directory = self.directory(who, parent)?;
+        let caller = self.caller(request)?;
+        let directory = self.directory(request, parent)?;
         let name_text = checked_name(&directory, name)?;
         let path = join(&directory, name_text);
         crate::model::Key::check_directory(&path)
             .map_err(|error| FsError::BadName { path: path.clone(), error })?;
         self.may_make(&caller, &directory, name_text)?;
         // It was made when this was asked for the first time.
-        if who.is_resent && self.directories.is_by(&path, who.uid) {
-            return self.look_up(who, parent, name);
+        if request.is_resent && self.directories.is_by(&path, request.uid) {
+            return self.look_up(request, parent, name);
         }
         if self.vault.is_directory(&path) || self.vault.secret(&path).is_some() {
             return Err(FsError::Exists(path));
         }
         let bytes = OBJECT_BYTES + SLOT_BYTES;
         let charge = self.budget.charge(Account::of(&caller), bytes, &path)?;
-        self.directories.make(&path, who.uid, charge)?;
-        self.look_up(who, parent, name)
+        self.directories.make(&path, request.uid, charge)?;
+        self.look_up(request, parent, name)
     }
 
     /// Removes made directories that have the name of a new secret or of its sidecar. They were made while

@@ -18,7 +18,7 @@ use crate::fs::files::status::StatusFile;
 use crate::fs::kernel::directory_ids::directory_id;
 use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::retries::Note;
-use crate::fs::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Requester, join};
+use crate::fs::{Attr, Entry, FOREVER, FileKind, Fs, FsError, NEVER, Request, join};
 
 /// The directory of status files, in the root.
 pub(in crate::fs) const STATUS_NAME: &str = ".status";
@@ -34,34 +34,34 @@ impl Fs {
     ///
     /// # Errors
     /// [`FsError::NotFound`], the name is longer than any can be, or the caller cannot be resolved.
-    pub fn look_up(&self, who: &Requester, parent: u64, name: &OsStr) -> Result<Entry, FsError> {
+    pub fn look_up(&self, request: &Request, parent: u64, name: &OsStr) -> Result<Entry, FsError> {
         let not_found = || FsError::NotFound(name.to_string_lossy().into_owned());
-        let caller = self.caller(who)?;
+        let caller = self.caller(request)?;
         let text = || name.to_str().ok_or_else(not_found);
         loop {
-            let (node, lifetime) = match self.node(who, parent)? {
+            let (node, lifetime) = match self.node(request, parent)? {
                 // In `.encrypt` a name may have a prefix.
                 Node::Directory(directory) if name.len() > MAX_COMPONENT_BYTES => {
                     let path = join(&directory, &name.to_string_lossy());
                     return Err(FsError::BadName { path, error: KeyError::ComponentTooLong });
                 }
                 Node::Directory(directory) => {
-                    self.find(who, &caller, &directory, text()?)?.ok_or_else(not_found)?
+                    self.find(request, &caller, &directory, text()?)?.ok_or_else(not_found)?
                 }
                 Node::StatusDirectory => {
                     let file = StatusFile::parse(text()?).ok_or_else(not_found)?;
-                    (Node::Status(file, who.uid), NEVER)
+                    (Node::Status(file, request.uid), NEVER)
                 }
                 Node::Encrypt(Encrypt::Directory(directory)) => {
                     self.nodes.touch(parent);
-                    (self.find_to_encrypt(who, &caller, &directory, name)?.into(), NEVER)
+                    (self.find_to_encrypt(request, &caller, &directory, name)?.into(), NEVER)
                 }
                 Node::Import(Import::Directory(directory)) => {
-                    let found = self.find_in_drop_box(who, &caller, &directory, text()?);
+                    let found = self.find_in_drop_box(request, &caller, &directory, text()?);
                     (found.ok_or_else(not_found)?.into(), NEVER)
                 }
                 Node::Exported(Exported::Directory(directory)) => {
-                    let found = self.find_export(who, &caller, &directory, text()?);
+                    let found = self.find_export(request, &caller, &directory, text()?);
                     (found.ok_or_else(not_found)?.into(), NEVER)
                 }
                 _ => return Err(FsError::NotDirectory(name.to_string_lossy().into_owned())),
@@ -79,7 +79,10 @@ impl Fs {
                 continue;
             }
             let attr = self.attr_of(&node, &caller)?;
-            return Ok(Entry { attr: Self::owned_by_writer(who, &caller, &node, attr), lifetime });
+            return Ok(Entry {
+                attr: Self::owned_by_writer(request, &caller, &node, attr),
+                lifetime,
+            });
         }
     }
 
@@ -89,16 +92,16 @@ impl Fs {
     ///
     /// # Errors
     /// [`FsError::Stale`] if the node is not known, or the caller cannot be resolved.
-    pub fn attributes(&self, who: &Requester, number: u64) -> Result<Attr, FsError> {
-        let node = self.any_node(who, number)?;
+    pub fn attributes(&self, request: &Request, number: u64) -> Result<Attr, FsError> {
+        let node = self.any_node(request, number)?;
         // Every caller is shown the same of a version.
         if let Node::Value(value) = &node {
             return Ok(self.version_attr(value));
         }
         if !node.is_open() {
-            self.check_reachable(who, &node)?;
+            self.check_reachable(request, &node)?;
         }
-        let attr = self.attr_of(&node, &*self.caller(who)?)?;
+        let attr = self.attr_of(&node, &*self.caller(request)?)?;
         // That of a directory that was renamed may still be known by another number.
         Ok(Attr { node: number, ..attr })
     }
@@ -112,25 +115,25 @@ impl Fs {
     /// The order matters: what is stored comes before what is being made.
     fn find(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &Arc<str>,
         name: &str,
     ) -> Result<Option<(Node, Duration)>, FsError> {
         if directory.is_empty()
-            && let Some(node) = self.find_reserved(who, name)
+            && let Some(node) = self.find_reserved(request, name)
         {
             return Ok(Some((node, NEVER)));
         }
-        if self.scratch.is_name(who.uid, directory, name) {
-            let scratch = self.scratch.find(who.uid, directory, name);
+        if self.scratch.is_name(request.uid, directory, name) {
+            let scratch = self.scratch.find(request.uid, directory, name);
             return Ok(scratch.map(|scratch| (Node::Scratch(scratch), NEVER)));
         }
         let path = join(directory, name);
         self.settling.wait_for(&path);
         if let Some(secret) = self.vault.secret(&path) {
-            let found = self.node_for_retry(who, &path, &secret, |node| {
-                let (opener, base) = (self.opener(who, caller, &path)?, secret.value());
+            let found = self.node_for_retry(request, &path, &secret, |node| {
+                let (opener, base) = (self.opener(request, caller, &path)?, secret.value());
                 Ok(Draft::of_value(node, opener, &path, Arc::clone(base), SECRET_MODE))
             });
             return found.map(Some);
@@ -143,23 +146,23 @@ impl Fs {
         if let Some(secret) =
             path.strip_suffix(SIDECAR_SUFFIX).and_then(|key| self.vault.secret(key))
         {
-            return self.sidecar_for_retry(who, caller, &path, &secret).map(Some);
+            return self.sidecar_for_retry(request, caller, &path, &secret).map(Some);
         }
-        if let Some(draft) = self.drafts.creating(&path, who) {
+        if let Some(draft) = self.drafts.creating(&path, request) {
             return Ok(Some((Node::Draft(draft), NEVER)));
         }
-        let is_directory = self.is_directory_to(who, caller, &path);
+        let is_directory = self.is_directory_to(request, caller, &path);
         Ok(is_directory.then(|| (Node::Directory(path.into()), NEVER)))
     }
 
     /// Names in the root that mean something of their own.
-    fn find_reserved(&self, who: &Requester, name: &str) -> Option<Node> {
+    fn find_reserved(&self, request: &Request, name: &str) -> Option<Node> {
         match name {
             STATUS_NAME => Some(Node::StatusDirectory),
             ENCRYPT_NAME => Some(Encrypt::top().into()),
             EXPORT_NAME => Some(Exported::top().into()),
             IMPORT_NAME => Some(Import::top().into()),
-            EXPORT_ALL_NAME => Some(self.export_file(who, "").into()),
+            EXPORT_ALL_NAME => Some(self.export_file(request, "").into()),
             _ => None,
         }
     }
@@ -167,53 +170,53 @@ impl Fs {
     /// Directories that exist for this caller alone.
     pub(in crate::fs) fn is_directory_to(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         path: &str,
     ) -> bool {
         caller.own_slug().is_some_and(|own| own.as_str() == path)
-            || self.drafts.creates_below(path, who.uid)
-            || !self.scratch.names(who.uid, path).is_empty()
-            || self.was_emptied_by(who, path)
+            || self.drafts.creates_below(path, request.uid)
+            || !self.scratch.names(request.uid, path).is_empty()
+            || self.was_emptied_by(request, path)
     }
 
     /// Whether this process removed what made the directory exist: it may be about to put another secret
     /// there (`mv`, `install`), or to remove the directory (`rm -r`).
-    pub(in crate::fs) fn was_emptied_by(&self, who: &Requester, path: &str) -> bool {
+    pub(in crate::fs) fn was_emptied_by(&self, request: &Request, path: &str) -> bool {
         let is_it = |note: &mut Note| match note {
             Note::Replaced { key, .. } if is_below(key, path) => Some(()),
             _ => None,
         };
-        self.find_of_process(who, is_it).is_some()
+        self.find_of_process(request, is_it).is_some()
     }
 
     /// The version's node, or the thread's own draft if the thread repeats the lookup in order to write.
     fn node_for_retry(
         &self,
-        who: &Requester,
+        request: &Request,
         path: &str,
         secret: &Arc<Secret>,
         make_draft: impl FnOnce(u64) -> Result<Draft, FsError>,
     ) -> Result<(Node, Duration), FsError> {
-        if let Some(draft) = self.draft_for_retry(who, path, make_draft) {
+        if let Some(draft) = self.draft_for_retry(request, path, make_draft) {
             return Ok((Node::Draft(draft?), NEVER));
         }
-        self.tasks.serve(who, secret.value().node());
+        self.tasks.serve(request, secret.value().node());
         Ok((Node::Value(Arc::clone(secret.value())), FOREVER))
     }
 
     fn sidecar_for_retry(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         path: &str,
         secret: &Arc<Secret>,
     ) -> Result<(Node, Duration), FsError> {
         let make = |node| {
-            let (opener, text) = (self.opener(who, caller, path)?, emit_lists(secret.acl()));
+            let (opener, text) = (self.opener(request, caller, path)?, emit_lists(secret.acl()));
             Draft::of_lists(node, opener, path, secret.record(), &text)
         };
-        Ok(match self.draft_for_retry(who, path, make) {
+        Ok(match self.draft_for_retry(request, path, make) {
             Some(draft) => (Node::Draft(draft?), NEVER),
             None => (Node::Sidecar(secret.record()), NEVER),
         })
@@ -222,25 +225,25 @@ impl Fs {
     /// The kernel looks the path up twice; both lookups get the same draft.
     fn draft_for_retry(
         &self,
-        who: &Requester,
+        request: &Request,
         path: &str,
         make_draft: impl FnOnce(u64) -> Result<Draft, FsError>,
     ) -> Option<Result<Arc<Draft>, FsError>> {
-        if who.task == 0 {
+        if request.task == 0 {
             let is_due = |note: &mut Note| match note {
                 Note::Shared { path: of, .. } if of.as_ref().is_none_or(|of| of == path) => {
                     Some(())
                 }
                 _ => None,
             };
-            self.tasks.find(who, is_due)?;
+            self.tasks.find(request, is_due)?;
             return Some(make_draft(self.nodes.next_private()).map(Arc::new));
         }
         let mut make_draft = Some(make_draft);
-        self.tasks.find(who, |note| match note {
+        self.tasks.find(request, |note| match note {
             Note::Rewrite { only: Some(_), .. } => None,
             // The thread has changed its UID since.
-            Note::Rewrite { draft: Some(draft), .. } if draft.uid() != who.uid => None,
+            Note::Rewrite { draft: Some(draft), .. } if draft.uid() != request.uid => None,
             Note::Rewrite { path: Some(other), .. } if other != path => None,
             Note::Rewrite { draft: Some(draft), .. } => Some(Ok(Arc::clone(draft))),
             Note::Rewrite { path: of, draft, .. } => {

@@ -11,7 +11,7 @@ use crate::vault::{RecordId, Secret, Value, WriteTarget};
 
 use super::lookup::STATUS_NAME;
 use crate::fs::attr::SECRET_MODE;
-use crate::fs::audit::Decision;
+use crate::fs::audit::{Decision, ToRecord};
 use crate::fs::budget::{Account, HANDLE_BYTES};
 use crate::fs::files::draft::{Draft, Target};
 use crate::fs::files::encrypt::Encrypt;
@@ -20,10 +20,10 @@ use crate::fs::files::scratch::Scratch;
 use crate::fs::files::status::StatusFile;
 use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::Node;
-use crate::fs::kernel::prefill::{Filling, LARGEST, Prefill};
+use crate::fs::kernel::prefill::{Filling, LARGEST};
 use crate::fs::kernel::retries::Note;
 use crate::fs::saved::{SLOT_BYTES, Saved};
-use crate::fs::{Caching, Fs, FsError, Opened, Requester, join, nothing_is_made_in};
+use crate::fs::{Caching, Fs, FsError, Opened, Request, Started, join, nothing_is_made_in};
 
 /// How a file is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,58 +43,84 @@ impl Wish {
 }
 
 impl Fs {
-    /// Opens a file. The answer is given at once, but for the first open of a small version, whose
-    /// bytes the kernel gets before.
+    /// Opens a file. The open of a version that was opened before has ended when this returns, without an
+    /// allocation for what may wait. The first open of a small version waits until the kernel has its bytes.
     ///
     /// # Errors
     /// The caller may not; or [`FsError::Stale`], upon which the kernel looks the path up again and
     /// gets the node to open.
     pub fn open(
         self: &Arc<Self>,
-        who: &Requester,
+        mut request: Request,
         node: u64,
         read: bool,
         write: bool,
-        answer: impl FnOnce(Result<Opened, FsError>) + Send + 'static,
-    ) {
-        let (started, telemetry) = (Instant::now(), Arc::clone(self.vault.telemetry()));
-        let answer = move |outcome| {
-            telemetry.metrics.open.record(started.elapsed());
-            answer(outcome);
-        };
-        let caller = match self.caller(who) {
-            Ok(caller) => caller,
-            Err(error) => return answer(self.note(who, "open", Err(error))),
-        };
-        if who.task == 0 {
+    ) -> Started<Opened> {
+        let (started, metrics) = (Instant::now(), &self.vault.telemetry().metrics);
+        let (opened, bytes) = self.open_unrecorded(&mut request, node, Wish { read, write });
+        let to_record = self.to_record(&mut request, opened.as_ref().err());
+        let is_bound = opened.as_ref().is_ok_and(|opened| opened.caching == Caching::Bound);
+        if let (Ok(None), None, false) = (&to_record, &bytes, is_bound) {
+            metrics.open.record(started.elapsed());
+            return Started::Ended(opened);
+        }
+        let fs = Arc::clone(self);
+        Started::Waits(Box::pin(async move {
+            let opened = fs.finish_open(node, opened, to_record, bytes).await;
+            fs.vault.telemetry().metrics.open.record(started.elapsed());
+            opened
+        }))
+    }
+
+    /// What is opened, and the bytes that the kernel is to be given.
+    fn open_unrecorded(
+        &self,
+        request: &mut Request,
+        node: u64,
+        wish: Wish,
+    ) -> (Result<Opened, FsError>, Option<Plaintext>) {
+        if request.task == 0 {
             self.has_unknown_callers.store(true, Ordering::Relaxed);
         }
-        let mut decision = None;
-        let opened = self.open_quietly(who, &caller, node, Wish { read, write }, &mut decision);
-        let (opened, bytes) = match opened {
+        let opened =
+            self.caller(request).and_then(|caller| self.open_node(request, &caller, node, wish));
+        if let Some(decision) = &mut request.decision {
+            decision.subject.access = Some(wish.access());
+        }
+        match opened {
             Ok(opened) if opened.caching == Caching::Immutable => self.open_version(node, opened),
             opened => (opened, None),
+        }
+    }
+
+    async fn finish_open(
+        self: &Arc<Self>,
+        node: u64,
+        opened: Result<Opened, FsError>,
+        to_record: Result<Option<ToRecord>, FsError>,
+        bytes: Option<Plaintext>,
+    ) -> Result<Opened, FsError> {
+        let recorded = match to_record {
+            Ok(Some(to_record)) => self.record_now(to_record).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
         };
-        let (fs, request) = (Arc::clone(self), *who);
-        self.record(who, caller, decision, opened, move |opened, recorded| {
-            // Without a record nothing is opened.
-            if let (Ok(opened), Err(_)) = (&opened, &recorded) {
-                match opened.caching {
-                    Caching::Immutable => fs.close_version(node),
-                    Caching::Private | Caching::Bound => fs.undo_open(opened),
-                }
+        // Without a record nothing is opened.
+        if let Err(unrecorded) = recorded {
+            match &opened {
+                Ok(opened) if opened.caching == Caching::Immutable => self.close_version(node),
+                Ok(opened) => self.undo_open(opened),
+                Err(_) => {}
             }
-            match (fs.note(&request, "open", recorded.and(opened)), bytes) {
-                (Ok(opened), Some(bytes)) => {
-                    let answer = Box::new(move || answer(Ok(opened)));
-                    fs.prefiller.send(Prefill { node, filling: Filling::Bytes(bytes), answer });
-                }
-                (Ok(opened), None) if opened.caching == Caching::Bound => {
-                    fs.answer_bound(node, opened, answer);
-                }
-                (opened, _) => answer(opened),
-            }
-        });
+            return Err(unrecorded);
+        }
+        let opened = opened?;
+        match bytes {
+            Some(bytes) => self.prefiller.fill(node, Filling::Bytes(bytes)).await,
+            None if opened.caching == Caching::Bound => return self.show_bound(node, opened).await,
+            None => {}
+        }
+        Ok(opened)
     }
 
     /// Counts the open of a version through its own node, and gives what the kernel is to be given. If it
@@ -120,51 +146,33 @@ impl Fs {
         self.nodes.close(node);
     }
 
-    fn open_quietly(
-        &self,
-        who: &Requester,
-        caller: &Caller,
-        node: u64,
-        wish: Wish,
-        decision: &mut Option<Decision>,
-    ) -> Result<Opened, FsError> {
-        let opened = self.open_node(who, caller, node, wish, decision);
-        if let Some(decision) = decision {
-            decision.subject.access = Some(wish.access());
-        }
-        opened
-    }
-
     fn open_node(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         number: u64,
         wish: Wish,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        let node = match self.node_or_draft(who, number, true) {
-            Err(FsError::Stale) => return Err(self.retry_unknown(who, caller, number, wish)),
+        let node = match self.node_or_draft(request, number, true) {
+            Err(FsError::Stale) => return Err(self.retry_unknown(request, caller, number, wish)),
             node => node?,
         };
         match node {
-            Node::Value(value) if wish.write => {
-                self.open_to_write(who, caller, &value, wish, decision)
+            Node::Value(value) if wish.write => self.open_to_write(request, caller, &value, wish),
+            Node::Value(value) => self.open_to_read(request, caller, &value),
+            Node::Sidecar(record) => self.open_sidecar(request, caller, number, record, wish),
+            Node::Draft(draft) if draft.uid() != request.uid => {
+                self.open_behind_draft(request, caller, &draft, wish)
             }
-            Node::Value(value) => self.open_to_read(who, caller, &value, decision),
-            Node::Sidecar(record) => self.open_sidecar(who, caller, number, record, wish, decision),
-            Node::Draft(draft) if draft.uid() != who.uid => {
-                self.open_behind_draft(caller, &draft, wish, decision)
-            }
-            Node::Draft(draft) => self.open_draft(who, caller, draft, wish, decision),
+            Node::Draft(draft) => self.open_draft(request, caller, draft, wish),
             Node::Scratch(scratch) => {
-                self.check_reachable(who, &Node::Scratch(Arc::clone(&scratch)))?;
-                self.start_scratch(who, caller, scratch)
+                self.check_reachable(request, &Node::Scratch(Arc::clone(&scratch)))?;
+                self.start_scratch(request, caller, scratch)
             }
             Node::Status(StatusFile::Rekey, _) => {
                 let opened = self.open_control(caller);
                 if opened.is_err() {
-                    *decision = Some(Decision::new(Action::Rekey, Subject::default()));
+                    request.decision = Some(Decision::new(Action::Rekey, Subject::default()));
                 }
                 opened
             }
@@ -176,17 +184,17 @@ impl Fs {
             Node::Directory(path) => Err(FsError::IsDirectory(path.to_string())),
             Node::StatusDirectory => Err(FsError::IsDirectory(".status".to_owned())),
             Node::Encrypt(Encrypt::File(file)) => {
-                let opened = self.open_to_encrypt(who, caller, &file, (wish.read, wish.write));
+                let opened = self.open_to_encrypt(request, caller, &file, (wish.read, wish.write));
                 let subject = Subject::of(file.key().as_str());
-                *decision = Some(Decision::new(Action::Encrypt, subject));
+                request.decision = Some(Decision::new(Action::Encrypt, subject));
                 opened
             }
             Node::Import(node) => {
-                self.check_reachable(who, &Node::Import(node.clone()))?;
-                self.open_in_drop_box(who, caller, &node, wish.write)
+                self.check_reachable(request, &Node::Import(node.clone()))?;
+                self.open_in_drop_box(request, caller, &node, wish.write)
             }
             Node::Exported(Exported::File(file)) => {
-                self.open_export(who, caller, &file, wish.write, decision)
+                self.open_export(request, caller, &file, wish.write)
             }
             node @ (Node::Encrypt(Encrypt::Directory(_))
             | Node::Exported(Exported::Directory(_))) => {
@@ -198,47 +206,46 @@ impl Fs {
     /// The warm path: one request, no handle, no store access.
     fn open_to_read(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         value: &Value,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let immutable =
             || Opened { handle: self.handles.next_version(), caching: Caching::Immutable };
         let current = self.settled_secret(value.record());
         if let Some(secret) = &current {
-            self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
+            self.decide(request, Action::Open, caller, Operation::Read, secret)?;
         }
         if let Some(secret) = &current
             && (self.bound.contains(value.node()) || self.locking_readers.have(value.node()))
         {
-            return self.read_bound(who, caller, value.node(), secret.value());
+            return self.read_bound(request, caller, value.node(), secret.value());
         }
         if current.as_ref().is_some_and(|secret| secret.value().node() == value.node()) {
-            self.tasks.settle(who, value.node());
+            self.tasks.settle(request, value.node());
             return Ok(immutable());
         }
-        if who.task == 0 {
+        if request.task == 0 {
             // Its next lookup gets a node of its own, with the version of that moment.
             let (secret, node) = (current.ok_or(FsError::Stale)?, value.node());
-            if self.is_second_try(who, node) {
-                return self.read_bound(who, caller, node, secret.value());
+            if self.is_second_try(request, node) {
+                return self.read_bound(request, caller, node, secret.value());
             }
-            return Err(self.retry_as_draft(who, caller, node, Some(secret.key().to_string())));
+            return Err(self.retry_as_draft(request, caller, node, Some(secret.key().to_string())));
         }
         // Superseded or removed. The kernel repeats the lookup once, and only once: the version that it finds
         // is opened, even if it has been superseded since. Without a lookup in between, the caller has only
         // the node (a bind mount of the file), and the current value is served through it.
-        let retry = self.tasks.take(who, Some(value.node()), |note| match note {
+        let retry = self.tasks.take(request, Some(value.node()), |note| match note {
             Note::Reopen { node, served } => Some((*node, *served)),
-            Note::Reopened { served } if who.is_resent && *served == value.node() => {
+            Note::Reopened { served } if request.is_resent && *served == value.node() => {
                 Some((*served, Some(*served)))
             }
             _ => None,
         });
         match (retry, current) {
             (Some((_, Some(served))), Some(_)) if served == value.node() => {
-                if let Some(decision) = decision {
+                if let Some(decision) = &mut request.decision {
                     decision.subject.version = Some(value.version());
                 }
                 Ok(immutable())
@@ -247,9 +254,11 @@ impl Fs {
                 Err(FsError::NotFound("the file".to_owned()))
             }
             (Some((node, None)), Some(secret)) if node == value.node() => {
-                self.read_bound(who, caller, node, secret.value())
+                self.read_bound(request, caller, node, secret.value())
             }
-            _ => Err(self.retry(who, caller, Note::Reopen { node: value.node(), served: None })),
+            _ => {
+                Err(self.retry(request, caller, Note::Reopen { node: value.node(), served: None }))
+            }
         }
     }
 
@@ -264,64 +273,62 @@ impl Fs {
 
     fn open_to_write(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         value: &Arc<Value>,
         wish: Wish,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let Some(secret) = self.settled_secret(value.record()) else {
-            return Err(self.retry_as_draft(who, caller, value.node(), None));
+            return Err(self.retry_as_draft(request, caller, value.node(), None));
         };
-        self.check_write(caller, &secret, wish, decision)?;
-        if self.bound.contains(value.node()) || self.is_second_try(who, value.node()) {
+        self.check_write(request, caller, &secret, wish)?;
+        if self.bound.contains(value.node()) || self.is_second_try(request, value.node()) {
             let (node, path) = (self.nodes.next_private(), secret.key().as_str());
             let current = Arc::clone(secret.value());
-            let opener = self.opener(who, caller, path)?;
+            let opener = self.opener(request, caller, path)?;
             let draft = Draft::of_value(node, opener, path, current, SECRET_MODE);
-            return self.write_bound(who, caller, value.node(), draft);
+            return self.write_bound(request, caller, value.node(), draft);
         }
-        Err(self.retry_as_draft(who, caller, value.node(), Some(secret.key().to_string())))
+        Err(self.retry_as_draft(request, caller, value.node(), Some(secret.key().to_string())))
     }
 
     fn open_sidecar(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         node: u64,
         record: RecordId,
         wish: Wish,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-        self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+        self.decide(request, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
         let (path, text) = (format!("{}.acl", secret.key()), emit_lists(secret.acl()));
         if !wish.write {
             return self.text(caller, node, &path, text);
         }
-        if self.bound.contains(node) || self.is_second_try(who, node) {
+        if self.bound.contains(node) || self.is_second_try(request, node) {
             let private = self.nodes.next_private();
-            let opener = self.opener(who, caller, &path)?;
+            let opener = self.opener(request, caller, &path)?;
             let draft = Draft::of_lists(private, opener, &path, record, &text)?;
-            return self.write_bound(who, caller, node, draft);
+            return self.write_bound(request, caller, node, draft);
         }
-        Err(self.retry_as_draft(who, caller, node, Some(path)))
+        Err(self.retry_as_draft(request, caller, node, Some(path)))
     }
 
     /// A version that is not known any more. The kernel looks the path up again once, and only once.
-    fn retry_unknown(&self, who: &Requester, caller: &Caller, node: u64, wish: Wish) -> FsError {
-        match (wish.write, who.task) {
-            (true, _) => self.retry_as_draft(who, caller, node, None),
+    fn retry_unknown(&self, request: &Request, caller: &Caller, node: u64, wish: Wish) -> FsError {
+        match (wish.write, request.task) {
+            (true, _) => self.retry_as_draft(request, caller, node, None),
             (false, 0) => FsError::Stale,
-            (false, _) => self.retry(who, caller, Note::Reopen { node, served: None }),
+            (false, _) => self.retry(request, caller, Note::Reopen { node, served: None }),
         }
     }
 
     /// Remembers what the thread is to look up again, and gives what makes it do so.
-    fn retry(&self, who: &Requester, caller: &Caller, note: Note) -> FsError {
+    fn retry(&self, request: &Request, caller: &Caller, note: Note) -> FsError {
         match self.budget.charge(Account::of(caller), Note::BYTES, "the file") {
             Ok(charge) => {
-                self.tasks.remember(who, note, charge);
+                self.tasks.remember(request, note, charge);
                 FsError::Stale
             }
             Err(error) => error,
@@ -331,34 +338,38 @@ impl Fs {
     /// The thread's next lookup of the path gives it a draft.
     pub(in crate::fs) fn retry_as_draft(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         node: u64,
         path: Option<String>,
     ) -> FsError {
-        let note = match who.task {
+        let note = match request.task {
             0 => Note::Shared { node, path, unanswered: 1 },
             _ => Note::Rewrite { node, path, draft: None, only: None },
         };
-        self.retry(who, caller, note)
+        self.retry(request, caller, note)
     }
 
     /// Whether this thread got ESTALE and then opens the same node again: it has no path to look up (a bind
     /// mount of the file, `/proc/self/fd`).
-    pub(in crate::fs) fn is_second_try(&self, who: &Requester, opened: u64) -> bool {
-        if who.task == 0 {
-            return self.has_come_back(who, |node, _| node == opened);
+    pub(in crate::fs) fn is_second_try(&self, request: &Request, opened: u64) -> bool {
+        if request.task == 0 {
+            return self.has_come_back(request, |node, _| node == opened);
         }
         let is_it = |note: &Note| match note {
             Note::Rewrite { node, draft: None, only: None, .. } if *node == opened => Some(()),
             _ => None,
         };
-        self.tasks.take(who, None, is_it).is_some()
+        self.tasks.take(request, None, is_it).is_some()
     }
 
     /// One of the threads that share a note opens the result of its repeated lookup, or the node itself
     /// again. False if all of them have come back.
-    fn has_come_back(&self, who: &Requester, is_meant: impl Fn(u64, Option<&str>) -> bool) -> bool {
+    fn has_come_back(
+        &self,
+        request: &Request,
+        is_meant: impl Fn(u64, Option<&str>) -> bool,
+    ) -> bool {
         let count = |note: &mut Note| match note {
             Note::Shared { node, path, unanswered }
                 if *unanswered > 0 && is_meant(*node, path.as_deref()) =>
@@ -368,46 +379,45 @@ impl Fs {
             }
             _ => None,
         };
-        self.tasks.find(who, count).is_some()
+        self.tasks.find(request, count).is_some()
     }
 
     fn open_draft(
         &self,
-        who: &Requester,
+        request: &mut Request,
         caller: &Caller,
         draft: Arc<Draft>,
         wish: Wish,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
-        if who.task == 0 {
+        if request.task == 0 {
             let path = draft.path();
-            self.has_come_back(who, |_, of| of.is_none_or(|of| of == path));
+            self.has_come_back(request, |_, of| of.is_none_or(|of| of == path));
         }
-        self.tasks.take(who, Some(draft.node()), |note| match note {
+        self.tasks.take(request, Some(draft.node()), |note| match note {
             Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, &draft) => Some(()),
             _ => None,
         });
         match draft.target() {
             Target::Lists(record) => {
                 let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-                self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+                self.decide(request, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
             }
             Target::Value(WriteTarget::Existing(record)) => {
                 let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
                 // A caller that does not write gets the value as it is.
                 if !wish.write {
-                    self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
-                    let looked_up = draft.base().filter(|_| who.task == 0);
+                    self.decide(request, Action::Open, caller, Operation::Read, &secret)?;
+                    let looked_up = draft.base().filter(|_| request.task == 0);
                     let value = looked_up.unwrap_or_else(|| Arc::clone(secret.value()));
                     return self.version(caller, value);
                 }
-                self.check_write(caller, &secret, wish, decision)?;
+                self.check_write(request, caller, &secret, wish)?;
             }
             Target::Value(target @ WriteTarget::New { .. }) if wish.write => {
                 // It may be another process that creates the same file.
-                if who.task == 0 && draft.is_open() && !who.is_resent {
+                if request.task == 0 && draft.is_open() && !request.is_resent {
                     let path = draft.path();
-                    let opener = self.opener(who, caller, &path)?;
+                    let opener = self.opener(request, caller, &path)?;
                     let (node, (_, mode, _)) = (self.nodes.next_private(), draft.shown());
                     let own = Draft::of_new(node, opener, None, &path, target, mode);
                     return self.start(caller, Arc::new(own));
@@ -417,17 +427,17 @@ impl Fs {
                 return self.private(caller, &draft.path(), Handle::View(Arc::clone(&draft)));
             }
         }
-        self.start_once(who, caller, draft)
+        self.start_once(request, caller, draft)
     }
 
     /// A draft that a descriptor of another UID leads to: what the path means to this caller. What it
     /// would write cannot be in the buffer of another one, and there is no path to look up.
     fn open_behind_draft(
         &self,
+        request: &mut Request,
         caller: &Caller,
         draft: &Draft,
         wish: Wish,
-        decision: &mut Option<Decision>,
     ) -> Result<Opened, FsError> {
         let nothing = || FsError::NotFound("the file".to_owned());
         match draft.target() {
@@ -435,15 +445,15 @@ impl Fs {
             Target::Value(WriteTarget::Existing(record)) => {
                 let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
                 if wish.write {
-                    self.check_write(caller, &secret, wish, decision)?;
+                    self.check_write(request, caller, &secret, wish)?;
                     return Err(FsError::Stale);
                 }
-                self.decide(decision, Action::Open, caller, Operation::Read, &secret)?;
+                self.decide(request, Action::Open, caller, Operation::Read, &secret)?;
                 self.version(caller, Arc::clone(secret.value()))
             }
             Target::Lists(record) => {
                 let secret = self.vault.secret_of(record).ok_or_else(nothing)?;
-                self.decide(decision, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
+                self.decide(request, Action::OpenLists, caller, Operation::ReadLists, &secret)?;
                 if wish.write {
                     return Err(FsError::Stale);
                 }
@@ -456,26 +466,26 @@ impl Fs {
     /// is given.
     pub(in crate::fs) fn start_once(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         draft: Arc<Draft>,
     ) -> Result<Opened, FsError> {
         match draft.last_handle() {
-            Some(handle) if who.is_resent => Ok(Opened { handle, caching: Caching::Private }),
+            Some(handle) if request.is_resent => Ok(Opened { handle, caching: Caching::Private }),
             _ => self.start(caller, draft),
         }
     }
 
     fn check_write(
         &self,
+        request: &mut Request,
         caller: &Caller,
         secret: &Secret,
         wish: Wish,
-        decision: &mut Option<Decision>,
     ) -> Result<(), FsError> {
-        self.decide(decision, Action::Open, caller, Operation::Write, secret)?;
+        self.decide(request, Action::Open, caller, Operation::Write, secret)?;
         if wish.read {
-            self.decide(decision, Action::Open, caller, Operation::Read, secret)?;
+            self.decide(request, Action::Open, caller, Operation::Read, secret)?;
         }
         Ok(())
     }
@@ -498,11 +508,11 @@ impl Fs {
     /// Gives a handle on a scratch file, as [`Fs::start_once`] does on a draft.
     pub(in crate::fs) fn start_scratch(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         scratch: Arc<Scratch>,
     ) -> Result<Opened, FsError> {
-        let handle = match scratch.last_handle().filter(|_| who.is_resent) {
+        let handle = match scratch.last_handle().filter(|_| request.is_resent) {
             Some(given) => given,
             None => {
                 let account = Account::of(caller);
@@ -546,7 +556,7 @@ mod tests {
     use super::*;
     use crate::audit::{Actor, ErrorCode, Process};
     use crate::crypto::{Keyring, MasterKey};
-    use crate::fs::{Options, RestoredState};
+    use crate::fs::{Opcode, Options, RestoredState};
     use crate::identity::{Directory, Group, NssError, Resolver, User};
     use crate::model::Key;
     use crate::store::MemoryStore;
@@ -608,9 +618,9 @@ mod tests {
         let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
         fs.serve_caches(NoCache).unwrap();
         let task = nix::unistd::gettid().as_raw().cast_unsigned();
-        let first = Requester { task, unique: 2, ..Requester::default() };
-        let again = Requester { is_resent: true, ..first };
-        let second = Requester { unique: 4, ..first };
+        let first = Request { task, unique: 2, ..Request::default() };
+        let again = Request { is_resent: true, ..first.clone() };
+        let second = Request { unique: 4, ..first.clone() };
         let write = |target, value: &[u8]| {
             let (answer, answered) = channel();
             let actor = Actor { caller: fs.caller(&first).unwrap(), process: Process::default() };
@@ -623,20 +633,22 @@ mod tests {
         let old = Arc::clone(vault.secret("K").unwrap().value());
         fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
         write(WriteTarget::Existing(old.record()), b"new");
-        let open = |who: &Requester| {
+        let open = |request: &Request| {
             let (answer, answered) = channel();
+            let (node, write) = (old.node(), for_writing);
+            let open = |fs: &_, request| Fs::open(fs, request, node, !write, write);
             let answer = move |opened| answer.send(opened).unwrap();
-            fs.open(who, old.node(), !for_writing, for_writing, answer);
+            fs.run_started(request.clone(), Opcode::Open, open, answer);
             answered.recv().unwrap().map(|opened| opened.handle)
         };
         assert!(matches!(open(&first), Err(FsError::Stale)));
         // The process died before it said so.
         assert!(matches!(open(&again), Err(FsError::Stale)));
         // It said so, and there was no path to look up.
-        let resent = Requester { is_resent: for_writing, ..second };
+        let resent = Request { is_resent: for_writing, ..second };
         assert!(open(&resent).is_ok_and(|handle| handle != 0));
         // From then on the node follows the current value at once.
-        let third = Requester { unique: 6, ..first };
+        let third = Request { unique: 6, ..first.clone() };
         assert!(open(&third).is_ok_and(|handle| handle != 0));
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::kernel::nodes::Node;
 use crate::fs::saved::{SLOT_BYTES, Saved, SavedState, Slot};
-use crate::fs::{Fs, Requester};
+use crate::fs::{Fs, Request};
 
 /// What an open file is ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub enum Readiness {
 impl Fs {
     /// What the file is ready for. `waiter` is the kernel's number for the open file whose poll is to be
     /// woken when that changes.
-    pub fn poll(&self, who: &Requester, node: u64, waiter: Option<u64>) -> Readiness {
-        let Ok(node @ Node::Value(_)) = self.node(who, node) else { return Readiness::Always };
+    pub fn poll(&self, request: &Request, node: u64, waiter: Option<u64>) -> Readiness {
+        let Ok(node @ Node::Value(_)) = self.node(request, node) else { return Readiness::Always };
         // First noted, then looked at: a change in between wakes it.
         if let Some(waiter) = waiter {
-            let caller = self.caller_if_known(who);
-            let account = caller.map_or(Account::User(who.uid), |caller| Account::of(&caller));
+            let caller = self.caller_if_known(request);
+            let account = caller.map_or(Account::User(request.uid), |caller| Account::of(&caller));
             self.pollers.add(node.number(), waiter, &self.budget, account);
         }
         Readiness::Version { superseded: self.is_outdated(&node) }

@@ -8,7 +8,7 @@ use crate::fs::files::draft::WriteAt;
 use crate::fs::files::encrypt::session::Excerpt;
 use crate::fs::kernel::handles::{Handle, is_version};
 use crate::fs::kernel::nodes::Node;
-use crate::fs::{Fs, FsError, Requester};
+use crate::fs::{Fs, FsError, Request};
 
 /// Bytes to answer a read with: at most what was asked for.
 pub struct FileBytes {
@@ -32,45 +32,22 @@ impl Fs {
     /// The handle is not known, or the stored value cannot be read.
     pub fn read(
         &self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         handle: u64,
         offset: u64,
         length: usize,
         for_pages: bool,
     ) -> Result<FileBytes, FsError> {
-        let bytes = match self.handles.find(handle) {
-            Ok(found) if for_pages && self.shares_pages(&found) => {
-                let path = self.node(who, node).map(|node| self.path_of(&node))?;
-                let what =
-                    "it cannot be mapped through a bind mount of the file after a change; read it";
-                Err(FsError::Forbidden { path, what })
-            }
-            _ => self.read_quietly(who, node, handle, offset, length),
-        };
-        self.note(who, "read", bytes)
-    }
-
-    /// Whether another handle on the same node shows other bytes.
-    fn shares_pages(&self, handle: &Handle) -> bool {
-        match handle {
-            Handle::Version { bound, .. } => *bound,
-            Handle::Draft(draft) => draft.bound().is_some(),
-            _ => false,
+        if for_pages && self.handles.find(handle).is_ok_and(|found| self.shares_pages(&found)) {
+            let path = self.node(request, node).map(|node| self.path_of(&node))?;
+            let what =
+                "it cannot be mapped through a bind mount of the file after a change; read it";
+            return Err(FsError::Forbidden { path, what });
         }
-    }
-
-    fn read_quietly(
-        &self,
-        who: &Requester,
-        node: u64,
-        handle: u64,
-        offset: u64,
-        length: usize,
-    ) -> Result<FileBytes, FsError> {
         let whole = |bytes| FileBytes { bytes: Arc::new(bytes), offset: 0, length };
         if is_version(handle) {
-            return match self.node(who, node)? {
+            return match self.node(request, node)? {
                 Node::Value(value) => {
                     let value = self.locking_readers.shown_on(node).unwrap_or(value);
                     Ok(whole(self.vault.read(&value, offset, length)?))
@@ -101,6 +78,15 @@ impl Fs {
         }
     }
 
+    /// Whether another handle on the same node shows other bytes.
+    fn shares_pages(&self, handle: &Handle) -> bool {
+        match handle {
+            Handle::Version { bound, .. } => *bound,
+            Handle::Draft(draft) => draft.bound().is_some(),
+            _ => false,
+        }
+    }
+
     /// Writes `bytes` at `offset` into the handle's own buffer; through a descriptor with O_APPEND (its
     /// `flags` are those of open(2)) to the end of what is current when it is stored.
     ///
@@ -108,21 +94,21 @@ impl Fs {
     /// The end is over 1 MiB, before anything is allocated; or the handle is not known.
     pub fn write(
         &self,
-        who: &Requester,
+        request: &Request,
         handle: u64,
         offset: u64,
         flags: i32,
         bytes: &[u8],
     ) -> Result<(), FsError> {
-        let written = match self.handles.find(handle) {
+        match self.handles.find(handle) {
             Ok(Handle::Draft(draft)) => {
-                draft.openers_files().are_used_by(who);
+                draft.openers_files().are_used_by(request);
                 draft.write(&self.vault, WriteAt::new(offset, flags), bytes)
             }
             Ok(Handle::Scratch(scratch)) => scratch.write(&self.vault, offset, bytes),
-            Ok(Handle::ImportFile(file)) => file.write(who, offset, bytes),
+            Ok(Handle::ImportFile(file)) => file.write(request, offset, bytes),
             Ok(Handle::EncryptSession(sealing)) => sealing.write(offset, bytes),
-            Ok(Handle::Control(_)) => self.control(who, bytes),
+            Ok(Handle::Control(_)) => self.control(request, bytes),
             Ok(
                 Handle::Version { .. }
                 | Handle::View(_)
@@ -131,7 +117,6 @@ impl Fs {
                 | Handle::Directory(_),
             ) => Err(FsError::BadHandle),
             Err(_) => Err(FsError::Lost),
-        };
-        self.note(who, "write", written)
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::fs::files::status::StatusFile;
 use crate::fs::kernel::directory_ids::directory_id;
 use crate::fs::kernel::handles::{Handle, is_writer};
 use crate::fs::kernel::nodes::Node;
-use crate::fs::{FileKind, Fs, FsError, Opened, Requester, join};
+use crate::fs::{FileKind, Fs, FsError, Opened, Request, join};
 
 /// What an entry of a listing takes beside its name.
 const LISTED_BYTES: usize = size_of::<Listed>() + 16;
@@ -41,14 +41,13 @@ impl Fs {
     ///
     /// # Errors
     /// The node is not a directory, or the caller can see nothing in it.
-    pub fn open_directory(&self, who: &Requester, node: u64) -> Result<Opened, FsError> {
-        let node = self.node(who, node)?;
+    pub fn open_directory(&self, request: &Request, node: u64) -> Result<Opened, FsError> {
+        let node = self.node(request, node)?;
         if !node.is_directory() {
             return Err(FsError::NotDirectory("the file".to_owned()));
         }
-        let caller = self.caller(who)?;
-        let opened = self.check_listing(who, &caller, &node);
-        self.note(who, "open", opened)?;
+        let caller = self.caller(request)?;
+        self.check_listing(request, &caller, &node)?;
         self.private(&caller, "the directory", Handle::Directory(Arc::default()))
     }
 
@@ -57,14 +56,15 @@ impl Fs {
     /// it.
     pub(in crate::fs) fn check_listing(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         node: &Node,
     ) -> Result<(), FsError> {
         let may = caller.is_admin()
             || match node {
                 Node::Directory(path) => {
-                    self.sees_in(who, caller, path) || self.is_directory_to(who, caller, path)
+                    self.sees_in(request, caller, path)
+                        || self.is_directory_to(request, caller, path)
                 }
                 // Nothing is ever listed there.
                 Node::Encrypt(Encrypt::Directory(_)) | Node::Exported(Exported::Directory(_)) => {
@@ -83,7 +83,7 @@ impl Fs {
     /// The handle is not known, or the caller cannot be resolved.
     pub fn list(
         &self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         handle: u64,
         rewound: bool,
@@ -93,7 +93,7 @@ impl Fs {
             // The process that gave the handle was killed.
             Err(_) if !is_writer(handle) => {
                 let listing = Arc::default();
-                let account = Account::of(&*self.caller(who)?);
+                let account = Account::of(&*self.caller(request)?);
                 let charge = self.budget.charge(account, HANDLE_BYTES, "the directory")?;
                 self.handles.inherit(handle, Handle::Directory(Arc::clone(&listing)), charge);
                 listing
@@ -108,10 +108,10 @@ impl Fs {
             }
         };
         drop(before);
-        let listed = self.list_now(who, node)?;
+        let listed = self.list_now(request, node)?;
         let names: usize = listed.iter().map(|one| one.name.len()).sum();
         let bytes = names + listed.len() * LISTED_BYTES;
-        let account = Account::of(&*self.caller(who)?);
+        let account = Account::of(&*self.caller(request)?);
         let charge = self.budget.charge(account, bytes, "the directory")?;
         *listing.0.lock() = Some((Arc::clone(&listed), charge));
         Ok(listed)
@@ -122,20 +122,20 @@ impl Fs {
         self.handles.remove(handle);
     }
 
-    fn list_now(&self, who: &Requester, node: u64) -> Result<Arc<[Listed]>, FsError> {
-        let caller = self.caller(who)?;
-        match self.node(who, node)? {
-            Node::Directory(path) => Ok(self.list_directory(who, &caller, &path)),
+    fn list_now(&self, request: &Request, node: u64) -> Result<Arc<[Listed]>, FsError> {
+        let caller = self.caller(request)?;
+        match self.node(request, node)? {
+            Node::Directory(path) => Ok(self.list_directory(request, &caller, &path)),
             Node::StatusDirectory => Ok(StatusFile::ALL
                 .into_iter()
                 .map(|file| Listed {
                     name: file.name().into(),
-                    node: Node::Status(file, who.uid).number(),
+                    node: Node::Status(file, request.uid).number(),
                     kind: FileKind::File,
                 })
                 .collect()),
             Node::Import(Import::Directory(directory)) => {
-                Ok(self.list_drop_box(who, &caller, &directory))
+                Ok(self.list_drop_box(request, &caller, &directory))
             }
             // What is there is found by name.
             Node::Encrypt(Encrypt::Directory(_)) | Node::Exported(Exported::Directory(_)) => {
@@ -147,7 +147,7 @@ impl Fs {
 
     fn list_directory(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &Arc<str>,
     ) -> Arc<[Listed]> {
@@ -173,7 +173,7 @@ impl Fs {
                 }
             }
         }
-        for name in self.directories_of(who, caller, directory) {
+        for name in self.directories_of(request, caller, directory) {
             directories.insert(name.into(), ());
         }
         listed.extend(directories.into_keys().map(|name| Listed {
@@ -181,8 +181,8 @@ impl Fs {
             name,
             kind: FileKind::Directory,
         }));
-        listed.extend(self.scratch.names(who.uid, directory).into_iter().filter_map(|name| {
-            let scratch = self.scratch.find(who.uid, directory, &name)?;
+        listed.extend(self.scratch.names(request.uid, directory).into_iter().filter_map(|name| {
+            let scratch = self.scratch.find(request.uid, directory, &name)?;
             Some(Listed { name: name.into(), node: scratch.node(), kind: FileKind::File })
         }));
         listed.into()
@@ -190,19 +190,19 @@ impl Fs {
 
     /// Whether the directory shows something to the caller, or is the caller's own. Admins see everything, so
     /// every existing directory shows something to them.
-    pub(in crate::fs) fn sees_in(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
-        let seen_by = (!caller.is_admin()).then_some(who.uid);
+    pub(in crate::fs) fn sees_in(&self, request: &Request, caller: &Caller, path: &str) -> bool {
+        let seen_by = (!caller.is_admin()).then_some(request.uid);
         caller.own_slug().is_some_and(|own| path.is_empty() || own.as_str() == path)
             || self.vault.sees_below(caller, path)
             || self.directories.is_seen(path, seen_by)
-            || !self.scratch.names(who.uid, path).is_empty()
+            || !self.scratch.names(request.uid, path).is_empty()
     }
 
     /// Directories that hold nothing yet: those that the caller made (an admin sees all), and the caller's
     /// own. Admins may create anywhere, so their own one is not shown: in the root, programs must find
     /// secrets only.
-    fn directories_of(&self, who: &Requester, caller: &Caller, directory: &str) -> Vec<String> {
-        let seen_by = (!caller.is_admin()).then_some(who.uid);
+    fn directories_of(&self, request: &Request, caller: &Caller, directory: &str) -> Vec<String> {
+        let seen_by = (!caller.is_admin()).then_some(request.uid);
         let prefix_length = if directory.is_empty() { 0 } else { directory.len() + 1 };
         let first = |path: &String| {
             let rest = &path[prefix_length..];

@@ -5,56 +5,45 @@ use std::sync::Arc;
 use crate::model::{Caller, Key};
 use crate::vault::Change;
 
-use super::close::stale_name;
+use super::close::{stale_name, stored};
 use super::lookup::is_below;
 use super::rename::{Place, RenameMode};
 use crate::fs::kernel::directory_ids;
-use crate::fs::kernel::invalidator::Invalidation;
-use crate::fs::{Answer, Fs, FsError, Requester};
+use crate::fs::{Fs, FsError, Request};
 
 impl Fs {
-    /// Renames a directory. The answer comes when that is durable.
-    pub(in crate::fs) fn rename_directory(
+    /// Renames a directory, durably.
+    pub(in crate::fs) async fn rename_directory(
         self: &Arc<Self>,
-        who: &Requester,
+        request: &Request,
         from: Place,
         to: Place,
         mode: RenameMode,
-        answer: Answer<()>,
-    ) {
+    ) -> Result<(), FsError> {
         let holds_keys = self.vault.is_directory(&from.path);
-        let caller = match self.may_rename_directory(who, &from, &to, mode, holds_keys) {
-            Ok(caller) => caller,
-            Err(error) => return answer(Err(error)),
-        };
+        let caller = self.may_rename_directory(request, &from, &to, mode, holds_keys)?;
         if !holds_keys {
-            self.move_memory(&from.path, &to.path);
-            return self.directory_renamed(&from.path, &to.path, &[], answer);
+            self.directory_renamed(&from.path, &to.path, &[]);
+            return Ok(());
         }
-        let actor = self.actor(who, caller);
-        let origin = self.origin_with_process(who);
+        let (actor, origin) = (self.actor(request, caller), self.origin_with_process(request));
         let (fs, old, new) = (Arc::clone(self), from.path.clone(), to.path.clone());
-        let done = move |outcome: Result<Vec<Change>, _>| match outcome {
-            Err(error) => answer(Err(FsError::from(error))),
-            Ok(changes) => {
-                fs.move_memory(&old, &new);
-                fs.directory_renamed(&old, &new, &changes, answer);
-            }
-        };
-        self.vault.rename_directory(actor, from.path, to.path, origin, Box::new(done));
+        let publish = move |changes: &[Change]| fs.directory_renamed(&old, &new, changes);
+        let rename = |done| self.vault.rename_directory(actor, from.path, to.path, origin, done);
+        Ok(stored(rename, publish).await?)
     }
 
     /// Checks what does not depend on the keys. The rights come first: a caller without them learns nothing
     /// of what is there.
     fn may_rename_directory(
         &self,
-        who: &Requester,
+        request: &Request,
         from: &Place,
         to: &Place,
         mode: RenameMode,
         holds_keys: bool,
     ) -> Result<Arc<Caller>, FsError> {
-        let caller = self.caller(who)?;
+        let caller = self.caller(request)?;
         Key::check_directory(&to.path)
             .map_err(|error| FsError::BadName { path: to.path.clone(), error })?;
         self.may_make(&caller, &to.directory, &to.name)?;
@@ -77,7 +66,7 @@ impl Fs {
         if holds_keys
             || self.directories.holds_below(&to.path)
             || self.drafts.is_creating_below(&to.path)
-            || !self.scratch.names(who.uid, &to.path).is_empty()
+            || !self.scratch.names(request.uid, &to.path).is_empty()
         {
             return Err(FsError::NotEmpty(to.path.clone()));
         }
@@ -94,15 +83,15 @@ impl Fs {
 
     /// The kernel now maps the new name to the node of the old one. Below it, names mean the same versions as
     /// before.
-    fn directory_renamed(&self, from: &str, to: &str, changes: &[Change], answer: Answer<()>) {
+    fn directory_renamed(&self, from: &str, to: &str, changes: &[Change]) {
+        self.move_memory(from, to);
         self.watchers.changed(changes);
         let mut stale = vec![stale_name(from), stale_name(to)];
         if let Some(before) = changes.first().and_then(|change| change.before.as_ref()) {
             self.vanished(before, &mut stale);
         }
         // The caller holds the kernel's locks on the directories above until it is answered.
-        answer(Ok(()));
-        self.invalidator.send(Invalidation { stale, answer: None });
+        self.invalidator.forget(stale);
     }
 }
 

@@ -8,7 +8,6 @@ use crate::document::emit_lists;
 use crate::model::{Caller, Operation, SIDECAR_SUFFIX, may_create};
 use crate::vault::RecordId;
 
-use crate::fs::caller::known::KnownCaller;
 use crate::fs::files::draft::{Draft, Occasion, within_limit};
 use crate::fs::files::encrypt::Encrypt;
 use crate::fs::files::import::Import;
@@ -16,7 +15,7 @@ use crate::fs::files::status::StatusFile;
 use crate::fs::kernel::handles::{Handle, is_version};
 use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::retries::Note;
-use crate::fs::{Answer, Attr, Fs, FsError, Requester, join};
+use crate::fs::{Attr, Fs, FsError, Request, join};
 
 /// The bits of a mode that let a program run as its owner or group.
 const SET_ID: u32 = 0o6000;
@@ -39,97 +38,63 @@ pub struct Changes {
 impl Fs {
     /// Changes attributes. A truncation by path is stored before the answer; one of an open file
     /// belongs to its handle.
-    pub fn set_attributes(
-        self: &Arc<Self>,
-        who: &Requester,
-        node: u64,
+    ///
+    /// # Errors
+    /// The caller may not, or what was truncated cannot be stored.
+    pub async fn set_attributes(
+        self: Arc<Self>,
+        mut request: Request,
+        number: u64,
         handle: Option<u64>,
         changes: Changes,
-        answer: Answer<Attr>,
-    ) {
-        let answer = self.noting(who, "setattr", answer);
-        let number = node;
+    ) -> Result<Attr, FsError> {
         let by_path = changes.size.is_some() && handle.is_none();
-        let is_done = match by_path.then(|| self.was_done(who)).transpose() {
-            Ok(is_done) => is_done == Some(true),
-            Err(error) => return answer(Err(error)),
-        };
+        let is_done = by_path && self.was_done(&request)?;
         // What was truncated by path has no draft any more; what it shows is what was stored.
-        let node = match self.node_or_draft(who, node, is_done).and_then(|node| {
-            // An open descriptor keeps what it was granted: any process that has it may truncate the file
-            // through it.
-            if changes.size.is_none() || handle.is_none_or(is_version) {
-                self.check_reachable(who, &node)?;
-            }
-            self.check_changes(who, &node, &changes)?;
-            Ok(node)
-        }) {
-            Ok(node) => node,
-            Err(error) => return answer(Err(error)),
-        };
+        let node = self.node_or_draft(&request, number, is_done)?;
+        // An open descriptor keeps what it was granted: any process that has it may truncate the file
+        // through it.
+        if changes.size.is_none() || handle.is_none_or(is_version) {
+            self.check_reachable(&request, &node)?;
+        }
+        self.check_changes(&request, &node, &changes)?;
         let Some(size) = changes.size else {
             self.keep_changes(&node, &changes);
-            return answer(self.attributes_after_change(who, &node));
+            return self.attributes_after_change(&request, &node);
         };
-        if is_done {
-            return answer(self.attributes(who, number));
-        }
-        let truncated = match self.truncate(who, &node, handle, size) {
-            Ok(truncated) => truncated,
-            Err(error) => return self.refuse_truncation(who, &node, error, answer),
-        };
-        match truncated {
-            Truncated::Saved => answer(self.attributes(who, number)),
-            Truncated::ToStore(draft) => {
-                let origin = self.origin(who);
-                let (fs, who) = (Arc::clone(self), *who);
-                let known = match self.caller(&who) {
-                    Ok(caller) => Ok(caller),
-                    Err(error) => return answer(Err(error)),
-                };
-                let stored = Box::new(move |outcome: Result<(), FsError>| {
-                    // The thread that stores waits for no name service.
-                    let _known = KnownCaller::new(who.uid, known);
-                    answer(outcome.and_then(|()| fs.attributes(&who, number)));
-                });
-                self.commit(draft, Occasion::Sync, origin, stored);
+        if !is_done {
+            match self.truncate(&request, &node, handle, size) {
+                Ok(Truncated::Saved) => {}
+                Ok(Truncated::ToStore(draft)) => {
+                    self.commit(&request, &draft, Occasion::Sync).await?;
+                }
+                Err(error) => return Err(self.record_denial(&mut request, &node, error).await),
             }
         }
+        self.attributes(&request, number)
     }
 
     /// A denial is all that is recorded of a truncation: what is allowed is recorded when it is
     /// stored.
-    fn refuse_truncation(
-        self: &Arc<Self>,
-        who: &Requester,
-        node: &Node,
-        error: FsError,
-        answer: Answer<Attr>,
-    ) {
-        let caller = match self.caller(who) {
-            Ok(caller) => caller,
-            Err(error) => return answer(Err(error)),
-        };
+    async fn record_denial(&self, request: &mut Request, node: &Node, error: FsError) -> FsError {
         let action = match node {
             Node::Sidecar(_) => Action::ChangeLists,
             _ => Action::Commit,
         };
-        let denial = Self::denial(action, &error);
-        self.record(who, caller, denial, Err(error), move |refused, recorded| {
-            answer(recorded.and(refused));
-        });
+        request.decision = Self::denial(action, &error);
+        self.record(request, Some(&error)).await.err().unwrap_or(error)
     }
 
     /// Mode and owner change nothing that is stored. Programs that copy set them after they wrote, so a caller
     /// that may write the node may set any mode. Times are whatever the caller likes.
     fn check_changes(
         &self,
-        who: &Requester,
+        request: &Request,
         node: &Node,
         changes: &Changes,
     ) -> Result<(), FsError> {
         let forbidden = |what| Err(FsError::Forbidden { path: self.path_of(node), what });
-        if !self.shows_owner(who, node, changes)? {
+        if !self.shows_owner(request, node, changes)? {
             return forbidden("its owner cannot be changed; put slugs into its lists instead");
         }
         match changes.mode {
@@ -137,7 +102,7 @@ impl Fs {
             Some(mode) if mode & SET_ID != 0 => forbidden(
                 "set-user-ID and set-group-ID have no effect here; set a mode without them",
             ),
-            Some(_) if self.may_write(who, node)? => Ok(()),
+            Some(_) if self.may_write(request, node)? => Ok(()),
             Some(_) => forbidden("you may not write it, so you may not set its mode; leave it"),
         }
     }
@@ -146,7 +111,7 @@ impl Fs {
     /// the node may name any group, which changes nothing: rsync, tar and `cp -a` set both in one call.
     fn shows_owner(
         &self,
-        who: &Requester,
+        request: &Request,
         node: &Node,
         changes: &Changes,
     ) -> Result<bool, FsError> {
@@ -155,30 +120,30 @@ impl Fs {
             Node::Draft(draft) => draft.owner(),
             Node::Import(Import::File(file)) => file.owner(),
             // Directories of the drop directory are the caller's own; their group means nothing.
-            Node::Import(Import::Directory(_)) => (who.uid, changes.gid.unwrap_or(who.gid)),
+            Node::Import(Import::Directory(_)) => (request.uid, changes.gid.unwrap_or(request.gid)),
             _ => (0, 0),
         };
         Ok(match (changes.uid, changes.gid) {
             (Some(new), _) if new != uid => false,
             (_, None) => true,
             (_, Some(new)) if new == gid => true,
-            (Some(_), Some(_)) => self.may_write(who, node)?,
+            (Some(_), Some(_)) => self.may_write(request, node)?,
             (None, Some(_)) => false,
         })
     }
 
     /// Whether the caller may write a file, or create something in a directory.
-    fn may_write(&self, who: &Requester, node: &Node) -> Result<bool, FsError> {
+    fn may_write(&self, request: &Request, node: &Node) -> Result<bool, FsError> {
         let allowed = |operation, record| {
             let secret = self.vault.secret_of(record).ok_or(FsError::Stale)?;
-            Ok(self.vault.check(&*self.caller(who)?, operation, &secret).is_ok())
+            Ok(self.vault.check(&*self.caller(request)?, operation, &secret).is_ok())
         };
         match node {
             Node::Value(value) => allowed(Operation::Write, value.record()),
             // What a sidecar's writer may change is decided when it is committed.
             Node::Sidecar(record) => allowed(Operation::ReadLists, *record),
-            Node::Directory(path) => Ok(may_write_directory(&*self.caller(who)?, path)),
-            Node::Status(StatusFile::Rekey, _) => Ok(self.caller(who)?.is_admin()),
+            Node::Directory(path) => Ok(may_write_directory(&*self.caller(request)?, path)),
+            Node::Status(StatusFile::Rekey, _) => Ok(self.caller(request)?.is_admin()),
             Node::Draft(_)
             | Node::Scratch(_)
             | Node::Encrypt(_)
@@ -190,9 +155,9 @@ impl Fs {
         }
     }
 
-    fn attributes_after_change(&self, who: &Requester, node: &Node) -> Result<Attr, FsError> {
-        let attr = self.attributes(who, node.number())?;
-        Ok(Self::owned_by_writer(who, &*self.caller(who)?, node, attr))
+    fn attributes_after_change(&self, request: &Request, node: &Node) -> Result<Attr, FsError> {
+        let attr = self.attributes(request, node.number())?;
+        Ok(Self::owned_by_writer(request, &*self.caller(request)?, node, attr))
     }
 
     /// The attributes with which a lookup or a change of attributes is answered: to a caller that may write a
@@ -200,14 +165,14 @@ impl Fs {
     /// stat(2) asks again, and shows root. `cp -a` sets the POSIX ACL of a directory after its times, which the kernel
     /// lets only the owner try: EPERM is an error to cp, EOPNOTSUPP, which it gets from here, is not.
     pub(in crate::fs) fn owned_by_writer(
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         node: &Node,
         attr: Attr,
     ) -> Attr {
         match node {
             Node::Directory(path) if may_write_directory(caller, path) => {
-                Attr { uid: who.uid, gid: who.gid, ..attr }
+                Attr { uid: request.uid, gid: request.gid, ..attr }
             }
             _ => attr,
         }
@@ -232,7 +197,7 @@ impl Fs {
 
     fn truncate(
         &self,
-        who: &Requester,
+        request: &Request,
         node: &Node,
         handle: Option<u64>,
         size: u64,
@@ -262,7 +227,7 @@ impl Fs {
                 if draft.is_open() {
                     return Ok(Truncated::Saved);
                 }
-                self.forget_rewrite(who, draft);
+                self.forget_rewrite(request, draft);
                 Ok(Truncated::ToStore(Arc::clone(draft)))
             }
             Node::Scratch(scratch) => scratch.resize(&self.vault, size).map(|()| Truncated::Saved),
@@ -274,33 +239,33 @@ impl Fs {
             Node::Value(value) => {
                 let make = || {
                     let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
-                    self.draft_to_truncate(who, &secret)
+                    self.draft_to_truncate(request, &secret)
                 };
-                if let Some(draft) = self.truncate_bound(who, value.node(), size, make)? {
+                if let Some(draft) = self.truncate_bound(request, value.node(), size, make)? {
                     return Ok(draft.map_or(Truncated::Saved, Truncated::ToStore));
                 }
                 let (record, operation) = (value.record(), Operation::Write);
-                Err(self.retry_truncation(who, value.node(), record, operation, size)?)
+                Err(self.retry_truncation(request, value.node(), record, operation, size)?)
             }
             Node::Sidecar(record) => {
                 let make = || {
                     let secret = self.vault.secret_of(*record).ok_or(FsError::Stale)?;
-                    let caller = self.caller(who)?;
+                    let caller = self.caller(request)?;
                     self.vault.check(&caller, Operation::ReadLists, &secret)?;
                     let (path, text) = (self.path_of(node), emit_lists(secret.acl()));
                     let private = self.nodes.next_private();
-                    let opener = self.opener(who, &caller, &path)?;
+                    let opener = self.opener(request, &caller, &path)?;
                     Draft::of_lists(private, opener, &path, *record, &text)
                 };
-                if let Some(draft) = self.truncate_bound(who, node.number(), size, make)? {
+                if let Some(draft) = self.truncate_bound(request, node.number(), size, make)? {
                     return Ok(draft.map_or(Truncated::Saved, Truncated::ToStore));
                 }
                 let operation = Operation::ReadLists;
-                Err(self.retry_truncation(who, node.number(), *record, operation, size)?)
+                Err(self.retry_truncation(request, node.number(), *record, operation, size)?)
             }
             Node::Directory(path) => Err(FsError::IsDirectory(path.to_string())),
             Node::Status(StatusFile::Rekey, _) => {
-                self.vault.check_rekey(&*self.caller(who)?)?;
+                self.vault.check_rekey(&*self.caller(request)?)?;
                 Ok(Truncated::Saved)
             }
             // What a descriptor holds is cut through the descriptor.
@@ -314,15 +279,15 @@ impl Fs {
     /// As for an open: the thread's next lookup gives it a draft to truncate.
     fn retry_truncation(
         &self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         record: RecordId,
         operation: Operation,
         size: u64,
     ) -> Result<FsError, FsError> {
-        let caller = self.caller(who)?;
+        let caller = self.caller(request)?;
         let Some(secret) = self.vault.secret_of(record) else {
-            return Ok(self.retry_as_draft(who, &caller, node, None));
+            return Ok(self.retry_as_draft(request, &caller, node, None));
         };
         self.vault.check(&caller, operation, &secret)?;
         let path = match operation {
@@ -330,11 +295,11 @@ impl Fs {
             _ => format!("{}{SIDECAR_SUFFIX}", secret.key()),
         };
         within_limit(size, 0, &path)?;
-        Ok(self.retry_as_draft(who, &caller, node, Some(path)))
+        Ok(self.retry_as_draft(request, &caller, node, Some(path)))
     }
 
-    fn forget_rewrite(&self, who: &Requester, draft: &Arc<Draft>) {
-        self.tasks.take(who, Some(draft.node()), |note| match note {
+    fn forget_rewrite(&self, request: &Request, draft: &Arc<Draft>) {
+        self.tasks.take(request, Some(draft.node()), |note| match note {
             Note::Rewrite { draft: Some(own), .. } if Arc::ptr_eq(own, draft) => Some(()),
             _ => None,
         });

@@ -7,7 +7,7 @@ use crate::model::Operation;
 use crate::vault::Secret;
 
 use crate::fs::kernel::nodes::Node;
-use crate::fs::{Fs, FsError, Requester};
+use crate::fs::{Fs, FsError, Request};
 
 const PREFIX: &str = "user.secretfs.";
 const NAMES: [&str; 5] = ["id", "version", "created", "updated", "updated-by"];
@@ -17,23 +17,30 @@ impl Fs {
     ///
     /// # Errors
     /// There is no such attribute, or the caller may not.
-    pub fn attribute(&self, who: &Requester, node: u64, name: &OsStr) -> Result<Vec<u8>, FsError> {
-        let Node::Value(value) = self.node(who, node)? else { return Err(FsError::NoAttribute) };
+    pub fn attribute(
+        &self,
+        request: &Request,
+        node: u64,
+        name: &OsStr,
+    ) -> Result<Vec<u8>, FsError> {
+        let Node::Value(value) = self.node(request, node)? else {
+            return Err(FsError::NoAttribute);
+        };
         let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let name = name.filter(|name| NAMES.contains(name)).ok_or(FsError::NoAttribute)?;
         let secret = self.vault.secret_of(value.record()).ok_or(FsError::Stale)?;
-        let allowed = self.vault.check(&*self.caller(who)?, Operation::ReadLists, &secret);
-        self.note(who, "getxattr", allowed.map_err(FsError::from))?;
+        let allowed = self.vault.check(&*self.caller(request)?, Operation::ReadLists, &secret);
+        self.counted(request, Some("getxattr"), allowed.map_err(FsError::from))?;
         Ok(attribute_of(&secret, name).into_bytes())
     }
 
-    /// Why an attribute cannot be set or removed.
-    pub fn refuse_attribute(&self, who: &Requester, node: u64) -> FsError {
-        let path = self.node(who, node).map_or_else(|_| String::new(), |node| self.path_of(&node));
-        match self.note::<()>(who, "setxattr", Err(FsError::Unsupported(path))) {
-            Err(error) => error,
-            Ok(()) => unreachable!("an error stays one"),
-        }
+    /// Attributes can neither be set nor removed.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn refuse_attribute(&self, request: &Request, node: u64) -> Result<(), FsError> {
+        let path = self.node(request, node).map(|node| self.path_of(&node));
+        Err(FsError::Unsupported(path.unwrap_or_default()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::fs::saved::{Saved, SavedRequest, SavedState, Slot};
-use crate::fs::{Fs, FsError, Requester};
+use crate::fs::{Fs, FsError, Request};
 
 /// How many processes a request may crash before it is refused, in addition to the one that got it first:
 /// which requests were in execution when that one died is not known.
@@ -133,14 +133,14 @@ impl Fs {
     ///
     /// # Errors
     /// It has ended several processes, and is not to be tried once more.
-    pub fn begin_trial(&self, who: &Requester) -> Result<Trial, FsError> {
-        if !who.is_resent {
+    pub fn begin_trial(&self, request: &Request) -> Result<Trial, FsError> {
+        if !request.is_resent {
             return Ok(Trial(None));
         }
-        let outcome = self.quarantine.begin(who.unique);
+        let outcome = self.quarantine.begin(request.unique);
         if let Err(error) = &outcome {
-            tracing::error!(request = who.unique, uid = who.uid, %error, "given up");
-            self.failures.add(who.uid, "request", error);
+            tracing::error!(request = request.unique, uid = request.uid, %error, "given up");
+            self.failures.add(request.uid, "request", error);
         }
         outcome
     }

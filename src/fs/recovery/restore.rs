@@ -26,7 +26,6 @@ use crate::fs::files::import::Import;
 use crate::fs::files::texts::Text;
 use crate::fs::kernel::directory_ids;
 use crate::fs::kernel::handles::Handle;
-use crate::fs::kernel::invalidator::Invalidation;
 use crate::fs::kernel::nodes::{Clue, Node, Review};
 use crate::fs::kernel::retries::Note;
 use crate::fs::ops::bound::Shown;
@@ -36,7 +35,7 @@ use crate::fs::saved::{
     SLOT_BYTES, Saved, SavedContent, SavedDraft, SavedRetry, SavedScratch, SavedState, SavedTarget,
     Slot,
 };
-use crate::fs::{Answer, Fs, FsError, KernelCache, Requester};
+use crate::fs::{Fs, FsError, KernelCache, Request};
 
 /// How often the kernel is asked whether a superseded version is still open.
 const REVIEW: Duration = Duration::from_secs(60);
@@ -72,11 +71,11 @@ impl Fs {
     ///
     /// # Errors
     /// It may have been, on a shared store that cannot be reached.
-    pub(in crate::fs) fn was_done(&self, who: &Requester) -> Result<bool, FsError> {
-        if !who.is_resent || self.done.contains_key(&who.unique) {
-            return Ok(who.is_resent);
+    pub(in crate::fs) fn was_done(&self, request: &Request) -> Result<bool, FsError> {
+        if !request.is_resent || self.done.contains_key(&request.unique) {
+            return Ok(request.is_resent);
         }
-        Ok(self.vault.was_carried_out(self.mount, who.unique)?)
+        Ok(self.vault.was_carried_out(self.mount, request.unique)?)
     }
 
     /// Finds out whether the process before this one appended what a draft has to append: it must not be
@@ -102,46 +101,49 @@ impl Fs {
         Ok(())
     }
 
-    /// Answers once the kernel has forgotten what the change made stale.
-    pub(in crate::fs) fn answer_done(
+    /// Waits until the kernel has forgotten what the change made stale.
+    pub(in crate::fs) async fn wait_for_done(
         &self,
-        who: &Requester,
+        request: &Request,
         occasion: Occasion,
-        answer: Answer<()>,
-    ) {
-        let keys = self.done.get(&who.unique);
-        if keys.is_none() && occasion.may_wait_for_caches() {
-            self.quarantine.end(who.unique);
-            return self.invalidator.answer_last(Box::new(move || answer(Ok(()))));
+    ) -> Result<(), FsError> {
+        match self.done.get(&request.unique) {
+            None if occasion.may_wait_for_caches() => {
+                self.quarantine.end(request.unique);
+                self.invalidator.all_forgotten().await;
+            }
+            keys => {
+                let stale = keys.into_iter().flatten().map(|key| stale_name(key)).collect();
+                self.forget_stale(request.unique, occasion, stale).await;
+            }
         }
-        let stale = keys.into_iter().flatten().map(|key| stale_name(key)).collect();
-        self.answer_stored(Some(who.unique), occasion, stale, move || answer(Ok(())));
+        Ok(())
     }
 
-    pub(in crate::fs) fn origin(&self, who: &Requester) -> Option<RequestId> {
-        let (mount, unique, task, uid) = (self.mount, who.unique, who.task, who.uid);
+    pub(in crate::fs) fn origin(&self, request: &Request) -> Option<RequestId> {
+        let (mount, unique, task, uid) = (self.mount, request.unique, request.task, request.uid);
         Some(RequestId { mount, unique, task, started: None, uid })
     }
 
     /// As [`Fs::origin`], for what the process may follow up by a second request.
-    pub(in crate::fs) fn origin_with_process(&self, who: &Requester) -> Option<RequestId> {
-        let process = of_process(who);
+    pub(in crate::fs) fn origin_with_process(&self, request: &Request) -> Option<RequestId> {
+        let process = of_process(request);
         let started = start_of(process.task);
         self.origin(&process).map(|origin| RequestId { started, ..origin })
     }
 
     /// A node that is not known, by what its number tells.
-    pub(in crate::fs) fn recall(&self, who: &Requester, number: u64) -> Result<Node, FsError> {
+    pub(in crate::fs) fn recall(&self, request: &Request, number: u64) -> Result<Node, FsError> {
         match Clue::of(number) {
             Clue::Sidecar(record) if self.vault.secret_of(record).is_some() => {
                 Ok(Node::Sidecar(record))
             }
-            Clue::Status(file) => Ok(Node::Status(file, who.uid)),
+            Clue::Status(file) => Ok(Node::Status(file, request.uid)),
             Clue::Private => Err(FsError::Lost),
             Clue::Sidecar(_) | Clue::Other => {
                 // A caller's own directory exists without a secret in it.
                 // Where the caller is not known, the request is not about a directory.
-                let caller = self.caller_if_known(who).ok_or(FsError::Stale)?;
+                let caller = self.caller_if_known(request).ok_or(FsError::Stale)?;
                 let own = caller
                     .own_slug()
                     .filter(|own| directory_ids::directory_id(own.as_str()) == number);
@@ -156,14 +158,15 @@ impl Fs {
     /// follows would be lost without an error.
     pub(in crate::fs) fn node_or_draft(
         &self,
-        who: &Requester,
+        request: &Request,
         number: u64,
         opens: bool,
     ) -> Result<Node, FsError> {
-        match self.any_node(who, number) {
+        match self.any_node(request, number) {
             Err(FsError::Lost) => {
-                let caller = self.caller(who)?;
-                let draft = self.draft_again(who, &caller, number, opens).ok_or(FsError::Lost)?;
+                let caller = self.caller(request)?;
+                let draft =
+                    self.draft_again(request, &caller, number, opens).ok_or(FsError::Lost)?;
                 let node = Node::Draft(draft);
                 self.nodes.look_up(&node);
                 Ok(node)
@@ -174,12 +177,12 @@ impl Fs {
 
     fn draft_again(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         number: u64,
         opens: bool,
     ) -> Option<Arc<Draft>> {
-        let (stale, path) = self.tasks.find(who, |note| match note {
+        let (stale, path) = self.tasks.find(request, |note| match note {
             Note::Rewrite { node, path: Some(path), draft: None, only }
                 if only.is_none_or(|only| only == number && opens) =>
             {
@@ -188,14 +191,14 @@ impl Fs {
             _ => None,
         })?;
         let secret = self.secret_behind(stale)?;
-        let opener = self.opener(who, caller, &path).ok()?;
+        let opener = self.opener(request, caller, &path).ok()?;
         let draft = Arc::new(match Clue::of(stale) {
             Clue::Sidecar(record) => {
                 Draft::of_lists(number, opener, &path, record, &emit_lists(secret.acl())).ok()?
             }
             _ => Draft::of_value(number, opener, &path, Arc::clone(secret.value()), SECRET_MODE),
         });
-        self.tasks.find(who, |note| match note {
+        self.tasks.find(request, |note| match note {
             Note::Rewrite { node, draft: made @ None, .. } if *node == stale => {
                 *made = Some(Arc::clone(&draft));
                 Some(())
@@ -224,7 +227,7 @@ impl Fs {
             .map(String::as_str)
             .collect();
         let stale = keys.iter().map(|key| stale_name(key)).collect();
-        self.invalidator.send(Invalidation { stale, answer: None });
+        self.invalidator.forget(stale);
 
         let mut left = self.saved_state.inherit().unwrap_or_else(|error| {
             tracing::error!(%error, "what the process before this one left cannot be read");
@@ -341,7 +344,7 @@ impl Fs {
     }
 
     fn inherit_note(&self, kept: SavedRetry, slot: Slot) {
-        let SavedRetry { task, started, uid, request: unique, node, served, .. } = kept;
+        let SavedRetry { task, started, uid, unique, node, served, .. } = kept;
         let note = match kept {
             SavedRetry { to_write: true, .. } => {
                 let path = self.secret_behind(node).map(|secret| match Clue::of(node) {

@@ -13,7 +13,7 @@ use crate::audit::ErrorCode;
 use crate::crypto::{Keyring, MasterKey};
 use crate::fs::kernel::nodes::ROOT;
 use crate::fs::{
-    Changes, Creation, Fs, FsError, KernelCache, Opened, Options, RenameMode, Requester,
+    Changes, Creation, Fs, FsError, KernelCache, Opcode, Opened, Options, RenameMode, Request,
     RestoredState, SavedState,
 };
 use crate::identity::{Directory, Group, NssError, Resolver, User};
@@ -106,14 +106,14 @@ impl Mount {
 }
 
 /// The request of that number, of this thread.
-fn request(unique: u64) -> Requester {
+fn request(unique: u64) -> Request {
     let task = nix::unistd::gettid().as_raw().cast_unsigned();
-    Requester { task, unique, ..Requester::default() }
+    Request { task, unique, ..Request::default() }
 }
 
 /// The same, sent again.
-fn again(unique: u64) -> Requester {
-    Requester { is_resent: true, ..request(unique) }
+fn again(unique: u64) -> Request {
+    Request { is_resent: true, ..request(unique) }
 }
 
 impl Server {
@@ -122,69 +122,87 @@ impl Server {
         std::mem::forget(self);
     }
 
-    fn look_up(&self, who: Requester, name: &str) -> Result<u64, FsError> {
-        self.0.look_up(&who, ROOT, OsStr::new(name)).map(|entry| entry.attr.node)
+    fn run<T: Send + 'static, F>(
+        &self,
+        request: Request,
+        opcode: Opcode,
+        operation: impl FnOnce(Arc<Fs>, Request) -> F,
+    ) -> Result<T, FsError>
+    where
+        F: Future<Output = Result<T, FsError>> + Send + 'static,
+    {
+        let (answer, answered) = channel();
+        self.0.run(request, opcode, operation, move |outcome| answer.send(outcome).unwrap());
+        answered.recv().expect("each request is answered")
     }
 
-    fn open(&self, who: Requester, node: u64, write: bool) -> Result<Opened, FsError> {
-        answered(|answer| self.0.open(&who, node, !write, write, answer))
+    fn look_up(&self, request: &Request, name: &str) -> Result<u64, FsError> {
+        self.0.look_up(request, ROOT, OsStr::new(name)).map(|entry| entry.attr.node)
+    }
+
+    fn open(&self, request: Request, node: u64, write: bool) -> Result<Opened, FsError> {
+        let (answer, answered) = channel();
+        let open = |fs: &_, request| Fs::open(fs, request, node, !write, write);
+        let answer = move |outcome| answer.send(outcome).unwrap();
+        self.0.run_started(request, Opcode::Open, open, answer);
+        answered.recv().expect("each request is answered")
     }
 
     /// As an open(2) with O_CREAT, a write(2) and a close(2).
     fn create(&self, unique: u64, name: &str, value: &[u8]) {
-        let (who, how) = (request(unique), Creation { mode: 0o600, exclusive: true, reads: false });
-        let created = answered(|answer| self.0.create(&who, ROOT, OsStr::new(name), how, answer));
-        let (entry, opened) = created.unwrap();
-        self.0.write(&who, opened.handle, 0, 0, value).unwrap();
-        let (node, handle) = (entry.attr.node, opened.handle);
-        answered(|answer| self.0.flush(&who, node, handle, answer)).unwrap();
-        self.release(who, (node, handle)).recv().unwrap();
+        let how = Creation { mode: 0o600, exclusive: true, reads: false };
+        let (node, handle) = self.open_new(unique, name, how);
+        self.0.write(&request(unique), handle, 0, 0, value).unwrap();
+        self.flush(unique, (node, handle));
+        self.release(request(unique), (node, handle)).recv().unwrap();
     }
 
     /// As an open(2) with O_TRUNC and a close(2), from request 100 on. The node and handle that the kernel is yet
     /// to release.
     fn truncate(&self, name: &str) -> (u64, u64) {
-        let node = self.look_up(request(100), name).unwrap();
+        let node = self.look_up(&request(100), name).unwrap();
         assert!(matches!(self.open(request(102), node, true), Err(FsError::Stale)));
-        let node = self.look_up(request(104), name).unwrap();
+        let node = self.look_up(&request(104), name).unwrap();
         let handle = self.open(request(106), node, true).unwrap().handle;
-        let (who, changes) = (request(108), Changes { size: Some(0), ..Changes::default() });
-        let set = |answer| self.0.set_attributes(&who, node, None, changes, answer);
-        answered(set).unwrap();
-        answered(|answer| self.0.flush(&request(110), node, handle, answer)).unwrap();
+        let changes = Changes { size: Some(0), ..Changes::default() };
+        let set = |fs: Arc<Fs>, request| fs.set_attributes(request, node, None, changes);
+        self.run(request(108), Opcode::Setattr, set).unwrap();
+        self.flush(110, (node, handle));
         (node, handle)
     }
 
     /// As touch(1) of a new file. The node and handle that the kernel is yet to release.
     fn touch(&self, unique: u64, name: &str) -> (u64, u64) {
-        let (who, how) =
-            (request(unique), Creation { mode: 0o600, exclusive: false, reads: false });
-        let created = answered(|answer| self.0.create(&who, ROOT, OsStr::new(name), how, answer));
-        let (entry, opened) = created.unwrap();
-        let (node, handle) = (entry.attr.node, opened.handle);
-        answered(|answer| self.0.flush(&who, node, handle, answer)).unwrap();
-        (node, handle)
+        let opened =
+            self.open_new(unique, name, Creation { mode: 0o600, exclusive: false, reads: false });
+        self.flush(unique, opened);
+        opened
     }
 
-    fn release(&self, who: Requester, (node, handle): (u64, u64)) -> Receiver<()> {
+    fn open_new(&self, unique: u64, name: &str, how: Creation) -> (u64, u64) {
+        let create = |fs: Arc<Fs>, request| fs.create(request, ROOT, name.into(), how);
+        let (entry, opened) = self.run(request(unique), Opcode::Create, create).unwrap();
+        (entry.attr.node, opened.handle)
+    }
+
+    fn flush(&self, unique: u64, (node, handle): (u64, u64)) {
+        let flush = |fs: Arc<Fs>, request| fs.flush(request, node, handle);
+        self.run(request(unique), Opcode::Flush, flush).unwrap();
+    }
+
+    fn release(&self, request: Request, (node, handle): (u64, u64)) -> Receiver<bool> {
         let (answer, answered) = channel();
-        self.0.release(&who, node, handle, move || answer.send(()).unwrap());
+        let release = |fs: Arc<Fs>, request| fs.release(request, node, handle);
+        let answer = move |outcome: Result<(), _>| answer.send(outcome.is_ok()).unwrap();
+        self.0.run(request, Opcode::Release, release, answer);
         answered
     }
 
-    fn rename(&self, who: Requester, name: &str, new_name: &str) {
-        let (name, new_name, mode) = (OsStr::new(name), OsStr::new(new_name), RenameMode::Replace);
-        answered(|answer| self.0.rename(&who, ROOT, name, ROOT, new_name, mode, answer)).unwrap();
+    fn rename(&self, request: Request, name: &str, new_name: &str) {
+        let (from, to) = ((ROOT, name.into()), (ROOT, new_name.into()));
+        let rename = |fs: Arc<Fs>, request| fs.rename(request, from, to, RenameMode::Replace);
+        self.run(request, Opcode::Rename, rename).unwrap();
     }
-}
-
-/// The answer to what `ask` asks.
-fn answered<T: Send + 'static>(
-    ask: impl FnOnce(Box<dyn FnOnce(Result<T, FsError>) + Send>),
-) -> Result<T, FsError> {
-    let (answer, answered) = channel();
-    ask(Box::new(move |outcome| answer.send(outcome).unwrap()));
-    answered.recv().expect("each request is answered")
 }
 
 /// A thread opens a version after ESTALE, and opens it again after it was renamed onto another secret. The
@@ -194,18 +212,18 @@ fn a_resent_open_is_not_taken_for_an_earlier_one() {
     let mount = Mount::new();
     let first = mount.serve();
     first.create(2, "b", b"old");
-    let old = first.look_up(request(4), "b").unwrap();
+    let old = first.look_up(&request(4), "b").unwrap();
     first.create(6, "a", b"value");
     first.create(8, "c", b"value");
     first.rename(request(10), "a", "b");
     assert!(matches!(first.open(request(12), old, false), Err(FsError::Stale)));
-    let moved = first.look_up(request(14), "b").unwrap();
+    let moved = first.look_up(&request(14), "b").unwrap();
     first.open(request(16), moved, false).unwrap();
     first.rename(request(18), "b", "c");
     first.kill();
     let second = mount.serve();
     assert!(matches!(second.open(again(20), moved, false), Err(FsError::Stale)));
-    let node = second.look_up(request(22), "c").unwrap();
+    let node = second.look_up(&request(22), "c").unwrap();
     second.open(request(24), node, false).unwrap();
 }
 
@@ -216,15 +234,19 @@ fn a_release_is_not_overtaken_after_a_takeover() {
     let first = mount.serve();
     first.create(2, "K", b"old");
     let opened = first.truncate("K");
-    let old = first.look_up(request(112), "K").unwrap();
+    let old = first.look_up(&request(112), "K").unwrap();
     first.kill();
     let no_answer = mount.names.0.lock();
     let second = mount.serve();
     let (found, all_found) = channel();
     for unique in [114, 116, 118] {
         let (server, who, found) = (second.clone(), again(unique), found.clone());
-        let look_up = move || found.send(server.look_up(who, "K")).unwrap();
-        second.0.once_known(who.uid, look_up);
+        let uid = who.uid;
+        let look_up = move |caller| {
+            let request = Request { caller: Some(caller), ..who };
+            found.send(server.look_up(&request, "K")).unwrap();
+        };
+        second.0.once_known(uid, look_up);
     }
     let released = second.release(again(120), opened);
     drop((no_answer, found));
@@ -255,8 +277,8 @@ fn before_the_release<T: Send + 'static>(
 }
 
 /// The same request, of another process.
-fn of_another_process(who: Requester) -> Requester {
-    Requester { task: nix::unistd::getppid().as_raw().cast_unsigned(), ..who }
+fn of_another_process(who: Request) -> Request {
+    Request { task: nix::unistd::getppid().as_raw().cast_unsigned(), ..who }
 }
 
 #[test]
@@ -265,10 +287,10 @@ fn a_resent_lookup_waits_for_the_release_before_it() {
     let first = mount.serve();
     first.create(2, "K", b"old");
     let opened = first.truncate("K");
-    let old = first.look_up(request(112), "K").unwrap();
+    let old = first.look_up(&request(112), "K").unwrap();
     first.kill();
     let who = again(902);
-    let found = before_the_release(&mount, opened, move |server| server.look_up(who, "K"));
+    let found = before_the_release(&mount, opened, move |server| server.look_up(&who, "K"));
     assert_ne!(found.unwrap(), old);
 }
 
@@ -280,10 +302,11 @@ fn a_resent_unlink_waits_for_the_release_before_it() {
     first.kill();
     let who = of_another_process(again(902));
     before_the_release(&mount, opened, move |server| {
-        answered(|answer| server.0.unlink(&who, ROOT, OsStr::new("K"), answer)).unwrap();
+        let unlink = |fs: Arc<Fs>, request| fs.unlink(request, ROOT, "K".into());
+        server.run(who, Opcode::Unlink, unlink).unwrap();
     });
     let last = mount.serve();
-    assert!(matches!(last.look_up(request(904), "K"), Err(FsError::NotFound(_))));
+    assert!(matches!(last.look_up(&request(904), "K"), Err(FsError::NotFound(_))));
 }
 
 #[test]
@@ -291,12 +314,12 @@ fn a_resent_rename_waits_for_the_release_before_it() {
     let mount = Mount::new();
     let first = mount.serve();
     first.create(2, "c", b"old");
-    let old = first.look_up(request(4), "c").unwrap();
+    let old = first.look_up(&request(4), "c").unwrap();
     let opened = first.touch(6, "b");
     first.kill();
     let who = of_another_process(again(902));
     before_the_release(&mount, opened, move |server| server.rename(who, "b", "c"));
     let last = mount.serve();
-    assert!(matches!(last.look_up(request(904), "b"), Err(FsError::NotFound(_))));
-    assert_ne!(last.look_up(request(906), "c").unwrap(), old);
+    assert!(matches!(last.look_up(&request(904), "b"), Err(FsError::NotFound(_))));
+    assert_ne!(last.look_up(&request(906), "c").unwrap(), old);
 }

@@ -106,7 +106,7 @@ pub(super) struct SavedRetry {
     pub(super) started: Option<u64>,
     pub(super) uid: u32,
     /// The request that got it, or that opened the version or draft afterwards (`is_spent`).
-    pub(super) request: u64,
+    pub(super) unique: u64,
     /// Nanoseconds of the clock that runs since boot.
     pub(super) at: u64,
     pub(super) node: u64,

@@ -5,12 +5,12 @@ mod names;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use secretfs::fs::{
-    Caching, Changes, Creation, FileKind, Fs, FsError, KernelCache, NEVER, ROOT, Requester,
+    Caching, Changes, Creation, FileKind, Fs, FsError, KernelCache, NEVER, Opcode, ROOT, Request,
 };
 use secretfs::fuse::code;
 
@@ -113,15 +113,18 @@ impl Kernel {
     }
 
     /// A thread of its own for each system call: what is remembered of one is of no use to another.
-    pub(crate) fn thread(&mut self, uid: u32) -> Requester {
+    pub(crate) fn thread(&mut self, uid: u32) -> Request {
         self.next_task += 1;
         let unique = u64::from(self.next_task) * 2;
-        Requester { uid, gid: uid, task: self.next_task, unique, is_resent: false, files: 0 }
+        let mut request = Request::default();
+        (request.uid, request.gid, request.task, request.unique) =
+            (uid, uid, self.next_task, unique);
+        request
     }
 
     fn component(
         &mut self,
-        who: &Requester,
+        request: &Request,
         parent: u64,
         name: &str,
         again: bool,
@@ -131,7 +134,7 @@ impl Kernel {
         if let Some(found) = known.filter(|_| !again) {
             return Ok(found);
         }
-        let look_up = || self.fs.look_up(who, parent, OsStr::new(name)).map_err(number);
+        let look_up = || self.fs.look_up(request, parent, OsStr::new(name)).map_err(number);
         let mut entry = look_up()?;
         *self.lookups.entry(entry.attr.node).or_default() += 1;
         if again && known.is_none_or(|(node, _)| node != entry.attr.node) {
@@ -149,25 +152,25 @@ impl Kernel {
         Ok(found)
     }
 
-    fn walk(&mut self, who: &Requester, path: &str, again: bool) -> Result<Found, i32> {
+    fn walk(&mut self, request: &Request, path: &str, again: bool) -> Result<Found, i32> {
         let mut at = (ROOT, FileKind::Directory);
         for name in path.split('/').filter(|name| !name.is_empty()) {
             if at.1 != FileKind::Directory {
                 return Err(ENOTDIR);
             }
-            at = self.component(who, at.0, name, again)?;
+            at = self.component(request, at.0, name, again)?;
         }
         Ok(at)
     }
 
     fn parent<'a>(
         &mut self,
-        who: &Requester,
+        request: &Request,
         path: &'a str,
         again: bool,
     ) -> Result<(u64, &'a str), i32> {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-        match self.walk(who, directory, again)? {
+        match self.walk(request, directory, again)? {
             (node, FileKind::Directory) => Ok((node, name)),
             _ => Err(ENOTDIR),
         }
@@ -189,11 +192,12 @@ impl Kernel {
     }
 
     pub(crate) fn open(&mut self, uid: u32, path: &str, flags: Flags) -> Result<Descriptor, i32> {
-        let who = self.thread(uid);
-        let opened = self.retrying(|kernel, again| kernel.try_open(&who, path, flags, again))?;
+        let request = self.thread(uid);
+        let opened =
+            self.retrying(|kernel, again| kernel.try_open(&request, path, flags, again))?;
         if flags.truncate {
             let size = Changes { size: Some(0), ..Changes::default() };
-            if let Err(error) = self.set_attributes(&who, opened.node, None, size) {
+            if let Err(error) = self.set_attributes(&request, opened.node, None, size) {
                 self.release(uid, opened);
                 return Err(error);
             }
@@ -203,22 +207,21 @@ impl Kernel {
 
     fn try_open(
         &mut self,
-        who: &Requester,
+        request: &Request,
         path: &str,
         flags: Flags,
         again: bool,
     ) -> Result<Descriptor, i32> {
-        let (parent, name) = self.parent(who, path, again)?;
-        match self.component(who, parent, name, again || flags.exclusive) {
+        let (parent, name) = self.parent(request, path, again)?;
+        match self.component(request, parent, name, again || flags.exclusive) {
             Ok(_) if flags.create && flags.exclusive => Err(EEXIST),
             Ok((_, FileKind::Directory)) => Err(EISDIR),
             Ok((node, FileKind::File)) => {
-                let fs = Arc::clone(&self.fs);
-                let opened = wait(|done| {
-                    fs.open(who, node, flags.read, flags.write, move |outcome| {
-                        send(&done, outcome)
-                    });
-                });
+                let (done, when_done) = channel();
+                let open = |fs: &_, request| Fs::open(fs, request, node, flags.read, flags.write);
+                let answer = move |outcome| drop(done.send(outcome));
+                self.fs.run_started(request.clone(), Opcode::Open, open, answer);
+                let opened = answered(&when_done);
                 opened.map(|opened| Descriptor {
                     node,
                     handle: opened.handle,
@@ -226,13 +229,11 @@ impl Kernel {
                 })
             }
             Err(ENOENT) if flags.create => {
-                let (fs, inner) = (Arc::clone(&self.fs), Arc::clone(&self.cache.0));
+                let inner = Arc::clone(&self.cache.0);
                 let _held = inner.directory.lock().expect("nobody panics");
-                let (name, exclusive) = (OsStr::new(name), flags.exclusive);
-                let (entry, opened) = wait(|done| {
-                    let answer = move |outcome| send(&done, outcome);
-                    let how = Creation { mode: 0o600, exclusive, reads: false };
-                    fs.create(who, parent, name, how, answer);
+                let how = Creation { mode: 0o600, exclusive: flags.exclusive, reads: false };
+                let (entry, opened) = self.run(request, Opcode::Create, |fs, request| {
+                    fs.create(request, parent, name.into(), how)
                 })?;
                 *self.lookups.entry(entry.attr.node).or_default() += 1;
                 let (handle, caching) = (opened.handle, opened.caching);
@@ -262,8 +263,9 @@ impl Kernel {
         uid: u32,
         file: Descriptor,
     ) -> Result<Vec<u8>, i32> {
-        let who = self.thread(uid);
-        let read = self.fs.read(&who, file.node, file.handle, 0, 2 << 20, false).map_err(number)?;
+        let request = self.thread(uid);
+        let read =
+            self.fs.read(&request, file.node, file.handle, 0, 2 << 20, false).map_err(number)?;
         Ok(read.expose().to_vec())
     }
 
@@ -274,34 +276,30 @@ impl Kernel {
         at: u64,
         bytes: &[u8],
     ) -> Result<(), i32> {
-        let who = self.thread(uid);
-        self.fs.write(&who, file.handle, at, 0, bytes).map_err(number)
+        let request = self.thread(uid);
+        self.fs.write(&request, file.handle, at, 0, bytes).map_err(number)
     }
 
     pub(crate) fn set_length(&mut self, uid: u32, file: Descriptor, size: u64) -> Result<(), i32> {
-        let who = self.thread(uid);
+        let request = self.thread(uid);
         let size = Changes { size: Some(size), ..Changes::default() };
-        self.set_attributes(&who, file.node, Some(file.handle), size)
+        self.set_attributes(&request, file.node, Some(file.handle), size)
     }
 
     fn set_attributes(
         &mut self,
-        who: &Requester,
+        request: &Request,
         node: u64,
         handle: Option<u64>,
         changes: Changes,
     ) -> Result<(), i32> {
-        let fs = Arc::clone(&self.fs);
-        let set = wait(|done| {
-            let answer = Box::new(move |outcome| send(&done, outcome));
-            fs.set_attributes(who, node, handle, changes, answer);
-        });
-        set.map(drop)
+        let set = |fs: Arc<Fs>, request| fs.set_attributes(request, node, handle, changes);
+        self.run(request, Opcode::Setattr, set).map(drop)
     }
 
     pub(crate) fn sync(&mut self, uid: u32, file: Descriptor) -> Result<(), i32> {
-        let (fs, who) = (Arc::clone(&self.fs), self.thread(uid));
-        wait(|done| fs.sync(&who, file.handle, Box::new(move |outcome| send(&done, outcome))))
+        let request = self.thread(uid);
+        self.run(&request, Opcode::Fsync, |fs, request| fs.sync(request, file.handle))
     }
 
     /// What a close of one of several descriptors does.
@@ -309,21 +307,17 @@ impl Kernel {
         if file.caching == Caching::Immutable {
             return Ok(());
         }
-        let (fs, who) = (Arc::clone(&self.fs), self.thread(uid));
-        wait(|done| {
-            fs.flush(&who, file.node, file.handle, Box::new(move |outcome| send(&done, outcome)))
-        })
+        let request = self.thread(uid);
+        self.run(&request, Opcode::Flush, |fs, request| fs.flush(request, file.node, file.handle))
     }
 
     /// The last descriptor is gone. Nobody waits for that.
     pub(crate) fn release(&mut self, uid: u32, file: Descriptor) {
         if file.handle != 0 {
-            let who = self.thread(uid);
+            let request = self.thread(uid);
             // What is only published now is known to everyone before the next operation.
-            let (told, answered) = std::sync::mpsc::channel();
-            self.fs
-                .release(&who, file.node, file.handle, move || told.send(()).unwrap_or_default());
-            answered.recv().expect("a release is answered");
+            let release = |fs: Arc<Fs>, request| fs.release(request, file.node, file.handle);
+            self.run(&request, Opcode::Release, release).expect("a release has no error");
         }
     }
 
@@ -337,14 +331,31 @@ impl Kernel {
     }
 
     pub(crate) fn truncate(&mut self, uid: u32, path: &str, size: u64) -> Result<(), i32> {
-        let who = self.thread(uid);
-        self.retrying(|kernel, again| match kernel.walk(&who, path, again)? {
+        let request = self.thread(uid);
+        self.retrying(|kernel, again| match kernel.walk(&request, path, again)? {
             (_, FileKind::Directory) => Err(EISDIR),
             (node, FileKind::File) => {
                 let size = Changes { size: Some(size), ..Changes::default() };
-                kernel.set_attributes(&who, node, None, size)
+                kernel.set_attributes(&request, node, None, size)
             }
         })
+    }
+
+    /// Runs an operation, and waits for its outcome.
+    fn run<T: Send + 'static, F>(
+        &self,
+        request: &Request,
+        opcode: Opcode,
+        operation: impl FnOnce(Arc<Fs>, Request) -> F,
+    ) -> Result<T, i32>
+    where
+        F: Future<Output = Result<T, FsError>> + Send + 'static,
+    {
+        let (done, when_done) = channel();
+        // Nobody listens any more if the check has failed.
+        let answer = move |outcome| drop(done.send(outcome));
+        self.fs.run(request.clone(), opcode, operation, answer);
+        answered(&when_done)
     }
 
     /// Forgets all names, and all nodes but those that are open.
@@ -359,18 +370,10 @@ impl Kernel {
     }
 }
 
+fn answered<T>(when_done: &Receiver<Result<T, FsError>>) -> Result<T, i32> {
+    when_done.recv_timeout(PATIENCE).expect("every request is answered").map_err(number)
+}
+
 fn number(error: FsError) -> i32 {
     code(&error).number
-}
-
-fn send<T>(done: &Sender<Result<T, FsError>>, outcome: Result<T, FsError>) {
-    // Nobody listens any more if the check has failed.
-    let _ = done.send(outcome);
-}
-
-/// The answer to a request.
-fn wait<T>(ask: impl FnOnce(Sender<Result<T, FsError>>)) -> Result<T, i32> {
-    let (done, when_done) = channel();
-    ask(done);
-    when_done.recv_timeout(PATIENCE).expect("every request is answered").map_err(number)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::fs::FsError;
 use crate::fs::caller::closing::Closer;
 use crate::model::Plaintext;
@@ -33,14 +35,14 @@ impl Occasion {
 
 /// What to do about a request for a commit.
 pub(in crate::fs) enum Next {
-    /// Nothing has to be stored: answer.
-    Answer(Waiter),
-    /// What was written is not whole: answer that.
-    Refuse(FsError, Waiter),
-    /// A commit is under way: it was queued behind it.
-    Queued,
+    /// Nothing has to be stored.
+    Nothing,
+    /// What was written is not whole.
+    Refuse(FsError),
+    /// A commit is under way: ask again when it has ended.
+    Queued(oneshot::Receiver<Result<(), FsError>>),
     /// Store this.
-    Commit(Target, Commit, Waiter),
+    Commit(Target, Commit),
 }
 
 /// What is to be stored.
@@ -59,20 +61,6 @@ pub(super) struct Appending {
     pub(super) length: usize,
 }
 
-/// Asks once more when the current operation is over. If that fails, the waiter gets its error; only if it
-/// succeeds is there anything left to ask for.
-pub(in crate::fs) fn then_again<T: Send + Sync + 'static>(
-    what: &Arc<T>,
-    waiter: Waiter,
-    again: impl FnOnce(Arc<T>, Waiter) + Send + 'static,
-) -> Waiter {
-    let what = Arc::clone(what);
-    Box::new(move |outcome| match outcome {
-        Ok(()) => again(what, waiter),
-        Err(error) => waiter(Err(error)),
-    })
-}
-
 impl Draft {
     /// A signal is killing a process that closes the file.
     pub(in crate::fs) fn abandon(&self, closer: Closer) {
@@ -83,19 +71,13 @@ impl Draft {
         }
     }
 
-    /// What a request for a commit comes to. `again` runs the request once more after the commit
-    /// that is under way.
-    pub(in crate::fs) fn next(
-        self: &Arc<Self>,
-        occasion: Occasion,
-        unique: u64,
-        waiter: Waiter,
-        again: impl FnOnce(Arc<Self>, Waiter) + Send + 'static,
-    ) -> Next {
+    /// What a request for a commit comes to.
+    pub(in crate::fs) fn next(&self, occasion: Occasion, unique: u64) -> Next {
         let mut state = self.state.lock();
         if state.committing {
-            state.waiting.push(then_again(self, waiter, again));
-            return Next::Queued;
+            let (waiter, committed) = oneshot::channel();
+            state.waiting.push(waiter);
+            return Next::Queued(committed);
         }
         let due = match (occasion, state.dirty) {
             (_, Dirty::Clean) | (Occasion::Close, Dirty::Emptied) => false,
@@ -113,15 +95,15 @@ impl Draft {
             }
         }
         if let Some(why) = &state.cut_off {
-            return Next::Refuse(why.clone(), waiter);
+            return Next::Refuse(why.clone());
         }
         if !due || state.ended {
-            return Next::Answer(waiter);
+            return Next::Nothing;
         }
         let commit = match &state.content {
             Content::Own(bytes) => Commit::Whole(Plaintext::copy_of(bytes.expose())),
             Content::Appended { tail, .. } => Commit::Append(Plaintext::copy_of(tail.expose())),
-            Content::Base(_) => return Next::Answer(waiter),
+            Content::Base(_) => return Next::Nothing,
         };
         let mut target = state.target.clone();
         if let (Dirty::Emptied, Target::Value(WriteTarget::New { exclusive, .. })) =
@@ -136,7 +118,7 @@ impl Draft {
             state.appending = Some(Appending { unique, length: tail.len() });
             self.shelve(&mut state);
         }
-        Next::Commit(target, commit, waiter)
+        Next::Commit(target, commit)
     }
 
     /// The request that was appending when the process before this one ended: whether it was carried out

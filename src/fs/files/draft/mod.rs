@@ -7,7 +7,7 @@ pub(in crate::fs) mod publishing;
 pub(in crate::fs) mod registry;
 mod saved;
 
-pub(in crate::fs) use commit::{Commit, Next, Occasion, then_again};
+pub(in crate::fs) use commit::{Commit, Next, Occasion};
 pub(in crate::fs) use content::WriteAt;
 pub(in crate::fs) use saved::Base;
 
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::audit::Process;
 use crate::model::{MAX_VALUE_BYTES, Plaintext};
@@ -61,8 +62,8 @@ pub(in crate::fs) enum Target {
     Lists(RecordId),
 }
 
-/// Called with how a commit went.
-pub(in crate::fs) type Waiter = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+/// Is told how a commit went.
+pub(in crate::fs) type Waiter = oneshot::Sender<Result<(), FsError>>;
 
 struct State {
     path: String,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::vault::{RecordId, WriteTarget};
 
 use super::{Draft, Target};
-use crate::fs::Requester;
+use crate::fs::Request;
 use crate::fs::caller::proc::process_of;
 use crate::fs::error::FsError;
 use crate::fs::ops::lookup::is_below;
@@ -76,12 +76,12 @@ impl Drafts {
 
     /// The file that the caller's process is creating at that path. For all other processes it does not
     /// exist: they may create it too, and the last commit wins.
-    pub(in crate::fs) fn creating(&self, path: &str, who: &Requester) -> Option<Arc<Draft>> {
+    pub(in crate::fs) fn creating(&self, path: &str, request: &Request) -> Option<Arc<Draft>> {
         let is_here = self.0.lock().creating.contains_key(path);
-        let process = if is_here { process_of(who.task) } else { return None };
+        let process = if is_here { process_of(request.task) } else { return None };
         let inner = self.0.lock();
         let mut drafts = inner.creating.get(path)?.iter().rev();
-        drafts.find(|draft| draft.is_creator(who.uid, process)).cloned()
+        drafts.find(|draft| draft.is_creator(request.uid, process)).cloned()
     }
 
     /// Whether this UID is creating a file below a directory.

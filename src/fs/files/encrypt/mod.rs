@@ -21,7 +21,7 @@ use crate::model::{Caller, Key, KeyError, Plaintext};
 
 use crate::fs::budget::Account;
 use crate::fs::kernel::nodes::{Node, path_number};
-use crate::fs::{Fs, FsError, Opened, Requester, checked_key, checked_name, join};
+use crate::fs::{Fs, FsError, Opened, Request, checked_key, checked_name, join};
 use session::{EncryptSession, Written};
 
 /// Its name in the root.
@@ -119,18 +119,18 @@ impl Fs {
     /// The name cannot be part of a key.
     pub(in crate::fs) fn find_to_encrypt(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &str,
         name: &OsStr,
     ) -> Result<Encrypt, FsError> {
-        let found = self.find_to_encrypt_quietly(who, caller, directory, name);
-        self.note(who, "encrypt", found)
+        let found = self.key_to_encrypt(request, caller, directory, name);
+        self.counted(request, Some("encrypt"), found)
     }
 
-    fn find_to_encrypt_quietly(
+    fn key_to_encrypt(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &str,
         name: &OsStr,
@@ -148,7 +148,7 @@ impl Fs {
             Some(in_tree) => (Written::SealedValue, in_tree),
             None => (Written::Value, path.as_str()),
         };
-        if marked.is_some() || self.is_known_directory(who, caller, in_tree) {
+        if marked.is_some() || self.is_known_directory(request, caller, in_tree) {
             Key::check_directory(in_tree).map_err(|error| bad_name(&path, error))?;
             return Ok(Encrypt::Directory(path.into()));
         }
@@ -156,7 +156,7 @@ impl Fs {
             FsError::BadName { error, .. } => bad_name(&path, error),
             other => other,
         })?;
-        let (node, uid) = (self.nodes.next_transient(), who.uid);
+        let (node, uid) = (self.nodes.next_transient(), request.uid);
         let open = Mutex::default();
         Ok(Encrypt::File(Arc::new(EncryptFile { node, uid, key, written, open })))
     }
@@ -177,19 +177,20 @@ impl Fs {
         }
     }
 
-    fn is_known_directory(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
-        self.sees_in(who, caller, path) || (caller.is_admin() && self.identities.is_own_slug(path))
+    fn is_known_directory(&self, request: &Request, caller: &Caller, path: &str) -> bool {
+        self.sees_in(request, caller, path)
+            || (caller.is_admin() && self.identities.is_own_slug(path))
     }
 
     /// Opens a file of `.encrypt`, for both reading and writing: one alone leads to nothing.
     pub(in crate::fs) fn open_to_encrypt(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         file: &EncryptFile,
         (read, write): (bool, bool),
     ) -> Result<Opened, FsError> {
-        if who.uid != file.uid {
+        if request.uid != file.uid {
             // The lookup of another UID came in between; the kernel makes a new one.
             return Err(FsError::Stale);
         }

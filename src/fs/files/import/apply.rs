@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use crate::audit::{Actor, Process};
 use crate::document::{DocumentError, DocumentErrors, parse};
-use crate::fs::files::draft::{Occasion, Waiter};
+use crate::fs::files::draft::Occasion;
+use crate::fs::kernel::invalidator::StaleName;
 use crate::fs::kernel::retries::Note;
-use crate::fs::{Fs, FsError, Requester};
+use crate::fs::{Fs, FsError, Request};
 use crate::identity::{Answer, ResolveError};
 use crate::model::{Plaintext, printable};
 use crate::telemetry::ImportResult;
@@ -122,64 +123,73 @@ impl Fs {
     }
 
     /// Applies a dropped file if that is due.
-    pub(super) fn apply_dropped(
+    pub(in crate::fs) async fn apply_dropped(
         self: &Arc<Self>,
-        who: &Requester,
-        file: Arc<ImportFile>,
+        request: &Request,
+        file: &Arc<ImportFile>,
         occasion: Occasion,
-        waiter: Waiter,
-    ) {
-        let (fs, asker) = (Arc::clone(self), *who);
-        let again = move |file, waiter| fs.apply_dropped(&asker, file, occasion, waiter);
-        let (bytes, zeros, waiter) = match file.next(occasion, waiter, again) {
-            Next::Answer(waiter) => return waiter(Ok(())),
-            Next::Refuse(error, waiter) => {
-                self.report(&file, format!("nothing of this file was applied:\n{error}\n"));
-                return waiter(Err(error));
+    ) -> Result<(), FsError> {
+        let (bytes, zeros) = loop {
+            match file.next(occasion) {
+                Next::Nothing => return Ok(()),
+                Next::Refuse(error) => {
+                    self.report(file, format!("nothing of this file was applied:\n{error}\n"));
+                    return Err(error);
+                }
+                // If the one under way fails, this one has its error.
+                Next::Queued(applied) => applied.await??,
+                Next::Apply(bytes, zeros) => break (bytes, zeros),
             }
-            Next::Queued => return,
-            Next::Apply(bytes, zeros, waiter) => (bytes, zeros, waiter),
         };
         if occasion != Occasion::Release {
             // Forgotten in a moment, and the process cannot have many.
             let charge = self.budget.restore(file.account(), Note::BYTES);
-            self.remember_of_process(who, Note::Applied(Arc::clone(&file)), charge);
+            self.remember_of_process(request, Note::Applied(Arc::clone(file)), charge);
         }
-        let process = self.programs.process(who);
-        let fs = Arc::clone(self);
-        let (of, who, size) = (Arc::clone(&file), *who, bytes.len());
-        let work = move |importer: Answer| {
-            // It may have waited for others of the UID.
-            let importer = fs.identities.known(of.uid()).unwrap_or(importer);
-            let outcome = match zeros {
-                0 => fs.apply(importer, process, bytes.expose()),
-                _ => fs.apply(importer, process, with_a_zero(&bytes).expose()),
-            };
-            drop(bytes);
-            fs.dropped_applied(&who, &of, outcome, occasion, waiter);
+        let (outcome, stale) = match self.apply_in_turn(request, file, bytes, zeros).await {
+            Ok(outcome) => self.dropped_applied(file, outcome),
+            Err(error) => (Err(error), Vec::new()),
         };
-        // The threads that apply files serve all UIDs: none of them waits for a name service.
-        let (queue, uid) = (Arc::clone(&self.import.queue), file.uid());
-        let submit = move |importer: Answer| {
-            if let Err(error) = queue.submit(uid, size, Box::new(move || work(importer))) {
-                // The waiter went with the work; dropping it answers that something is wrong.
-                tracing::error!(%error, "no thread could be started to apply a file");
-                file.applied().into_iter().for_each(|waiter| waiter(Err(FsError::BadHandle)));
-            }
-        };
-        self.identities.ask(uid, Box::new(submit));
+        let waiting = file.applied();
+        self.forget_stale(request.unique, occasion, stale).await;
+        waiting.into_iter().for_each(|waiter| drop(waiter.send(outcome.clone())));
+        outcome
     }
 
+    /// Applies the bytes of a file on a thread for that, after the other files of its UID.
+    async fn apply_in_turn(
+        self: &Arc<Self>,
+        request: &Request,
+        file: &ImportFile,
+        bytes: Arc<Plaintext>,
+        zeros: usize,
+    ) -> Result<Result<Applied, NotApplied>, FsError> {
+        let (process, uid) = (self.programs.process(request), file.uid());
+        // The threads that apply files serve all UIDs: none of them waits for a name service.
+        let importer = self.answer_of(request, uid).await?;
+        let (fs, size) = (Arc::clone(self), bytes.len());
+        let work = move || {
+            // It may have waited for others of the UID.
+            let importer = fs.identities.known(uid).unwrap_or(importer);
+            match zeros {
+                0 => fs.apply(importer, process, bytes.expose()),
+                _ => fs.apply(importer, process, with_a_zero(&bytes).expose()),
+            }
+        };
+        self.import.queue.run(uid, size, work).await.map_err(|error| {
+            tracing::error!(%error, "no thread could be started to apply a file");
+            FsError::BadHandle
+        })
+    }
+
+    /// Reports how it went. Gives what the closer is told, and what the kernel must forget.
     fn dropped_applied(
         &self,
-        who: &Requester,
-        file: &Arc<ImportFile>,
+        file: &ImportFile,
         outcome: Result<Applied, NotApplied>,
-        occasion: Occasion,
-        waiter: Waiter,
-    ) {
+    ) -> (Result<(), FsError>, Vec<StaleName>) {
         self.report(file, report_of(&outcome));
-        let (outcome, stale) = match outcome {
+        match outcome {
             Ok(applied) => {
                 self.watchers.imported(&applied.changes);
                 (Ok(()), self.stale_after(&applied.changes))
@@ -188,13 +198,7 @@ impl Fs {
                 let path = full_path(&file.path());
                 (Err(FsError::NotApplied { path, why: Arc::new(why) }), Vec::new())
             }
-        };
-        let waiting = file.applied();
-        let answer = move || {
-            waiter(outcome.clone());
-            waiting.into_iter().for_each(|waiter| waiter(outcome.clone()));
-        };
-        self.answer_stored(Some(who.unique), occasion, stale, answer);
+        }
     }
 
     fn report(&self, file: &ImportFile, text: String) {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::document::MAX_FILE_BYTES;
 use crate::fs::budget::{Account, Charge, OBJECT_BYTES, buffer_bytes};
 use crate::fs::caller::closing::{Abandoned, Close, Closer, Judged, OpenersFiles};
-use crate::fs::files::draft::{Occasion, Waiter, then_again};
-use crate::fs::{FsError, Requester};
+use crate::fs::files::draft::{Occasion, Waiter};
+use crate::fs::{FsError, Request};
 use crate::model::Plaintext;
 
 use super::{full_path, is_unfinished};
@@ -51,13 +52,13 @@ struct State {
 /// What to do about a request to apply the file.
 pub(super) enum Next {
     /// Nothing is to be applied: answer.
-    Answer(Waiter),
+    Nothing,
     /// What was written is not whole: answer that.
-    Refuse(FsError, Waiter),
+    Refuse(FsError),
     /// It is being applied: the request was queued behind it.
-    Queued,
+    Queued(oneshot::Receiver<Result<(), FsError>>),
     /// Apply these bytes, followed by that many zeros.
-    Apply(Arc<Plaintext>, usize, Waiter),
+    Apply(Arc<Plaintext>, usize),
 }
 
 impl ImportFile {
@@ -67,7 +68,7 @@ impl ImportFile {
     /// `charge` is for [`Self::BYTES`].
     pub(super) fn new(
         node: u64,
-        who: &Requester,
+        request: &Request,
         writer: Option<u32>,
         path: String,
         mode: u16,
@@ -91,7 +92,7 @@ impl ImportFile {
             waiting: Vec::new(),
         };
         let (files, state) = (OpenersFiles::default(), Mutex::new(state));
-        Self { node, uid: who.uid, gid: who.gid, files, state }
+        Self { node, uid: request.uid, gid: request.gid, files, state }
     }
 
     pub(super) fn node(&self) -> u64 {
@@ -141,9 +142,9 @@ impl ImportFile {
     }
 
     /// What it means that this process closes a descriptor of it.
-    pub(in crate::fs) fn close_by(&self, who: &Requester, judged: Option<Judged>) -> Close {
+    pub(in crate::fs) fn close_by(&self, request: &Request, judged: Option<Judged>) -> Close {
         let writer = self.state.lock().writer;
-        Close::by(who, writer, &self.files, judged)
+        Close::by(request, writer, &self.files, judged)
     }
 
     /// It was opened, by that process if for writing. One that was applied starts anew. Whether this is the
@@ -195,11 +196,11 @@ impl ImportFile {
     /// Writes at `offset`; nothing is changed and nothing allocated if the end is over a limit.
     pub(in crate::fs) fn write(
         &self,
-        who: &Requester,
+        request: &Request,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), FsError> {
-        self.files.are_used_by(who);
+        self.files.are_used_by(request);
         let mut state = self.state.lock();
         let room = within_limit(offset, bytes.len(), &state.path).and_then(|(start, end)| {
             state.charge_up_to(end)?;
@@ -237,18 +238,13 @@ impl ImportFile {
         state.modified = SystemTime::now();
     }
 
-    /// What a request to apply it comes to. `again` makes the request once more when what is under
-    /// way is over.
-    pub(super) fn next(
-        self: &Arc<Self>,
-        occasion: Occasion,
-        waiter: Waiter,
-        again: impl FnOnce(Arc<Self>, Waiter) + Send + 'static,
-    ) -> Next {
+    /// What a request to apply it comes to.
+    pub(super) fn next(&self, occasion: Occasion) -> Next {
         let mut state = self.state.lock();
         if state.applying {
-            state.waiting.push(then_again(self, waiter, again));
-            return Next::Queued;
+            let (waiter, applied) = oneshot::channel();
+            state.waiting.push(waiter);
+            return Next::Queued(applied);
         }
         let due = match occasion {
             // Empty to its end, it is applied to say so. If it was opened again after its last handle was closed, what
@@ -264,15 +260,15 @@ impl ImportFile {
             state.abandoned.resumed();
         }
         if is_unfinished(&state.path) || state.removed || !due {
-            return Next::Answer(waiter);
+            return Next::Nothing;
         }
         state.was_applied = true;
         if let Some(why) = &state.cut_off {
-            return Next::Refuse(why.clone(), waiter);
+            return Next::Refuse(why.clone());
         }
         (state.dirty, state.applying) = (false, true);
         let zeros = state.length - state.bytes.len();
-        Next::Apply(Arc::clone(&state.bytes), zeros, waiter)
+        Next::Apply(Arc::clone(&state.bytes), zeros)
     }
 
     /// It was applied, or refused. Gives the requests that wait for that.
@@ -345,12 +341,13 @@ mod tests {
     use super::*;
     use crate::fs::budget::{Budget, MemoryLimits};
 
-    const WHO: Requester =
-        Requester { uid: 7, gid: 7, task: 0, unique: 0, is_resent: false, files: 0 };
+    fn writer() -> Request {
+        Request { uid: 7, gid: 7, ..Request::default() }
+    }
 
     fn file(budget: &Budget) -> Arc<ImportFile> {
         let charge = budget.charge(Account::User(7), ImportFile::BYTES, "a.yaml").unwrap();
-        Arc::new(ImportFile::new(1, &WHO, None, "a.yaml".to_owned(), 0o600, charge))
+        Arc::new(ImportFile::new(1, &writer(), None, "a.yaml".to_owned(), 0o600, charge))
     }
 
     #[test]
@@ -361,10 +358,13 @@ mod tests {
         assert!(file.state.lock().bytes.is_empty());
         for size in [MAX_FILE_BYTES as u64 + 1, 1_000_000_000_000_000, u64::MAX] {
             assert!(matches!(file.resize(size), Err(FsError::DropTooLarge(_))));
-            assert!(matches!(file.write(&WHO, size - 1, b"xx"), Err(FsError::DropTooLarge(_))));
+            assert!(matches!(
+                file.write(&writer(), size - 1, b"xx"),
+                Err(FsError::DropTooLarge(_))
+            ));
         }
         assert_eq!(file.shown().0, MAX_FILE_BYTES as u64);
-        file.write(&WHO, 1, b"b").unwrap();
+        file.write(&writer(), 1, b"b").unwrap();
         assert_eq!(file.read(0, 4).expose(), b"\0b\0\0");
         file.resize(1).unwrap();
         assert_eq!(file.read(0, 4).expose(), b"\0");
@@ -375,12 +375,14 @@ mod tests {
         let limits = MemoryLimits { per_user: 129 << 20, total: 512 << 20 };
         let budget = Budget::new(limits);
         let files: Vec<_> = (0..2).map(|_| file(&budget)).collect();
-        files.iter().for_each(|file| file.write(&WHO, MAX_FILE_BYTES as u64 - 1, b"x").unwrap());
+        files
+            .iter()
+            .for_each(|file| file.write(&writer(), MAX_FILE_BYTES as u64 - 1, b"x").unwrap());
         let more = file(&budget);
-        let refused = more.write(&WHO, 2 << 20, b"x");
+        let refused = more.write(&writer(), 2 << 20, b"x");
         assert!(matches!(refused, Err(FsError::OutOfMemory { own: true, .. })));
         files[0].resize(0).unwrap();
-        more.write(&WHO, 0, b"x").unwrap();
+        more.write(&writer(), 0, b"x").unwrap();
         drop((files, more));
         assert_eq!(budget.used(), 0);
     }
@@ -391,18 +393,18 @@ mod tests {
         let budget = Budget::new(MemoryLimits::default());
         let file = file(&budget);
         assert!(file.opened(Some(None)));
-        file.write(&WHO, 0, b"first").unwrap();
-        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
+        file.write(&writer(), 0, b"first").unwrap();
+        let next = file.next(Occasion::Close);
         assert!(matches!(next, Next::Apply(..)));
         file.applied();
         assert!(file.closed());
         assert!(file.opened(Some(None)));
-        file.write(&WHO, 0, b"second").unwrap();
-        let next = file.next(Occasion::Release, Box::new(|_| {}), |_, _| {});
-        assert!(matches!(next, Next::Answer(_)));
+        file.write(&writer(), 0, b"second").unwrap();
+        let next = file.next(Occasion::Release);
+        assert!(matches!(next, Next::Nothing));
         file.forget_bytes();
-        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
-        let Next::Apply(bytes, 0, _) = next else { panic!("it is due") };
+        let next = file.next(Occasion::Close);
+        let Next::Apply(bytes, 0) = next else { panic!("it is due") };
         assert_eq!(bytes.expose(), b"second");
     }
 
@@ -411,13 +413,13 @@ mod tests {
         let budget = Budget::new(MemoryLimits::default());
         let file = file(&budget);
         file.opened(Some(None));
-        file.write(&WHO, 0, b"first").unwrap();
-        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
-        let Next::Apply(bytes, 0, _) = next else { panic!("it is due") };
-        file.write(&WHO, 0, b"other").unwrap();
+        file.write(&writer(), 0, b"first").unwrap();
+        let next = file.next(Occasion::Close);
+        let Next::Apply(bytes, 0) = next else { panic!("it is due") };
+        file.write(&writer(), 0, b"other").unwrap();
         assert_eq!(bytes.expose(), b"first");
-        let next = file.next(Occasion::Close, Box::new(|_| {}), |_, _| {});
-        assert!(matches!(next, Next::Queued));
+        let next = file.next(Occasion::Close);
+        assert!(matches!(next, Next::Queued(_)));
         assert_eq!(file.applied().len(), 1);
     }
 }

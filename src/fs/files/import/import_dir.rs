@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use crate::audit::Process;
 use crate::fs::Fs;
-use crate::fs::kernel::invalidator::Invalidation;
 use crate::model::{Caller, Timestamp, printable};
 use crate::vault::{Applied, Change};
 
@@ -93,7 +92,7 @@ impl Fs {
         };
         let stale = self.stale_after(&applied.changes);
         self.watchers.imported(&applied.changes);
-        self.invalidator.send(Invalidation { stale, answer: None });
+        self.invalidator.forget(stale);
         Ok(applied)
     }
 
@@ -101,7 +100,7 @@ impl Fs {
     pub fn changed_elsewhere(&self, changes: &[Change]) {
         let stale = self.stale_after(changes);
         self.watchers.imported(changes);
-        self.invalidator.send(Invalidation { stale, answer: None });
+        self.invalidator.forget(stale);
     }
 
     /// Remembers what became of a file of the imported directory, for `.status/import-dir`.

@@ -7,14 +7,16 @@ use crate::fs::budget::{Account, HANDLE_BYTES};
 use crate::fs::caller::closing::Close;
 use crate::fs::caller::proc::process_of;
 use crate::fs::files::draft::Occasion;
+use crate::fs::files::status::requests::Opcode;
 use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::retries::Note;
 use crate::fs::ops::close::closed_by_killed;
 use crate::fs::ops::readdir::Listed;
+use crate::fs::request::task;
 use crate::fs::{
-    Answer, Attr, Caching, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Requester,
-    checked_name, join,
+    Attr, Caching, Entry, FileKind, Fs, FsError, NEVER, Opened, RenameMode, Request, checked_name,
+    join,
 };
 use crate::model::{Caller, Key};
 
@@ -38,42 +40,42 @@ impl Fs {
     /// What a name in a directory of the drop directory means to this caller.
     pub(in crate::fs) fn find_in_drop_box(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &str,
         name: &str,
     ) -> Option<Import> {
         let path = join(directory, name);
-        if let Some(file) = self.dropped(who, &path) {
+        if let Some(file) = self.dropped(request, &path) {
             return Some(Import::File(file));
         }
-        let (uid, admin) = (who.uid, caller.is_admin());
+        let (uid, admin) = (request.uid, caller.is_admin());
         if let Some(of) = path.strip_suffix(REPORT_SUFFIX)
             && let Some(report) = self.import.reports.find(uid, admin, of)
         {
             return Some(Import::Report(report));
         }
-        if self.has_drop_directory(who, caller, &path) {
+        if self.has_drop_directory(request, caller, &path) {
             return Some(Import::Directory(path.into()));
         }
         // Programs that have closed a file may set its mode and times after that.
         let just_applied = |note: &mut Note| match note {
-            Note::Applied(file) if file.path() == path && file.uid() == who.uid => {
+            Note::Applied(file) if file.path() == path && file.uid() == request.uid => {
                 Some(Arc::clone(file))
             }
             _ => None,
         };
-        self.find_of_process(who, just_applied).map(Import::File)
+        self.find_of_process(request, just_applied).map(Import::File)
     }
 
-    fn dropped(&self, who: &Requester, path: &str) -> Option<Arc<ImportFile>> {
-        self.import.files.find(who.uid, path, || process_of(who.task))
+    fn dropped(&self, request: &Request, path: &str) -> Option<Arc<ImportFile>> {
+        self.import.files.find(request.uid, path, || process_of(request.task))
     }
 
-    fn has_drop_directory(&self, who: &Requester, caller: &Caller, path: &str) -> bool {
-        self.import.directories.holds(who.uid, path)
-            || self.import.files.has_below(who.uid, path)
-            || self.import.reports.has_below(who.uid, caller.is_admin(), path)
+    fn has_drop_directory(&self, request: &Request, caller: &Caller, path: &str) -> bool {
+        self.import.directories.holds(request.uid, path)
+            || self.import.files.has_below(request.uid, path)
+            || self.import.reports.has_below(request.uid, caller.is_admin(), path)
     }
 
     pub(in crate::fs) fn drop_box_attr(&self, node: &Import, caller: &Caller, file: Attr) -> Attr {
@@ -100,11 +102,11 @@ impl Fs {
     /// A directory's own directories and reports, and what waits in it to be renamed.
     pub(in crate::fs) fn list_drop_box(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         directory: &str,
     ) -> Arc<[Listed]> {
-        let (uid, admin) = (who.uid, caller.is_admin());
+        let (uid, admin) = (request.uid, caller.is_admin());
         let files = self.import.files.names(uid, directory).into_iter().map(|name| (name, true));
         let directories =
             self.import.directories.names(uid, directory).into_iter().map(|name| (name, false));
@@ -115,7 +117,7 @@ impl Fs {
         names.sort();
         names.dedup_by(|a, b| a.0 == b.0);
         let listed = names.into_iter().filter_map(|(name, is_file)| {
-            let node = self.find_in_drop_box(who, caller, directory, &name)?.number();
+            let node = self.find_in_drop_box(request, caller, directory, &name)?.number();
             let kind = if is_file { FileKind::File } else { FileKind::Directory };
             Some(Listed { name: name.into(), node, kind })
         });
@@ -125,20 +127,20 @@ impl Fs {
     /// Makes a file and opens it.
     pub(in crate::fs) fn create_dropped(
         &self,
-        who: &Requester,
+        request: &Request,
         directory: &str,
         name: &OsStr,
         mode: u32,
     ) -> Result<(Entry, Opened), FsError> {
         let path = drop_path(directory, name)?;
-        let caller = self.caller(who)?;
-        let (node, writer) = (self.nodes.next_private(), process_of(who.task));
+        let caller = self.caller(request)?;
+        let (node, writer) = (self.nodes.next_private(), process_of(request.task));
         let full = full_path(&path);
         let charge = self.budget.charge(Account::of(&caller), ImportFile::BYTES, &full)?;
         let opened = self.budget.charge(Account::of(&caller), HANDLE_BYTES, &full)?;
         // A new file of the name takes the place of one that was only waiting.
-        self.import.files.remove_waiting(who.uid, &path);
-        let file = Arc::new(ImportFile::new(node, who, writer, path, mode as u16, charge));
+        self.import.files.remove_waiting(request.uid, &path);
+        let file = Arc::new(ImportFile::new(node, request, writer, path, mode as u16, charge));
         self.import.files.add(&file)?;
         file.opened(Some(writer));
         let node = Node::from(Import::File(Arc::clone(&file)));
@@ -150,7 +152,7 @@ impl Fs {
 
     pub(in crate::fs) fn open_in_drop_box(
         &self,
-        who: &Requester,
+        request: &Request,
         caller: &Caller,
         node: &Import,
         write: bool,
@@ -163,7 +165,7 @@ impl Fs {
             }
             Import::File(file) if file.is_over() && !write => Err(FsError::NotFound(node.path())),
             Import::File(file) => {
-                let writer = write.then(|| process_of(who.task));
+                let writer = write.then(|| process_of(request.task));
                 let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, &node.path())?;
                 // First opened, then added: its release may still be under way, and removes only what is not open.
                 if file.opened(writer) {
@@ -181,35 +183,29 @@ impl Fs {
     }
 
     /// A descriptor was closed: its file is applied if that means that it is finished.
-    pub(in crate::fs) fn close_dropped(
+    pub(in crate::fs) async fn close_dropped(
         self: &Arc<Self>,
-        who: &Requester,
-        file: Arc<ImportFile>,
+        request: &Request,
+        file: &Arc<ImportFile>,
         close: Close,
-        answer: Answer<()>,
-    ) {
+    ) -> Result<(), FsError> {
         match close {
-            Close::Finished => self.apply_dropped(who, file, Occasion::Close, answer),
-            Close::Inherited => answer(Ok(())),
+            Close::Finished => self.apply_dropped(request, file, Occasion::Close).await,
+            Close::Inherited => Ok(()),
             Close::Killed(closer) => {
                 file.abandon(closer);
-                answer(closed_by_killed(who));
+                closed_by_killed(request)
             }
         }
     }
 
-    pub(in crate::fs) fn sync_dropped(
-        self: &Arc<Self>,
-        who: &Requester,
-        file: Arc<ImportFile>,
-        answer: Answer<()>,
-    ) {
-        self.apply_dropped(who, file, Occasion::Sync, answer);
-    }
-
     /// The last descriptor is gone: what was not applied yet is, and the file vanishes; unless it
-    /// waits for its rename.
-    pub(in crate::fs) fn release_dropped(self: &Arc<Self>, who: &Requester, file: Arc<ImportFile>) {
+    /// waits for its rename. The answer does not wait for that.
+    pub(in crate::fs) fn release_dropped(
+        self: &Arc<Self>,
+        request: &Request,
+        file: Arc<ImportFile>,
+    ) {
         if !file.closed() {
             return;
         }
@@ -217,43 +213,45 @@ impl Fs {
         if !waits {
             self.import.files.remove_closed(&file);
         }
-        let over = Arc::clone(&file);
-        let answer = move |_: Result<(), FsError>| {
+        let (fs, request) = (Arc::clone(self), request.clone());
+        let apply = async move {
+            let applied = fs.apply_dropped(&request, &file, Occasion::Release).await;
+            // No process gets the error.
+            let _ = fs.counted(&request, Opcode::Flush.operation(), applied);
             if !waits {
-                over.forget_bytes();
+                file.forget_bytes();
             }
         };
-        let answer = self.noting(who, "close", Box::new(answer));
-        self.apply_dropped(who, file, Occasion::Release, answer);
+        task::run(Box::pin(apply), |()| {});
     }
 
     pub(in crate::fs) fn make_drop_directory(
         &self,
-        who: &Requester,
+        request: &Request,
         directory: &str,
         name: &OsStr,
     ) -> Result<(), FsError> {
         let path = drop_path(directory, name)?;
-        if self.has_drop_directory(who, &*self.caller(who)?, &path) {
+        if self.has_drop_directory(request, &*self.caller(request)?, &path) {
             return Err(FsError::Exists(full_path(&path)));
         }
-        self.import.directories.make(who.uid, &path);
+        self.import.directories.make(request.uid, &path);
         Ok(())
     }
 
     pub(in crate::fs) fn remove_drop_directory(
         &self,
-        who: &Requester,
+        request: &Request,
         directory: &str,
         name: &OsStr,
     ) -> Result<(), FsError> {
         let path = drop_path(directory, name)?;
-        let caller = self.caller(who)?;
-        let in_it = self.list_drop_box(who, &caller, &path);
+        let caller = self.caller(request)?;
+        let in_it = self.list_drop_box(request, &caller, &path);
         if !in_it.is_empty() {
             return Err(FsError::NotEmpty(full_path(&path)));
         }
-        if !self.import.directories.remove(who.uid, &path) {
+        if !self.import.directories.remove(request.uid, &path) {
             return Err(FsError::NotFound(full_path(&path)));
         }
         Ok(())
@@ -262,14 +260,14 @@ impl Fs {
     /// Removes what waits, or a report.
     pub(in crate::fs) fn remove_dropped(
         &self,
-        who: &Requester,
+        request: &Request,
         directory: &str,
         name: &OsStr,
     ) -> Result<(), FsError> {
         let path = drop_path(directory, name)?;
-        let caller = self.caller(who)?;
+        let caller = self.caller(request)?;
         let name = checked_name(directory, name)?;
-        match self.find_in_drop_box(who, &caller, directory, name) {
+        match self.find_in_drop_box(request, &caller, directory, name) {
             Some(Import::File(file)) => {
                 file.remove();
                 self.import.files.remove(&file);
@@ -285,54 +283,45 @@ impl Fs {
     }
 
     /// Renames what waits, and applies it if it has a finished name now.
-    pub(in crate::fs) fn rename_dropped(
+    pub(in crate::fs) async fn rename_dropped(
         self: &Arc<Self>,
-        who: &Requester,
+        request: &Request,
         (directory, name): (&str, &OsStr),
         (new_directory, new_name): (&str, &OsStr),
         mode: RenameMode,
-        answer: Answer<()>,
-    ) {
-        let prepared = drop_path(directory, name).and_then(|from| {
-            let to = drop_path(new_directory, new_name)?;
-            let caller = self.caller(who)?;
-            let found =
-                self.find_in_drop_box(who, &caller, directory, checked_name(directory, name)?);
-            let taken = self.dropped(who, &to).is_some();
-            match found {
-                _ if taken && mode == RenameMode::NoReplace => Err(FsError::Exists(full_path(&to))),
-                Some(Import::File(file)) => Ok((file, from, to)),
-                Some(Import::Report(_)) => Err(read_only(&found.expect("it was found"))),
-                Some(Import::Directory(_)) => Err(FsError::CrossDevice(full_path(&from))),
-                None => Err(FsError::NotFound(full_path(&from))),
-            }
-        });
-        let (file, from, to) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return answer(Err(error)),
+    ) -> Result<(), FsError> {
+        let (from, to) = (drop_path(directory, name)?, drop_path(new_directory, new_name)?);
+        let caller = self.caller(request)?;
+        let name = checked_name(directory, name)?;
+        let found = self.find_in_drop_box(request, &caller, directory, name);
+        if self.dropped(request, &to).is_some() && mode == RenameMode::NoReplace {
+            return Err(FsError::Exists(full_path(&to)));
+        }
+        let file = match found {
+            Some(Import::File(file)) => file,
+            Some(report @ Import::Report(_)) => return Err(read_only(&report)),
+            Some(Import::Directory(_)) => return Err(FsError::CrossDevice(full_path(&from))),
+            None => return Err(FsError::NotFound(full_path(&from))),
         };
         if from == to {
-            return answer(Ok(()));
+            return Ok(());
         }
-        self.import.files.remove_waiting(who.uid, &to);
+        self.import.files.remove_waiting(request.uid, &to);
         file.rename(&to);
         if file.is_open() || is_unfinished(&to) || !is_unfinished(&from) {
             // It is applied when it is closed; or it was already, under its first name.
-            return answer(Ok(()));
+            return Ok(());
         }
         file.touch();
-        let (fs, renamed) = (Arc::clone(self), Arc::clone(&file));
-        let applied: Answer<()> = Box::new(move |outcome| {
-            match &outcome {
-                Ok(()) => {
-                    fs.import.files.remove_closed(&renamed);
-                    renamed.forget_bytes();
-                }
-                Err(_) => renamed.rename(&from),
+        let applied = self.apply_dropped(request, &file, Occasion::Create).await;
+        match &applied {
+            Ok(()) => {
+                self.import.files.remove_closed(&file);
+                file.forget_bytes();
             }
-            answer(outcome);
-        });
-        self.apply_dropped(who, file, Occasion::Create, applied);
+            Err(_) => file.rename(&from),
+        }
+        applied
     }
 }
 

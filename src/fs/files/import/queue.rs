@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 /// How many files are applied at once, each of another UID.
 const THREADS: usize = 4;
@@ -34,21 +35,37 @@ struct Blocked {
 }
 
 impl Queue {
-    /// Has `work` on a file of that size done for this UID.
+    /// Has `work` on a file of that size done for this UID, and waits for it.
     ///
     /// # Errors
     /// There is no thread, and none can be started; `work` is not done.
-    pub(super) fn submit(self: &Arc<Self>, uid: u32, size: usize, work: Work) -> io::Result<()> {
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        uid: u32,
+        size: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (tell, told) = oneshot::channel();
+        // The receiver waits below.
+        self.submit(uid, size, Box::new(move || drop(tell.send(work()))))?;
+        told.await.map_err(io::Error::other)
+    }
+
+    fn submit(self: &Arc<Self>, uid: u32, size: usize, work: Work) -> io::Result<()> {
         let mut state = self.0.lock();
         state.add(uid, Blocked { is_large: size > LARGE, work });
         if state.threads < THREADS {
             let queue = Arc::clone(self);
-            let started =
-                std::thread::Builder::new().name("importer".to_owned()).spawn(move || queue.run());
+            let started = std::thread::Builder::new()
+                .name("importer".to_owned())
+                .spawn(move || queue.work_off());
             match started {
                 Ok(_) => state.threads += 1,
                 Err(error) if state.threads == 0 => {
-                    state.waiting.clear();
+                    let refused = std::mem::take(&mut state.waiting);
+                    drop(state);
+                    // Dropped without the lock: the operations that wait for them go on here.
+                    drop(refused);
                     return Err(error);
                 }
                 Err(_) => {}
@@ -57,7 +74,7 @@ impl Queue {
         Ok(())
     }
 
-    fn run(&self) {
+    fn work_off(&self) {
         while let Some((uid, Blocked { is_large, work })) = self.take() {
             work();
             let mut state = self.0.lock();

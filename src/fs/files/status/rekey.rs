@@ -8,7 +8,7 @@ use crate::vault::{RekeyState, RekeyStatus, RekeyTask};
 use super::StatusFile;
 use crate::fs::budget::{Account, HANDLE_BYTES, buffer_bytes};
 use crate::fs::kernel::handles::Handle;
-use crate::fs::{Caching, Fs, FsError, Opened, Requester};
+use crate::fs::{Caching, Fs, FsError, Opened, Request};
 
 /// What can be written.
 const COMMANDS: &str = "write `start` to re-seal, or `count` to count the records of each key";
@@ -30,13 +30,13 @@ impl Fs {
     }
 
     /// A command; each write is one.
-    pub(in crate::fs) fn control(&self, who: &Requester, bytes: &[u8]) -> Result<(), FsError> {
+    pub(in crate::fs) fn control(&self, request: &Request, bytes: &[u8]) -> Result<(), FsError> {
         let task = match bytes.trim_ascii() {
             b"start" => RekeyTask::Reseal,
             b"count" => RekeyTask::Count,
             _ => return Err(FsError::BadCommand { path: ".status/rekey", what: COMMANDS }),
         };
-        let actor = self.actor(who, self.caller(who)?);
+        let actor = self.actor(request, self.caller(request)?);
         Ok(self.vault.start_rekey(&actor, task)?)
     }
 

@@ -26,6 +26,28 @@ opcodes! {
     Bmap "bmap", Getlk "getlk", Setlk "setlk",
 }
 
+impl Opcode {
+    /// The operation as which a request is counted and reported to its caller, if it is.
+    pub(in crate::fs) fn operation(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Open | Self::Opendir => "open",
+            Self::Create | Self::Mknod => "create",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "close",
+            Self::Fsync => "fsync",
+            Self::Setattr => "setattr",
+            Self::Unlink => "unlink",
+            Self::Rename => "rename",
+            Self::Mkdir => "mkdir",
+            Self::Rmdir => "rmdir",
+            Self::Setlk => "lock",
+            Self::Setxattr | Self::Removexattr => "setxattr",
+            _ => return None,
+        })
+    }
+}
+
 /// A counter for each kind of request.
 pub struct Requests([AtomicU64; NAMES.len()]);
 
