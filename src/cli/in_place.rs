@@ -1,4 +1,4 @@
-//! Files of documents that are changed where they are, and get nothing but the change.
+//! Files of documents that are changed in place: every byte outside the change stays.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};

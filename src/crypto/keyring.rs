@@ -1,6 +1,6 @@
 //! The current key and those before it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
@@ -8,6 +8,7 @@ use crate::model::{Key, Plaintext};
 
 use super::derive::derive;
 use super::locked::KeyBytes;
+use super::recipient::RecipientKey;
 use super::{
     KeyId, MasterKey, OpenError, Purpose, Recipient, SealedValue, SealingSeed, document, recipient,
     record, record_key_id,
@@ -27,6 +28,8 @@ struct Keys {
     audit: KeyBytes,
     index: KeyBytes,
     recipient: KeyBytes,
+    /// What `recipient` is the seed of, once it is needed.
+    private: OnceLock<RecipientKey>,
 }
 
 impl Keys {
@@ -40,6 +43,10 @@ impl Keys {
         }
     }
 
+    fn private(&self) -> &RecipientKey {
+        self.private.get_or_init(|| RecipientKey::of_seed(&self.recipient))
+    }
+
     /// The master key is gone after this.
     fn derive(master: MasterKey) -> Self {
         let of = |purpose| derive(master.expose(), purpose);
@@ -50,6 +57,7 @@ impl Keys {
             audit: of(Purpose::Audit),
             index: of(Purpose::Index),
             recipient: of(Purpose::Recipient),
+            private: OnceLock::new(),
         }
     }
 }
@@ -144,7 +152,7 @@ impl Keyring {
     /// The recipient of the current key: others seal values for it that only this keyring opens.
     pub fn recipient(&self) -> Recipient {
         let keys = self.current();
-        Recipient::of_seed(keys.id, &keys.recipient)
+        Recipient::of(keys.id, keys.private())
     }
 
     /// Opens a value from a document.
@@ -155,7 +163,7 @@ impl Keyring {
         let (id, envelope) = (sealed.key_id(), sealed.envelope());
         let opened = match (self.find(id), sealed.is_for_recipient()) {
             (Ok(keys), false) => document::open(&keys.documents, name, envelope),
-            (Ok(keys), true) => recipient::open(&keys.recipient, name, envelope),
+            (Ok(keys), true) => recipient::open(keys.private(), name, envelope),
             (Err(error), false) => return Err(error),
             (Err(_), true) => return Err(OpenError::OtherRecipient(id)),
         };

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -68,6 +69,48 @@ unsafe fn give_back(mapped: NonNull<c_void>, bytes: usize) {
     // SAFETY: as the caller promises. Unmapping unlocks.
     let unmapped = unsafe { munmap(mapped, bytes.max(1)) };
     debug_assert!(unmapped.is_ok());
+}
+
+/// A value that holds a key, on pages of its own as [`KeyBytes`].
+pub(super) struct Locked<T>(NonNull<T>);
+
+// SAFETY: the pages belong to this value alone; `&` gives shared access to what is in them, and nothing else does.
+unsafe impl<T: Send> Send for Locked<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Locked<T> {}
+
+impl<T> Locked<T> {
+    /// Moves a value there.
+    pub(super) fn new(value: T) -> Self {
+        const { assert!(align_of::<T>() <= 4096, "a page is aligned to its size") };
+        let start = pages(size_of::<T>()).cast();
+        // SAFETY: the pages are new, aligned and long enough.
+        unsafe { start.write(value) };
+        Self(start)
+    }
+}
+
+impl<T> Deref for Locked<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the pages are mapped and hold a value, until drop.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Drop for Locked<T> {
+    fn drop(&mut self) {
+        // SAFETY: it holds a value, which is not used again.
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: the pages are mapped until the next line, and nothing else has them.
+        let bytes = unsafe {
+            NonNull::slice_from_raw_parts(self.0.cast::<MaybeUninit<u8>>(), size_of::<T>()).as_mut()
+        };
+        bytes.zeroize();
+        // SAFETY: they were mapped for this length, and this is the last use.
+        unsafe { give_back(self.0.cast(), size_of::<T>()) };
+    }
 }
 
 /// The text of a key, on pages of its own as [`KeyBytes`]: for a process that keeps it for another one.
@@ -195,6 +238,18 @@ mod tests {
         assert!(has("dd") && has("dc"), "{flags}");
         assert_eq!(has("lo"), keys_are_locked(), "{flags}");
         assert_eq!(*key, [7; BYTES]);
+    }
+
+    #[test]
+    fn a_value_lies_in_such_memory_and_is_dropped_there() {
+        let shared = std::sync::Arc::new(());
+        let locked = Locked::new((std::sync::Arc::clone(&shared), [7; 9000]));
+        let flags = flags_of(locked.1.as_ptr() as usize);
+        let has = |flag| flags.split(' ').any(|one| one == flag);
+        assert!(has("dd") && has("dc") && has("lo") == keys_are_locked(), "{flags}");
+        assert_eq!((locked.1, std::sync::Arc::strong_count(&shared)), ([7; 9000], 2));
+        drop(locked);
+        assert_eq!(std::sync::Arc::strong_count(&shared), 1);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::model::{Key, Plaintext};
 
 use super::document::{KEY_ID, MAGIC_BYTES, SealedValue};
+use super::locked::Locked;
 use super::master::KeyId;
 
 /// `sfs` and the version of the envelope.
@@ -39,11 +40,11 @@ const SUM: usize = 6;
 type PublicKey = <XWing as Kem>::PublicKey;
 type PrivateKey = <XWing as Kem>::PrivateKey;
 
-/// A public key. Whoever has it can seal values that only the owner of the encryption key opens.
+/// A public key. It seals values that only the encryption key opens.
 ///
 /// Its text is `secretfs-recipient-1.` and base64 (URL alphabet) of the id of the encryption key (8 bytes), the public
 /// key of X-Wing (1216) and the first 6 bytes of the SHA-256 of both: a text that was damaged in transit
-/// must not be taken for a key that nobody has.
+/// must not be taken for another key, whose private key does not exist.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient {
     id: KeyId,
@@ -66,9 +67,9 @@ pub enum RecipientError {
 }
 
 impl Recipient {
-    /// The recipient whose private key is `seed`.
-    pub(super) fn of_seed(id: KeyId, seed: &[u8; 32]) -> Self {
-        Self { id, key: XWing::sk_to_pk(&private(seed)) }
+    /// The recipient of a private key.
+    pub(super) fn of(id: KeyId, private: &RecipientKey) -> Self {
+        Self { id, key: XWing::sk_to_pk(&private.0) }
     }
 
     /// Reads the text of a recipient.
@@ -127,24 +128,29 @@ impl fmt::Debug for Recipient {
     }
 }
 
+/// The private key of a recipient, made from its seed once: that is a good part of what opening a value costs.
+pub(super) struct RecipientKey(Locked<PrivateKey>);
+
+impl RecipientKey {
+    pub(super) fn of_seed(seed: &[u8; 32]) -> Self {
+        let key = PrivateKey::from_bytes(seed).expect("every 32 bytes are a private key of X-Wing");
+        Self(Locked::new(key))
+    }
+}
+
 /// The plaintext of an envelope of version 2; none if anything about it was changed.
-pub(super) fn open(seed: &[u8; 32], name: &Key, envelope: &[u8]) -> Option<Plaintext> {
+pub(super) fn open(private: &RecipientKey, name: &Key, envelope: &[u8]) -> Option<Plaintext> {
     let (header, rest) = envelope.split_first_chunk::<HEADER>()?;
     let (encapsulated, text) = rest.split_at_checked(ENCAPSULATED)?;
     let opened = single_shot_open::<AesGcm256, HkdfSha256, XWing>(
         &OpModeR::Base,
-        &private(seed),
+        &private.0,
         &<XWing as Kem>::EncappedKey::from_bytes(encapsulated).ok()?,
         &info(header, name),
         text,
         b"",
     );
     opened.ok().map(Plaintext::from)
-}
-
-/// It wipes itself when dropped.
-fn private(seed: &[u8; 32]) -> PrivateKey {
-    PrivateKey::from_bytes(seed).expect("every 32 bytes are a private key of X-Wing")
 }
 
 fn header(id: KeyId) -> [u8; HEADER] {

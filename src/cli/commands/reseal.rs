@@ -13,9 +13,8 @@ use crate::document::{DocumentValue, Field};
 
 /// Re-encrypt every sealed value of files under the current encryption key of the mount.
 ///
-/// The daemon does it, without giving anyone the values, for what its current and previous keys open. All other
-/// bytes of the files stay, comments too. Each file is replaced at once; if one value does not open, no file is
-/// changed.
+/// The daemon does it without returning a plaintext, for what its current and previous keys open. All other bytes
+/// of the files stay, comments too. Each file is replaced atomically; if one value does not open, no file is changed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

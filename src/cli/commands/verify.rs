@@ -17,8 +17,8 @@ use crate::model::Key;
 ///
 /// Checks the YAML, the fields, keys, ids, lists and checksums, that encrypted values have the form of a sealed
 /// value of a known version, and that no two files of a directory give a value to the same key for the same
-/// environment. --to also rejects values that are sealed for others, --identities lists that name nobody. Whether a
-/// value decrypts, only the daemon can tell. Exits 1 if something is wrong, with a line for each finding.
+/// environment. --to also rejects values that are sealed for other recipients, --identities slugs that the identities file
+/// does not know. Whether a value decrypts, only the daemon can tell. Exits 1 if something is wrong, with a line for each finding.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -107,8 +107,8 @@ impl Checks {
         found.extend(self.check_value(document).map(|message| finding(Field::Value, message)));
         let Some(identities) = &self.identities else { return };
         for (list, slugs) in document.lists().iter() {
-            let nobody = slugs.iter().filter(|slug| !identities.names(slug));
-            found.extend(nobody.map(|slug| {
+            let unknown = slugs.iter().filter(|slug| !identities.names(slug));
+            found.extend(unknown.map(|slug| {
                 let message = format!(
                     "`{slug}` in `{list}` is in no entry of the identities file; correct it, or add it there"
                 );
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_name_nobody_are_found_on_request() {
+    fn unknown_slugs_are_found_on_request() {
         let identities = directory(&[(
             "identities.yaml",
             "admins: [ops]\nidentities:\n- {slug: alice, uid: 2100, teams: [devops]}\n",

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use x_wing::{Decapsulate, DecapsulationKey, Decapsulator, KeyExport};
 
 use super::{Purpose, derive, hex, master, unhex};
-use crate::crypto::recipient::Recipient;
+use crate::crypto::recipient::{Recipient, RecipientKey};
 use crate::model::{Key, Plaintext};
 
 #[derive(Deserialize)]
@@ -117,7 +117,8 @@ fn hpke_gives_what_its_draft_says() {
 fn an_envelope_of_version_2_is_hpke_and_nothing_else() {
     let (master, name) = (master(), Key::parse("a/K").unwrap());
     let seed = derive(master.expose(), Purpose::Recipient);
-    let sealed = Recipient::of_seed(master.id(), &seed).seal(&name, &Plaintext::copy_of(b"value"));
+    let sealed = Recipient::of(master.id(), &RecipientKey::of_seed(&seed))
+        .seal(&name, &Plaintext::copy_of(b"value"));
     let (header, rest) = sealed.envelope().split_at(12);
     let (encapsulated, text) = rest.split_at(1120);
     assert_eq!(header, [b"sfs\x02", &master.id().to_bytes()[..]].concat());
