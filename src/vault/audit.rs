@@ -164,7 +164,7 @@ impl Vault {
             // The receiver waits just below.
             let _ = answer.send(outcome.map(drop));
         });
-        self.committer.submit(plan, done);
+        self.writer.submit(plan, done);
         if let Ok(Err(error)) = answered.recv() {
             tracing::warn!(%error, "the store does not know how far the audit log goes");
         }

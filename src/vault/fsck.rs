@@ -14,10 +14,10 @@ use crate::store::{Batch, Store};
 use super::error::OpenVaultError;
 use super::integrity::{Integrity, NOT_AS_LEFT};
 use super::keys;
-use super::records::garbage::{Dead, Garbage};
+use super::records::garbage::{Garbage, Tombstone};
 use super::records::interner::Interner;
 use super::records::secret::{RecordId, Secret};
-use super::records::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_head};
+use super::records::{Address, CHUNK_BYTES, Records, StoreId, chunk_count, decode_metadata};
 use super::writer::staging;
 
 /// After how many records the progress is reported.
@@ -55,7 +55,7 @@ pub struct Findings {
 /// What [`Fsck::repair`] may remove: nothing of it can be reached any more.
 #[derive(Default)]
 struct Repairs {
-    dead: Vec<Dead>,
+    tombstone: Vec<Tombstone>,
     /// Marks on values that are current.
     wrong_marks: Vec<u64>,
     unreachable: Vec<Vec<u8>>,
@@ -73,7 +73,7 @@ pub enum Damage {
     #[error(
         "record {record}: it does not unseal, and with it the name and the lists of a secret are lost; restore the secret from a backup: {source}"
     )]
-    Head {
+    Metadata {
         /// Its number.
         record: u64,
         /// What the seal said.
@@ -81,7 +81,7 @@ pub enum Damage {
     },
     /// The record of a secret that unseals to something else.
     #[error("record {record}: it is not a secret's; restore the secret from a backup")]
-    NotAHead {
+    NotMetadata {
         /// Its number.
         record: u64,
     },
@@ -233,11 +233,11 @@ impl Fsck {
         if repairs.has_packs && !findings.problems.contains(&Damage::Pack) {
             staging::recover(&self.records)?;
         }
-        for some in repairs.dead.chunks(BATCH / 32) {
+        for some in repairs.tombstone.chunks(BATCH / 32) {
             let mut batch = Batch::default();
-            for dead in some {
-                dead.remove(&mut batch);
-                batch.remove(Address::garbage(dead.node).as_bytes());
+            for tombstone in some {
+                tombstone.remove(&mut batch);
+                batch.remove(Address::garbage(tombstone.node).as_bytes());
             }
             self.records.commit(&batch)?;
             repaired.superseded += some.len() as u64;
@@ -264,7 +264,7 @@ struct Walk<'a> {
     common: Interner,
     garbage: Arc<Garbage>,
     journals: HashSet<u64>,
-    marks: HashMap<u64, Dead>,
+    marks: HashMap<u64, Tombstone>,
     secrets: HashMap<RecordId, Secret>,
     /// Values that a pack which is not valid brought.
     abandoned: HashSet<u64>,
@@ -313,25 +313,25 @@ impl<'a> Walk<'a> {
                 Err(_) => self.findings.problems.push(Damage::Sum),
             },
             (Some(b'c'), Some(journal)) => drop(self.journals.insert(journal)),
-            (Some(b'g'), Some(_)) => match Dead::of_mark(address, content) {
-                Some(dead) => drop(self.marks.insert(dead.node, dead)),
+            (Some(b'g'), Some(_)) => match Tombstone::of_mark(address, content) {
+                Some(tombstone) => drop(self.marks.insert(tombstone.node, tombstone)),
                 None => self.unknown += 1,
             },
-            (Some(b'h'), Some(record)) => self.head(record, address, content),
+            (Some(b'h'), Some(record)) => self.metadata(record, address, content),
             (Some(b'j'), Some(journal)) => self.pack(journal, address, content),
             (Some(b'v'), Some(node)) => self.piece(node, address, content),
             _ => self.unknown += 1,
         }
     }
 
-    fn head(&mut self, record: u64, address: &[u8], content: &[u8]) {
-        match self.records.unseal_head(address, content, &self.garbage, &mut self.common) {
+    fn metadata(&mut self, record: u64, address: &[u8], content: &[u8]) {
+        match self.records.unseal_metadata(address, content, &self.garbage, &mut self.common) {
             Ok(secret) => drop(self.secrets.insert(secret.record(), secret)),
             Err(error) => {
                 self.findings.repairs.is_blind = true;
                 self.findings.problems.push(match error {
-                    OpenVaultError::Unseal(source) => Damage::Head { record, source },
-                    _ => Damage::NotAHead { record },
+                    OpenVaultError::Unseal(source) => Damage::Metadata { record, source },
+                    _ => Damage::NotMetadata { record },
                 });
             }
         }
@@ -351,7 +351,8 @@ impl<'a> Walk<'a> {
                 self.abandoned.extend(head.own.map(|own| own.node));
                 return Ok(());
             }
-            let secret = decode_head(head.record, head.encoded, &self.garbage, &mut self.common);
+            let secret =
+                decode_metadata(head.record, head.encoded, &self.garbage, &mut self.common);
             let secret = secret.ok_or(OpenVaultError::BrokenRecord)?;
             self.secrets.insert(head.record, secret);
             self.marks.extend(head.superseded.map(|old| (old.node, old)));
@@ -412,7 +413,7 @@ impl<'a> Walk<'a> {
             }
         }
         findings.superseded = self.marks.len() as u64;
-        findings.repairs.dead = std::mem::take(&mut self.marks).into_values().collect();
+        findings.repairs.tombstone = std::mem::take(&mut self.marks).into_values().collect();
         if self.unknown > 0 {
             findings.repairs.is_blind = true;
             findings.problems.push(Damage::Unknown { count: self.unknown });
@@ -432,7 +433,7 @@ impl Walk<'_> {
         let cannot_tell = |problem: &Damage| {
             matches!(
                 problem,
-                Damage::Head { .. } | Damage::NotAHead { .. } | Damage::Pack | Damage::Sum
+                Damage::Metadata { .. } | Damage::NotMetadata { .. } | Damage::Pack | Damage::Sum
             )
         };
         if !self.is_bound || self.findings.problems.iter().any(cannot_tell) {

@@ -13,7 +13,7 @@ use crate::store::Batch;
 
 use super::error::OpenVaultError;
 use super::records::secret::Secret;
-use super::records::{Address, Records, encode_head};
+use super::records::{Address, Records, encode_metadata};
 use super::writer::transaction::Change;
 
 /// Why a store is not taken for what was left.
@@ -71,7 +71,7 @@ impl Integrity {
     }
 
     fn digest(&self, secret: &Secret) -> SetSum {
-        self.key.digest(secret.record().0, encode_head(secret).expose())
+        self.key.digest(secret.record().0, encode_metadata(secret).expose())
     }
 
     /// The sum that these secrets have.
@@ -226,12 +226,12 @@ mod tests {
         let vault = open(&store);
         apply(&vault, "[{key: K, value: v}, {key: L, value: v}]");
         drop(vault);
-        let heads = records(&store, b'h');
+        let metadata_records = records(&store, b'h');
         let mut batch = Batch::new();
-        batch.remove(&heads[1].0);
+        batch.remove(&metadata_records[1].0);
         store.commit(&batch).unwrap();
         assert!(open(&store).store_problem().is_some());
-        restore(&store, &heads);
+        restore(&store, &metadata_records);
         assert_eq!(open(&store).store_problem(), None);
     }
 

@@ -155,7 +155,7 @@ impl Vault {
             // If the caller no longer waits, the keyring is replaced all the same.
             let _ = answer.send(outcome);
         });
-        self.committer.submit(Box::new(plan), done);
+        self.writer.submit(Box::new(plan), done);
         answered.recv().unwrap_or(Err(VaultError::Stopping))
     }
 }

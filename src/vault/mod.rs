@@ -56,7 +56,7 @@ use ops::apply::guess_limiter::GuessLimiter;
 use records::Records;
 use records::garbage::Garbage;
 use replica::{Follower, Replica};
-use writer::Committer;
+use writer::WriterHandle;
 
 /// The first node number that a stored version may have; smaller ones are the file system's own.
 pub const FIRST_NODE: u64 = 1 << 10;
@@ -66,10 +66,10 @@ pub const NODE_LIMIT: u64 = 1 << 56;
 /// All secrets of one store, under one keyring.
 pub struct Vault {
     shared: Arc<Shared>,
-    // Before the committer: these hand in until they are dropped.
+    // Before the writer: these submit plans until they are dropped.
     rekey: Rekey,
     follower: Mutex<Option<Follower>>,
-    committer: Committer,
+    writer: WriterHandle,
 }
 
 /// What the writer thread and the callers both work on.

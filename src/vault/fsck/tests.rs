@@ -134,7 +134,7 @@ fn store_like(store: &Arc<MemoryStore>) -> Arc<MemoryStore> {
 #[test]
 fn a_head_that_is_lost_keeps_what_seems_unreachable() {
     let store = store();
-    let lost = Address::head(secret(&store, "dir/large").record());
+    let lost = Address::metadata(secret(&store, "dir/large").record());
     let junk = fsck(&store).records.seal(&lost, b"\xff");
     for (content, said) in
         [(vec![1; 80], "it does not unseal"), (junk, "it is not a secret's; restore")]
@@ -169,7 +169,7 @@ fn a_mark_on_a_current_value_is_taken_off() {
     let store = store();
     let before = contents(&store);
     let mut batch = Batch::default();
-    secret(&store, "b").value().dead().mark(&mut batch);
+    secret(&store, "b").value().tombstone().mark(&mut batch);
     store.commit(&batch).unwrap();
     one_problem(&store, "b: its value is marked as replaced");
     let findings = fsck(&store).check(|_| {}).unwrap();
@@ -195,7 +195,7 @@ fn names_and_ids_that_are_taken_twice() {
         (like("a/below", b.id()), "a: it is a secret and a directory of secrets too (a/below)"),
     ] {
         let store = store_like(&clean);
-        let (address, sealed) = fsck(&store).records.seal_head(&changed);
+        let (address, sealed) = fsck(&store).records.seal_metadata(&changed);
         store.tamper(address.as_bytes(), Some(sealed));
         let found = problems(&store);
         assert!(found.len() == 2 && found.iter().any(|one| one.starts_with(said)), "{found:?}");

@@ -33,7 +33,7 @@ pub(in crate::vault) fn load(
     garbage: &Arc<Garbage>,
     key: &SetKey,
 ) -> Result<(Index, Vec<Arc<Value>>, SetSum), OpenVaultError> {
-    let (secrets, lists, sum) = heads(records, garbage, key, threads())?;
+    let (secrets, lists, sum) = metadata_records(records, garbage, key, threads())?;
     let now = Timestamp::from(SystemTime::now());
     let mut index = Index::of(secrets, lists, now).map_err(OpenVaultError::NoThread)?;
     let mut superseded = Vec::new();
@@ -55,7 +55,7 @@ pub(in crate::vault) fn load(
 type Loaded = (Vec<Arc<Secret>>, Lists, SetSum);
 
 /// All secrets, read and unsealed by so many threads.
-fn heads(
+fn metadata_records(
     records: &Records,
     garbage: &Arc<Garbage>,
     key: &SetKey,
@@ -171,10 +171,10 @@ impl<'a> Loader<'a> {
         let Self { records, garbage, key, common, secrets, digests, .. } = self;
         let keyring = records.keyring();
         let (mut next, mut outcome, mut left) = (1 << 64, Ok(()), SCAN_STEP);
-        let from = if start == 0 { Address::HEADS } else { Address::head(RecordId(start)) };
+        let from = if start == 0 { Address::HEADS } else { Address::metadata(RecordId(start)) };
         records.scan_from(&Address::HEADS, &from, &mut |address, sealed| {
             let key = Some(*key);
-            match records.unseal_summed_head(&keyring, key, address, sealed, garbage, common) {
+            match records.unseal_summed_metadata(&keyring, key, address, sealed, garbage, common) {
                 Ok((secret, digest)) => {
                     secrets.push(Arc::new(secret));
                     digests.push(digest);
@@ -186,7 +186,7 @@ impl<'a> Loader<'a> {
             }
             left -= 1;
             match RecordKind::of(address) {
-                RecordKind::Head(last) if left == 0 => {
+                RecordKind::Metadata(last) if left == 0 => {
                     next = u128::from(last.0) + 1;
                     ControlFlow::Break(())
                 }
@@ -236,7 +236,7 @@ mod tests {
             let records = &vault.shared.records;
             let integrity = records.read_sum().unwrap().unwrap();
             let (secrets, _, sum) =
-                heads(records, &Arc::default(), &integrity.key, threads).unwrap();
+                metadata_records(records, &Arc::default(), &integrity.key, threads).unwrap();
             assert_eq!(sum, integrity.sum);
             let mut numbers: Vec<_> = secrets.iter().map(|secret| secret.record()).collect();
             numbers.sort_unstable();

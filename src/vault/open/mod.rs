@@ -24,7 +24,7 @@ use super::records::secret::Value;
 use super::records::{Address, Records, StoreId};
 use super::replica;
 use super::replica::{Replica, Sharing};
-use super::writer::Committer;
+use super::writer::WriterHandle;
 use super::writer::reply_cache;
 use super::writer::reply_cache::{Inheritance, ReplyCache};
 use super::writer::staging;
@@ -117,9 +117,9 @@ impl Opening {
             settling: AtomicBool::new(false),
             replica,
         });
-        let committer = Committer::start(Arc::clone(&shared), reply_cache, anchor, integrity)
+        let writer = WriterHandle::start(Arc::clone(&shared), reply_cache, anchor, integrity)
             .map_err(OpenVaultError::NoThread)?;
         let follower = Mutex::default();
-        Ok((Vault { shared, rekey: Rekey::idle(), follower, committer }, superseded))
+        Ok((Vault { shared, rekey: Rekey::idle(), follower, writer }, superseded))
     }
 }

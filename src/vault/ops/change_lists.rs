@@ -41,8 +41,8 @@ impl Vault {
                 }
             }
         };
-        let ask = AuditContext::new(actor, Action::ChangeLists, key);
-        self.committer.submit_for(ask, origin, Box::new(plan), done);
+        let context = AuditContext::new(actor, Action::ChangeLists, key);
+        self.writer.submit_for(context, origin, Box::new(plan), done);
     }
 }
 

@@ -266,7 +266,7 @@ mod tests {
     ) -> Result<(), VaultError> {
         let (done, finished) = channel();
         let answer = Box::new(move |outcome: Result<_, _>| done.send(outcome.map(drop)).unwrap());
-        vault.committer.submit(Box::new(plan), answer);
+        vault.writer.submit(Box::new(plan), answer);
         finished.recv().unwrap()
     }
 

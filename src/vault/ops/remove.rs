@@ -16,7 +16,7 @@ impl Vault {
     /// Removes the secret of that key.
     pub fn remove(&self, actor: Actor, key: String, origin: Option<RequestId>, done: Done) {
         let caller = Arc::clone(&actor.caller);
-        let ask = AuditContext::new(actor, Action::Delete, Some(key.clone()));
+        let context = AuditContext::new(actor, Action::Delete, Some(key.clone()));
         let plan = move |transaction: &mut Transaction<'_>| {
             let secret = transaction
                 .by_key(&key)
@@ -26,6 +26,6 @@ impl Vault {
             transaction.note_last();
             Ok(())
         };
-        self.committer.submit_for(ask, origin, Box::new(plan), done);
+        self.writer.submit_for(context, origin, Box::new(plan), done);
     }
 }

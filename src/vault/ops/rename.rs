@@ -50,8 +50,8 @@ impl Vault {
         done: Done,
     ) {
         let caller = Arc::clone(&actor.caller);
-        let ask = ask(actor, &source, &target);
-        let named = ask.subject.clone();
+        let context = context(actor, &source, &target);
+        let named = context.subject.clone();
         let plan = move |transaction: &mut Transaction<'_>| {
             let source = Source::find(transaction, &caller, &source)?;
             let mut lists = Vec::new();
@@ -79,21 +79,21 @@ impl Vault {
             transaction.note(Subject { version, lists, unchanged, ..named.clone() });
             Ok(())
         };
-        self.committer.submit_for(ask, origin, Box::new(plan), done);
+        self.writer.submit_for(context, origin, Box::new(plan), done);
     }
 }
 
 /// What goes on record. Bytes that were no secret become one, or its lists: that is no move.
-fn ask(actor: Actor, source: &RenameSource, target: &RenameTarget) -> AuditContext {
+fn context(actor: Actor, source: &RenameSource, target: &RenameTarget) -> AuditContext {
     let (to, instead) = match target {
         RenameTarget::Key { key, .. } => (key.to_string(), Action::Commit),
         RenameTarget::Sidecar(key) => (format!("{key}{SIDECAR_SUFFIX}"), Action::ChangeLists),
     };
     match (source, target) {
         (RenameSource::Secret(from), _) => {
-            let mut ask = AuditContext::new(actor, Action::Rename, Some(from.to_string()));
-            ask.subject.to = Some(to);
-            ask
+            let mut context = AuditContext::new(actor, Action::Rename, Some(from.to_string()));
+            context.subject.to = Some(to);
+            context
         }
         (RenameSource::Bytes(_), RenameTarget::Key { key, .. } | RenameTarget::Sidecar(key)) => {
             AuditContext::new(actor, instead, Some(key.to_string()))

@@ -28,8 +28,8 @@ impl Vault {
         done: Done,
     ) {
         let caller = Arc::clone(&actor.caller);
-        let mut ask = AuditContext::new(actor, Action::Rename, Some(from.clone()));
-        ask.subject.to = Some(to.clone());
+        let mut context = AuditContext::new(actor, Action::Rename, Some(from.clone()));
+        context.subject.to = Some(to.clone());
         let plan = move |transaction: &mut Transaction<'_>| {
             let secrets = transaction.below(&from, MAX_KEYS + 1);
             if secrets.is_empty() {
@@ -58,7 +58,7 @@ impl Vault {
             }
             Ok(())
         };
-        self.committer.submit_alone(ask, origin, Box::new(plan), done);
+        self.writer.submit_alone(context, origin, Box::new(plan), done);
     }
 }
 

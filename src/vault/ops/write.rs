@@ -132,7 +132,7 @@ impl Vault {
             Some(secret) if secret.value().node() == node => transaction.renumber(secret),
             _ => Ok(()),
         };
-        self.committer.submit(Box::new(plan), done);
+        self.writer.submit(Box::new(plan), done);
     }
 
     /// `change` is for a secret that exists.
@@ -178,8 +178,8 @@ impl Vault {
             transaction.note_last();
             Ok(())
         };
-        let ask = AuditContext::new(actor, Action::Commit, key);
-        self.committer.submit_for(ask, origin, Box::new(plan), done);
+        let context = AuditContext::new(actor, Action::Commit, key);
+        self.writer.submit_for(context, origin, Box::new(plan), done);
     }
 }
 

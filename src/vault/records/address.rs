@@ -33,7 +33,7 @@ impl Address {
         self
     }
 
-    pub(in crate::vault) fn head(record: RecordId) -> Self {
+    pub(in crate::vault) fn metadata(record: RecordId) -> Self {
         Self::HEADS.with(&record.0.to_be_bytes())
     }
 
@@ -96,7 +96,7 @@ impl Address {
 pub(in crate::vault) enum RecordKind {
     /// Not sealed; or a cached reply, which is of use for seconds, and passed over when its key is gone.
     Clear,
-    Head(RecordId),
+    Metadata(RecordId),
     /// Of the value with that node number.
     Chunk(u64),
     /// On its way: it goes by itself.
@@ -110,7 +110,7 @@ impl RecordKind {
         let number = || Some(u64::from_be_bytes(address.get(1..9)?.try_into().ok()?));
         match (address.first(), number()) {
             (Some(b'm' | b'g' | b'r' | b'e'), _) => Self::Clear,
-            (Some(b'h'), Some(record)) => Self::Head(RecordId(record)),
+            (Some(b'h'), Some(record)) => Self::Metadata(RecordId(record)),
             (Some(b'v'), Some(node)) => Self::Chunk(node),
             (Some(b'j' | b'c'), _) => Self::Journal,
             _ => Self::Other,

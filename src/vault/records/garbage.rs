@@ -16,7 +16,7 @@ const PER_GROUP: usize = 64;
 
 /// One value to remove, and what is needed to serve it to handles that still have it open.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub(in crate::vault) struct Dead {
+pub(in crate::vault) struct Tombstone {
     pub(in crate::vault) node: u64,
     pub(in crate::vault) record: u64,
     pub(in crate::vault) version: u64,
@@ -25,12 +25,12 @@ pub(in crate::vault) struct Dead {
     pub(in crate::vault) updated: u64,
 }
 
-impl Dead {
+impl Tombstone {
     /// What a mark names, if it is one.
     pub(in crate::vault) fn of_mark(address: &[u8], mark: &[u8]) -> Option<Self> {
         // It is in the clear: an attacker who can write to the store can write anything here.
-        let dead = postcard::from_bytes(mark).ok().filter(Self::is_possible)?;
-        (Address::garbage(dead.node).as_bytes() == address).then_some(dead)
+        let tombstone = postcard::from_bytes(mark).ok().filter(Self::is_possible)?;
+        (Address::garbage(tombstone.node).as_bytes() == address).then_some(tombstone)
     }
 
     /// Whether there can be a value with these numbers.
@@ -56,7 +56,7 @@ impl Dead {
 /// it, so that a restart finds what a crash left behind.
 #[derive(Default)]
 pub(in crate::vault) struct Garbage {
-    waiting: Mutex<Vec<Dead>>,
+    waiting: Mutex<Vec<Tombstone>>,
     held: Mutex<Held>,
 }
 
@@ -69,9 +69,9 @@ struct Held {
 }
 
 impl Garbage {
-    pub(in crate::vault) fn add(&self, dead: Dead) {
-        self.held.lock().let_go(dead.node);
-        self.waiting.lock().push(dead);
+    pub(in crate::vault) fn add(&self, tombstone: Tombstone) {
+        self.held.lock().let_go(tombstone.node);
+        self.waiting.lock().push(tombstone);
     }
 
     pub(in crate::vault) fn is_empty(&self) -> bool {
@@ -98,20 +98,20 @@ impl Garbage {
     }
 
     /// Adds the removal of some values to `batch` and gives them, for the case that it fails.
-    pub(in crate::vault) fn take_into(&self, batch: &mut Batch) -> Vec<Dead> {
+    pub(in crate::vault) fn take_into(&self, batch: &mut Batch) -> Vec<Tombstone> {
         let mut waiting = self.waiting.lock();
         let rest = waiting.len().saturating_sub(PER_GROUP);
         let taken = waiting.split_off(rest);
         drop(waiting);
-        for dead in &taken {
-            dead.remove(batch);
-            batch.remove(Address::garbage(dead.node).as_bytes());
+        for tombstone in &taken {
+            tombstone.remove(batch);
+            batch.remove(Address::garbage(tombstone.node).as_bytes());
         }
         taken
     }
 
     /// Gives back what could not be removed.
-    pub(in crate::vault) fn give_back(&self, taken: Vec<Dead>) {
+    pub(in crate::vault) fn give_back(&self, taken: Vec<Tombstone>) {
         self.waiting.lock().extend(taken);
     }
 }

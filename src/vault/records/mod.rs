@@ -20,14 +20,14 @@
 
 mod address;
 pub(super) mod garbage;
-mod head;
 pub(super) mod interner;
 mod meta;
+mod metadata;
 pub(super) mod secret;
 
 pub(super) use address::{Address, RecordKind};
-pub(super) use head::{decode_head, encode_head, parse_mark};
 pub(super) use meta::{Meta, StoreId};
+pub(super) use metadata::{decode_metadata, encode_metadata, parse_mark};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -204,13 +204,13 @@ impl Records {
     }
 
     /// The sealed head of `secret`, with its address.
-    pub(super) fn seal_head(&self, secret: &Secret) -> (Address, Vec<u8>) {
-        let address = Address::head(secret.record());
-        let sealed = self.seal(&address, encode_head(secret).expose());
+    pub(super) fn seal_metadata(&self, secret: &Secret) -> (Address, Vec<u8>) {
+        let address = Address::metadata(secret.record());
+        let sealed = self.seal(&address, encode_metadata(secret).expose());
         (address, sealed)
     }
 
-    pub(super) fn unseal_head(
+    pub(super) fn unseal_metadata(
         &self,
         address: &[u8],
         sealed: &[u8],
@@ -218,13 +218,13 @@ impl Records {
         common: &mut Interner,
     ) -> Result<Secret, OpenVaultError> {
         let unsealed =
-            self.unseal_summed_head(&self.keyring(), None, address, sealed, garbage, common);
+            self.unseal_summed_metadata(&self.keyring(), None, address, sealed, garbage, common);
         unsealed.map(|(secret, _)| secret)
     }
 
     /// For many heads: threads that unseal at once do not meet at the keyring's lock. With the digest of
     /// the head under `key`.
-    pub(super) fn unseal_summed_head(
+    pub(super) fn unseal_summed_metadata(
         &self,
         keyring: &Keyring,
         key: Option<&SetKey>,
@@ -242,7 +242,7 @@ impl Records {
             .map_err(OpenVaultError::Unseal)?;
         let record = RecordId(u64::from_be_bytes(address[1..].try_into().map_err(|_| broken())?));
         let digest = key.map_or_else(SetSum::default, |key| key.digest(record.0, head.expose()));
-        let secret = decode_head(record, head.expose(), garbage, common).ok_or_else(broken)?;
+        let secret = decode_metadata(record, head.expose(), garbage, common).ok_or_else(broken)?;
         Ok((secret, digest))
     }
 }

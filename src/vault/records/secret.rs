@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{Acl, Key, SecretId, Slug, Timestamp};
 
-use super::garbage::{Dead, Garbage};
+use super::garbage::{Garbage, Tombstone};
 
 /// The number of a secret's record in the store. It stays the same through renames, rotations and
 /// restarts, and is never used again.
@@ -117,8 +117,8 @@ impl Value {
     }
 
     /// What is to be removed once this version is no longer held.
-    pub(in crate::vault) fn dead(&self) -> Dead {
-        Dead {
+    pub(in crate::vault) fn tombstone(&self) -> Tombstone {
+        Tombstone {
             node: self.node,
             record: self.record.0,
             version: self.version,
@@ -131,7 +131,7 @@ impl Value {
 impl Drop for Value {
     fn drop(&mut self) {
         if self.superseded.load(Ordering::Acquire) {
-            self.garbage.add(self.dead());
+            self.garbage.add(self.tombstone());
         }
     }
 }

@@ -66,7 +66,7 @@ impl Vault {
         let worker = Worker {
             shared: Arc::clone(&self.shared),
             replica: Arc::clone(replica),
-            writer: self.committer.submitter(),
+            writer: self.writer.submitter(),
             observer: Arc::new(observer),
         };
         let thread = std::thread::Builder::new().name("replica".into()).spawn(|| worker.run())?;

@@ -373,7 +373,7 @@ impl Transaction<'_> {
             let node = self.shared.index.write().next_node();
             self.shared.records.seal_chunks(node, &sent.value, &mut self.batch);
             if let Some(before) = &before {
-                before.value().dead().mark(&mut self.batch);
+                before.value().tombstone().mark(&mut self.batch);
             }
             Arc::new(Value {
                 record,
@@ -389,7 +389,7 @@ impl Transaction<'_> {
         let acl = self.shared.intern(sent.acl.clone());
         let (key, id) = (sent.key.clone(), sent.id.clone());
         let secret = Secret { key, id, acl, created: sent.created, value };
-        let (address, sealed) = self.shared.records.seal_head(&secret);
+        let (address, sealed) = self.shared.records.seal_metadata(&secret);
         self.batch.put(address.as_bytes(), sealed);
         self.changes.push(Change { before, after: Some(Arc::new(secret)) });
     }

@@ -38,8 +38,8 @@ impl Writer {
             loop {
                 let one = &group[at];
                 let room = LINES_AT_ONCE - events.len();
-                let lines = one.request.ask.iter().flat_map(|ask| {
-                    one.lines(next).take(room).map(|subject| ask.allowed(&subject))
+                let lines = one.request.context.iter().flat_map(|context| {
+                    one.lines(next).take(room).map(|subject| context.allowed(&subject))
                 });
                 let before = events.len();
                 events.extend(lines);
@@ -76,15 +76,15 @@ impl Writer {
         let code = (self.shared.name_error)(error);
         let lines = group.iter().flat_map(|one| {
             let numbers = one.recorded.iter().flatten();
-            one.request.ask.iter().flat_map(move |ask| {
+            one.request.context.iter().flat_map(move |context| {
                 numbers
                     .clone()
                     .zip(one.lines(0))
-                    .map(move |(&number, subject)| (ask, number, subject))
+                    .map(move |(&number, subject)| (context, number, subject))
             })
         });
-        let mut events = lines.map(|(ask, number, subject)| {
-            Event::new(&ask.actor, ask.action, &subject, Err(&code)).correcting(number)
+        let mut events = lines.map(|(context, number, subject)| {
+            Event::new(&context.actor, context.action, &subject, Err(&code)).correcting(number)
         });
         loop {
             let some: Vec<_> = events.by_ref().take(LINES_AT_ONCE).collect();
@@ -98,7 +98,7 @@ impl Writer {
     /// Answers a request that cannot be planned.
     pub(super) fn refuse(&self, request: Request, error: VaultError) {
         let code = (self.shared.name_error)(&error);
-        let attempt = request.ask.as_ref().and_then(|ask| ask.failed(&error, code));
+        let attempt = request.context.as_ref().and_then(|context| context.failed(&error, code));
         let recorded = self.shared.audit.decide_now(attempt.into_iter().collect());
         (request.done)(Err(recorded.map_or_else(VaultError::from, |()| error)));
     }

@@ -33,7 +33,7 @@ pub(super) type Plan = Box<dyn Fn(&mut Transaction<'_>) -> Result<(), VaultError
 
 struct Request {
     /// The caller; none for the daemon's own work, which is not recorded.
-    ask: Option<AuditContext>,
+    context: Option<AuditContext>,
     /// The request of the mount that asked, for its cached reply.
     origin: Option<RequestId>,
     plan: Plan,
@@ -47,17 +47,17 @@ struct Request {
 impl Request {
     /// Work of the daemon itself, which may share a group with others.
     fn new(plan: Plan, done: Done) -> Self {
-        Self { ask: None, origin: None, plan, done, alone: false, foreign: false }
+        Self { context: None, origin: None, plan, done, alone: false, foreign: false }
     }
 }
 
 /// The handle on the writer thread; dropping it finishes what was handed in and ends the thread.
-pub(super) struct Committer {
+pub(super) struct WriterHandle {
     requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Committer {
+impl WriterHandle {
     /// `anchor` is the end of the audit log as recorded in the store.
     pub(super) fn start(
         shared: Arc<Shared>,
@@ -80,25 +80,26 @@ impl Committer {
     /// Hands in what a caller asked for: it goes on record, and its request gets a cached reply.
     pub(super) fn submit_for(
         &self,
-        ask: AuditContext,
+        context: AuditContext,
         origin: Option<RequestId>,
         plan: Plan,
         done: Done,
     ) {
-        let request = Request { ask: Some(ask), origin, ..Request::new(plan, done) };
+        let request = Request { context: Some(context), origin, ..Request::new(plan, done) };
         submit(self.requests(), request);
     }
 
-    /// As [`Committer::submit_for`], for a plan that touches so much that it shares no group: it
+    /// As [`WriterHandle::submit_for`], for a plan that touches so much that it shares no group: it
     /// need not tell what it touches, and it runs once.
     pub(super) fn submit_alone(
         &self,
-        ask: AuditContext,
+        context: AuditContext,
         origin: Option<RequestId>,
         plan: Plan,
         done: Done,
     ) {
-        let request = Request { ask: Some(ask), origin, alone: true, ..Request::new(plan, done) };
+        let request =
+            Request { context: Some(context), origin, alone: true, ..Request::new(plan, done) };
         submit(self.requests(), request);
     }
 
@@ -132,7 +133,7 @@ fn submit(requests: &Sender<Request>, request: Request) {
     }
 }
 
-impl Drop for Committer {
+impl Drop for WriterHandle {
     fn drop(&mut self) {
         drop(self.requests.take());
         if let Some(thread) = self.thread.take() {

@@ -112,14 +112,14 @@ impl Writer {
 
     /// Tries those again for whom what another host did is here. If that was about what they are
     /// about, they lose.
-    pub(super) fn try_overtaken_again(&mut self) {
+    pub(super) fn try_conflicts_again(&mut self) {
         let Some(replica) = self.shared.replica.clone() else { return };
-        if self.overtaken.is_empty() {
+        if self.conflicts.is_empty() {
             return;
         }
         let now = Instant::now();
         let seen = replica.seen();
-        for (at, one) in std::mem::take(&mut self.overtaken.0) {
+        for (at, one) in std::mem::take(&mut self.conflicts.0) {
             let is_over = one.until.is_some_and(|until| until <= now);
             if is_over && replica.is_busy() {
                 replica.counts.conflicts.increment();
@@ -129,7 +129,7 @@ impl Writer {
                 continue;
             }
             match one.changes.iter().find(|change| is_over || !self.still_holds(change)) {
-                None if at > seen || replica.is_busy() => self.overtaken.0.push((at, one)),
+                None if at > seen || replica.is_busy() => self.conflicts.0.push((at, one)),
                 None => self.store_alone(one),
                 Some(change) => {
                     replica.counts.conflicts.increment();

@@ -17,9 +17,9 @@ use crate::store::{Batch, MAX_RECORD_BYTES, StoreError};
 
 use crate::vault::Shared;
 use crate::vault::error::OpenVaultError;
-use crate::vault::records::garbage::Dead;
+use crate::vault::records::garbage::Tombstone;
 use crate::vault::records::secret::{RecordId, Secret};
-use crate::vault::records::{Address, Records, encode_head};
+use crate::vault::records::{Address, Records, encode_metadata};
 
 /// The largest head that fits a pack, in bytes.
 pub(in crate::vault) const MAX_HEAD_BYTES: usize = MAX_RECORD_BYTES - 256;
@@ -33,13 +33,13 @@ pub(in crate::vault) struct Journal {
     id: u64,
     packs: Vec<Pack>,
     /// Values of secrets that were left out: unreachable if the journal is abandoned.
-    strays: Vec<Dead>,
+    strays: Vec<Tombstone>,
 }
 
 /// Heads that are stored together until they are in their places.
 struct Pack {
     number: u32,
-    heads: Vec<Staged>,
+    metadata_records: Vec<Staged>,
 }
 
 /// One changed secret of a large change.
@@ -50,7 +50,7 @@ pub(in crate::vault) struct Staged {
     /// Whether its value is a new one.
     has_own: bool,
     /// The value that it no longer has: in a box, since most of a large change is new.
-    superseded: Option<Box<Dead>>,
+    superseded: Option<Box<Tombstone>>,
 }
 
 /// A head in a pack as it is encoded (postcard).
@@ -58,25 +58,26 @@ pub(in crate::vault) struct Staged {
 struct Entry<'a> {
     record: u64,
     head: &'a [u8],
-    own: Option<Dead>,
-    superseded: Option<Dead>,
+    own: Option<Tombstone>,
+    superseded: Option<Tombstone>,
 }
 
 impl Staged {
     pub(in crate::vault) fn new(before: Option<&Secret>, after: Arc<Secret>) -> Self {
         let is_new = |old: &Secret| !Arc::ptr_eq(&old.value, &after.value);
-        let superseded = before.filter(|old| is_new(old)).map(|old| Box::new(old.value.dead()));
+        let superseded =
+            before.filter(|old| is_new(old)).map(|old| Box::new(old.value.tombstone()));
         let has_own = before.is_none_or(is_new);
         Self { after, has_own, superseded }
     }
 
     /// Its value, if that is a new one.
-    fn own(&self) -> Option<Dead> {
-        self.has_own.then(|| self.after.value.dead())
+    fn own(&self) -> Option<Tombstone> {
+        self.has_own.then(|| self.after.value.tombstone())
     }
 
     fn encode(&self) -> Vec<u8> {
-        let head = encode_head(&self.after);
+        let head = encode_metadata(&self.after);
         let entry = Entry {
             record: self.after.record().0,
             head: head.expose(),
@@ -91,7 +92,7 @@ impl Staged {
 pub(in crate::vault) struct Stager<'a> {
     records: &'a Records,
     journal: Journal,
-    heads: Vec<Staged>,
+    metadata_records: Vec<Staged>,
     encoded: Vec<u8>,
     values: Batch,
 }
@@ -102,7 +103,7 @@ impl<'a> Stager<'a> {
         Self {
             records,
             journal: Journal { id, packs: Vec::new(), strays: Vec::new() },
-            heads: Vec::new(),
+            metadata_records: Vec::new(),
             encoded: Vec::new(),
             values: Batch::new(),
         }
@@ -122,7 +123,7 @@ impl<'a> Stager<'a> {
             self.close_pack()?;
         }
         self.encoded.extend(entry);
-        self.heads.push(head);
+        self.metadata_records.push(head);
         seal(&mut self.values);
         Ok(())
     }
@@ -145,13 +146,15 @@ impl<'a> Stager<'a> {
     }
 
     fn close_pack(&mut self) -> Result<(), StoreError> {
-        if self.heads.is_empty() {
+        if self.metadata_records.is_empty() {
             return Ok(());
         }
         let number = u32::try_from(self.journal.packs.len()).expect("a file has few packs");
         // Noted before it is tried, so that abandoning the journal removes the pack too.
-        self.heads.shrink_to_fit();
-        self.journal.packs.push(Pack { number, heads: std::mem::take(&mut self.heads) });
+        self.metadata_records.shrink_to_fit();
+        self.journal
+            .packs
+            .push(Pack { number, metadata_records: std::mem::take(&mut self.metadata_records) });
         let address = Address::pack(self.journal.id, number);
         let mut batch = std::mem::take(&mut self.values);
         batch.put(address.as_bytes(), self.records.seal(&address, &self.encoded));
@@ -173,13 +176,14 @@ impl Journal {
         batch.put(mark.as_bytes(), records.seal(&mark, b""));
         let stays = |head: &Staged| !left_out.contains(&head.after.record());
         for pack in &mut self.packs {
-            if pack.heads.iter().all(stays) {
+            if pack.metadata_records.iter().all(stays) {
                 continue;
             }
-            let (kept, left_out): (Vec<_>, Vec<_>) = pack.heads.drain(..).partition(stays);
-            pack.heads = kept;
+            let (kept, left_out): (Vec<_>, Vec<_>) =
+                pack.metadata_records.drain(..).partition(stays);
+            pack.metadata_records = kept;
             self.strays.extend(left_out.iter().filter_map(Staged::own));
-            let encoded: Vec<u8> = pack.heads.iter().flat_map(Staged::encode).collect();
+            let encoded: Vec<u8> = pack.metadata_records.iter().flat_map(Staged::encode).collect();
             let address = Address::pack(self.id, pack.number);
             batch.put(address.as_bytes(), records.seal(&address, &encoded));
         }
@@ -191,7 +195,10 @@ impl Journal {
         let mut batch = Batch::new();
         self.strays.iter().for_each(|stray| stray.remove(&mut batch));
         for pack in self.packs {
-            pack.heads.iter().filter_map(Staged::own).for_each(|own| own.remove(&mut batch));
+            pack.metadata_records
+                .iter()
+                .filter_map(Staged::own)
+                .for_each(|own| own.remove(&mut batch));
             batch.remove(Address::pack(self.id, pack.number).as_bytes());
             if let Err(error) = records.commit(&batch) {
                 let journal = self.id;
@@ -222,7 +229,8 @@ impl Pending {
     pub(in crate::vault) fn add(&mut self, journal: Journal) {
         for pack in journal.packs {
             let place = (journal.id, pack.number);
-            self.by_record.extend(pack.heads.iter().map(|head| (head.after.record(), place)));
+            self.by_record
+                .extend(pack.metadata_records.iter().map(|head| (head.after.record(), place)));
             self.packs.insert(place, pack);
         }
     }
@@ -262,8 +270,8 @@ impl Pending {
         let Some(pack) = self.packs.get(&place) else { return Ok(()) };
         let (journal, number) = place;
         let mut batch = Batch::new();
-        for head in &pack.heads {
-            let (address, sealed) = records.seal_head(&head.after);
+        for head in &pack.metadata_records {
+            let (address, sealed) = records.seal_metadata(&head.after);
             batch.put(address.as_bytes(), sealed);
             head.superseded.iter().for_each(|old| old.mark(&mut batch));
         }
@@ -273,7 +281,7 @@ impl Pending {
         }
         records.commit(&batch)?;
         if let Some(pack) = self.packs.remove(&place) {
-            for head in &pack.heads {
+            for head in &pack.metadata_records {
                 self.by_record.remove(&head.after.record());
             }
         }
@@ -310,7 +318,7 @@ fn recovery_of(records: &Records, pack: &[u8], valid: bool) -> Result<Batch, Ope
     let Some(sealed) = records.read_raw(&address)? else { return Ok(batch) };
     unpack(records, &address, &sealed, &mut |head| {
         if valid {
-            let place = Address::head(head.record);
+            let place = Address::metadata(head.record);
             batch.put(place.as_bytes(), records.seal(&place, head.encoded));
             head.superseded.into_iter().for_each(|old| old.mark(&mut batch));
         } else {
@@ -327,9 +335,9 @@ pub(in crate::vault) struct Packed<'a> {
     /// As `encode_head` made it.
     pub(in crate::vault) encoded: &'a [u8],
     /// Its value, if that is a new one.
-    pub(in crate::vault) own: Option<Dead>,
+    pub(in crate::vault) own: Option<Tombstone>,
     /// The value that it no longer has.
-    pub(in crate::vault) superseded: Option<Dead>,
+    pub(in crate::vault) superseded: Option<Tombstone>,
 }
 
 /// Shows every head in a pack.
@@ -345,7 +353,7 @@ pub(in crate::vault) fn unpack(
         let entry: Entry<'_>;
         (entry, rest) =
             postcard::take_from_bytes(rest).map_err(|_| OpenVaultError::BrokenRecord)?;
-        if !entry.own.iter().chain(&entry.superseded).all(Dead::is_possible) {
+        if !entry.own.iter().chain(&entry.superseded).all(Tombstone::is_possible) {
             return Err(OpenVaultError::BrokenRecord);
         }
         show(Packed {

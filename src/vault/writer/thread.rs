@@ -60,7 +60,7 @@ pub(super) struct Writer {
     /// What large changes have still to put in its places.
     pub(super) pending: Pending,
     /// Those for whom another host was quicker, until what it did is here.
-    pub(super) overtaken: Conflict,
+    pub(super) conflicts: Conflict,
     /// The end of the audit log as recorded in the store, and when it is recorded again.
     anchored: Anchor,
     next_anchor: Instant,
@@ -81,16 +81,16 @@ impl Writer {
             integrity,
             deferred: VecDeque::new(),
             pending: Pending::default(),
-            overtaken: Conflict::default(),
+            conflicts: Conflict::default(),
         }
     }
 
     pub(super) fn run(mut self, incoming: &Receiver<Request>) {
         let mut idle = IDLE;
         loop {
-            self.try_overtaken_again();
+            self.try_conflicts_again();
             if self.deferred.is_empty() {
-                match incoming.recv_timeout(self.overtaken.patience(idle)) {
+                match incoming.recv_timeout(self.conflicts.patience(idle)) {
                     Ok(request) => self.deferred.push_back(request),
                     Err(RecvTimeoutError::Timeout) if self.is_done() => {
                         match incoming.recv_timeout(self.until_anchor()) {
@@ -156,7 +156,7 @@ impl Writer {
 
     /// Whether nothing is left to do but requests.
     fn is_done(&self) -> bool {
-        self.pending.is_empty() && self.overtaken.is_empty() && self.shared.garbage.is_empty()
+        self.pending.is_empty() && self.conflicts.is_empty() && self.shared.garbage.is_empty()
     }
 
     /// Does a piece of what is left, and gives the time to wait for requests before the next.
@@ -232,9 +232,10 @@ impl Writer {
 
     /// Whether a request may use what is left of the disk. Removals and what admins do always may.
     fn check_room(&self, request: &Request) -> Result<(), VaultError> {
-        let may_always =
-            |ask: &AuditContext| ask.action == Action::Delete || ask.actor.caller.is_admin();
-        match request.ask.as_ref().is_none_or(may_always) || self.shared.audit.has_room() {
+        let may_always = |context: &AuditContext| {
+            context.action == Action::Delete || context.actor.caller.is_admin()
+        };
+        match request.context.as_ref().is_none_or(may_always) || self.shared.audit.has_room() {
             true => Ok(()),
             false => Err(StoreError::Full.into()),
         }
@@ -250,7 +251,7 @@ impl Writer {
         if transaction.changes.is_empty() || request.foreign {
             return Ok(());
         }
-        let caller = request.ask.as_ref().map(|ask| &ask.actor.caller);
+        let caller = request.context.as_ref().map(|context| &context.actor.caller);
         let is_limited = caller.is_some_and(|caller| !caller.is_admin());
         // Nothing shares its group, so that nothing is compared with it.
         if !is_limited && request.alone {
@@ -290,10 +291,10 @@ impl Writer {
             Ok(shared) => shared,
             Err(Unshared::Apart) => return group.into_iter().for_each(|one| self.store_alone(one)),
             Err(Unshared::Busy) => {
-                return group.into_iter().for_each(|one| self.overtaken.add_waiting(one));
+                return group.into_iter().for_each(|one| self.conflicts.add_waiting(one));
             }
             Err(Unshared::Conflict(at)) => {
-                return group.into_iter().for_each(|one| self.overtaken.add(at, one));
+                return group.into_iter().for_each(|one| self.conflicts.add(at, one));
             }
             Err(Unshared::Unfit(error)) => {
                 self.correct(&group, &error);

@@ -191,7 +191,7 @@ impl<'a> Transaction<'a> {
         let version = before.value.version + 1;
         let updated = before.value.updated.next(now());
         let value = self.store_value(before.record(), version, updated, caller, value);
-        before.value.dead().mark(&mut self.batch);
+        before.value.tombstone().mark(&mut self.batch);
         self.touch(&before.key, &before.id);
         let after = Secret { value, ..same(&before) };
         self.put(Some(before), after)
@@ -219,7 +219,7 @@ impl<'a> Transaction<'a> {
             superseded: AtomicBool::new(false),
             garbage: Arc::clone(&old.garbage),
         });
-        old.dead().mark(&mut self.batch);
+        old.tombstone().mark(&mut self.batch);
         self.touch(&before.key, &before.id);
         let after = Secret { value, ..same(&before) };
         self.put(Some(before), after)
@@ -262,13 +262,13 @@ impl<'a> Transaction<'a> {
     /// The end of a secret.
     pub(in crate::vault) fn remove(&mut self, before: Arc<Secret>) {
         self.touch(&before.key, &before.id);
-        self.batch.remove(Address::head(before.record()).as_bytes());
-        before.value.dead().mark(&mut self.batch);
+        self.batch.remove(Address::metadata(before.record()).as_bytes());
+        before.value.tombstone().mark(&mut self.batch);
         self.changes.push(Change { before: Some(before), after: None });
     }
 
     fn put(&mut self, before: Option<Arc<Secret>>, after: Secret) -> Result<(), VaultError> {
-        let (address, sealed) = self.shared.records.seal_head(&after);
+        let (address, sealed) = self.shared.records.seal_metadata(&after);
         if sealed.len() > MAX_RECORD_BYTES {
             return Err(VaultError::ListsTooLong { key: after.key.to_string() });
         }

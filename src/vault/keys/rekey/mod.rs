@@ -147,7 +147,7 @@ impl Vault {
         }
         let walker = Walker {
             shared: Arc::clone(&self.shared),
-            writer: self.committer.submitter(),
+            writer: self.writer.submitter(),
             status: Arc::clone(&self.rekey.status),
             stop: Arc::clone(&self.rekey.stop),
         };
@@ -388,7 +388,7 @@ impl Walker {
     fn name(&self, address: &[u8]) -> String {
         let index = self.shared.index.read();
         let (found, number) = match RecordKind::of(address) {
-            RecordKind::Head(record) => (index.by_record(record), record.as_u64()),
+            RecordKind::Metadata(record) => (index.by_record(record), record.as_u64()),
             RecordKind::Chunk(node) => (index.by_node(node), node),
             RecordKind::Clear | RecordKind::Journal | RecordKind::Other => {
                 return "a record of the store itself".to_owned();
@@ -427,7 +427,7 @@ impl Transaction<'_> {
     fn put_resealed(&mut self, one: &Resealed) -> Result<(), VaultError> {
         let kind = RecordKind::of(&one.address);
         // The head that is there is about to be overwritten; the next walk finds the new one.
-        let passes = matches!(kind, RecordKind::Head(_)) && self.shared.is_settling();
+        let passes = matches!(kind, RecordKind::Metadata(_)) && self.shared.is_settling();
         if passes || kind == RecordKind::Journal {
             return Ok(());
         }
@@ -435,7 +435,7 @@ impl Transaction<'_> {
             return Ok(());
         }
         match kind {
-            RecordKind::Head(record) => {
+            RecordKind::Metadata(record) => {
                 let Some(secret) = self.by_record(record) else { return Ok(()) };
                 self.touched.insert(Touched::Id(secret.id().clone()));
             }

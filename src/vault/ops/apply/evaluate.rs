@@ -12,7 +12,7 @@ use crate::model::{
 use crate::store::Batch;
 use crate::vault::error::VaultError;
 use crate::vault::ops::write::{check_create, initial_lists};
-use crate::vault::records::encode_head;
+use crate::vault::records::encode_metadata;
 use crate::vault::records::secret::{RecordId, Secret, Value};
 use crate::vault::writer::staging::MAX_HEAD_BYTES;
 use crate::vault::writer::transaction::{Change, now};
@@ -22,7 +22,7 @@ use super::Outcome;
 use super::refusal::Refusals;
 
 /// A document on its way, with the numbers that it takes if it needs them.
-pub(super) struct Wish {
+pub(super) struct PreparedDocument {
     /// With the value in the clear, until that is stored ahead.
     document: Document,
     /// The value, once it is stored ahead.
@@ -44,7 +44,7 @@ enum Wanted<'a> {
 
 /// What becomes of a secret.
 #[derive(Clone)]
-pub(super) struct Step {
+pub(super) struct DocumentPlan {
     pub(super) before: Option<Arc<Secret>>,
     /// None if nothing changes.
     pub(super) after: Option<Arc<Secret>>,
@@ -72,7 +72,7 @@ impl Knows {
     }
 }
 
-impl Step {
+impl DocumentPlan {
     /// The value that the secret did not have before.
     pub(super) fn new_value(&self) -> Option<&Arc<Value>> {
         let value = &self.after.as_ref()?.value;
@@ -86,12 +86,12 @@ impl Step {
     }
 
     /// Adds the head of the changed secret, and that its old value is garbage.
-    pub(super) fn put_head(&self, shared: &Shared, batch: &mut Batch) {
+    pub(super) fn put_metadata(&self, shared: &Shared, batch: &mut Batch) {
         let Some(after) = &self.after else { return };
-        let (address, sealed) = shared.records.seal_head(after);
+        let (address, sealed) = shared.records.seal_metadata(after);
         batch.put(address.as_bytes(), sealed);
         if let (Some(before), Some(_)) = (&self.before, self.new_value()) {
-            before.value.dead().mark(batch);
+            before.value.tombstone().mark(batch);
         }
     }
 
@@ -100,29 +100,29 @@ impl Step {
     }
 
     /// What is reported to the caller. One that may not read the secret does not learn that its value is unchanged.
-    pub(super) fn outcome(&self, wish: &Wish) -> Outcome {
+    pub(super) fn outcome(&self, prepared: &PreparedDocument) -> Outcome {
         match (&self.before, &self.after) {
             (_, None) if self.knows.value => Outcome::Unchanged,
             (_, None) => Outcome::Updated,
             (Some(_), Some(_)) => Outcome::Updated,
-            (None, Some(_)) if wish.is_valueless => Outcome::CreatedEmpty,
+            (None, Some(_)) if prepared.is_valueless => Outcome::CreatedEmpty,
             (None, Some(_)) => Outcome::Created,
         }
     }
 
     /// The key, as the secret has it.
-    pub(super) fn key(&self, wish: &Wish) -> Key {
+    pub(super) fn key(&self, prepared: &PreparedDocument) -> Key {
         let secret = self.after.as_ref().or(self.before.as_ref());
-        secret.map_or(wish.key(), |secret| secret.key()).clone()
+        secret.map_or(prepared.key(), |secret| secret.key()).clone()
     }
 
     /// The id that the secret has, if the document gives another one and the caller may know it.
-    pub(super) fn kept_id(&self, wish: &Wish) -> Option<SecretId> {
+    pub(super) fn kept_id(&self, prepared: &PreparedDocument) -> Option<SecretId> {
         let secret = match &self.before {
             Some(before) => Some(before).filter(|_| self.knows.lists),
             None => self.after.as_ref(),
         }?;
-        (wish.document.id()? != secret.id()).then(|| secret.id().clone())
+        (prepared.document.id()? != secret.id()).then(|| secret.id().clone())
     }
 }
 
@@ -130,7 +130,7 @@ impl Step {
 type Refused = Vec<(Field, VaultError)>;
 
 /// The caller who applies a file, and the vault that it is applied to.
-pub(super) struct Judge<'a> {
+pub(super) struct Evaluator<'a> {
     shared: &'a Shared,
     caller: &'a Caller,
     now: Timestamp,
@@ -139,22 +139,26 @@ pub(super) struct Judge<'a> {
     refusals: Refusals,
 }
 
-impl Wish {
+impl PreparedDocument {
     /// Opens the value of a document. None if the caller may not create the secret, or the value does
     /// not open or is not what its checksum says.
-    pub(super) fn new(mut document: Document, number: u64, judge: &mut Judge<'_>) -> Option<Self> {
+    pub(super) fn new(
+        mut document: Document,
+        number: u64,
+        evaluator: &mut Evaluator<'_>,
+    ) -> Option<Self> {
         let value = document.take_value();
         let is_valueless = value.is_none();
         if let Some(value) = value {
-            let opened = judge.check_sealed(&document, &value).and_then(|counts| {
-                let opened = open(value, &document, judge.shared)?;
-                counts.into_iter().for_each(|of| judge.shared.guesses.was_right(of));
+            let opened = evaluator.check_sealed(&document, &value).and_then(|counts| {
+                let opened = open(value, &document, evaluator.shared)?;
+                counts.into_iter().for_each(|of| evaluator.shared.guesses.was_right(of));
                 Ok(opened)
             });
             match opened {
                 Ok(value) => document.opened(value),
                 Err((field, error)) => {
-                    judge.refusals.add(line(&document, field), error);
+                    evaluator.refusals.add(line(&document, field), error);
                     return None;
                 }
             }
@@ -193,14 +197,14 @@ impl Wish {
         }
     }
 
-    /// Adds the records of the step's new value, if it has one.
+    /// Adds the records of the new value of a plan, if it has one.
     pub(super) fn seal(
         &self,
         shared: &Shared,
-        step: &Step,
+        plan: &DocumentPlan,
         batch: &mut Batch,
     ) -> Result<(), VaultError> {
-        let Some(new) = step.new_value() else { return Ok(()) };
+        let Some(new) = plan.new_value() else { return Ok(()) };
         match self.value() {
             Wanted::Any => {}
             Wanted::Held(bytes) => shared.records.seal_chunks(new.node, bytes, batch),
@@ -231,7 +235,7 @@ impl Wish {
     }
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Evaluator<'a> {
     pub(super) fn new(shared: &'a Shared, caller: &'a Caller) -> Self {
         let (ids, refusals) = (HashSet::new(), Refusals::default());
         Self { shared, caller, now: now(), ids, refusals }
@@ -248,50 +252,50 @@ impl<'a> Judge<'a> {
     }
 
     /// What the document comes to now. None if it is refused; why is among the refusals.
-    pub(super) fn judge(&mut self, wish: &Wish) -> Option<Step> {
-        let before = self.shared.index.read().by_key(wish.key().as_str()).cloned();
+    pub(super) fn evaluate(&mut self, prepared: &PreparedDocument) -> Option<DocumentPlan> {
+        let before = self.shared.index.read().by_key(prepared.key().as_str()).cloned();
         let judged = match &before {
-            None => self.create(wish).map(|(after, grant)| (Some(after), Some(grant))),
-            Some(secret) => self.update(wish, secret),
+            None => self.create(prepared).map(|(after, grant)| (Some(after), Some(grant))),
+            Some(secret) => self.update(prepared, secret),
         };
         match judged {
             Ok((after, grant)) => {
                 let knows = before.as_ref().map(|secret| Knows::of(self.caller, secret));
                 let knows = knows.unwrap_or_default();
-                Some(Step { before, after: after.map(Arc::new), grant, knows })
+                Some(DocumentPlan { before, after: after.map(Arc::new), grant, knows })
             }
             Err(refused) => {
                 for (field, error) in refused {
-                    self.refusals.add(line(&wish.document, field), error);
+                    self.refusals.add(line(&prepared.document, field), error);
                 }
                 None
             }
         }
     }
 
-    /// Whether a step is still what its document comes to.
-    pub(super) fn still_holds(&self, wish: &Wish, step: &Step) -> bool {
+    /// Whether a plan is still what its document comes to.
+    pub(super) fn still_holds(&self, prepared: &PreparedDocument, plan: &DocumentPlan) -> bool {
         let index = self.shared.index.read();
-        match (&step.before, &step.after) {
+        match (&plan.before, &plan.after) {
             (Some(before), _) => {
                 let now = index.by_record(before.record());
                 now.is_some_and(|now| Arc::ptr_eq(now, before))
             }
             (None, Some(after)) => {
-                index.by_key(wish.key().as_str()).is_none()
-                    && index.check_free(wish.key()).is_ok()
+                index.by_key(prepared.key().as_str()).is_none()
+                    && index.check_free(prepared.key()).is_ok()
                     && index.by_id(&after.id).is_none()
             }
             (None, None) => false,
         }
     }
 
-    fn create(&mut self, wish: &Wish) -> Result<(Secret, Grant), Refused> {
-        let key = wish.key();
+    fn create(&mut self, prepared: &PreparedDocument) -> Result<(Secret, Grant), Refused> {
+        let key = prepared.key();
         let grant = check_create(self.caller, key, None).map_err(|no| vec![(Field::Key, no)])?;
         let in_the_way = self.shared.index.read().check_free(key).err();
         let mut refused: Vec<_> = in_the_way.map(|error| (Field::Key, error)).into_iter().collect();
-        let id = match self.given_id(wish, None) {
+        let id = match self.given_id(prepared, None) {
             Ok(id) => id.cloned(),
             Err(error) => {
                 refused.push((Field::Id, error));
@@ -303,8 +307,8 @@ impl<'a> Judge<'a> {
         }
         let id = id.unwrap_or_else(|| self.fresh_id());
         self.ids.insert(id.clone());
-        let lists = initial_lists(self.caller).patched(wish.document.lists());
-        let value = self.value(wish, RecordId(wish.number), 1, self.now);
+        let lists = initial_lists(self.caller).patched(prepared.document.lists());
+        let value = self.value(prepared, RecordId(prepared.number), 1, self.now);
         let acl = self.shared.intern(lists);
         // Its own copy: the document is freed soon, and a key between others would hold their pages.
         let secret = Secret { key: key.copy(), id, acl, created: self.now, value };
@@ -323,16 +327,16 @@ impl<'a> Judge<'a> {
     /// What is to change of a secret that exists; none if nothing is.
     fn update(
         &self,
-        wish: &Wish,
+        prepared: &PreparedDocument,
         secret: &Arc<Secret>,
     ) -> Result<(Option<Secret>, Option<Grant>), Refused> {
         let mut grant = None;
         let mut refused = Vec::new();
         let knows = Knows::of(self.caller, secret);
-        if let Err(error) = self.given_id(wish, Some((secret, knows))) {
+        if let Err(error) = self.given_id(prepared, Some((secret, knows))) {
             refused.push((Field::Id, error));
         }
-        let named = wish.document.lists();
+        let named = prepared.document.lists();
         let lists = secret.acl().patched(named);
         let mut lists_change = false;
         // A caller that may not read the lists is denied unchanged lists as well as changed ones.
@@ -350,7 +354,7 @@ impl<'a> Judge<'a> {
                 Err(error) => refused.push((Field::List(list), error)),
             }
         }
-        let value_changes = match self.value_changes(wish, secret, knows) {
+        let value_changes = match self.value_changes(prepared, secret, knows) {
             Ok(None) => false,
             Ok(Some(one)) => {
                 grant.get_or_insert(one);
@@ -374,7 +378,7 @@ impl<'a> Judge<'a> {
             acl: if lists_change { self.shared.intern(lists) } else { Arc::clone(&secret.acl) },
             created: secret.created,
             value: if value_changes {
-                self.value(wish, old.record, old.version + 1, old.updated.next(self.now))
+                self.value(prepared, old.record, old.version + 1, old.updated.next(self.now))
             } else {
                 Arc::clone(old)
             },
@@ -386,22 +390,22 @@ impl<'a> Judge<'a> {
     /// that may not read the secret always makes a new version, so that it learns nothing.
     fn value_changes(
         &self,
-        wish: &Wish,
+        prepared: &PreparedDocument,
         secret: &Secret,
         knows: Knows,
     ) -> Result<Option<Grant>, VaultError> {
-        if wish.is_valueless {
+        if prepared.is_valueless {
             return Ok(None);
         }
         let allowed = check(self.caller, Operation::Write, secret);
         if knows.value {
-            let is_met = wish.is_met_by(&secret.value, self.shared)?;
+            let is_met = prepared.is_met_by(&secret.value, self.shared)?;
             return if is_met { Ok(None) } else { allowed.map(Some) };
         }
         if allowed.is_ok() || !self.shared.guesses.take(secret.record()) {
             return allowed.map(Some);
         }
-        if wish.is_met_by(&secret.value, self.shared)? {
+        if prepared.is_met_by(&secret.value, self.shared)? {
             self.shared.guesses.was_right(secret.record());
             return Ok(None);
         }
@@ -437,11 +441,11 @@ impl<'a> Judge<'a> {
     /// instead of a key, is a name first: it is passed over if it is another secret's.
     fn given_id<'w>(
         &self,
-        wish: &'w Wish,
+        prepared: &'w PreparedDocument,
         before: Option<(&Secret, Knows)>,
     ) -> Result<Option<&'w SecretId>, VaultError> {
-        let Some(id) = wish.id() else { return Ok(None) };
-        let (key, is_key) = (wish.key(), id.as_str() == wish.key().as_str());
+        let Some(id) = prepared.id() else { return Ok(None) };
+        let (key, is_key) = (prepared.key(), id.as_str() == prepared.key().as_str());
         let may_know = before.is_none_or(|(_, knows)| knows.lists);
         let is_own = may_know && before.is_some_and(|(secret, _)| secret.id() == id);
         if !(self.caller.is_admin() || id.has_given_prefix() || is_key || is_own) {
@@ -459,13 +463,19 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn value(&self, wish: &Wish, record: RecordId, version: u64, updated: Timestamp) -> Arc<Value> {
+    fn value(
+        &self,
+        prepared: &PreparedDocument,
+        record: RecordId,
+        version: u64,
+        updated: Timestamp,
+    ) -> Arc<Value> {
         let own = self.caller.own_slug().cloned();
         Arc::new(Value {
             record,
             version,
-            node: wish.number + 1,
-            size: u32::try_from(wish.size()).expect("a value has at most 1 MiB"),
+            node: prepared.number + 1,
+            size: u32::try_from(prepared.size()).expect("a value has at most 1 MiB"),
             updated,
             updated_by: own.unwrap_or_else(|| Slug::of_uid(self.caller.uid())),
             superseded: AtomicBool::new(false),
@@ -474,7 +484,7 @@ impl<'a> Judge<'a> {
     }
 
     fn within_limits(&self, secret: Secret) -> Result<Secret, Refused> {
-        if encode_head(&secret).len() > MAX_HEAD_BYTES {
+        if encode_metadata(&secret).len() > MAX_HEAD_BYTES {
             return Err(vec![(
                 Field::Key,
                 VaultError::ListsTooLong { key: secret.key.to_string() },

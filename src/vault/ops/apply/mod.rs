@@ -33,7 +33,7 @@ use crate::vault::{Shared, Vault};
 
 pub use refusal::{Refusal, Refusals};
 
-use evaluate::{Judge, Step, Wish};
+use evaluate::{DocumentPlan, Evaluator, PreparedDocument};
 
 /// A file that changes at most this many secrets...
 const SMALL_SECRETS: usize = 128;
@@ -108,28 +108,29 @@ impl Vault {
     fn apply_all(&self, actor: &Actor, documents: Vec<Document>) -> Result<Applied, VaultError> {
         let (shared, caller) = (&self.shared, &actor.caller);
         let first = shared.index.write().next_nodes(2 * documents.len() + 1);
-        let mut judge = Judge::new(shared, caller);
-        let mut wishes = Vec::with_capacity(documents.len());
-        let mut steps = Vec::with_capacity(documents.len());
+        let mut evaluator = Evaluator::new(shared, caller);
+        let mut all_prepared = Vec::with_capacity(documents.len());
+        let mut plans = Vec::with_capacity(documents.len());
         for (number, document) in (first + 1..).step_by(2).zip(documents) {
-            if let Some(wish) = Wish::new(document, number, &mut judge) {
-                steps.extend(judge.judge(&wish));
-                wishes.push(wish);
+            if let Some(prepared) = PreparedDocument::new(document, number, &mut evaluator) {
+                plans.extend(evaluator.evaluate(&prepared));
+                all_prepared.push(prepared);
             }
         }
         // Before anything is stored ahead; the writer compares again, together with what other requests have added.
-        let usages = Usages::of_changes(steps.iter().map(Step::change));
+        let usages = Usages::of_changes(plans.iter().map(DocumentPlan::change));
         let has_room = || match caller.is_admin() || shared.audit.has_room() {
             true => Ok(()),
             false => Err(VaultError::from(StoreError::Full)),
         };
         let within_limits = || shared.check_limits(caller, &usages, &Usages::default());
-        if let Err(error) = judge.finish().and_then(|()| within_limits()).and_then(|()| has_room())
+        if let Err(error) =
+            evaluator.finish().and_then(|()| within_limits()).and_then(|()| has_room())
         {
             shared.record_refusals(actor, &error)?;
             return Err(error);
         }
-        let file = File::prepare(shared, wishes, steps, first)?;
+        let file = File::prepare(shared, all_prepared, plans, first)?;
         let alone = matches!(file.ahead, Ahead::Journal(_));
         let file = Arc::new(Mutex::new(file));
         let (done, outcome) = channel();
@@ -141,11 +142,11 @@ impl Vault {
             let (file, caller) = (Arc::clone(&file), Arc::clone(caller));
             Box::new(move |transaction| file.lock().plan(transaction, &caller))
         };
-        let ask = AuditContext::new(actor.clone(), Action::Import, None);
+        let context = AuditContext::new(actor.clone(), Action::Import, None);
         if alone {
-            self.committer.submit_alone(ask, None, plan, done);
+            self.writer.submit_alone(context, None, plan, done);
         } else {
-            self.committer.submit_for(ask, None, plan, done);
+            self.writer.submit_for(context, None, plan, done);
         }
         let outcome = outcome.recv().unwrap_or(Err(VaultError::Stopping));
         let mut file = file.lock();
@@ -183,10 +184,10 @@ impl Shared {
     }
 }
 
-/// A file that is judged and waits for the writer.
+/// A file that is evaluated and waits for the writer.
 struct File {
-    wishes: Vec<Wish>,
-    steps: Vec<Step>,
+    documents: Vec<PreparedDocument>,
+    plans: Vec<DocumentPlan>,
     ahead: Ahead,
     /// The values in `ahead`, by document.
     sealed: Vec<Option<Arc<Value>>>,
@@ -208,27 +209,27 @@ impl File {
     /// Seals the new values, and stores them if they are many.
     fn prepare(
         shared: &Shared,
-        mut wishes: Vec<Wish>,
-        steps: Vec<Step>,
+        mut documents: Vec<PreparedDocument>,
+        plans: Vec<DocumentPlan>,
         journal: u64,
     ) -> Result<Self, VaultError> {
         let key = shared.records.keyring().current_id();
-        let sealed: Vec<_> = steps.iter().map(|step| step.new_value().cloned()).collect();
-        let changed = steps.iter().filter(|step| step.after.is_some()).count();
+        let sealed: Vec<_> = plans.iter().map(|plan| plan.new_value().cloned()).collect();
+        let changed = plans.iter().filter(|plan| plan.after.is_some()).count();
         let bytes: usize =
-            steps.iter().filter_map(Step::new_value).map(|new| new.size() as usize).sum();
+            plans.iter().filter_map(DocumentPlan::new_value).map(|new| new.size() as usize).sum();
         let ahead = if changed <= SMALL_SECRETS && bytes <= SMALL_BYTES {
             let mut batch = Batch::new();
-            for (wish, step) in wishes.iter().zip(&steps) {
-                wish.seal(shared, step, &mut batch)?;
+            for (prepared, plan) in documents.iter().zip(&plans) {
+                prepared.seal(shared, plan, &mut batch)?;
             }
             Ahead::Batch(batch)
         } else {
             let mut stager = Stager::new(&shared.records, journal);
-            let staged = wishes.iter_mut().zip(&steps).try_for_each(|(wish, step)| {
-                let Some(after) = &step.after else { return Ok(()) };
-                let head = Staged::new(step.before.as_deref(), Arc::clone(after));
-                let bytes = step.new_value().map(|value| (value.node(), wish.hand_out(value)));
+            let staged = documents.iter_mut().zip(&plans).try_for_each(|(prepared, plan)| {
+                let Some(after) = &plan.after else { return Ok(()) };
+                let head = Staged::new(plan.before.as_deref(), Arc::clone(after));
+                let bytes = plan.new_value().map(|value| (value.node(), prepared.hand_out(value)));
                 stager.add(head, |batch| {
                     if let Some((node, bytes)) = &bytes {
                         shared.records.seal_chunks(*node, bytes, batch);
@@ -237,7 +238,7 @@ impl File {
             });
             Ahead::Journal(Some(stager.finish(staged)?))
         };
-        Ok(Self { wishes, steps, ahead, sealed, key, applied: Vec::new() })
+        Ok(Self { documents, plans, ahead, sealed, key, applied: Vec::new() })
     }
 
     /// Runs on the writer thread; where `ahead` is a batch, perhaps more than once.
@@ -251,13 +252,13 @@ impl File {
             // A rekey may be past these values, and count on nothing being under the old key.
             return Err(VaultError::KeyReplaced);
         }
-        let overtaken = self.judge_again(shared, caller)?;
-        for ((wish, step), sealed) in self.wishes.iter().zip(&self.steps).zip(&self.sealed) {
-            match (step.new_value(), sealed) {
-                (Some(_), None) => wish.seal(shared, step, &mut transaction.batch)?,
+        let conflicting = self.evaluate_again(shared, caller)?;
+        for ((prepared, plan), sealed) in self.documents.iter().zip(&self.plans).zip(&self.sealed) {
+            match (plan.new_value(), sealed) {
+                (Some(_), None) => prepared.seal(shared, plan, &mut transaction.batch)?,
                 (None, Some(unwanted)) => {
-                    unwanted.dead().mark(&mut transaction.batch);
-                    shared.garbage.add(unwanted.dead());
+                    unwanted.tombstone().mark(&mut transaction.batch);
+                    shared.garbage.add(unwanted.tombstone());
                 }
                 _ => {}
             }
@@ -265,72 +266,72 @@ impl File {
         match &mut self.ahead {
             Ahead::Batch(values) => {
                 transaction.batch.append(values.clone());
-                for (wish, step) in self.wishes.iter().zip(&self.steps) {
+                for (prepared, plan) in self.documents.iter().zip(&self.plans) {
                     // What stays as it is must not be changed in the same group either.
-                    let id = step.after.as_ref().or(step.before.as_ref()).map(|secret| secret.id());
-                    id.into_iter().for_each(|id| transaction.touch(wish.key(), id));
-                    step.put_head(shared, &mut transaction.batch);
+                    let id = plan.after.as_ref().or(plan.before.as_ref()).map(|secret| secret.id());
+                    id.into_iter().for_each(|id| transaction.touch(prepared.key(), id));
+                    plan.put_metadata(shared, &mut transaction.batch);
                 }
             }
             Ahead::Journal(journal) => {
                 let mut journal = journal.take().expect("it is planned alone, and so once");
-                let planned = overtaken.iter().map(|(_, record)| *record).collect();
+                let planned = conflicting.iter().map(|(_, record)| *record).collect();
                 journal.hold(&shared.records, &planned, &mut transaction.batch);
-                for &(at, _) in &overtaken {
-                    self.steps[at].put_head(shared, &mut transaction.batch);
+                for &(at, _) in &conflicting {
+                    self.plans[at].put_metadata(shared, &mut transaction.batch);
                 }
                 transaction.journal = Some(journal);
             }
         }
-        let changed = || self.steps.iter().filter(|step| step.after.is_some());
-        transaction.changes.extend(changed().map(Step::change));
-        transaction.grants.extend(changed().map(|step| step.grant.clone()));
+        let changed = || self.plans.iter().filter(|plan| plan.after.is_some());
+        transaction.changes.extend(changed().map(DocumentPlan::change));
+        transaction.grants.extend(changed().map(|plan| plan.grant.clone()));
         if transaction.journal.is_some() {
             // Thousands of documents are not kept while the change is published.
             self.applied = self.take_documents();
-            (self.steps, self.sealed) = (Vec::new(), Vec::new());
+            (self.plans, self.sealed) = (Vec::new(), Vec::new());
             memory::give_back();
         }
         Ok(())
     }
 
-    /// Judges the documents again whose secrets are not what they were. Gives their numbers, with
+    /// Evaluates the documents again whose secrets are not what they were. Gives their numbers, with
     /// the records that they were to change.
-    fn judge_again(
+    fn evaluate_again(
         &mut self,
         shared: &Shared,
         caller: &Caller,
     ) -> Result<Vec<(usize, RecordId)>, VaultError> {
-        let mut judge = Judge::new(shared, caller);
-        let all = self.wishes.iter().zip(&self.steps);
-        let holds = all.map(|(wish, step)| judge.still_holds(wish, step));
-        let overtaken: Vec<_> =
+        let mut evaluator = Evaluator::new(shared, caller);
+        let all = self.documents.iter().zip(&self.plans);
+        let holds = all.map(|(prepared, plan)| evaluator.still_holds(prepared, plan));
+        let conflicting: Vec<_> =
             (0..).zip(holds).filter(|(_, holds)| !holds).map(|(at, _)| at).collect();
-        if overtaken.is_empty() {
+        if conflicting.is_empty() {
             return Ok(Vec::new());
         }
-        judge.ids = self.steps.iter().filter_map(Step::new_id).cloned().collect();
-        let mut planned = Vec::with_capacity(overtaken.len());
-        for at in overtaken {
-            let step = &mut self.steps[at];
-            let records = step.after.iter().map(|after| (at, after.record()));
+        evaluator.ids = self.plans.iter().filter_map(DocumentPlan::new_id).cloned().collect();
+        let mut planned = Vec::with_capacity(conflicting.len());
+        for at in conflicting {
+            let plan = &mut self.plans[at];
+            let records = plan.after.iter().map(|after| (at, after.record()));
             planned.extend(records);
-            if let Some(again) = judge.judge(&self.wishes[at]) {
-                *step = again;
+            if let Some(again) = evaluator.evaluate(&self.documents[at]) {
+                *plan = again;
             }
         }
-        judge.finish()?;
+        evaluator.finish()?;
         Ok(planned)
     }
 
     /// What became of the documents, each of which is freed for it.
     fn take_documents(&mut self) -> Vec<AppliedDocument> {
-        let all = std::mem::take(&mut self.wishes).into_iter().zip(&self.steps);
-        let documents = all.map(|(wish, step)| AppliedDocument {
-            line: wish.line(),
-            key: step.key(&wish),
-            outcome: step.outcome(&wish),
-            keeps_id: step.kept_id(&wish),
+        let all = std::mem::take(&mut self.documents).into_iter().zip(&self.plans);
+        let documents = all.map(|(prepared, plan)| AppliedDocument {
+            line: prepared.line(),
+            key: plan.key(&prepared),
+            outcome: plan.outcome(&prepared),
+            keeps_id: plan.kept_id(&prepared),
         });
         documents.collect()
     }

@@ -133,7 +133,7 @@ impl From<'_> {
             let node = numbers.next_node();
             self.records.seal_chunks(node, &sent.value, &mut batch);
             let secret = secret_of(sent, record, node, &garbage);
-            let (address, sealed) = self.records.seal_head(&secret);
+            let (address, sealed) = self.records.seal_metadata(&secret);
             batch.put(address.as_bytes(), sealed);
             if batch.changes().len() >= RECORDS || batch.bytes() >= BYTES {
                 self.records.commit(&std::mem::take(&mut batch))?;

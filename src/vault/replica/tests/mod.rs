@@ -74,7 +74,7 @@ impl Host {
             Ok(())
         });
         let done = Box::new(move |outcome: Result<Vec<_>, _>| drop(answer.send(outcome.map(drop))));
-        self.vault.committer.submit(plan, done);
+        self.vault.writer.submit(plan, done);
         answered.recv_timeout(SOON).unwrap().unwrap();
     }
 

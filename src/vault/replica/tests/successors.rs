@@ -11,8 +11,8 @@ fn origin(unique: u64) -> Option<RequestId> {
 }
 
 /// The host in the state in which its last process left it, which served the same mount.
-fn successor(cluster: &Arc<MemoryCluster>, dead: Host) -> Host {
-    let Host { vault, store } = dead;
+fn successor(cluster: &Arc<MemoryCluster>, tombstone: Host) -> Host {
+    let Host { vault, store } = tombstone;
     drop(vault);
     let Sharing::With(shared) = shared(cluster, false) else { unreachable!() };
     let sharing = Sharing::With(SharedStore { at_once: true, ..shared });

@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicBool;
 use postcard::{from_bytes, take_from_bytes};
 use serde::{Deserialize, Serialize};
 
-use super::garbage::{Dead, Garbage};
+use super::garbage::{Garbage, Tombstone};
 use super::interner::{EncodedLists, Interner, PassedOver, names_of};
 use super::secret::{RecordId, Secret, Value};
 use crate::model::{Key, MAX_VALUE_BYTES, Plaintext, SecretId, Slug, Timestamp};
 use crate::vault::NODE_LIMIT;
 
 /// The secret that a head in the clear describes.
-pub(in crate::vault) fn decode_head(
+pub(in crate::vault) fn decode_metadata(
     record: RecordId,
     head: &[u8],
     garbage: &Arc<Garbage>,
@@ -46,8 +46,8 @@ pub(in crate::vault) fn decode_head(
 }
 
 /// A head in the clear.
-pub(in crate::vault) fn encode_head(secret: &Secret) -> Plaintext {
-    let head = Head::of(secret);
+pub(in crate::vault) fn encode_metadata(secret: &Secret) -> Plaintext {
+    let head = Metadata::of(secret);
     postcard::to_stdvec(&head).expect("strings and numbers always encode").into()
 }
 
@@ -57,12 +57,12 @@ pub(in crate::vault) fn parse_mark(
     mark: &[u8],
     garbage: &Arc<Garbage>,
 ) -> Option<Value> {
-    Dead::of_mark(address, mark).map(|dead| Value {
-        record: RecordId(dead.record),
-        version: dead.version,
-        node: dead.node,
-        size: dead.size,
-        updated: Timestamp::from_nanos(dead.updated),
+    Tombstone::of_mark(address, mark).map(|tombstone| Value {
+        record: RecordId(tombstone.record),
+        version: tombstone.version,
+        node: tombstone.node,
+        size: tombstone.size,
+        updated: Timestamp::from_nanos(tombstone.updated),
         // Only the writer of a current value is ever needed.
         updated_by: Slug::of_uid(0),
         superseded: AtomicBool::new(true),
@@ -73,7 +73,7 @@ pub(in crate::vault) fn parse_mark(
 /// A head as it is encoded (postcard), before it is sealed. Fields are only ever added, with a new
 /// format of the store.
 #[derive(Serialize)]
-struct Head<'a> {
+struct Metadata<'a> {
     key: &'a str,
     id: &'a str,
     lists: EncodedLists<'a>,
@@ -98,7 +98,7 @@ impl HeadEnd<'_> {
     }
 }
 
-impl<'a> Head<'a> {
+impl<'a> Metadata<'a> {
     fn of(secret: &'a Secret) -> Self {
         let value = &secret.value;
         Self {
