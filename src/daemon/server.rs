@@ -27,7 +27,6 @@ use crate::crypto::keys_are_locked;
 use crate::fs::{Fs, Options, RestoredState, SavedState};
 use crate::fuse::{self, Device, InotifyHelper, Service};
 use crate::identity::{IdentitiesError, Resolver, Trust};
-use crate::model::DecodeError;
 use crate::store::SledStore;
 use crate::telemetry::{Part, request_watchdog};
 use crate::vault::{Change, Opening, SharedStore, Sharing, Vault};
@@ -71,10 +70,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     // Before anything has a thread: that is not to take signals either.
     let control = Arc::new(take_control()?);
     // The process that closes the connection logs the reason.
-    let Some((order, mut saved_state)) = control.hear().map_err(conversation)? else {
-        return Ok(());
-    };
-    let mut order = order.map_err(unknown_message)?;
+    let Some((mut order, mut saved_state)) = next_order(&control)? else { return Ok(()) };
     let Order::Prepare { key, kept, mount, outage, account } = &mut order else {
         return Err(DaemonError::NoHolder);
     };
@@ -169,10 +165,7 @@ pub(super) fn run(settings: &Resolved) -> Result<(), DaemonError> {
     reload::keep(&control, confined.keys.texts);
     control.tell(&Report::Ready, &[]).map_err(conversation)?;
     // It has ended the conversation if it could not mount, and says why.
-    let Some((order, descriptors)) = control.hear().map_err(conversation)? else {
-        return Ok(());
-    };
-    let order = order.map_err(unknown_message)?;
+    let Some((order, descriptors)) = next_order(&control)? else { return Ok(()) };
     let Order::Serve { ref first_request } = order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
     let notifier = lines.first().ok_or(DaemonError::NoHolder)?;
@@ -262,10 +255,7 @@ pub(super) fn run_notifier() -> Result<(), DaemonError> {
     let control = take_control()?;
     die_with_the_supervisor()?;
     // The server or the supervisor is gone already.
-    let Some((order, descriptors)) = control.hear().map_err(conversation)? else {
-        return Ok(());
-    };
-    let order = order.map_err(unknown_message)?;
+    let Some((order, descriptors)) = next_order(&control)? else { return Ok(()) };
     let Order::PassOn { account } = &order else { return Err(DaemonError::NoHolder) };
     let (device, lines) = device_and_lines(descriptors)?;
     // The sandbox lets it open nothing. Faults of the sandbox are already reported by the server, which has entered
@@ -522,8 +512,11 @@ fn conversation(source: std::io::Error) -> DaemonError {
     DaemonError::System { what: "the supervisor of the mount cannot be understood", source }
 }
 
-fn unknown_message(error: DecodeError) -> DaemonError {
-    conversation(std::io::Error::other(format!("it sent a message of {error}")))
+/// Waits for an order; none if the supervisor is gone.
+fn next_order(control: &Control) -> Result<Option<(Order, Vec<OwnedFd>)>, DaemonError> {
+    let Some((order, brought)) = control.hear().map_err(conversation)? else { return Ok(None) };
+    let unknown = |error| std::io::Error::other(format!("it sent a message of {error}"));
+    Ok(Some((order.map_err(unknown).map_err(conversation)?, brought)))
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {

@@ -164,7 +164,7 @@ impl Fs {
             operations: Operations::default(),
             nodes: Nodes::new(start),
             bound: Bound::default(),
-            handles: Handles::new(),
+            handles: Handles::new(saved_state.clone()),
             locks: Locks::default(),
             locking_readers: LockingReaders::default(),
             drafts: Drafts::default(),

@@ -1,29 +1,34 @@
 //! Directories that were made and hold no secret yet.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use parking_lot::Mutex;
 
-use crate::fs::budget::Charge;
+use crate::fs::budget::{Account, Charge};
 use crate::fs::error::FsError;
 use crate::fs::ops::rename_directory::renamed;
-use crate::fs::saved::{Saved, SavedState, Slot};
+use crate::fs::saved::table::{Entry, Kept, Saved};
+use crate::fs::saved::{Record, SavedState, Slot};
 
 /// How many such directories one UID may have.
 const PER_UID: usize = 1024;
 
-/// Directories by path, with the UID that made them. The lock is a leaf.
+/// Directories by path, with the UID that made them. They last as long as the mount, whichever process serves it. The
+/// lock is a leaf.
 pub(in crate::fs) struct MadeDirectories {
-    directories: Mutex<BTreeMap<String, Made>>,
+    directories: Mutex<Saved<String, Made>>,
     saved_state: SavedState,
 }
 
 struct Made {
     uid: u32,
-    /// They last as long as the mount, whichever process serves it.
-    _slot: Option<Slot>,
-    _charge: Charge,
+    charge: Charge,
+}
+
+impl Entry<String> for Made {
+    fn record(&self, path: &String) -> Option<(Account, Record)> {
+        Some((self.charge.account(), Record::Directory { path: path.clone(), uid: self.uid }))
+    }
 }
 
 impl MadeDirectories {
@@ -33,7 +38,7 @@ impl MadeDirectories {
 
     /// A directory that was made when another process served the mount.
     pub(in crate::fs) fn inherit(&self, path: String, uid: u32, slot: Slot, charge: Charge) {
-        self.directories.lock().insert(path, Made { uid, _slot: Some(slot), _charge: charge });
+        self.directories.lock().restore(path, Made { uid, charge }, slot);
     }
 
     /// Whether `uid` made this directory.
@@ -56,10 +61,7 @@ impl MadeDirectories {
                 what: "you have made 1,024 directories that are empty; put secrets into them first",
             });
         }
-        let slot = self
-            .saved_state
-            .put(charge.account(), &Saved::Directory { path: path.to_owned(), uid });
-        directories.insert(path.to_owned(), Made { uid, _slot: slot, _charge: charge });
+        directories.put(&self.saved_state, path.to_owned(), Made { uid, charge });
         Ok(())
     }
 
@@ -77,10 +79,8 @@ impl MadeDirectories {
             .filter_map(|path| Some((path.clone(), renamed(path, from, to)?)))
             .collect();
         for (old, new) in moved {
-            let Some(made) = directories.remove(&old) else { continue };
-            let kept = Saved::Directory { path: new.clone(), uid: made.uid };
-            let slot = self.saved_state.put(made._charge.account(), &kept);
-            directories.insert(new, Made { _slot: slot, ..made });
+            let Some(Kept { value: made, .. }) = directories.remove(&old) else { continue };
+            directories.put(&self.saved_state, new, made);
         }
     }
 
@@ -110,7 +110,7 @@ impl MadeDirectories {
 
     /// Whether `uid` made this directory or one below it; without a `uid`, whether any caller did.
     pub(in crate::fs) fn is_seen(&self, path: &str, uid: Option<u32>) -> bool {
-        let is_its = |made: &Made| uid.is_none_or(|uid| uid == made.uid);
+        let is_its = |made: &Kept<Made>| uid.is_none_or(|uid| uid == made.uid);
         self.directories.lock().get(path).is_some_and(is_its)
             || !self.visible_below(path, uid).is_empty()
     }

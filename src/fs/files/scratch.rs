@@ -16,7 +16,7 @@ use crate::fs::error::FsError;
 use crate::fs::join;
 use crate::fs::ops::rename_directory::renamed;
 use crate::fs::saved::pages::Aside;
-use crate::fs::saved::{SLOT_BYTES, Saved, SavedBytes, SavedScratch, SavedState, Slot};
+use crate::fs::saved::{Record, SLOT_BYTES, SavedBytes, SavedScratch, SavedState, Slot};
 
 /// How many scratch files one UID may have.
 const PER_UID: usize = 64;
@@ -121,11 +121,11 @@ impl Scratch {
 
     /// Lets the next process know of it.
     fn shelve(&self, state: &mut State) {
-        let slot = state.slot.take();
         if state.place.is_none() && state.handles.is_empty() {
+            state.slot = None;
             return;
         }
-        let kept = Saved::Scratch(SavedScratch {
+        let kept = Record::Scratch(SavedScratch {
             place: state
                 .place
                 .as_ref()
@@ -141,10 +141,7 @@ impl Scratch {
                 None => None,
             },
         });
-        state.slot = match slot {
-            Some(slot) => slot.replace(&kept),
-            None => state.saved_state.put(state.charge.account(), &kept),
-        };
+        state.saved_state.write(&mut state.slot, Some((state.charge.account(), kept)));
     }
 
     /// The next process is to have what was written.

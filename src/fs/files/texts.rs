@@ -11,7 +11,7 @@ use crate::model::{Caller, Plaintext};
 use crate::fs::budget::{Account, Budget, Charge, HANDLE_BYTES, OBJECT_BYTES, buffer_bytes};
 use crate::fs::error::FsError;
 use crate::fs::kernel::handles::Handle;
-use crate::fs::saved::{SLOT_BYTES, Saved};
+use crate::fs::saved::SLOT_BYTES;
 use crate::fs::{Caching, Fs, Opened};
 
 /// A text as it was at some moment. It is no secret.
@@ -103,20 +103,9 @@ impl Fs {
         path: &str,
         text: Arc<Text>,
     ) -> Result<Opened, FsError> {
-        let account = Account::of(caller);
-        let fits = text.bytes.len() < SLOT_BYTES;
-        let bytes = HANDLE_BYTES + if fits { SLOT_BYTES } else { 0 };
-        let charge = self.budget.charge(account, bytes, path)?;
-        let handle =
-            self.handles.add_numbered(charge, |handle| self.on_text(account, handle, text));
+        let slot = if text.bytes.len() < SLOT_BYTES { SLOT_BYTES } else { 0 };
+        let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES + slot, path)?;
+        let handle = self.handles.add(Handle::Text(text), charge);
         Ok(Opened { handle, caching: Caching::Private })
-    }
-
-    /// A handle of that number that shows a text.
-    pub(in crate::fs) fn on_text(&self, account: Account, handle: u64, text: Arc<Text>) -> Handle {
-        let kept = || Saved::Text { handle, text: text.bytes.expose().to_vec() };
-        let fits = text.bytes.len() < SLOT_BYTES;
-        let slot = fits.then(|| self.saved_state.put(account, &kept())).flatten().map(Arc::new);
-        Handle::Text { text, _slot: slot }
     }
 }

@@ -4,6 +4,7 @@
 //! and for as long as a process works in it. A directory that is made at the old path must not have that id,
 //! since the kernel would take both for one. So the paths from the old one down have other ids from then on.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
@@ -11,22 +12,24 @@ use parking_lot::RwLock;
 use super::nodes::{ROOT, path_number};
 use crate::fs::budget::Account;
 use crate::fs::ops::lookup::is_below;
-use crate::fs::saved::{Saved, SavedState, Slot};
+use crate::fs::saved::table::{Entry, Saved};
+use crate::fs::saved::{Record, SavedState, Slot};
 
 /// How many paths may be left by renaming while a mount lasts.
 const MAX_LEFT: usize = 1024;
 
-/// Paths that were left. One list for the process, as its mount is. The lock is a leaf.
-static LEFT: RwLock<Vec<Left>> = RwLock::new(Vec::new());
+/// Paths that were left. One table for the process, as its mount is. The lock is a leaf.
+static LEFT: RwLock<Saved<String, Left>> = RwLock::new(Saved(BTreeMap::new()));
 /// How many there are: nearly always none, and then the lock is not taken.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// The path of a directory that was renamed.
-struct Left {
-    path: String,
-    /// How many paths had been left, with this one.
-    generation: u64,
-    _slot: Option<Slot>,
+/// How many paths had been left, with this one.
+struct Left(u64);
+
+impl Entry<String> for Left {
+    fn record(&self, path: &String) -> Option<(Account, Record)> {
+        Some((Account::Nameless, Record::LeftPath { path: path.clone(), generation: self.0 }))
+    }
 }
 
 /// The id of the directory at that path.
@@ -46,26 +49,19 @@ pub(in crate::fs) fn has_room() -> bool {
 /// A directory was renamed: what is made at its old path gets another id. Call this before the rename is
 /// answered, since nothing can be made at that path until then. Call it again if the request is repeated.
 pub(in crate::fs) fn leave(path: &str, saved_state: &SavedState) {
-    let generation = LEFT.read().iter().map(|one| one.generation).max().unwrap_or(0) + 1;
-    let kept = Saved::LeftPath { path: path.to_owned(), generation };
-    let one = Left {
-        path: path.to_owned(),
-        generation,
-        _slot: saved_state.put(Account::Nameless, &kept),
-    };
     let mut left = LEFT.write();
-    let before: Vec<_> = left.extract_if(.., |one| one.path == path).collect();
-    left.push(one);
+    let generation = left.values().map(|one| one.0).max().unwrap_or(0) + 1;
+    left.put(saved_state, path.to_owned(), Left(generation));
     COUNT.store(left.len(), Ordering::Release);
-    drop(left);
-    // Its slot takes a lock of its own.
-    drop(before);
 }
 
 /// The process before this one left the path.
-pub(in crate::fs) fn restore(path: &str, generation: u64, slot: Slot) {
+pub(in crate::fs) fn restore(path: String, generation: u64, slot: Slot) {
     let mut left = LEFT.write();
-    left.push(Left { path: path.to_owned(), generation, _slot: Some(slot) });
+    // A server that was killed while it replaced the record may have left both.
+    if left.get(&path).is_none_or(|known| known.0 < generation) {
+        left.restore(path, Left(generation), slot);
+    }
     COUNT.store(left.len(), Ordering::Release);
 }
 
@@ -75,8 +71,8 @@ fn generation(path: &str) -> u64 {
         return 0;
     }
     let left = LEFT.read();
-    let is_meant = |one: &&Left| one.path == path || is_below(path, &one.path);
-    left.iter().filter(is_meant).map(|one| one.generation).max().unwrap_or(0)
+    let meant = left.iter().filter(|(above, _)| *above == path || is_below(path, above));
+    meant.map(|(_, one)| one.0).max().unwrap_or(0)
 }
 
 #[cfg(test)]

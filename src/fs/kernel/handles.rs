@@ -1,6 +1,5 @@
 //! Open files and directories that have a state of their own.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +8,7 @@ use parking_lot::RwLock;
 use crate::model::Plaintext;
 use crate::vault::Value;
 
-use crate::fs::budget::Charge;
+use crate::fs::budget::{Account, Charge};
 use crate::fs::caller::proc::now_since_boot;
 use crate::fs::error::FsError;
 use crate::fs::files::draft::Draft;
@@ -18,8 +17,10 @@ use crate::fs::files::export::OpenExport;
 use crate::fs::files::import::ImportFile;
 use crate::fs::files::scratch::Scratch;
 use crate::fs::files::texts::Text;
+use crate::fs::ops::bound::BoundBy;
 use crate::fs::ops::readdir::Listing;
-use crate::fs::saved::Slot;
+use crate::fs::saved::table::{Entry, Kept, Saved};
+use crate::fs::saved::{Record, SLOT_BYTES, SavedState, Slot};
 
 /// What a handle stands for. Nothing is kept of those of readers of a version: its node says everything.
 #[derive(Clone)]
@@ -28,12 +29,12 @@ pub(in crate::fs) enum Handle {
     Draft(Arc<Draft>),
     /// A scratch file.
     Scratch(Arc<Scratch>),
-    /// A version, where the node is not that of one. `bound` if others see another one through that node.
-    Version { value: Arc<Value>, bound: bool, _slot: Option<Arc<Slot>> },
+    /// A version, where the node is not that of one. `by` is the open, if others see another one through that node.
+    Version { value: Arc<Value>, by: Option<BoundBy> },
     /// What one writer is writing, as it is when it is read.
     View(Arc<Draft>),
-    /// A text as it was at the open, and the same in the saved state.
-    Text { text: Arc<Text>, _slot: Option<Arc<Slot>> },
+    /// A text as it was at the open.
+    Text(Arc<Text>),
     /// A file in the drop directory.
     ImportFile(Arc<ImportFile>),
     /// A file of `.encrypt`.
@@ -66,42 +67,55 @@ pub(in crate::fs) fn is_version(number: u64) -> bool {
 
 /// All handles, by number. Numbers are never used again, not by the next process either; 0 is none.
 pub(in crate::fs) struct Handles {
-    open: RwLock<HashMap<u64, Open>>,
+    open: RwLock<Saved<u64, Open>>,
     next: AtomicU64,
+    saved_state: SavedState,
 }
 
 struct Open {
     handle: Handle,
-    _charge: Charge,
+    charge: Charge,
+}
+
+impl Entry<u64> for Open {
+    /// Drafts and scratch files have records of their own.
+    fn record(&self, &handle: &u64) -> Option<(Account, Record)> {
+        let record = match &self.handle {
+            Handle::Version { value, by: None } => Record::Version { handle, node: value.node() },
+            Handle::Version { value, by: Some(by) } => {
+                Record::Followed { handle, node: value.node(), by: *by }
+            }
+            Handle::Text(text) if text.bytes.len() < SLOT_BYTES => {
+                Record::Text { handle, text: text.bytes.expose().to_vec() }
+            }
+            _ => return None,
+        };
+        Some((self.charge.account(), record))
+    }
 }
 
 impl Handles {
-    pub(in crate::fs) fn new() -> Self {
+    pub(in crate::fs) fn new(saved_state: SavedState) -> Self {
         // The numbers of earlier processes are below this, unless a million files were opened in each second.
         let start = u64::try_from(now_since_boot().as_micros()).expect("a uptime of centuries");
-        Self { open: RwLock::new(HashMap::new()), next: AtomicU64::new(start.max(1)) }
+        Self { open: RwLock::default(), next: AtomicU64::new(start.max(1)), saved_state }
     }
 
-    /// A handle that the process before this one gave.
+    /// A handle that the process before this one gave, and that has this slot.
+    pub(in crate::fs) fn restore(&self, number: u64, handle: Handle, charge: Charge, slot: Slot) {
+        self.open.write().restore(number, Open { handle, charge }, slot);
+    }
+
+    /// A handle of that number. `charge` is for the handle, without what others share with it.
     pub(in crate::fs) fn inherit(&self, number: u64, handle: Handle, charge: Charge) {
-        self.open.write().insert(number, Open { handle, _charge: charge });
+        let before = self.open.write().put(&self.saved_state, number, Open { handle, charge });
+        drop(before);
     }
 
-    /// `charge` is for the handle, without what others share with it.
+    /// As [`Handles::inherit`], with a number of its own.
     pub(in crate::fs) fn add(&self, handle: Handle, charge: Charge) -> u64 {
         let number = self.number(&handle);
         self.inherit(number, handle, charge);
-        number
-    }
-
-    /// Adds a handle that is made with its number.
-    pub(in crate::fs) fn add_numbered(
-        &self,
-        charge: Charge,
-        make: impl FnOnce(u64) -> Handle,
-    ) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.inherit(number, make(number), charge);
         number
     }
 
@@ -118,7 +132,7 @@ impl Handles {
             | Handle::EncryptSession(_) => WRITER,
             Handle::Version { .. }
             | Handle::View(_)
-            | Handle::Text { .. }
+            | Handle::Text(_)
             | Handle::Control(_)
             | Handle::Export(_)
             | Handle::Directory(_) => 0,
@@ -136,13 +150,18 @@ impl Handles {
     /// What that handle stands for from now on, if it is still there.
     pub(in crate::fs) fn replace(&self, number: u64, handle: Handle) {
         let mut open = self.open.write();
-        let before = open.get_mut(&number).map(|open| std::mem::replace(&mut open.handle, handle));
+        let before = open.remove(&number).map(|Kept { value, slot }| {
+            let mut kept = Kept { value: Open { handle, charge: value.charge }, slot };
+            self.saved_state.write(&mut kept.slot, kept.value.record(&number));
+            open.insert(number, kept);
+            value.handle
+        });
         drop(open);
         // Dropped without the lock: it may be the last holder of a version.
         drop(before);
     }
 
     pub(in crate::fs) fn remove(&self, number: u64) -> Option<Handle> {
-        self.open.write().remove(&number).map(|open| open.handle)
+        self.open.write().remove(&number).map(|open| open.value.handle)
     }
 }

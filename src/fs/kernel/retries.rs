@@ -16,7 +16,7 @@ use crate::fs::budget::{Charge, OBJECT_BYTES};
 use crate::fs::caller::proc::{FRESH, now_since_boot, start_of};
 use crate::fs::files::draft::Draft;
 use crate::fs::files::import::ImportFile;
-use crate::fs::saved::{SLOT_BYTES, Saved, SavedRetry, SavedState, Slot};
+use crate::fs::saved::{Record, SLOT_BYTES, SavedRetry, SavedState, Slot};
 
 /// How long it is remembered that a thread removed something.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -150,9 +150,7 @@ impl Retries {
         let lifetime = note.lifetime();
         let mut noted =
             Noted { started, seen, whose, unique, at, lifetime, note, slot: None, charge };
-        let account = noted.charge.account();
-        let kept = noted.kept().map(Saved::Note);
-        noted.slot = kept.and_then(|kept| self.saved_state.put(account, &kept));
+        self.save(&mut noted);
         // It has got the answer to what it asked before.
         let answered = self.spent.lock().remove(&whose);
         drop(answered);
@@ -177,10 +175,9 @@ impl Retries {
         {
             let seen = None;
             let mut noted =
-                Noted { started, seen, whose, unique, at, lifetime, note, slot: None, charge };
+                Noted { started, seen, whose, unique, at, lifetime, note, slot, charge };
             // The outage does not count.
-            let kept = noted.kept().map(Saved::Note);
-            noted.slot = slot.zip(kept).and_then(|(slot, kept)| slot.replace(&kept));
+            self.save(&mut noted);
             self.add(noted);
         }
     }
@@ -238,6 +235,11 @@ impl Retries {
         }
     }
 
+    fn save(&self, noted: &mut Noted) {
+        let kept = noted.kept().map(|kept| (noted.charge.account(), Record::Note(kept)));
+        self.saved_state.write(&mut noted.slot, kept);
+    }
+
     fn keep_spent(&self, task: Whose, slot: Slot, at: Instant) {
         let mut spent = self.spent.lock();
         if spent.len() >= MAX_SPENT {
@@ -291,9 +293,7 @@ impl Retries {
             if let Note::Reopen { served, .. } = &mut noted.note {
                 *served = Some(version);
             }
-            let kept = noted.kept().map(Saved::Note);
-            let slot = noted.slot.take().zip(kept);
-            noted.slot = slot.and_then(|(slot, kept)| slot.replace(&kept));
+            self.save(noted);
         }
     }
 
@@ -324,7 +324,7 @@ impl Retries {
             let unique = request.unique;
             let spent = |kept| SavedRetry { unique, served: opened, is_spent: true, ..kept };
             let kept = taken.kept().map(spent);
-            let slot = kept.and_then(|kept| slot.replace(&Saved::Note(kept)));
+            let slot = kept.and_then(|kept| slot.replace(&Record::Note(kept)));
             slot.into_iter().for_each(|slot| self.keep_spent(whose, slot, taken.at));
         }
         Some(found)

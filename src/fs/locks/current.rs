@@ -22,7 +22,7 @@ impl Fs {
     ) -> Result<(), FsError> {
         match self.handles.find(granted.owner.handle) {
             Ok(Handle::Draft(draft)) => self.show_current_to_writer(request, &draft).await,
-            Ok(Handle::Text { .. }) => self.show_current_lists(granted),
+            Ok(Handle::Text(_)) => self.show_current_lists(granted),
             Ok(Handle::Version { .. }) | Err(_) => self.show_current_to_reader(granted).await,
             _ => Ok(()),
         }
@@ -54,7 +54,7 @@ impl Fs {
         let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return Ok(()) };
         let LockRequest { account, owner, .. } = *granted;
         let text = Text::new(&self.budget, account, "a lock", emit_lists(secret.acl()))?;
-        self.handles.replace(owner.handle, self.on_text(account, owner.handle, Arc::new(text)));
+        self.handles.replace(owner.handle, Handle::Text(Arc::new(text)));
         Ok(())
     }
 

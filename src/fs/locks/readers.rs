@@ -19,7 +19,8 @@ use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::files::draft::publishing::PATIENCE;
 use crate::fs::kernel::handles::{Handle, is_version};
 use crate::fs::kernel::prefill::{Filling, Prefill};
-use crate::fs::saved::{SLOT_BYTES, Saved, Slot};
+use crate::fs::saved::table::{Entry as SavedEntry, Saved};
+use crate::fs::saved::{Record, SLOT_BYTES, SavedState, Slot};
 use crate::fs::{Fs, FsError};
 use crate::vault::{RecordId, Value};
 
@@ -48,7 +49,7 @@ struct Inner {
     handles_of: HashMap<u64, u64>,
     /// By node, until the kernel forgets it. None while one is to show another version as soon as it may: it is
     /// not opened any more.
-    shown: HashMap<u64, Option<Shown>>,
+    shown: Saved<u64, Shown>,
     /// Those that are granted and not answered.
     granted: Vec<Granted>,
     /// Whether a thread answers them.
@@ -58,8 +59,15 @@ struct Inner {
 }
 
 struct Shown {
-    value: Arc<Value>,
-    _slot: Option<Slot>,
+    value: Option<Arc<Value>>,
+    account: Account,
+}
+
+impl SavedEntry<u64> for Shown {
+    fn record(&self, node: &u64) -> Option<(Account, Record)> {
+        let version = self.value.as_ref()?.node();
+        Some((self.account, Record::Shown { node: *node, version }))
+    }
 }
 
 /// Is told that the descriptor shows the current value, or why it cannot.
@@ -78,7 +86,7 @@ impl LockingReaders {
         if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        self.inner.lock().shown.get(&node)?.as_ref().map(|shown| Arc::clone(&shown.value))
+        self.inner.lock().shown.get(&node)?.value.value.clone()
     }
 
     /// Whether the node shows another version than its own, or is about to. Then it is not opened any more.
@@ -133,22 +141,31 @@ impl LockingReaders {
     }
 
     /// The node shows this version from now on.
-    pub(in crate::fs) fn show(&self, node: u64, value: Arc<Value>, slot: Option<Slot>) {
-        drop(self.change(|inner| inner.shown.insert(node, Some(Shown { value, _slot: slot }))));
+    fn show(&self, saved_state: &SavedState, account: Account, node: u64, value: Arc<Value>) {
+        let shown = Shown { value: Some(value), account };
+        drop(self.change(|inner| inner.shown.put(saved_state, node, shown)));
+    }
+
+    /// The node showed this version when another process served the mount.
+    pub(in crate::fs) fn restore(&self, node: u64, value: Arc<Value>, slot: Slot) {
+        let shown = Shown { value: Some(value), account: Account::Nameless };
+        self.change(|inner| inner.shown.restore(node, shown, slot));
     }
 
     /// The node is not opened any more. Whether it shows another version already.
-    fn reserve(&self, node: u64) -> bool {
+    fn reserve(&self, saved_state: &SavedState, account: Account, node: u64) -> bool {
         let mut inner = self.inner.lock();
-        let is_shown = inner.shown.entry(node).or_default().is_some();
+        if !inner.shown.contains_key(&node) {
+            inner.shown.put(saved_state, node, Shown { value: None, account });
+        }
         self.recount(&inner);
-        is_shown
+        inner.shown[&node].value.value.is_some()
     }
 
     /// The node does not show another version after all.
     fn release(&self, node: u64) {
         self.change(|inner| {
-            if let Some(None) = inner.shown.get(&node) {
+            if inner.shown.get(&node).is_some_and(|shown| shown.value.value.is_none()) {
                 inner.shown.remove(&node);
             }
         });
@@ -253,15 +270,9 @@ impl Fs {
 
     /// A handle on a version that shares no pages with others shows this one from now on.
     fn show_to_one(&self, granted: &LockRequest, current: &Arc<Value>) {
-        let (handle, node) = (granted.owner.handle, current.node());
-        let by = self.bound.show(handle, current);
-        let kept = match by {
-            Some(by) => Saved::Followed { handle, node, by },
-            None => Saved::Version { handle, node },
-        };
-        let _slot = self.saved_state.put(granted.account, &kept).map(Arc::new);
-        let (value, bound) = (Arc::clone(current), by.is_some());
-        self.handles.replace(handle, Handle::Version { value, bound, _slot });
+        let handle = granted.owner.handle;
+        let (value, by) = (Arc::clone(current), self.bound.show(handle, current));
+        self.handles.replace(handle, Handle::Version { value, by });
     }
 
     /// Makes the node show the current value. False while handles that did not ask for a lock read its own version.
@@ -271,13 +282,12 @@ impl Fs {
         };
         let Some(secret) = self.vault.secret_of(RecordId::from_u64(record)) else { return true };
         // Reserve first, then check. An open of the node counts its reader first and then checks for this.
-        let is_shown = self.locking_readers.reserve(node);
+        let is_shown = self.locking_readers.reserve(&self.saved_state, account, node);
         if !is_shown && self.nodes.readers(node) > self.locking_readers.on(node) {
             return false;
         }
         let current = Arc::clone(secret.value());
-        let slot = self.saved_state.put(account, &Saved::Shown { node, version: current.node() });
-        self.locking_readers.show(node, current, slot);
+        self.locking_readers.show(&self.saved_state, account, node, current);
         true
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::fs::FsError;
 use crate::fs::budget::{Account, Budget, Charge};
-use crate::fs::saved::{SLOT_BYTES, Saved, SavedState, Slot};
+use crate::fs::saved::{Record, SLOT_BYTES, SavedState, Slot};
 
 use super::ranges::{LockedRange, Ranges};
 use super::saved::{LockedFile, SavedLocks};
@@ -422,11 +422,8 @@ impl Held {
     fn save(&mut self, saved_state: &SavedState, (file, family): Place, owner: Owner) -> bool {
         let Self { process, uid, .. } = *self;
         let ranges = self.ranges.clone();
-        let kept = Saved::Locks(SavedLocks { file, family, owner, process, uid, ranges });
-        self.slot = match self.slot.take() {
-            Some(slot) => slot.replace(&kept),
-            None => saved_state.put(self.account, &kept),
-        };
+        let kept = Record::Locks(SavedLocks { file, family, owner, process, uid, ranges });
+        saved_state.write(&mut self.slot, Some((self.account, kept)));
         self.slot.is_some() || saved_state.file().is_none()
     }
 }

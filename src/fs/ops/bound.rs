@@ -33,7 +33,7 @@ use crate::fs::kernel::handles::{Handle, is_version};
 use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::prefill::Filling;
 use crate::fs::ops::close::stored;
-use crate::fs::saved::{SLOT_BYTES, Saved};
+use crate::fs::saved::SLOT_BYTES;
 use crate::fs::{Attr, Caching, Fs, FsError, NEVER, Opened, Request};
 
 /// All bound nodes with their handles. The lock is a leaf.
@@ -224,13 +224,10 @@ impl Fs {
             return Ok(Opened { handle, caching: Caching::Bound });
         }
         let (value, by) = (Arc::clone(value), BoundBy::new(node, request));
-        let (account, bytes) = (Account::of(caller), 2 * HANDLE_BYTES + SLOT_BYTES);
-        let charge = self.budget.charge(account, bytes, "the file")?;
-        let handle = self.handles.add_numbered(charge, |handle| {
-            let kept = Saved::Followed { handle, node: value.node(), by };
-            let slot = self.saved_state.put(account, &kept).map(Arc::new);
-            Handle::Version { value: Arc::clone(&value), bound: true, _slot: slot }
-        });
+        let bytes = 2 * HANDLE_BYTES + SLOT_BYTES;
+        let charge = self.budget.charge(Account::of(caller), bytes, "the file")?;
+        let handle_of = Handle::Version { value: Arc::clone(&value), by: Some(by) };
+        let handle = self.handles.add(handle_of, charge);
         self.bound.opened(BoundHandle { handle, by, shown: Shown::Version(value) });
         Ok(Opened { handle, caching: Caching::Bound })
     }

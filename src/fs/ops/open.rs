@@ -22,7 +22,7 @@ use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::Node;
 use crate::fs::kernel::prefill::{Filling, LARGEST};
 use crate::fs::kernel::retries::Note;
-use crate::fs::saved::{SLOT_BYTES, Saved};
+use crate::fs::saved::SLOT_BYTES;
 use crate::fs::{Caching, Fs, FsError, Opened, Request, Started, join, nothing_is_made_in};
 
 /// How a file is to be opened.
@@ -528,13 +528,8 @@ impl Fs {
     /// A version, through a node that is not its own.
     fn version(&self, caller: &Caller, value: Arc<Value>) -> Result<Opened, FsError> {
         let bytes = HANDLE_BYTES + SLOT_BYTES;
-        let account = Account::of(caller);
-        let charge = self.budget.charge(account, bytes, "the file")?;
-        let handle = self.handles.add_numbered(charge, |handle| {
-            let slot =
-                self.saved_state.put(account, &Saved::Version { handle, node: value.node() });
-            Handle::Version { value, bound: false, _slot: slot.map(Arc::new) }
-        });
+        let charge = self.budget.charge(Account::of(caller), bytes, "the file")?;
+        let handle = self.handles.add(Handle::Version { value, by: None }, charge);
         Ok(Opened { handle, caching: Caching::Private })
     }
 
@@ -546,109 +541,5 @@ impl Fs {
     ) -> Result<Opened, FsError> {
         let charge = self.budget.charge(Account::of(caller), HANDLE_BYTES, path)?;
         Ok(Opened { handle: self.handles.add(handle, charge), caching: Caching::Private })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-    use crate::audit::{Actor, ErrorCode, Process};
-    use crate::crypto::{Keyring, MasterKey};
-    use crate::fs::{Opcode, Options, RestoredState};
-    use crate::identity::{Directory, Group, NssError, Resolver, User};
-    use crate::model::Key;
-    use crate::store::MemoryStore;
-    use crate::vault::Vault;
-
-    struct Root;
-
-    impl Directory for Root {
-        fn user_by_uid(&self, _uid: u32) -> Result<Option<User>, NssError> {
-            Ok(Some(User { name: "root".to_owned(), gid: 0 }))
-        }
-
-        fn uid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
-            Ok(Some(0))
-        }
-
-        fn gid_by_name(&self, _name: &str) -> Result<Option<u32>, NssError> {
-            Ok(None)
-        }
-
-        fn groups_of(&self, _user: &User) -> Result<Vec<Group>, NssError> {
-            Ok(Vec::new())
-        }
-    }
-
-    struct NoCache;
-
-    impl crate::fs::KernelCache for NoCache {
-        fn forget_name(&self, _parent: u64, _name: &str) {}
-
-        fn expire_name(&self, _parent: u64, _name: &str) {}
-
-        fn keep_bytes(&self, _node: u64, _bytes: &[u8]) {}
-
-        fn forget_attributes(&self, _node: u64) {}
-
-        fn forget_bytes(&self, _node: u64) {}
-
-        fn wake(&self, _waiter: u64) {}
-
-        fn knows(&self, _node: u64) -> bool {
-            true
-        }
-    }
-
-    #[test]
-    fn what_is_sent_again_is_no_second_attempt() {
-        for write in [false, true] {
-            is_no_second_attempt(write);
-        }
-    }
-
-    fn is_no_second_attempt(for_writing: bool) {
-        let keyring = Keyring::new(MasterKey::parse(&"07".repeat(32)).unwrap(), Vec::new());
-        let vault = Arc::new(Vault::open(Arc::new(MemoryStore::new()), keyring).unwrap());
-        let identities = Arc::new(Resolver::with_directory(None, Box::new(Root)).unwrap());
-        let code = |_: &FsError| ErrorCode { number: 0, name: String::new(), denied: false };
-        let (options, life) = (Options::default(), RestoredState::default());
-        let fs = Fs::new(Arc::clone(&vault), identities, options, code, life);
-        fs.serve_caches(NoCache).unwrap();
-        let task = nix::unistd::gettid().as_raw().cast_unsigned();
-        let first = Request { task, unique: 2, ..Request::default() };
-        let again = Request { is_resent: true, ..first.clone() };
-        let second = Request { unique: 4, ..first.clone() };
-        let write = |target, value: &[u8]| {
-            let (answer, answered) = channel();
-            let actor = Actor { caller: fs.caller(&first).unwrap(), process: Process::default() };
-            let done = Box::new(move |outcome: Result<_, _>| answer.send(outcome.is_ok()).unwrap());
-            vault.write(actor, target, Plaintext::copy_of(value), None, done);
-            assert!(answered.recv().unwrap());
-        };
-        let key = Key::parse("K").unwrap();
-        write(WriteTarget::New { key, exclusive: true, inherited_lists: None }, b"old");
-        let old = Arc::clone(vault.secret("K").unwrap().value());
-        fs.nodes.look_up(&Node::Value(Arc::clone(&old)));
-        write(WriteTarget::Existing(old.record()), b"new");
-        let open = |request: &Request| {
-            let (answer, answered) = channel();
-            let (node, write) = (old.node(), for_writing);
-            let open = |fs: &_, request| Fs::open(fs, request, node, !write, write);
-            let answer = move |opened| answer.send(opened).unwrap();
-            fs.run_started(request.clone(), Opcode::Open, open, answer);
-            answered.recv().unwrap().map(|opened| opened.handle)
-        };
-        assert!(matches!(open(&first), Err(FsError::Stale)));
-        // The process died before it said so.
-        assert!(matches!(open(&again), Err(FsError::Stale)));
-        // It said so, and there was no path to look up.
-        let resent = Request { is_resent: for_writing, ..second };
-        assert!(open(&resent).is_ok_and(|handle| handle != 0));
-        // From then on the node follows the current value at once.
-        let third = Request { unique: 6, ..first.clone() };
-        assert!(open(&third).is_ok_and(|handle| handle != 0));
     }
 }

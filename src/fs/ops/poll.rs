@@ -1,12 +1,13 @@
 //! poll(2) on an open secret: POLLPRI says that there is a newer version, or that it is gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
 use crate::fs::budget::{Account, Budget, Charge};
 use crate::fs::kernel::nodes::Node;
-use crate::fs::saved::{SLOT_BYTES, Saved, SavedState, Slot};
+use crate::fs::saved::table::{Entry, Saved};
+use crate::fs::saved::{Record, SLOT_BYTES, SavedState, Slot};
 use crate::fs::{Fs, Request};
 
 /// What an open file is ready for.
@@ -43,15 +44,18 @@ const MOST_ON_A_VERSION: usize = 4096;
 /// Polls that wait for a newer version, by the node of the version that is open.
 #[derive(Default)]
 pub(in crate::fs) struct Pollers {
-    by_node: Mutex<HashMap<u64, BTreeMap<u64, Waiter>>>,
+    by_node: Mutex<HashMap<u64, Saved<u64, Waiter>>>,
     /// They waited when the process before this one died. What they wait for may have happened since.
     inherited: Mutex<Vec<(u64, Slot)>>,
     saved_state: SavedState,
 }
 
-struct Waiter {
-    slot: Option<Slot>,
-    _charge: Charge,
+struct Waiter(Charge);
+
+impl Entry<u64> for Waiter {
+    fn record(&self, waiter: &u64) -> Option<(Account, Record)> {
+        Some((self.0.account(), Record::Waiter(*waiter)))
+    }
 }
 
 impl Waiter {
@@ -81,8 +85,7 @@ impl Pollers {
         });
         // A caller without memory left is not woken.
         if let Ok(charge) = charge {
-            let slot = self.saved_state.put(account, &Saved::Waiter(waiter));
-            waiters.insert(waiter, Waiter { slot, _charge: charge });
+            waiters.put(&self.saved_state, waiter, Waiter(charge));
         } else if waiters.is_empty() {
             by_node.remove(&node);
         }
@@ -95,7 +98,7 @@ impl Pollers {
         node: u64,
     ) -> impl Iterator<Item = (u64, Option<Slot>)> + use<> {
         let waiters = self.by_node.lock().remove(&node).unwrap_or_default();
-        waiters.into_iter().map(|(waiter, Waiter { slot, .. })| (waiter, slot))
+        waiters.0.into_iter().map(|(waiter, kept)| (waiter, kept.slot))
     }
 
     /// It waited for a process before this one.
@@ -145,7 +148,7 @@ mod tests {
         let budget = Budget::new(MemoryLimits::default());
         pollers.add(1, 7, &budget, Account::User(7));
         let taken: Vec<_> = pollers.take(1).collect();
-        assert_eq!(left(), [Saved::Waiter(7)]);
+        assert_eq!(left(), [Record::Waiter(7)]);
         drop(taken);
         assert_eq!(left(), []);
     }

@@ -62,9 +62,7 @@ impl Fs {
             Handle::Scratch(scratch) => Ok(whole(scratch.read(offset, length)?)),
             Handle::ImportFile(file) => Ok(whole(file.read(offset, length))),
             Handle::Version { value, .. } => Ok(whole(self.vault.read(&value, offset, length)?)),
-            Handle::Text { text, .. } => {
-                Ok(FileBytes { bytes: Arc::clone(&text.bytes), offset, length })
-            }
+            Handle::Text(text) => Ok(FileBytes { bytes: Arc::clone(&text.bytes), offset, length }),
             Handle::Control(bytes) => Ok(FileBytes { bytes, offset, length }),
             Handle::EncryptSession(sealing) => {
                 let seal = |key: &Key, written, value: &Plaintext| {
@@ -81,7 +79,7 @@ impl Fs {
     /// Whether another handle on the same node shows other bytes.
     fn shares_pages(&self, handle: &Handle) -> bool {
         match handle {
-            Handle::Version { bound, .. } => *bound,
+            Handle::Version { by, .. } => by.is_some(),
             Handle::Draft(draft) => draft.bound().is_some(),
             _ => false,
         }
@@ -112,7 +110,7 @@ impl Fs {
             Ok(
                 Handle::Version { .. }
                 | Handle::View(_)
-                | Handle::Text { .. }
+                | Handle::Text(_)
                 | Handle::Export(_)
                 | Handle::Directory(_),
             ) => Err(FsError::BadHandle),

@@ -212,7 +212,7 @@ impl Fs {
                 Handle::Control(_) => {}
                 Handle::Version { .. }
                 | Handle::View(_)
-                | Handle::Text { .. }
+                | Handle::Text(_)
                 | Handle::Export(_)
                 | Handle::Directory(_) => {
                     return Err(FsError::BadHandle);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::fs::saved::{Saved, SavedRequest, SavedState, Slot};
+use crate::fs::saved::{Record, SavedRequest, SavedState, Slot};
 use crate::fs::{Fs, FsError, Request};
 
 /// How many processes a request may crash before it is refused, in addition to the one that got it first:
@@ -64,7 +64,7 @@ impl Quarantine {
     pub(in crate::fs) fn inherit(&self, kept: SavedRequest, slot: Slot, by_crash: bool) {
         let SavedRequest { unique, crashes, is_running } = kept;
         let crashes = crashes + u32::from(by_crash && is_running);
-        let kept = Saved::Trial(SavedRequest { unique, crashes, is_running: false });
+        let kept = Record::Trial(SavedRequest { unique, crashes, is_running: false });
         if let Some(slot) = slot.replace(&kept) {
             self.awaited.lock().insert(unique, (crashes, slot));
         }
@@ -77,7 +77,7 @@ impl Quarantine {
             return Err(FsError::Fatal { crashes: crashes + 1 });
         }
         let turn = if crashes > 0 { self.turns.take() } else { None };
-        let kept = Saved::Trial(SavedRequest { unique, crashes, is_running: true });
+        let kept = Record::Trial(SavedRequest { unique, crashes, is_running: true });
         let slot = match awaited {
             Some((_, slot)) => slot.replace(&kept),
             None => self.saved_state.put_own(&kept),
@@ -158,7 +158,7 @@ mod tests {
         let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
         let quarantine = Quarantine::new(saved_state.clone());
         for (slot, kept) in saved_state.inherit().unwrap() {
-            let Saved::Trial(kept) = kept else { panic!("{kept:?}") };
+            let Record::Trial(kept) = kept else { panic!("{kept:?}") };
             quarantine.inherit(kept, slot, by_crash);
         }
         quarantine

@@ -12,14 +12,14 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::document::emit_lists;
-use crate::model::{Caller, Key, SIDECAR_SUFFIX, Timestamp};
-use crate::vault::{CachedReply, Inheritance, RecordId, RequestId, Secret, Value, WriteTarget};
+use crate::model::{Caller, SIDECAR_SUFFIX, Timestamp};
+use crate::vault::{CachedReply, Inheritance, RequestId, Secret, Value, WriteTarget};
 
 use crate::fs::attr::SECRET_MODE;
 use crate::fs::budget::{Account, HANDLE_BYTES, OBJECT_BYTES};
 use crate::fs::caller::proc::{now_since_boot, start_of};
 use crate::fs::caller::replaced::of_process;
-use crate::fs::files::draft::{Base, Draft, Occasion, Target};
+use crate::fs::files::draft::{Draft, Occasion, Target};
 use crate::fs::files::encrypt::Encrypt;
 use crate::fs::files::export::Exported;
 use crate::fs::files::import::Import;
@@ -28,12 +28,11 @@ use crate::fs::kernel::directory_ids;
 use crate::fs::kernel::handles::Handle;
 use crate::fs::kernel::nodes::{Clue, Node, Review};
 use crate::fs::kernel::retries::Note;
-use crate::fs::ops::bound::Shown;
+use crate::fs::ops::bound::{BoundBy, Shown};
 use crate::fs::ops::close::stale_name;
 use crate::fs::saved::pages::Aside;
 use crate::fs::saved::{
-    SLOT_BYTES, Saved, SavedContent, SavedDraft, SavedRetry, SavedScratch, SavedState, SavedTarget,
-    Slot,
+    Record, SLOT_BYTES, SavedDraft, SavedRetry, SavedScratch, SavedState, Slot,
 };
 use crate::fs::{Fs, FsError, KernelCache, Request};
 
@@ -234,71 +233,76 @@ impl Fs {
             Vec::new()
         });
         // The newest note of a thread is the one that counts.
-        left.sort_by_key(|(_, kept)| if let Saved::Note(note) = kept { note.at } else { 0 });
+        left.sort_by_key(|(_, kept)| if let Record::Note(note) = kept { note.at } else { 0 });
         // Before anything has an id.
-        let is_left_path = |(_, kept): &mut (Slot, Saved)| matches!(kept, Saved::LeftPath { .. });
+        let is_left_path = |(_, kept): &mut (Slot, Record)| matches!(kept, Record::LeftPath { .. });
         for (slot, kept) in left.extract_if(.., is_left_path) {
-            if let Saved::LeftPath { path, generation } = kept {
-                directory_ids::restore(&path, generation, slot);
+            if let Record::LeftPath { path, generation } = kept {
+                directory_ids::restore(path, generation, slot);
             }
         }
         self.inherit_nodes(versions, &keys, &left);
         reply_cache.into_iter().for_each(|cached_reply| self.inherit_cached_reply(cached_reply));
         for (slot, kept) in left {
             match kept {
-                Saved::LeftPath { .. } => {}
-                Saved::Note(note) => self.inherit_note(note, slot),
-                Saved::Draft(draft) => self.inherit_draft(draft, slot),
-                Saved::Scratch(scratch) => self.inherit_scratch(scratch, slot),
-                Saved::Directory { path, uid } => {
+                Record::LeftPath { .. } => {}
+                Record::Note(note) => self.inherit_note(note, slot),
+                Record::Draft(draft) => self.inherit_draft(draft, slot),
+                Record::Scratch(scratch) => self.inherit_scratch(scratch, slot),
+                Record::Directory { path, uid } => {
                     let bytes = OBJECT_BYTES + SLOT_BYTES;
                     let charge = self.budget.restore(Account::User(uid), bytes);
                     self.directories.inherit(path, uid, slot, charge);
                 }
-                Saved::Waiter(waiter) => self.pollers.inherit(waiter, slot),
-                Saved::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
-                Saved::Trial(trial) => self.quarantine.inherit(trial, slot, self.outage.by_crash),
-                Saved::Text { handle, text } => {
+                Record::Waiter(waiter) => self.pollers.inherit(waiter, slot),
+                Record::Locks(locks) => self.locks.inherit(locks, slot, &self.budget),
+                Record::Trial(trial) => self.quarantine.inherit(trial, slot, self.outage.by_crash),
+                Record::Text { handle, text } => {
                     // Whose it is was not kept.
                     let text = Text::restored(&self.budget, Account::Nameless, text);
-                    let slot = Some(Arc::new(slot));
-                    let charge = self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
-                    let handle_on = Handle::Text { text: Arc::new(text), _slot: slot };
-                    self.handles.inherit(handle, handle_on, charge);
+                    self.restore_handle(handle, Handle::Text(Arc::new(text)), slot);
                 }
-                Saved::Version { handle, node } => {
-                    if let Some(Node::Value(value)) = self.nodes.find(node) {
-                        let slot = Some(Arc::new(slot));
-                        let charge =
-                            self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
-                        let handle_of = Handle::Version { value, bound: false, _slot: slot };
-                        self.handles.inherit(handle, handle_of, charge);
-                    }
+                Record::Version { handle, node } => {
+                    self.restore_reader(handle, node, None, slot);
                 }
-                Saved::Shown { node, version } => {
-                    if let Some(Node::Value(value)) = self.nodes.find(version) {
-                        self.locking_readers.show(node, value, Some(slot));
-                    }
+                Record::Followed { handle, node, by } => {
+                    self.restore_reader(handle, node, Some(by), slot);
                 }
-                Saved::Followed { handle, node, by } => {
-                    if let Some(Node::Value(value)) = self.nodes.find(node) {
-                        let (slot, shown) = (Some(Arc::new(slot)), Arc::clone(&value));
-                        let charge =
-                            self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
-                        let handle_of = Handle::Version { value, bound: true, _slot: slot };
-                        self.handles.inherit(handle, handle_of, charge);
-                        self.inherit_bound(handle, by, Shown::Version(shown));
+                Record::Shown { node, version } => {
+                    if let Some(value) = self.version_of(version) {
+                        self.locking_readers.restore(node, value, slot);
                     }
                 }
             }
         }
     }
 
+    /// A handle of a reader that shows this version.
+    fn restore_reader(&self, handle: u64, node: u64, by: Option<BoundBy>, slot: Slot) {
+        let Some(value) = self.version_of(node) else { return };
+        if let Some(by) = by {
+            self.inherit_bound(handle, by, Shown::Version(Arc::clone(&value)));
+        }
+        self.restore_handle(handle, Handle::Version { value, by }, slot);
+    }
+
+    fn version_of(&self, node: u64) -> Option<Arc<Value>> {
+        match self.nodes.find(node) {
+            Some(Node::Value(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn restore_handle(&self, number: u64, handle: Handle, slot: Slot) {
+        let charge = self.budget.restore(Account::Nameless, HANDLE_BYTES + SLOT_BYTES);
+        self.handles.restore(number, handle, charge, slot);
+    }
+
     fn inherit_nodes(
         &self,
         versions: Vec<Arc<Value>>,
         keys: &HashSet<&str>,
-        left: &[(Slot, Saved)],
+        left: &[(Slot, Record)],
     ) {
         let mut directories = HashSet::new();
         let mut add = |path: &str| {
@@ -315,9 +319,9 @@ impl Fs {
         keys.iter().for_each(|key| add(key));
         for (_, kept) in left {
             match kept {
-                Saved::Directory { path, .. } => add(&format!("{path}/")),
-                Saved::Draft(draft) => add(&draft.path),
-                Saved::Scratch(SavedScratch { place: Some((directory, _)), .. }) => {
+                Record::Directory { path, .. } => add(&format!("{path}/")),
+                Record::Draft(draft) => add(&draft.path),
+                Record::Scratch(SavedScratch { place: Some((directory, _)), .. }) => {
                     add(&format!("{directory}/"));
                 }
                 _ => {}
@@ -366,48 +370,10 @@ impl Fs {
     }
 
     fn inherit_draft(&self, kept: SavedDraft, slot: Slot) {
-        let target = match kept.target {
-            SavedTarget::Existing(record) => {
-                Some(Target::Value(WriteTarget::Existing(RecordId::from_u64(record))))
-            }
-            SavedTarget::New { exclusive } => Key::parse(&kept.path).ok().map(|key| {
-                Target::Value(WriteTarget::New { key, exclusive, inherited_lists: None })
-            }),
-            SavedTarget::Lists(record) => Some(Target::Lists(RecordId::from_u64(record))),
-        };
-        let Some(target) = target else { return };
-        let base = match (&kept.content, &target) {
-            (SavedContent::Emptied | SavedContent::Truncated(_), _) => None,
-            (SavedContent::Cleared, _) => Some(Base::Cleared),
-            (SavedContent::Written(bytes), _) => {
-                match Aside::inherit(&self.saved_state, &self.vault, (kept.node, kept.uid), bytes) {
-                    Some((aside, bytes)) => Some(Base::Written(aside, bytes)),
-                    None => return,
-                }
-            }
-            (SavedContent::Appended { base, bytes, appending }, _) => {
-                let base = match base.map(|base| self.nodes.find(base)) {
-                    None => None,
-                    Some(Some(Node::Value(value))) => Some(value),
-                    Some(_) => return,
-                };
-                match Aside::inherit(&self.saved_state, &self.vault, (kept.node, kept.uid), bytes) {
-                    Some((aside, tail)) => Some(Base::Appended(base, aside, tail, *appending)),
-                    None => return,
-                }
-            }
-            (SavedContent::Stored(_), Target::Lists(record)) => {
-                let Some(secret) = self.vault.secret_of(*record) else { return };
-                Some(Base::Lists(emit_lists(secret.acl())))
-            }
-            (SavedContent::Stored(node), Target::Value(_)) => match self.nodes.find(*node) {
-                Some(Node::Value(value)) => Some(Base::Version(value)),
-                _ => return,
-            },
-        };
         let handles = kept.handles.clone();
-        let draft =
-            Arc::new(Draft::inherited(kept, target, base, slot, &self.saved_state, &self.budget));
+        let with = (&*self.vault, &self.saved_state, &self.budget);
+        let restored = Draft::restored(kept, slot, with, |node| self.version_of(node));
+        let Some(draft) = restored.map(Arc::new) else { return };
         if let Err(error) = self.drafts.add(&draft) {
             tracing::warn!(%error, "a file that was being written cannot be taken over");
             return;

@@ -227,6 +227,26 @@ fn a_resent_open_is_not_taken_for_an_earlier_one() {
     second.open(request(24), node, false).unwrap();
 }
 
+#[test]
+fn what_is_sent_again_is_no_second_attempt() {
+    for write in [false, true] {
+        let server = Mount::new().serve();
+        server.create(2, "K", b"old");
+        let old = server.look_up(&request(4), "K").unwrap();
+        let opened = server.truncate("K");
+        server.release(request(112), opened).recv().unwrap();
+        let open = |request| server.open(request, old, write).map(|opened| opened.handle);
+        assert!(matches!(open(request(114)), Err(FsError::Stale)));
+        // The process died before it said so.
+        assert!(matches!(open(again(114)), Err(FsError::Stale)));
+        // It said so, and there was no path to look up.
+        let second = Request { is_resent: write, ..request(116) };
+        assert!(open(second).is_ok_and(|handle| handle != 0));
+        // From then on the node follows the current value at once.
+        assert!(open(request(118)).is_ok_and(|handle| handle != 0));
+    }
+}
+
 /// Requests wait for the lookup of their caller, and a release is behind them that publishes the file.
 #[test]
 fn a_release_is_not_overtaken_after_a_takeover() {

@@ -11,6 +11,7 @@
 mod format;
 pub(super) mod identities;
 pub(super) mod pages;
+pub(super) mod table;
 #[cfg(test)]
 mod tests;
 
@@ -49,7 +50,7 @@ const BLOCKS_AT: u64 = SLOTS * SLOT_BYTES as u64;
 numbered! {
     /// One fact. What another version left and this one does not know is dropped.
     #[derive(Debug, PartialEq, Eq)]
-    pub(super) enum Saved {
+    pub(super) enum Record {
         0 => { Note(SavedRetry) }
         1 => { Draft(SavedDraft) }
         2 => { Scratch(SavedScratch) }
@@ -295,7 +296,7 @@ impl SavedState {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn inherit(&self) -> io::Result<Vec<(Slot, Saved)>> {
+    pub(super) fn inherit(&self) -> io::Result<Vec<(Slot, Record)>> {
         let Some(saved_state) = &self.0 else { return Ok(Vec::new()) };
         let (mut found, mut unknown) = (Vec::new(), BTreeMap::<_, usize>::new());
         let mut free = saved_state.free.lock();
@@ -312,7 +313,7 @@ impl SavedState {
                 free.slots.insert(number);
                 continue;
             };
-            match decode::<Saved>(kept) {
+            match decode::<Record>(kept) {
                 Ok(kept) => {
                     let charge = saved_state.budget.restore(kept.account(), SLOT_BYTES);
                     let saved_state = Arc::clone(saved_state);
@@ -337,17 +338,27 @@ impl SavedState {
     }
 
     /// Puts a fact there on behalf of an account; nothing if there is no room, or it does not fit a slot.
-    pub(super) fn put(&self, account: Account, kept: &Saved) -> Option<Slot> {
+    pub(super) fn put(&self, account: Account, kept: &Record) -> Option<Slot> {
         let charge = self.0.as_ref()?.budget.charge(account, SLOT_BYTES, "").ok()?;
         self.put_charged(Some(charge), kept)
     }
 
+    /// Writes a fact through: to the slot that it has, or to a new one of the account. Where there is no fact, or no
+    /// room for it, there is no slot afterwards.
+    pub(super) fn write(&self, slot: &mut Option<Slot>, fact: Option<(Account, Record)>) {
+        let before = slot.take();
+        *slot = fact.and_then(|(account, kept)| match before {
+            Some(slot) => slot.replace(&kept),
+            None => self.put(account, &kept),
+        });
+    }
+
     /// As [`SavedState::put`], of a fact that is the server's own.
-    pub(super) fn put_own(&self, kept: &Saved) -> Option<Slot> {
+    pub(super) fn put_own(&self, kept: &Record) -> Option<Slot> {
         self.put_charged(None, kept)
     }
 
-    fn put_charged(&self, charge: Option<Charge>, kept: &Saved) -> Option<Slot> {
+    fn put_charged(&self, charge: Option<Charge>, kept: &Record) -> Option<Slot> {
         let saved_state = self.0.as_ref()?;
         let number = {
             let mut free = saved_state.free.lock();
@@ -371,7 +382,7 @@ fn next_used(file: &File, from: u64) -> io::Result<Option<u64>> {
     Ok(place.map(|place| place / SLOT_BYTES as u64).filter(|&slot| slot < SLOTS))
 }
 
-impl Saved {
+impl Record {
     /// The account to which the slot is charged. For some facts the owner is not stored.
     fn account(&self) -> Account {
         match self {
@@ -451,11 +462,11 @@ impl Room {
 
 impl Slot {
     /// Puts another fact in the place of this one; takes it down if it does not fit.
-    pub(super) fn replace(self, kept: &Saved) -> Option<Self> {
+    pub(super) fn replace(self, kept: &Record) -> Option<Self> {
         self.write(kept).then_some(self)
     }
 
-    fn write(&self, kept: &Saved) -> bool {
+    fn write(&self, kept: &Record) -> bool {
         let mut bytes = [0; SLOT_BYTES];
         let Some(used) = encode(kept, &mut bytes[2..]) else { return false };
         let length = used.len();

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use super::identities::COUNTS_END;
-use super::{SLOT_BYTES, SLOTS, Saved, SavedState};
+use super::{Record, SLOT_BYTES, SLOTS, SavedState};
 use crate::fs::budget::Account;
 use crate::model::{decode, encode};
 
@@ -32,7 +32,7 @@ fn file_with(slots: &[Vec<u8>]) -> File {
     file
 }
 
-fn restored(file: &File) -> Vec<Saved> {
+fn restored(file: &File) -> Vec<Record> {
     let saved_state = SavedState::new(file.try_clone().unwrap()).unwrap();
     let (slots, restored): (Vec<_>, Vec<_>) = saved_state.inherit().unwrap().into_iter().unzip();
     // Dropping them would clear the slots.
@@ -52,7 +52,7 @@ fn format_1_is_restored() {
 fn the_encoding_of_kinds_does_not_change() {
     for (bytes, meaning) in format_1() {
         let mut room = [0; SLOT_BYTES];
-        let again = encode(&decode::<Saved>(&mut bytes.clone()).unwrap(), &mut room);
+        let again = encode(&decode::<Record>(&mut bytes.clone()).unwrap(), &mut room);
         assert_eq!(again.as_deref(), Some(&bytes[..]), "{meaning}");
     }
 }
@@ -78,7 +78,7 @@ fn what_a_later_version_left_is_read_or_dropped() {
     let longer = [&slots[1][..], &[1]].concat();
     slots[2][0] = 77;
     let file = file_with(&[&slots[..], &[longer, vec![3]]].concat());
-    let known = [Saved::Directory { path: path(), uid: 8 }];
+    let known = [Record::Directory { path: path(), uid: 8 }];
     assert_eq!(restored(&file), known);
     // It is not there any more for a version that would know it.
     let mut length = [1; 2];
@@ -114,8 +114,8 @@ fn nobody_takes_all_slots() {
     assert!(saved_state.put(ALICE, &directory("a")).is_some());
 }
 
-fn directory(path: &str) -> Saved {
-    Saved::Directory { path: path.to_owned(), uid: 7 }
+fn directory(path: &str) -> Record {
+    Record::Directory { path: path.to_owned(), uid: 7 }
 }
 
 #[test]

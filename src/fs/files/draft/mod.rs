@@ -9,7 +9,6 @@ mod saved;
 
 pub(in crate::fs) use commit::{Commit, Next, Occasion};
 pub(in crate::fs) use content::WriteAt;
-pub(in crate::fs) use saved::Base;
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -4,27 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::audit::Process;
+use crate::document::emit_lists;
 use crate::fs::budget::{Account, Budget, buffer_bytes};
 use crate::fs::caller::closing::{Abandoned, OpenersFiles};
 use crate::fs::saved::pages::Aside;
-use crate::fs::saved::{Saved, SavedContent, SavedDraft, SavedState, SavedTarget, Slot};
-use crate::model::Plaintext;
-use crate::vault::{Value, Vault, WriteTarget};
+use crate::fs::saved::{Record, SavedContent, SavedDraft, SavedState, SavedTarget, Slot};
+use crate::model::{Key, Plaintext};
+use crate::vault::{RecordId, Value, Vault, WriteTarget};
 
 use super::{Appending, Content, Dirty, Draft, Opener, State, Target};
-
-/// What an inherited draft shows.
-pub(in crate::fs) enum Base {
-    Version(Arc<Value>),
-    /// The lists as they stand.
-    Lists(String),
-    /// Bytes that are not stored.
-    Written(Aside, Plaintext),
-    /// Nothing, and that is not to be published.
-    Cleared,
-    /// Bytes to append to a version, and how many of them a request was storing.
-    Appended(Option<Arc<Value>>, Aside, Plaintext, Option<(u64, u32)>),
-}
 
 /// Which bytes of a buffer differ from those that the next process would find.
 pub(super) enum Changed {
@@ -36,11 +24,8 @@ pub(super) enum Changed {
 impl Draft {
     /// Lets the next process know of it, as long as that could go on with it.
     pub(super) fn shelve(&self, state: &mut State) {
-        let slot = state.slot.take();
-        state.slot = self.kept(state).and_then(|kept| match slot {
-            Some(slot) => slot.replace(&Saved::Draft(kept)),
-            None => state.saved_state.put(state.charge.account(), &Saved::Draft(kept)),
-        });
+        let kept = self.kept(state).map(|kept| (state.charge.account(), Record::Draft(kept)));
+        state.saved_state.write(&mut state.slot, kept);
     }
 
     fn kept(&self, state: &State) -> Option<SavedDraft> {
@@ -101,52 +86,68 @@ impl Draft {
         })
     }
 
-    /// The draft that the process before this one kept, with the version that it shows.
-    pub(in crate::fs) fn inherited(
+    /// The draft that the server before this one saved; none if what it holds or shows is lost. `find` gives the
+    /// version of a node.
+    pub(in crate::fs) fn restored(
         kept: SavedDraft,
-        target: Target,
-        base: Option<Base>,
         slot: Slot,
-        saved_state: &SavedState,
-        budget: &Budget,
-    ) -> Self {
-        let program = kept.program.as_deref().map(Into::into);
-        let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
-        let bytes = match &base {
-            Some(Base::Written(_, bytes)) => 2 * buffer_bytes(bytes.len()),
-            Some(Base::Appended(base, _, tail, _)) => {
-                let base = base.as_ref().map_or(0, |base| base.size() as usize);
-                2 * buffer_bytes(base + tail.len())
+        (vault, saved_state, budget): (&Vault, &SavedState, &Budget),
+        find: impl Fn(u64) -> Option<Arc<Value>>,
+    ) -> Option<Self> {
+        let target = match kept.target {
+            SavedTarget::Existing(record) => {
+                Target::Value(WriteTarget::Existing(RecordId::from_u64(record)))
             }
-            Some(Base::Lists(text)) => text.len(),
-            Some(Base::Version(_) | Base::Cleared) | None => 0,
+            SavedTarget::New { exclusive } => {
+                let key = Key::parse(&kept.path).ok()?;
+                Target::Value(WriteTarget::New { key, exclusive, inherited_lists: None })
+            }
+            SavedTarget::Lists(record) => Target::Lists(RecordId::from_u64(record)),
         };
-        let charge = budget.restore(Account::User(kept.uid), Self::BYTES + bytes);
-        let opener = Opener { uid: kept.uid, process, charge };
-        let (mut kept_aside, mut appending) = (None, None);
-        let (content, dirty) = match base {
-            Some(Base::Version(value)) => (Content::Base(value), Dirty::Clean),
-            Some(Base::Lists(text)) => {
-                (Content::Own(Plaintext::copy_of(text.as_bytes())), Dirty::Clean)
+        let spilled = |bytes| Aside::inherit(saved_state, vault, (kept.node, kept.uid), bytes);
+        let nothing = || Content::Own(Plaintext::default());
+        let (mut emptied, mut aside, mut appending) = (None, None, None);
+        let (content, dirty) = match (&kept.content, &target) {
+            (SavedContent::Emptied, _) => (nothing(), Dirty::Emptied),
+            (SavedContent::Truncated(version), _) => {
+                emptied = Some(*version);
+                (nothing(), Dirty::Emptied)
             }
-            Some(Base::Written(aside, bytes)) => {
-                kept_aside = Some(aside);
+            (SavedContent::Cleared, _) => (nothing(), Dirty::Clean),
+            (SavedContent::Written(bytes), _) => {
+                let (pages, bytes) = spilled(bytes)?;
+                aside = Some(pages);
                 (Content::Own(bytes), Dirty::Written)
             }
-            Some(Base::Appended(base, aside, tail, stored)) => {
-                kept_aside = Some(aside);
+            (SavedContent::Appended { base, bytes, appending: stored }, _) => {
+                let base = match base {
+                    Some(base) => Some(find(*base)?),
+                    None => None,
+                };
+                let (pages, tail) = spilled(bytes)?;
+                aside = Some(pages);
                 appending =
                     stored.map(|(unique, length)| Appending { unique, length: length as usize });
                 (Content::Appended { base, tail }, Dirty::Written)
             }
-            Some(Base::Cleared) => (Content::Own(Plaintext::default()), Dirty::Clean),
-            None => (Content::Own(Plaintext::default()), Dirty::Emptied),
+            (SavedContent::Stored(_), Target::Lists(record)) => {
+                let lists = emit_lists(vault.secret_of(*record)?.acl());
+                (Content::Own(Plaintext::copy_of(lists.as_bytes())), Dirty::Clean)
+            }
+            (SavedContent::Stored(node), Target::Value(_)) => {
+                (Content::Base(find(*node)?), Dirty::Clean)
+            }
         };
+        let bytes = match (&content, dirty) {
+            (_, Dirty::Written) => 2 * buffer_bytes(content.size()),
+            (Content::Base(_), _) => 0,
+            _ => content.size(),
+        };
+        let program = kept.program.as_deref().map(Into::into);
+        let process = Process { gid: kept.gid, pid: kept.pid, program, request: 0 };
+        let charge = budget.restore(Account::User(kept.uid), Self::BYTES + bytes);
+        let opener = Opener { uid: kept.uid, process, charge };
         let nodes = (kept.node, kept.inode);
-        let emptied = match kept.content {
-            SavedContent::Truncated(version) => Some(version),
-            _ => None,
-        };
         let mut draft =
             Self::new(nodes, opener, kept.creator, &kept.path, target, content, dirty, kept.mode);
         draft.files = OpenersFiles::new(kept.files);
@@ -161,11 +162,11 @@ impl Draft {
                 state.abandoned = Abandoned::ByChild;
             }
             state.saved_state = saved_state.clone();
-            state.aside = kept_aside;
+            state.aside = aside;
             state.appending = appending;
             state.slot = Some(slot);
         }
-        draft
+        Some(draft)
     }
 
     /// The next process is to have what was written.
