@@ -1,8 +1,9 @@
 //! `completions` and `man`: from the same definitions as the help.
 
-use crate::harness::{ALICE, BOB, ROOT, skip};
+use crate::harness::{ALICE, BOB};
 use crate::help::COMMANDS;
 use crate::kit::Cli;
+use crate::skip::has;
 
 /// What bash offers for the last of these words, with the script loaded.
 fn offered(cli: &Cli, words: &[&str]) -> Vec<String> {
@@ -66,10 +67,8 @@ fn every_shell_gets_every_command_and_can_parse_the_script() {
     for (shell, check) in [("bash", "bash -n"), ("zsh", "zsh -n"), ("fish", "fish --no-execute")] {
         for (program, group) in [("secretfs", ""), ("oo", "secret")] {
             cli.run(ALICE, &format!("{program} {group} completions {shell} > script")).done();
-            if cli.run(ALICE, &format!("command -v {shell}")).code == Some(0) {
+            if has(&[shell]) {
                 cli.run(ALICE, &format!("{check} script")).is(0, "", "");
-            } else {
-                skip(&format!("needs {shell}"));
             }
             for command in COMMANDS {
                 let words: Vec<_> =
@@ -104,8 +103,8 @@ fn every_shell_gets_every_command_and_can_parse_the_script() {
 #[test]
 fn every_command_has_a_page_that_man_renders_without_a_warning() {
     let Some(cli) = Cli::prepare() else { return };
-    if cli.run(ROOT, "command -v man groff").code != Some(0) {
-        return skip("needs man");
+    if !has(&["man", "groff"]) {
+        return;
     }
     cli.run(ALICE, "secretfs man --dir pages && oo secret man --dir pages").is(0, "", "");
     let listed = cli.run(ALICE, "ls pages");

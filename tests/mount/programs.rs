@@ -1,7 +1,7 @@
 //! Programs that change a file in place: the secret has the new value, its id and its lists stay.
 
-use crate::harness::{ALICE, Mount, Person, ROOT, skip};
-use crate::user::User;
+use crate::harness::{ALICE, Mount, Person, ROOT};
+use crate::skip::has;
 
 /// How a program changes `$K`; the new value is in `$T/new`, which has the mode 0400.
 struct Case {
@@ -56,15 +56,6 @@ with os.fdopen(descriptor, 'wb') as file:
 os.replace(name, target)
 ";
 
-/// Whether the user finds the program; says so if not.
-fn installed(user: &User, program: &str) -> bool {
-    let found = user.sh(&format!("command -v {program}")).code == Some(0);
-    if !found {
-        skip(&format!("needs {program}"));
-    }
-    found
-}
-
 /// Runs every case as `person` on a key in `directory`.
 fn run(person: Person, directory: &str, cases: &[Case]) {
     let Some(mount) = Mount::start() else { return };
@@ -78,7 +69,7 @@ fn run(person: Person, directory: &str, cases: &[Case]) {
     let key = format!("{directory}/K");
     let mut wrong = Vec::new();
     for Case { program, script } in cases {
-        if !installed(&user, program) {
+        if !has(&[program]) {
             continue;
         }
         // A file of the user's own with the mode of a secret, as `cp -p` wants to keep it.
@@ -141,7 +132,7 @@ fn as_a_user_when_the_program_first_removes_it() {
 fn rsync_of_a_directory() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
-    if !installed(&root, "rsync") {
+    if !has(&["rsync"]) {
         return;
     }
     root.put("svc/K", "old value", "readers: [alice]\n");
@@ -174,7 +165,7 @@ fn programs_that_read_a_directory_see_secrets_alone() {
         ("wc", "wc -c < svc/A", "4\n"),
         ("python3", "python3 -c 'print(open(\"svc/A\").read(), end=\"\")'", "one\n"),
     ] {
-        if installed(&alice, program) {
+        if has(&[program]) {
             assert_eq!(alice.sh_ok(script), output, "`{script}`");
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{ALICE, BOB, Mount, Person, ROOT, eventually, skip};
+use crate::harness::{ALICE, BOB, Mount, Person, ROOT, eventually};
 use crate::skip::has;
 
 const SECRETFS: &str = env!("CARGO_BIN_EXE_secretfs");
@@ -42,8 +42,8 @@ print("final")
 fn poll_and_epoll_wake_when_there_is_a_newer_version() {
     let Some(mount) = Mount::start() else { return };
     let root = mount.user(ROOT);
-    if root.sh("command -v python3").code != Some(0) {
-        return skip("needs python3");
+    if !has(&["python3"]) {
+        return;
     }
     fs::write(mount.outside().join("follow.py"), FOLLOW).unwrap();
     for way in ["poll", "epoll"] {
@@ -79,8 +79,8 @@ fn who_polls_is_woken_by_the_next_server_too() {
     let Some(mount) = Mount::prepare() else { return };
     let mount = mount.with_args(&["--crash-limit", "1000"]).started();
     let root = mount.user(ROOT);
-    if root.sh("command -v python3").code != Some(0) {
-        return skip("needs python3");
+    if !has(&["python3"]) {
+        return;
     }
     fs::write(mount.outside().join("follow.py"), FOLLOW).unwrap();
     root.put("svc/K", "0", "readers: [alice]\n");
