@@ -82,7 +82,9 @@ impl Fs {
             self.record(&mut request, draft.as_ref().err()).await?;
             self.commit(&request, &draft?, Occasion::Create).await?;
         }
-        self.look_up(&request, parent, &name)
+        // This goes on on the writer's thread, and a lookup may wait for another commit.
+        let (fs, uid) = (Arc::clone(&self), request.uid);
+        self.executor.done(uid.into(), move || fs.look_up(&request, parent, &name)).await?
     }
 
     fn create_open(
