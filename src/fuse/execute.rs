@@ -13,9 +13,9 @@ use crate::telemetry::request_watchdog;
 use super::convert::request;
 use super::errno::errno;
 
-/// Serves requests on several threads. Answers that need the disk come from the invalidator's thread, and
-/// requests of callers that must be looked up go on elsewhere: a request thread waits for no other one,
-/// except for its turn in quarantine.
+/// Serves requests on several threads. An operation that waits for the disk or for the kernel leaves the thread, and so
+/// does a request whose caller must be looked up. A request thread waits for pending publications, and for its turn in
+/// quarantine.
 pub(super) struct Handler {
     pub(super) fs: Arc<Fs>,
 }

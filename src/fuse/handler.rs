@@ -346,27 +346,27 @@ impl Filesystem for Handler {
         mut reply: ReplyDirectory,
     ) {
         self.with_caller(sent, Opcode::Readdir, &(), move |fs, mut request, ()| {
-            let listed = fs.run_now(&mut request, Opcode::Readdir, |fs, request| {
-                fs.list(request, node.0, handle.0, offset == 0)
-            });
-            let listed = match listed {
-                Ok(listed) => listed,
-                Err(error) => return reply.error(errno(&error)),
-            };
-            for (position, entry) in entries(&listed, offset) {
-                let full = match entry {
-                    DirEntry::Dot(name) => {
-                        reply.add(node, position, fuser::FileType::Directory, name)
+            let filled = fs.run_now(&mut request, Opcode::Readdir, |fs, request| {
+                let listed = fs.list(request, node.0, handle.0, offset == 0)?;
+                for (position, entry) in entries(&listed, offset) {
+                    let full = match entry {
+                        DirEntry::Dot(name) => {
+                            reply.add(node, position, fuser::FileType::Directory, name)
+                        }
+                        DirEntry::Listed(one) => {
+                            reply.add(INodeNo(one.node), position, file_type(one.kind), &*one.name)
+                        }
+                    };
+                    if full {
+                        break;
                     }
-                    DirEntry::Listed(one) => {
-                        reply.add(INodeNo(one.node), position, file_type(one.kind), &*one.name)
-                    }
-                };
-                if full {
-                    break;
                 }
+                Ok(())
+            });
+            match filled {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(&error)),
             }
-            reply.ok();
         });
     }
 

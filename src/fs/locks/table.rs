@@ -17,9 +17,9 @@ use crate::fs::saved::{Record, SLOT_BYTES, SavedState, Slot};
 use super::ranges::{LockedRange, Ranges};
 use super::saved::{LockedFile, SavedLocks};
 
-/// What the locks of an owner take, and a waiter.
+/// What the locks of an owner take, and a waiter with its operation.
 const HELD_BYTES: usize = 512 + SLOT_BYTES;
-const WAITER_BYTES: usize = 1024;
+const WAITER_BYTES: usize = 3 * 1024;
 /// How many ranges an owner can have locked through one handle: they fit a slot.
 pub(super) const MAX_RANGES: usize = 64;
 /// How many owners are looked at to find a deadlock, as in the kernel.

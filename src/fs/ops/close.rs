@@ -205,6 +205,8 @@ impl Fs {
         // come later must not overtake it.
         let pending = self.settling.begin(draft.path());
         request_watchdog::has_begun();
+        // Before the commit begins: until then the file can be removed. If the lookup fails, so does the commit.
+        let _ = self.answer_of(request, draft.uid()).await;
         let stored = self.commit(request, draft, Occasion::Release).await;
         // No process gets the error.
         let _ = self.counted(request, Opcode::Flush.operation(), stored);

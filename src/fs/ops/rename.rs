@@ -217,7 +217,7 @@ impl Fs {
         let target = self.rename_target(request, to, mode)?;
         let actor = self.actor(request, self.caller(request)?);
         let origin = self.origin_with_process(request);
-        let (fs, request, to) = (Arc::clone(self), request.clone(), to.path.clone());
+        let (fs, request, to) = (Arc::clone(self), request.sender(), to.path.clone());
         let publish = move |changes: &[Change]| fs.renamed(&request, &to, changes);
         Ok(stored(|done| self.vault.rename(actor, source, target, origin, done), publish).await?)
     }

@@ -17,6 +17,7 @@ use crate::fs::{
     RestoredState, SavedState,
 };
 use crate::identity::{Directory, Group, NssError, Resolver, User};
+use crate::model::Caller;
 use crate::store::MemoryStore;
 use crate::vault::Opening;
 
@@ -342,4 +343,36 @@ fn a_resent_rename_waits_for_the_release_before_it() {
     let last = mount.serve();
     assert!(matches!(last.look_up(&request(904), "b"), Err(FsError::NotFound(_))));
     assert_ne!(last.look_up(&request(906), "c").unwrap(), old);
+}
+
+/// A file is created by path while an older one of the name is on its way into the store. The writer must not wait for
+/// that: it is the one that stores it.
+#[test]
+fn the_writer_waits_for_no_pending_publication() {
+    let mount = Mount::new();
+    let first = mount.serve();
+    let opened = first.touch(2, "K");
+    first.kill();
+    let no_answer = mount.names.0.lock();
+    let second = mount.serve();
+    // It waits for the lookup of its writer.
+    let released = second.release(again(120), opened);
+    let (made, answered) = channel();
+    let make = |unique: u64, name: &'static str| {
+        let caller = Some(Ok(Arc::new(Caller::new(0, None, [], true))));
+        let request = Request { caller, ..request(unique) };
+        let made = made.clone();
+        let create = |fs: Arc<Fs>, request| fs.create_closed(request, ROOT, name.into(), 0o600);
+        let answer = move |outcome: Result<_, FsError>| made.send((name, outcome.is_ok())).unwrap();
+        second.0.run(request, Opcode::Mknod, create, answer);
+    };
+    make(200, "K");
+    while second.0.vault.secret("K").is_none() {
+        thread::yield_now();
+    }
+    make(202, "L");
+    assert_eq!(answered.recv().unwrap(), ("L", true));
+    drop(no_answer);
+    assert_eq!(answered.recv().unwrap(), ("K", true));
+    released.recv().unwrap();
 }

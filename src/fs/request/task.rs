@@ -3,7 +3,8 @@
 //! Most operations wait for nothing, so each is polled once on the thread that read the request. One that waits
 //! becomes a [`Task`], which goes on where it is woken: on the thread of the writer, the audit log or the
 //! invalidator that completes what it waited for. There is no executor between them, so the order in which such a
-//! thread completes operations is the order in which these go on.
+//! thread completes operations is the order in which these go on. What follows an await must not block: other
+//! requests need that thread.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,7 +29,8 @@ pub(in crate::fs) fn run<T: 'static>(
 }
 
 struct Task {
-    /// None once it has ended. The lock is held while it is polled, by one thread at a time.
+    /// None once it has ended. The lock is held while it is polled, also while it answers; no thread waits for it,
+    /// because only the one that makes `wakes` more than 0 takes it.
     rest: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     /// Wake-ups that no poll has followed yet. The thread that makes it more than 0 polls.
     wakes: AtomicUsize,

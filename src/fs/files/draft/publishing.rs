@@ -31,8 +31,8 @@ const RESENT: Duration = Duration::from_secs(1);
 /// A release that follows a close has been read after this time.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Paths with a commit under way. Request threads wait for them. The writer thread ends them and waits for no
-/// request thread, so this cannot hang.
+/// Paths with a commit under way. Request threads wait for them. The writer thread ends them and must not wait here:
+/// what follows a commit runs on it.
 #[derive(Default)]
 pub(in crate::fs) struct PendingPublications {
     names: Mutex<Names>,

@@ -146,10 +146,10 @@ impl Fs {
             let charge = self.budget.restore(file.account(), Note::BYTES);
             self.remember_of_process(request, Note::Applied(Arc::clone(file)), charge);
         }
-        let (outcome, stale) = match self.apply_in_turn(request, file, bytes, zeros).await {
-            Ok(outcome) => self.dropped_applied(file, outcome),
-            Err(error) => (Err(error), Vec::new()),
-        };
+        let (outcome, stale) = self
+            .apply_in_turn(request, file, bytes, zeros)
+            .await
+            .unwrap_or_else(|error| (Err(error), Vec::new()));
         let waiting = file.applied();
         self.forget_stale(request.unique, occasion, stale).await;
         waiting.into_iter().for_each(|waiter| drop(waiter.send(outcome.clone())));
@@ -160,21 +160,23 @@ impl Fs {
     async fn apply_in_turn(
         self: &Arc<Self>,
         request: &Request,
-        file: &ImportFile,
+        file: &Arc<ImportFile>,
         bytes: Arc<Plaintext>,
         zeros: usize,
-    ) -> Result<Result<Applied, NotApplied>, FsError> {
+    ) -> Result<(Result<(), FsError>, Vec<StaleName>), FsError> {
         let (process, uid) = (self.programs.process(request), file.uid());
         // The threads that apply files serve all UIDs: none of them waits for a name service.
         let importer = self.answer_of(request, uid).await?;
-        let (fs, size) = (Arc::clone(self), bytes.len());
+        let (fs, of, size) = (Arc::clone(self), Arc::clone(file), bytes.len());
         let work = move || {
             // It may have waited for others of the UID.
             let importer = fs.identities.known(uid).unwrap_or(importer);
-            match zeros {
+            let outcome = match zeros {
                 0 => fs.apply(importer, process, bytes.expose()),
                 _ => fs.apply(importer, process, with_a_zero(&bytes).expose()),
-            }
+            };
+            // Here, so that reports of one UID come in the order of its files.
+            fs.dropped_applied(&of, outcome)
         };
         self.import.queue.run(uid, size, work).await.map_err(|error| {
             tracing::error!(%error, "no thread could be started to apply a file");

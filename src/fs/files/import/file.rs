@@ -51,11 +51,11 @@ struct State {
 
 /// What to do about a request to apply the file.
 pub(super) enum Next {
-    /// Nothing is to be applied: answer.
+    /// Nothing is to be applied.
     Nothing,
-    /// What was written is not whole: answer that.
+    /// What was written is not whole.
     Refuse(FsError),
-    /// It is being applied: the request was queued behind it.
+    /// It is being applied: ask again when that has ended.
     Queued(oneshot::Receiver<Result<(), FsError>>),
     /// Apply these bytes, followed by that many zeros.
     Apply(Arc<Plaintext>, usize),
