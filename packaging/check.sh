@@ -21,8 +21,8 @@ fi
 
 echo "== the Debian package"
 # Packages serve shared stores.
-if OB_ENCRYPTION_KEY=$RANDOM timeout 5 "$bin/secretfs" migrate --state-dir "$out/state" --from etcd://127.0.0.1:1/x 2>&1 |
-    grep 'features etcd'; then
+said=$(OB_ENCRYPTION_KEY=$RANDOM timeout 5 "$bin/secretfs" migrate --state-dir "$out/state" --from etcd://127.0.0.1:1/x 2>&1 || :)
+if grep 'features etcd' <<< "$said"; then
     exit 1
 fi
 packaging/build-deb.sh "$bin" "$out"
