@@ -11,7 +11,7 @@ use crate::fs::{Fs, FsError, Opcode, Request};
 use crate::telemetry::request_watchdog;
 
 use super::convert::request;
-use super::errno::errno;
+use super::reply::reply_empty;
 
 /// Serves requests on several threads. An operation that waits for the disk or for the kernel leaves the thread, and so
 /// does a request whose caller must be looked up. A request thread waits for pending publications, and for its turn in
@@ -31,11 +31,10 @@ impl Handler {
         sent: &Sent,
         opcode: Opcode,
         operation: impl FnOnce(&Arc<Fs>, &mut Request) -> Result<T, FsError>,
-    ) -> Result<T, Errno> {
+    ) -> Result<T, FsError> {
         self.fs.requests.count(opcode);
         let _working = request_watchdog::working();
-        let outcome = self.fs.run_now(&mut request(sent), opcode, operation);
-        outcome.map_err(|error| errno(&error))
+        self.fs.run_now(&mut request(sent), opcode, operation)
     }
 
     /// As [`Handler::answer`], for an operation that needs its caller: on another thread if the caller must be
@@ -116,9 +115,7 @@ impl Handler {
         node: INodeNo,
         reply: ReplyEmpty,
     ) {
-        match self.answer(sent, opcode, |fs, request| fs.refuse_attribute(request, node.0)) {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
+        let refused = self.answer(sent, opcode, |fs, request| fs.refuse_attribute(request, node.0));
+        reply_empty(reply, refused);
     }
 }

@@ -239,7 +239,7 @@ impl Filesystem for Handler {
         });
         match bytes {
             Ok(bytes) => reply.data(bytes.expose()),
-            Err(errno) => reply.error(errno),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
@@ -273,10 +273,7 @@ impl Filesystem for Handler {
             fs.write(request, handle.0, offset, flags.0, data)
         });
         wipe_request(data);
-        match outcome {
-            Ok(()) => reply.written(length),
-            Err(errno) => reply.error(errno),
-        }
+        written(reply, outcome);
     }
 
     fn flush(
@@ -421,10 +418,7 @@ impl Filesystem for Handler {
             fs.close_directory(handle.0);
             Ok(())
         });
-        match closed {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
+        reply_empty(reply, closed);
     }
 
     fn fsyncdir(
@@ -449,7 +443,7 @@ impl Filesystem for Handler {
                 let size = STATFS_BLOCK_BYTES;
                 reply.statfs(total, free, free, free, free, size, longest, size);
             }
-            Err(errno) => reply.error(errno),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
@@ -588,7 +582,7 @@ impl Filesystem for Handler {
         let waiter = waits.then(|| notifier.handle().0);
         match self.answer(sent, Opcode::Poll, |fs, request| Ok(fs.poll(request, node.0, waiter))) {
             Ok(readiness) => reply.poll(poll_events(readiness)),
-            Err(errno) => reply.error(errno),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 

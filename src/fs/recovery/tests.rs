@@ -172,6 +172,14 @@ impl Server {
         (node, handle)
     }
 
+    /// A secret `K`, which is then truncated: what [`Server::truncate`] gives, and the node of the version before.
+    fn truncated(&self) -> ((u64, u64), u64) {
+        self.create(2, "K", b"old");
+        let opened = self.truncate("K");
+        let old = self.look_up(&request(112), "K").unwrap();
+        (opened, old)
+    }
+
     /// As touch(1) of a new file. The node and handle that the kernel is yet to release.
     fn touch(&self, unique: u64, name: &str) -> (u64, u64) {
         let opened =
@@ -253,9 +261,7 @@ fn what_is_sent_again_is_no_second_attempt() {
 fn a_release_is_not_overtaken_after_a_takeover() {
     let mount = Mount::new();
     let first = mount.serve();
-    first.create(2, "K", b"old");
-    let opened = first.truncate("K");
-    let old = first.look_up(&request(112), "K").unwrap();
+    let (opened, old) = first.truncated();
     first.kill();
     let no_answer = mount.names.0.lock();
     let second = mount.serve();
@@ -306,9 +312,7 @@ fn of_another_process(who: Request) -> Request {
 fn a_resent_lookup_waits_for_the_release_before_it() {
     let mount = Mount::new();
     let first = mount.serve();
-    first.create(2, "K", b"old");
-    let opened = first.truncate("K");
-    let old = first.look_up(&request(112), "K").unwrap();
+    let (opened, old) = first.truncated();
     first.kill();
     let who = again(902);
     let found = before_the_release(&mount, opened, move |server| server.look_up(&who, "K"));
